@@ -1,0 +1,47 @@
+# Everything runs in .venv, which the first target that needs it makes; only Python (3.10 or newer) and pip are wanted.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+JOBS ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-long check format bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+$(VENV)/.user: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[all]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.user  ## build a DCGAN generator, convert it, prove it equal; table and images in demo/
+	$(BIN)/python -m splitdeconv.demo demo
+
+test: $(VENV)/.dev check  ## lint, types, import rules, and all tests but the long ones
+	$(BIN)/python -m pytest -n $(JOBS) -q
+
+test-long: $(VENV)/.dev  ## the hypothesis and fuzz runs of many minutes
+	$(BIN)/python -m pytest -n $(JOBS) -q -m long
+
+check: $(VENV)/.dev  ## lint, types and import rules only
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy --no-error-summary
+	$(BIN)/lint-imports --no-cache > .import-report 2>&1 || { cat .import-report; rm .import-report; exit 1; }
+	@rm -f .import-report
+
+format: $(VENV)/.dev  ## format and fix what can be fixed
+	$(BIN)/ruff format --quiet .
+	$(BIN)/ruff check --fix --quiet .
+
+bench: $(VENV)/.dev  ## the project's own benchmarks; run on an idle machine
+	$(BIN)/python benchmarks/conversion.py
+
+clean:  ## remove the environment and everything made
+	rm -rf $(VENV) build dist demo bench-out

@@ -1,0 +1,5 @@
+"""Exact conversion of transposed convolutions (deconvs) into ordinary convolutions."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

@@ -1,0 +1,44 @@
+"""Everything that splitdeconv raises on purpose.
+
+SplitdeconvError                 exit code 2 unless said otherwise
+├── InputError                   the model, an input array or an architecture file cannot be used
+├── UsageError                   an option or an argument does not fit
+├── OutputError                  the result cannot be written
+├── MissingExtraError            a plug-in needs a package that is not installed
+└── VerificationError            exit code 1: the rewritten model is not equal to the original
+
+A layer that cannot be rewritten is not an error: it is a ``Refusal`` or ``Skipped`` with a reason (see ``results``).
+"""
+
+from __future__ import annotations
+
+
+class SplitdeconvError(Exception):
+    """Base of all. Its message is one line: where, what was found, what was wanted, what to do."""
+
+    exit_code = 2
+
+
+class InputError(SplitdeconvError):
+    """The input cannot be used: not a model, truncated, inconsistent, missing external data."""
+
+
+class UsageError(SplitdeconvError):
+    """An option does not fit the model or the installed targets."""
+
+
+class OutputError(SplitdeconvError):
+    """The result cannot be written where it was asked for. Nothing partial is left behind."""
+
+
+class MissingExtraError(SplitdeconvError):
+    """A plug-in needs a package that is not installed; the message names the extra to install."""
+
+    def __init__(self, plugin: str, package: str, extra: str) -> None:
+        super().__init__(f"{plugin} needs {package}: pip install 'splitdeconv[{extra}]'")
+
+
+class VerificationError(SplitdeconvError):
+    """The rewritten model is not equal to the original. Nothing was written."""
+
+    exit_code = 1

@@ -1,0 +1,68 @@
+"""What a front-end does for one model format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from splitdeconv.ops import Layout, Program
+from splitdeconv.sites import Findings, Site
+from splitdeconv.weights import Weights
+
+
+class Frontend(Protocol):
+    """Reads a model, finds its deconvs, writes programs as models, and puts programs into models.
+
+    ``Model`` objects are the front-end's own; the rest of the road passes them around unopened. No method changes its
+    arguments.
+
+    Attributes:
+        name: of the format, ``onnx`` or ``tflite``; targets name the formats that they run.
+        layout: of the format's maps.
+        suffix: of its files, with the dot.
+    """
+
+    name: str
+    layout: Layout
+    suffix: str
+
+    def load(self, path: Path) -> Any:
+        """The model in ``path``.
+
+        Raises:
+            InputError: not a readable model; the message names the file, what was found and what was wanted.
+        """
+        ...
+
+    def find(self, model: Any, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
+        """All deconvs, in the model's order.
+
+        Args:
+            model: what :meth:`load` returned.
+            in_shapes: sizes for inputs whose shape the model leaves open.
+
+        Raises:
+            InputError: a deconv contradicts itself or its input.
+        """
+        ...
+
+    def emit(self, model: Any, site: Site, program: Program, weights: Weights | None = None) -> bytes:
+        """A stand-alone model of one site under ``program``, its epilogue included, with one input and one output.
+
+        Args:
+            weights: used instead of the site's own, of the same shapes and types; without the epilogue then.
+        """
+        ...
+
+    def splice(self, model: Any, programs: Mapping[str, Program]) -> Any:
+        """A model in which each site named in ``programs`` is replaced by its program."""
+        ...
+
+    def save(self, model: Any, path: Path) -> None:
+        """Write the model, whole or not at all.
+
+        Raises:
+            OutputError: it cannot be written there.
+        """
+        ...

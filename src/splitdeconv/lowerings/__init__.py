@@ -1,0 +1,52 @@
+"""The exact lowerings. One new module and one line in ``LOWERINGS`` make a new one."""
+
+from __future__ import annotations
+
+from splitdeconv.errors import UsageError
+from splitdeconv.lowerings.base import Lowering
+from splitdeconv.lowerings.col2im import Col2Im
+from splitdeconv.lowerings.native import Native
+from splitdeconv.lowerings.split import Split
+from splitdeconv.lowerings.split_phases import SplitPhases
+from splitdeconv.lowerings.split_rows import SplitRowGroups, SplitRows
+from splitdeconv.lowerings.zero_insert import ZeroInsert
+from splitdeconv.ops import Layout, Program
+from splitdeconv.results import Candidate, Refusal
+from splitdeconv.spec import Deconv
+
+LOWERINGS: dict[str, Lowering] = {
+    lowering.name: lowering
+    for lowering in (Native(), ZeroInsert(), Split(), SplitPhases(), SplitRows(), SplitRowGroups(), Col2Im())
+}
+
+__all__ = ["LOWERINGS", "Lowering", "candidates", "find_lowering", "lower"]
+
+
+def find_lowering(name: str) -> Lowering:
+    """The lowering called ``name``.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    try:
+        return LOWERINGS[name]
+    except KeyError:
+        raise UsageError(f"no lowering is called '{name}'; there are {', '.join(LOWERINGS)}") from None
+
+
+def candidates(deconv: Deconv, layout: Layout) -> tuple[list[Candidate], list[Refusal]]:
+    """Every candidate of every lowering for ``deconv``, and the lowerings that refuse it with their reasons."""
+    found: list[Candidate] = []
+    refused: list[Refusal] = []
+    for lowering in LOWERINGS.values():
+        reason = lowering.refuse(deconv)
+        if reason is None:
+            found.extend(lowering.candidates(deconv, layout))
+        else:
+            refused.append(Refusal(Candidate(lowering.name), reason))
+    return found, refused
+
+
+def lower(deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
+    """The program of ``candidate``, which must be one of :func:`candidates`."""
+    return find_lowering(candidate.lowering).lower(deconv, layout, candidate)

@@ -1,0 +1,150 @@
+"""Putting the phases back together: from channels, or from several maps, to the interleaved output.
+
+``n`` spatial axes of sizes ``Q`` and strides ``s``; C output channels; values of a program under construction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from splitdeconv.lowerings.base import Builder
+from splitdeconv.ops import Concat, DepthToSpace, Dim, Layout, Order, Reshape, Transpose
+from splitdeconv.spec import Deconv
+
+
+def merged_forms(deconv: Deconv) -> tuple[str, ...]:
+    """Rearrangements for a map with all phases in its channels; the first is the default."""
+    strides = deconv.strides
+    square = len(strides) == 2 and strides[0] == strides[1] > 1
+    return ("depth_to_space", "transpose") if square else ("transpose",)
+
+
+def from_channels(build: Builder, value: int, order: Order, form: str) -> int:
+    """Move all phases from the channels of one map to its spatial axes.
+
+    Before: NCHW ``(N, S·C, *Q)`` or NHWC ``(N, *Q, S·C)`` with ``S = prod(s)``.
+    After: ``(N, C, *(Q·s))`` or ``(N, *(Q·s), C)``.
+    """
+    strides = build.deconv.strides
+    if prod(strides) == 1:
+        return value
+    if form == "depth_to_space":
+        return build.add(DepthToSpace(strides[0], order, build.layout), value)
+    return _by_transpose(build, value, order)
+
+
+def _by_transpose(build: Builder, value: int, order: Order) -> int:
+    """Reshape, transpose, reshape. Axes of stride 1 are left out of it."""
+    strides, channels, layout = build.deconv.strides, build.deconv.out_channels, build.layout
+    rank = len(strides)
+    striding = [number for number, stride in enumerate(strides) if stride > 1]
+    depth = [Dim(strides[number]) for number in striding]
+    depth.insert(0 if order == "channel_major" else len(depth), Dim(channels))
+    first_size = 2 if layout == "NCHW" else 1
+    sizes = [Dim(1, axis=first_size + number) for number in range(rank)]
+    split = [Dim(1, axis=0), *depth, *sizes] if layout == "NCHW" else [Dim(1, axis=0), *sizes, *depth]
+    depth_at = 1 if layout == "NCHW" else 1 + rank
+    sizes_at = 1 + len(depth) if layout == "NCHW" else 1
+    block_at = depth_at + (1 if order == "channel_major" else 0)
+    channel_at = depth_at + (0 if order == "channel_major" else len(striding))
+    spread: list[int] = []
+    joined: list[Dim] = []
+    for number, stride in enumerate(strides):
+        spread.append(sizes_at + number)
+        at = 2 + len(spread) - 1 if layout == "NCHW" else len(spread)
+        joined.append(Dim(stride, axis=at))
+        if stride > 1:
+            spread.append(block_at + striding.index(number))
+    perm = [0, channel_at, *spread] if layout == "NCHW" else [0, *spread, channel_at]
+    whole = [Dim(1, axis=0), Dim(channels), *joined] if layout == "NCHW" else [Dim(1, axis=0), *joined, Dim(channels)]
+    value = build.add(Reshape(tuple(split)), value)
+    if perm != sorted(perm):
+        value = build.add(Transpose(tuple(perm)), value)
+    return build.add(Reshape(tuple(whole)), value)
+
+
+def phase_forms(deconv: Deconv, layout: Layout) -> tuple[str, ...]:
+    """Rearrangements for one map per phase; the first is the default."""
+    concat = ("concat", "rows") if layout == "NCHW" else ("rows",)
+    return (*merged_forms(deconv), *concat)
+
+
+def from_phases(build: Builder, values: Sequence[int], form: str) -> int:
+    """Interleave one map per phase, row-major: each ``(N, C, *Q)`` or ``(N, *Q, C)``."""
+    if len(values) == 1:
+        return values[0]
+    last = build.deconv.strides[-1]
+    runs = [values[n : n + last] for n in range(0, len(values), last)]
+    if form == "rows":
+        return from_rows(build, [[to_channels_last(build, value) for value in run] for run in runs])
+    if form == "concat":
+        return _stack_rows(build, [_stack_columns(build, run) for run in runs])
+    order: Order = "block_major"
+    return from_channels(build, build.add(Concat(build.channels), *values), order, form)
+
+
+def to_channels_last(build: Builder, value: int) -> int:
+    """The same map as NHWC."""
+    if build.layout == "NHWC":
+        return value
+    rank = build.rank(value)
+    return build.add(Transpose((0, *range(2, rank), 1)), value)
+
+
+def from_rows(build: Builder, rows: Sequence[Sequence[int]]) -> int:
+    """Interleave channels-last maps: the column phases lie in the channels, the row phases in separate maps.
+
+    Before: for each row phase (row-major over all axes but the last), maps ``(N, *Q, p·C)`` that together hold the
+    column phases in order. In memory ``(N, *Q, s·C)`` is ``(N, …, s·Q, C)``.
+    After: ``(N, *(Q·s), C)``, in the program's own layout.
+    """
+    rank = len(build.deconv.strides)
+    joined = [run[0] if len(run) == 1 else build.add(Concat(rank + 1), *run) for run in rows]
+    return _from_channels_last(build, _reshape_rows(build, _concat_rows(build, joined, first=1)))
+
+
+def _concat_rows(build: Builder, values: Sequence[int], first: int) -> int:
+    """Interleave on every axis but the last by concatenating on the axis behind it; ``first`` is the outermost axis."""
+    level = list(values)
+    for number in reversed(range(len(build.deconv.strides) - 1)):
+        stride = build.deconv.strides[number]
+        runs = [level[n : n + stride] for n in range(0, len(level), stride)]
+        level = [run[0] if stride == 1 else build.add(Concat(first + number + 1), *run) for run in runs]
+    (value,) = level
+    return value
+
+
+def _row_dims(strides: Sequence[int], first: int) -> list[Dim]:
+    """Sizes after :func:`_concat_rows`: each axis but the last holds the rows of the axis before it."""
+    return [
+        Dim(stride, axis=first + number, over=strides[number - 1] if number else 1)
+        for number, stride in enumerate(strides)
+    ]
+
+
+def _reshape_rows(build: Builder, value: int) -> int:
+    dims = _row_dims(build.deconv.strides, first=1)
+    return build.add(Reshape((Dim(1, axis=0), *dims, Dim(build.deconv.out_channels))), value)
+
+
+def _from_channels_last(build: Builder, value: int) -> int:
+    if build.layout == "NHWC":
+        return value
+    rank = build.rank(value)
+    return build.add(Transpose((0, rank - 1, *range(1, rank - 1))), value)
+
+
+def _stack_columns(build: Builder, run: Sequence[int]) -> int:
+    """Column phases of one row phase side by side: ``(N, C, *Q)`` each → ``(N, C, *Q, s)``."""
+    rank = build.rank(run[0])
+    dims = (*(Dim(1, axis=axis) for axis in range(rank)), Dim(1))
+    columns = [build.add(Reshape(dims), value) for value in run]
+    return columns[0] if len(columns) == 1 else build.add(Concat(rank), *columns)
+
+
+def _stack_rows(build: Builder, rows: Sequence[int]) -> int:
+    """``(N, C, *Q, s)`` for each row phase → ``(N, C, *(Q·s))``."""
+    value = _concat_rows(build, rows, first=2)
+    dims = _row_dims(build.deconv.strides, first=2)
+    return build.add(Reshape((Dim(1, axis=0), Dim(build.deconv.out_channels), *dims)), value)

@@ -1,0 +1,290 @@
+"""What a run finds out, as values: candidates, refusals, measurements, choices, the plan, the verdict, the record.
+
+All of it goes to JSON and comes back; ``SCHEMA_VERSION`` changes when the meaning of a field does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from splitdeconv.errors import InputError, UsageError
+from splitdeconv.spec import Deconv
+
+SCHEMA_VERSION = 1
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Candidate:
+    """A lowering with its options; written ``split:union:depth_to_space``.
+
+    Attributes:
+        lowering: its name.
+        window: which outputs a merged convolution computes (``union``, ``crop``, ``full``), or empty.
+        form: how the phases are put back together (``depth_to_space``, ``transpose``, ``concat``, ``rows``), or empty.
+    """
+
+    lowering: str
+    window: str = ""
+    form: str = ""
+
+    def __str__(self) -> str:
+        return ":".join(part for part in (self.lowering, self.window, self.form) if part)
+
+    def matches(self, text: str) -> bool:
+        """Whether ``text`` names this candidate, or its lowering, or some of its parts in order."""
+        parts = text.split(":")
+        return parts[0] == self.lowering and set(parts[1:]) <= {self.window, self.form}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A candidate that does not apply, and why."""
+
+    candidate: Candidate
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A deconv of the model that cannot be rewritten, and why.
+
+    Attributes:
+        site: its name in the model.
+        where: graph or function that holds it.
+        reason: one sentence.
+    """
+
+    site: str
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a program does on any processor, for the sizes of its deconv (unknown sizes count as 1).
+
+    Attributes:
+        macs: multiply-accumulates, zero-filled taps and padding included.
+        moved: elements that the data movement around the convolutions reads and writes.
+        convs: number of convolutions.
+    """
+
+    macs: int
+    moved: int
+    convs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Where a number was measured or estimated.
+
+    Attributes:
+        target: name as on the command line.
+        versions: package → version.
+        processor: its name.
+        threads: worker threads.
+        options: what else was set.
+    """
+
+    target: str
+    versions: Mapping[str, str]
+    processor: str = ""
+    threads: int = 0
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A time, with its spread. ``kind`` tells measured from estimated.
+
+    Attributes:
+        median_ms, low_ms, high_ms: median and quartiles over the rounds.
+        rounds: how many rounds were timed.
+    """
+
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    rounds: int
+    kind: Literal["measured", "estimated"] = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One row of a site's table: a candidate with its cost and, on a measuring target, its time."""
+
+    candidate: Candidate
+    cost: Cost
+    time: Measurement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was decided for one site, with everything that it was decided from.
+
+    Attributes:
+        site: name of the site.
+        deconv: its geometry, as found.
+        chosen: the candidate that the model gets.
+        reason: one sentence.
+        options: all candidates that apply.
+        refusals: those that do not.
+    """
+
+    site: str
+    deconv: Deconv
+    chosen: Candidate
+    reason: str
+    options: tuple[Option, ...]
+    refusals: tuple[Refusal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which candidate each site gets."""
+
+    target: str
+    choices: tuple[Choice, ...]
+
+    def to_json(self) -> str:
+        """The plan file: sites and their candidates only, the same text for the same plan."""
+        chosen = {choice.site: str(choice.chosen) for choice in self.choices}
+        return json.dumps({"schema": SCHEMA_VERSION, "target": self.target, "sites": chosen}, indent=2) + "\n"
+
+
+def plan_sites(text: str, source: str) -> dict[str, str]:
+    """Sites and candidate names from a plan file.
+
+    Raises:
+        InputError: not a plan of this schema version.
+    """
+    try:
+        found = json.loads(text)
+        version, sites = found["schema"], found["sites"]
+        names = {str(site): str(name) for site, name in sites.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{source}: not a plan file ({error}); wanted the file that --save-plan writes") from None
+    if version != SCHEMA_VERSION:
+        raise UsageError(f"{source}: plan of schema {version}, this version reads {SCHEMA_VERSION}; plan anew")
+    return names
+
+
+@dataclass(frozen=True, slots=True)
+class SiteProof:
+    """Equality of one rewritten site.
+
+    Attributes:
+        exact: bit-equal to the definition on integer-valued tensors.
+        where: what computed the rewritten side (``interpreter`` or the runtime).
+        detail: what differs, or empty.
+    """
+
+    site: str
+    exact: bool
+    where: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputError64:
+    """Error of one model output against float64, before and after, relative to its largest magnitude.
+
+    Attributes:
+        before, after: largest absolute error over largest magnitude.
+        bound: what ``after`` may be.
+        reference: ``float64``, or what stood in for it.
+    """
+
+    output: str
+    before: float
+    after: float
+    bound: float
+    reference: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the rewritten model stays within the bound."""
+        return self.after <= self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The proof of equality.
+
+    Attributes:
+        sites: one proof for each rewritten site.
+        outputs: errors of the model's outputs, worst over all inputs that were tried.
+        notes: what could not be checked, and why.
+        skipped: the reason why nothing was checked, or empty.
+    """
+
+    sites: tuple[SiteProof, ...] = ()
+    outputs: tuple[OutputError64, ...] = ()
+    notes: tuple[str, ...] = ()
+    skipped: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything that was checked is equal."""
+        return all(proof.exact for proof in self.sites) and all(output.passed for output in self.outputs)
+
+    def worst(self) -> str:
+        """One sentence that names what differs, or the output nearest to its bound."""
+        for proof in self.sites:
+            if not proof.exact:
+                return f"site '{proof.site}' is not bit-equal to the definition ({proof.detail})"
+        if not self.outputs:
+            return "no output compared"
+        output = max(self.outputs, key=lambda each: each.after / each.bound)
+        return (
+            f"output '{output.output}': error {output.after:.2e} against {output.reference}, "
+            f"before {output.before:.2e}, bound {output.bound:.2e}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """Everything about one run, for ``--json`` and the report.
+
+    Attributes:
+        command: ``inspect``, ``convert`` or ``bench``.
+        model: path of the input.
+        output: path of the result, or empty.
+        environments: everything that computed something.
+        plan: the decisions, with their tables.
+        skipped: deconvs that were left alone.
+        verdict: the proof, or None where nothing was proved.
+        notes: what the user should know, one sentence each.
+    """
+
+    command: str
+    model: str
+    output: str
+    environments: tuple[Environment, ...]
+    plan: Plan
+    skipped: tuple[Skipped, ...] = ()
+    verdict: Verdict | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """The whole record; candidates are written as their names."""
+        record = {"schema": SCHEMA_VERSION, **_plain(asdict(self))}
+        if self.verdict is not None:
+            record["verdict"]["passed"] = self.verdict.passed
+        return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+
+
+def _plain(found: Any) -> Any:
+    """Candidates as text, everything else as it is."""
+    if isinstance(found, dict):
+        if set(found) == {"lowering", "window", "form"}:
+            return str(Candidate(**found))
+        return {key: _plain(value) for key, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [_plain(value) for value in found]
+    return found

@@ -1,0 +1,271 @@
+"""The deconv (transposed convolution) as plain numbers: sizes, phases and index arithmetic.
+
+Everything here is one axis at a time and independent of any framework. With input size ``I``, kernel ``K``, stride
+``s``, dilation ``d`` and pads, output ``o`` of an axis is the sum over all taps ``k`` and inputs ``i`` with
+``i·s + k·d = o + pad_begin``. Outputs with equal ``o mod s`` form a *phase*, and each phase is an ordinary stride-1
+convolution of the unexpanded input. None of a phase's numbers depends on ``I``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """The outputs ``q·stride + offset`` of one axis, as a stride-1 convolution over the input.
+
+    Attributes:
+        offset: which remainder of the output index modulo the stride this phase holds.
+        taps: numbers of the original taps, in the order in which the convolution reads the input; may be empty.
+        dilation: distance between two taps on the input.
+        pad_begin, pad_end: zeros to add to the input; negative means that the input is cropped.
+    """
+
+    offset: int
+    taps: tuple[int, ...]
+    dilation: int
+    pad_begin: int
+    pad_end: int
+
+    @property
+    def first(self) -> int:
+        """Input index, relative to the output's ``q``, that the first tap reads."""
+        return -self.pad_begin
+
+    @property
+    def positions(self) -> range:
+        """Input indices relative to ``q`` that the taps read; empty for a phase without taps."""
+        return range(self.first, self.first + len(self.taps) * self.dilation, self.dilation)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One or several phases of an axis, computed over the same stretch of the input.
+
+    Attributes:
+        taps: for each phase, the original tap at each place of the window, or None where the phase has none there.
+        dilation, pad_begin, pad_end: as in :class:`Phase`.
+    """
+
+    taps: tuple[tuple[int | None, ...], ...]
+    dilation: int
+    pad_begin: int
+    pad_end: int
+
+    @property
+    def size(self) -> int:
+        """Number of places, which is the kernel size of the convolution on this axis."""
+        return len(self.taps[0])
+
+
+def merge(phases: Sequence[Phase]) -> Window:
+    """The smallest window in which all ``phases`` of one axis (same input, same number of outputs) can be computed.
+
+    Phases without taps take no part in it; if no phase has one, the window is a single place without a tap.
+    """
+    rows = phases[0].pad_end - _reach(phases[0])
+    positions = sorted({position for phase in phases for position in phase.positions})
+    if not positions:
+        return Window(((None,),) * len(phases), 1, 0, rows)
+    first, last = positions[0], positions[-1]
+    dilation = math.gcd(*(position - first for position in positions)) or 1
+    places = range(first, last + 1, dilation)
+    taps = []
+    for phase in phases:
+        found = dict(zip(phase.positions, phase.taps, strict=True))
+        taps.append(tuple(found.get(place) for place in places))
+    return Window(tuple(taps), dilation, -first, rows + last)
+
+
+def _reach(phase: Phase) -> int:
+    """Input index relative to ``q`` that the last tap reads (0 for a phase without taps)."""
+    return phase.positions[-1] if phase.taps else 0
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One spatial axis of a deconv. Sizes are in pixels.
+
+    Attributes:
+        kernel, stride, dilation: at least 1.
+        pad_begin, pad_end: outputs that are cut off at either end (negative values would add outputs).
+        output_pad: outputs that are added at the end, computed like all others.
+        in_size: input size, or None where the model leaves it open.
+    """
+
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    pad_begin: int = 0
+    pad_end: int = 0
+    output_pad: int = 0
+    in_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("kernel", "stride", "dilation"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, wanted at least 1")
+        if self.in_size is not None and self.in_size < 1:
+            raise ValueError(f"input size is {self.in_size}, wanted at least 1")
+        if self.out_size is not None and self.out_size < 1:
+            raise ValueError(f"output size is {self.out_size}, wanted at least 1 ({self.describe()})")
+
+    @property
+    def extent(self) -> int:
+        """Size of the dilated kernel."""
+        return (self.kernel - 1) * self.dilation + 1
+
+    @property
+    def tail(self) -> int:
+        """Output size less ``(in_size − 1)·stride``; the same for every input size."""
+        return self.extent + self.output_pad - self.pad_begin - self.pad_end
+
+    @property
+    def out_size(self) -> int | None:
+        """Output size, or None where the input size is unknown."""
+        return None if self.in_size is None else self.out_size_of(self.in_size)
+
+    def out_size_of(self, in_size: int) -> int:
+        """Output size for a given input size."""
+        return (in_size - 1) * self.stride + self.tail
+
+    def with_in_size(self, in_size: int | None) -> Axis:
+        """The same axis over another input size."""
+        return Axis(self.kernel, self.stride, self.dilation, self.pad_begin, self.pad_end, self.output_pad, in_size)
+
+    @cached_property
+    def full_shift(self) -> int:
+        """Leading outputs that the paper's split computes and crops: the pad, and the filter's zero extension."""
+        shift = self.pad_begin + -self.extent % self.stride
+        return shift if shift >= 0 else shift % self.stride
+
+    @cached_property
+    def crop_shift(self) -> int:
+        """Smallest number of leading outputs to compute and crop so that the phases' common window is smallest."""
+        return min(range(self.stride), key=lambda shift: merge(self.phases(shift)).size)
+
+    def rows(self, shift: int = 0) -> int:
+        """Outputs of each phase less ``in_size``, when ``shift`` more outputs are computed at the begin."""
+        return -(-(self.tail + shift) // self.stride) - 1
+
+    def surplus(self, shift: int = 0) -> int:
+        """Outputs to crop at the end, because all phases are computed at the size of the largest."""
+        return (self.rows(shift) + 1) * self.stride - self.tail - shift
+
+    def phases(self, shift: int = 0) -> tuple[Phase, ...]:
+        """The ``stride`` phases of the axis, all with the same number of outputs.
+
+        Args:
+            shift: leading outputs to compute in addition, which the caller crops.
+        """
+        return tuple(self._phase(offset, shift) for offset in range(self.stride))
+
+    def _phase(self, offset: int, shift: int) -> Phase:
+        reach = offset + self.pad_begin - shift
+        taps = [k for k in range(self.kernel) if (reach - k * self.dilation) % self.stride == 0]
+        rows = self.rows(shift)
+        dilation = self.dilation // math.gcd(self.dilation, self.stride)
+        if not taps:
+            return Phase(offset, (), dilation, 0, rows)
+        first = (reach - taps[-1] * self.dilation) // self.stride
+        last = (reach - taps[0] * self.dilation) // self.stride
+        return Phase(offset, tuple(reversed(taps)), dilation, -first, rows + last)
+
+    def describe(self) -> str:
+        """One line for messages: kernel, stride and what differs from the defaults."""
+        text = f"kernel {self.kernel}, stride {self.stride}"
+        if self.dilation != 1:
+            text += f", dilation {self.dilation}"
+        if self.pad_begin or self.pad_end:
+            text += f", pads {self.pad_begin}+{self.pad_end}"
+        if self.output_pad:
+            text += f", output_pad {self.output_pad}"
+        return text + f", input size {'?' if self.in_size is None else self.in_size}"
+
+
+@dataclass(frozen=True, slots=True)
+class Quant:
+    """How a deconv is quantised: types and granularity, without the values.
+
+    Attributes:
+        activation: type of input and output, such as ``uint8``.
+        weight: type of the weights, such as ``int8``.
+        per_channel: whether each output channel has a weight scale of its own.
+    """
+
+    activation: str
+    weight: str
+    per_channel: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deconv:
+    """A transposed convolution without its weights; hashable, and the key of every cache.
+
+    Attributes:
+        axes: the spatial axes, outermost first (1 to 3).
+        in_channels, out_channels: over all groups.
+        groups: groups of channels that do not see each other.
+        batch: batch size, or None where the model leaves it open.
+        dtype: type of the arithmetic, a NumPy name (``float32``, ``bfloat16``).
+        has_bias: whether a bias is added per output channel.
+        quant: how it is quantised, or None.
+    """
+
+    axes: tuple[Axis, ...]
+    in_channels: int
+    out_channels: int
+    groups: int = 1
+    batch: int | None = 1
+    dtype: str = "float32"
+    has_bias: bool = False
+    quant: Quant | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("in_channels", "out_channels"):
+            channels = getattr(self, name)
+            if channels < 1 or channels % self.groups:
+                raise ValueError(f"{name} is {channels}, wanted a positive multiple of groups = {self.groups}")
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Stride of each axis."""
+        return tuple(axis.stride for axis in self.axes)
+
+    @property
+    def kernel_shape(self) -> tuple[int, ...]:
+        """Shape of the weights, ``(in_channels, out_channels // groups, *kernel)``."""
+        return (self.in_channels, self.out_channels // self.groups, *(axis.kernel for axis in self.axes))
+
+    @property
+    def in_sizes(self) -> tuple[int | None, ...]:
+        """Input size of each axis."""
+        return tuple(axis.in_size for axis in self.axes)
+
+    @property
+    def out_sizes(self) -> tuple[int | None, ...]:
+        """Output size of each axis."""
+        return tuple(axis.out_size for axis in self.axes)
+
+    def with_in_sizes(self, batch: int | None, in_sizes: Sequence[int | None]) -> Deconv:
+        """The same deconv over another batch and other input sizes."""
+        axes = tuple(axis.with_in_size(size) for axis, size in zip(self.axes, in_sizes, strict=True))
+        return Deconv(
+            axes, self.in_channels, self.out_channels, self.groups, batch, self.dtype, self.has_bias, self.quant
+        )
+
+    def describe(self) -> str:
+        """One short cell for tables: ``128→64 5×5/2 @16×16``."""
+        kernel = "×".join(str(axis.kernel) for axis in self.axes)
+        stride = "×".join(str(s) for s in dict.fromkeys(self.strides))
+        sizes = "×".join("?" if axis.in_size is None else str(axis.in_size) for axis in self.axes)
+        text = f"{self.in_channels}→{self.out_channels} {kernel}/{stride} @{sizes}"
+        if self.groups > 1:
+            text += f" g{self.groups}"
+        if any(axis.dilation > 1 for axis in self.axes):
+            text += f" d{'×'.join(str(axis.dilation) for axis in self.axes)}"
+        return text

@@ -1,0 +1,21 @@
+"""Fixtures and the hypothesis profiles that all tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+settings.register_profile("ordinary", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ordinary")
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of third-party models and cases beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no folder {SHARED.name} beside the checkout: real models and conformance cases are left out")
+    return SHARED
