@@ -1,0 +1,44 @@
+"""Model formats. One line here, one folder and one extra make a new one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from splitdeconv import plugins
+from splitdeconv.errors import InputError
+from splitdeconv.frontends.base import Frontend
+
+FRONTENDS = {
+    "onnx": "splitdeconv.frontends.onnx:OnnxFrontend",
+}
+
+_TFLITE_MAGIC = b"TFL3"
+
+
+def frontend(name: str) -> Frontend:
+    """The front-end of a format.
+
+    Raises:
+        UsageError: no such format.
+        MissingExtraError: its package is not installed.
+    """
+    return cast("Frontend", plugins.load("format", name, FRONTENDS)())
+
+
+def recognise(path: Path) -> Frontend:
+    """The front-end for the file at ``path``, by its content: TFLite has a mark, everything else is tried as ONNX.
+
+    Raises:
+        InputError: the file cannot be read, or is empty.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a directory, wanted an .onnx or .tflite file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}), wanted an .onnx or .tflite file") from None
+    if not start:
+        raise InputError(f"{path}: is empty, wanted an .onnx or .tflite file")
+    return frontend("tflite" if start[4:8] == _TFLITE_MAGIC else "onnx")
