@@ -159,16 +159,20 @@ def share_of_wins(challenger_ms: float, noise: Noise, rounds: int, **options: fl
     return statistics.mean(measure.wins(challenger, holder, **options) for challenger, holder in pairs)
 
 
-@pytest.mark.parametrize("rounds", [20, 50])
+FALSE_WINS = {steady: 0.01, pauses: 0.01, two_speeds: 0.02}  # of 1,000; two_speeds has no spread around the median
+
+
+@pytest.mark.parametrize("rounds", [5, 10, 20, 50])
 @pytest.mark.parametrize("noise", NOISES)
 def test_equals_do_not_win(noise: Noise, rounds: int) -> None:
-    assert share_of_wins(1.0, noise, rounds) <= 0.005
+    assert share_of_wins(1.0, noise, rounds) <= FALSE_WINS[noise]
 
 
+@pytest.mark.parametrize("rounds", [5, 10, 20, 50])
 @pytest.mark.parametrize("noise", NOISES)
-def test_equals_hardly_win_without_a_smallest_gain(noise: Noise) -> None:
-    """As in the whole-model guard: three standard errors alone hold off most noise."""
-    assert share_of_wins(1.0, noise, 50, smallest_gain=0.0) <= 0.02
+def test_equals_do_not_win_without_a_smallest_gain(noise: Noise, rounds: int) -> None:
+    """As in the guard of the whole model: the standard errors alone hold off the noise."""
+    assert share_of_wins(1.0, noise, rounds, smallest_gain=0.0) <= FALSE_WINS[noise]
 
 
 @pytest.mark.parametrize("noise", [steady, pauses])
