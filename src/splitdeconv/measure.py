@@ -127,9 +127,9 @@ def _race(
 
 
 def _hopeful(running: list[Key], times: Mapping[Key, list[float]], drop: float) -> list[Key]:
-    """The first, and those whose quickest round is within ``drop`` times the quickest of all."""
-    quickest = min(min(times[key]) for key in running)
-    return [key for number, key in enumerate(running) if number == 0 or min(times[key]) <= drop * quickest]
+    """The first, and those that at their quickest are within ``drop`` times the fastest's median."""
+    fastest = min(statistics.median(times[key]) for key in running)
+    return [key for number, key in enumerate(running) if number == 0 or min(times[key]) <= drop * fastest]
 
 
 def summary(times_ns: list[float]) -> Measurement:
