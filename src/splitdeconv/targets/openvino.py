@@ -20,6 +20,7 @@ from splitdeconv.targets.base import Compiled, CompileError, one_line
 from splitdeconv.weights import Array
 
 _HINTS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+_CAPABILITIES = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16"}
 
 
 class OpenVino:
@@ -37,7 +38,7 @@ class OpenVino:
         self._core = openvino.Core()
         self._device = _device(self._core, option or "CPU")
         self._threads = threads
-        self._precision = precision
+        self._precision = _precision(self._core, self._device, precision)
         self._probed: dict[onnx_probe.Probe, str | None] = {}
         self.name = "openvino" if self._device == "CPU" else f"openvino:{self._device}"
 
@@ -107,7 +108,8 @@ class OpenVinoModel:
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         try:
-            found = self._request.infer({name: np.ascontiguousarray(values) for name, values in inputs.items()})
+            contiguous = {name: np.ascontiguousarray(values) for name, values in inputs.items()}
+            found = self._request.infer(contiguous, share_outputs=True)
         except Exception as error:  # RuntimeError mostly, TypeError for arrays of another type
             raise CompileError(one_line(error)) from error
         return {port.get_any_name(): np.array(found[port]) for port in self._compiled.outputs}
@@ -131,3 +133,16 @@ def _device(core: openvino.Core, option: str) -> str:
         if option.lower() == device.lower():
             return str(device)
     raise UsageError(f"OpenVINO sees no device '{option}'; it sees {', '.join(seen)}")
+
+
+def _precision(core: openvino.Core, device: str, precision: str) -> str:
+    """``precision``, if the device computes in it; OpenVINO itself would silently take another.
+
+    Raises:
+        UsageError: it does not.
+    """
+    able = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+    if precision != "float32" and _CAPABILITIES[precision] not in able:
+        names = ", ".join(name for name, capability in _CAPABILITIES.items() if capability in able)
+        raise UsageError(f"OpenVINO's {device} does not compute in {precision} on this machine, only in {names}")
+    return precision
