@@ -47,6 +47,10 @@ class Frontend(Protocol):
         """
         ...
 
+    def refuse(self, model: Any, site: Site, program: Program) -> str | None:
+        """Why the model's own version of the format cannot express ``program``, or None."""
+        ...
+
     def emit(self, model: Any, site: Site, program: Program, weights: Weights | None = None) -> bytes:
         """A stand-alone model of one site under ``program``, its epilogue included, with one input and one output.
 
