@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from splitdeconv.frontends.onnx import float64
 from splitdeconv.frontends.onnx import load as files
 from splitdeconv.frontends.onnx.emit import refuse
 from splitdeconv.frontends.onnx.find import named_places, read_site
@@ -16,8 +17,8 @@ from splitdeconv.frontends.onnx.splice import place_of, splice, stand_alone
 from splitdeconv.frontends.onnx.work import other_macs
 from splitdeconv.ops import Layout, Program
 from splitdeconv.results import Skipped
-from splitdeconv.sites import Findings, Site
-from splitdeconv.weights import Weights
+from splitdeconv.sites import Findings, Input, Site
+from splitdeconv.weights import Array, Weights
 
 __all__ = ["OnnxFrontend", "OnnxModel"]
 
@@ -50,3 +51,27 @@ class OnnxFrontend:
 
     def splice(self, model: OnnxModel, programs: Mapping[str, Program]) -> OnnxModel:
         return OnnxModel(splice(model.ir, programs), model.path)
+
+    def inputs(self, model: OnnxModel) -> tuple[Input, ...]:
+        graph = model.ir.graph
+        given = [value for value in graph.inputs if (value.name or "") not in graph.initializers]
+        return tuple(Input(value.name or "", _dtype(value), _shape(value)) for value in given)
+
+    def float64(self, model: OnnxModel, feeds: Mapping[str, Array]) -> dict[str, Array] | str:
+        shapes = infer(model.ir, {name: array.shape for name, array in feeds.items()})
+        if reason := float64.refuse(model.ir, shapes):
+            return reason
+        try:
+            return float64.evaluate(model.ir, feeds)
+        except Exception as error:  # the evaluator fails in many ways on operators that it does not know
+            return f"the reference evaluator failed ({' '.join(str(error).split())[:120]})"
+
+
+def _dtype(value: ir.Value) -> str:
+    return "float32" if value.dtype is None else str(value.dtype.numpy().name)
+
+
+def _shape(value: ir.Value) -> tuple[int | None, ...] | None:
+    if value.shape is None:
+        return None
+    return tuple(size if isinstance(size, int) and size > 0 else None for size in value.shape)

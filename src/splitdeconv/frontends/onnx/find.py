@@ -9,7 +9,7 @@ import onnx_ir as ir
 from splitdeconv.errors import InputError
 from splitdeconv.frontends.onnx.constants import constant, is_overridable
 from splitdeconv.frontends.onnx.epilogue import find_epilogue
-from splitdeconv.frontends.onnx.geometry import RunTimeGeometryError, number, read_axes
+from splitdeconv.frontends.onnx.geometry import RunTimeGeometryError, read_attributes, read_axes
 from splitdeconv.frontends.onnx.graph import Place, is_standard, places
 from splitdeconv.frontends.onnx.shapes import Shapes
 from splitdeconv.results import Skipped
@@ -74,7 +74,8 @@ def _deconv(name: str, node: ir.Node, kernel: Array, bias: Array | None, x_shape
         raise InputError(f"site '{name}': weight of {kernel.ndim} axes, wanted 3 to 5 (1-D, 2-D or 3-D deconv)")
     if len(x_shape) != kernel.ndim:
         raise InputError(f"site '{name}': input has {len(x_shape)} axes, its weight {kernel.ndim}; wanted the same")
-    groups = number(node, "group", 1)
+    attributes = read_attributes(node)
+    groups = attributes.get("group") or 1
     if groups < 1 or kernel.shape[0] % groups:
         raise InputError(f"site '{name}': group is {groups}, which does not divide {kernel.shape[0]} input channels")
     batch, channels, *sizes = x_shape
@@ -85,6 +86,6 @@ def _deconv(name: str, node: ir.Node, kernel: Array, bias: Array | None, x_shape
     out_channels = kernel.shape[1] * groups
     if bias is not None and bias.shape != (out_channels,):
         raise InputError(f"site '{name}': bias has shape {list(bias.shape)}, wanted [{out_channels}]")
-    axes = read_axes(name, node, kernel.shape[2:], sizes)
+    axes = read_axes(name, attributes, kernel.shape[2:], sizes)
     dtype = kernel.dtype.name
     return Deconv(axes, kernel.shape[0], out_channels, groups, batch, dtype, bias is not None)
