@@ -146,8 +146,11 @@ def standard_error_ms(time: Measurement) -> float:
 
     That is the error for normal noise; quartiles, unlike a standard deviation, are not moved by rare long pauses. Of
     few rounds they lie too close together, hence the factor ``n/(n − 2)``, found by simulation.
+    Estimated times have none.
     Source: McGill, Tukey and Larsen, *Variations of Box Plots*, The American Statistician 32(1), 1978.
     """
+    if time.kind == "estimated":
+        return 0.0
     few = time.rounds / max(1, time.rounds - 2)
     return few * _MEDIAN_ERROR * (time.high_ms - time.low_ms) / math.sqrt(time.rounds)
 
