@@ -142,8 +142,13 @@ def _read(seconds: object, content: object) -> Timings | None:
     """A row's timings; None where it is not what :class:`Timings` writes."""
     try:
         found = json.loads(str(content))
-        times = {str(name): Measurement(**time) for name, time in found["times"].items()}
+        times = {str(name): _measurement(time) for name, time in found["times"].items()}
         refusals = {str(name): str(reason) for name, reason in found["refusals"].items()}
         return Timings(times, refusals, float(str(seconds)))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _measurement(found: Json) -> Measurement:
+    """JSON has lists for tuples."""
+    return Measurement(**{**found, "rounds_ms": tuple(found["rounds_ms"])})

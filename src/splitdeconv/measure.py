@@ -133,26 +133,29 @@ def _hopeful(running: list[Key], times: Mapping[Key, list[float]], drop: float) 
 
 
 def summary(times_ns: list[float]) -> Measurement:
-    """Median and quartiles (linear between ranks) of at least one time in ns."""
-    if len(times_ns) == 1:
-        low = median = high = times_ns[0]
-    else:
-        low, median, high = statistics.quantiles(times_ns, n=4, method="inclusive")
-    return Measurement(median / 1e6, low / 1e6, high / 1e6, len(times_ns))
+    """Median and quartiles of at least one time in ns, and all of them, to the nanosecond."""
+    low, median, high = _quartiles(times_ns)
+    rounds_ms = tuple(round(time / 1e6, 6) for time in times_ns)
+    return Measurement(median / 1e6, low / 1e6, high / 1e6, len(times_ns), rounds_ms=rounds_ms)
 
 
-def standard_error_ms(time: Measurement) -> float:
-    """Standard error of the median, from the quartiles: ``√(π/2)·σ/√n`` with ``σ = (high − low)/1.349``.
+def _quartiles(values: list[float]) -> tuple[float, float, float]:
+    """Lower quartile, median and upper quartile, linear between ranks."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, median, high
+
+
+def standard_error(low: float, high: float, rounds: int) -> float:
+    """Standard error of a median, from the quartiles: ``√(π/2)·σ/√n`` with ``σ = (high − low)/1.349``.
 
     That is the error for normal noise; quartiles, unlike a standard deviation, are not moved by rare long pauses. Of
-    few rounds they lie too close together, hence the factor ``n/(n − 2)``, found by simulation.
-    Estimated times have none.
+    few rounds they lie too close together, hence the factor ``n/(n − 3)``, found by simulation.
     Source: McGill, Tukey and Larsen, *Variations of Box Plots*, The American Statistician 32(1), 1978.
     """
-    if time.kind == "estimated":
-        return 0.0
-    few = time.rounds / max(1, time.rounds - 2)
-    return few * _MEDIAN_ERROR * (time.high_ms - time.low_ms) / math.sqrt(time.rounds)
+    few = rounds / max(1, rounds - 3)
+    return few * _MEDIAN_ERROR * (high - low) / math.sqrt(rounds)
 
 
 def is_settled(time: Measurement) -> bool:
@@ -163,17 +166,40 @@ def is_settled(time: Measurement) -> bool:
 def wins(challenger: Measurement, holder: Measurement, smallest_gain: float = SMALLEST_GAIN) -> bool:
     """Whether ``challenger`` is faster by more than the noise.
 
-    Its median must be lower by more than ``SIGMAS`` standard errors of the difference of both medians, and by more than
-    ``smallest_gain`` of the holder's: what two compilations of the same model may differ by, which no number of rounds
-    shows. Fewer than ``FEWEST_ROUNDS`` on either side prove nothing. Estimated times carry no noise: lower wins.
+    Its gain, as a share of the holder's time, must exceed ``SIGMAS`` of its standard errors, and ``smallest_gain``: by
+    so much may two compilations of the same model differ, which no number of rounds shows. Fewer than ``FEWEST_ROUNDS``
+    on either side prove nothing. Estimated times carry no noise.
     """
+    if not 0 < challenger.median_ms < holder.median_ms:
+        return False
     if challenger.kind == "estimated" and holder.kind == "estimated":
-        return challenger.median_ms < holder.median_ms
+        return True
     if not (is_settled(challenger) and is_settled(holder)):
         return False
-    noise = SIGMAS * math.hypot(standard_error_ms(challenger), standard_error_ms(holder))
+    gain, error = _paired(challenger, holder) or _unpaired(challenger, holder)
+    return gain > max(SIGMAS * error, smallest_gain)
+
+
+def _paired(challenger: Measurement, holder: Measurement) -> tuple[float, float] | None:
+    """Gain and its standard error, from the ratio in each round: the machine's load at that time weighs on both alike.
+
+    None where they do not share their rounds.
+    """
+    mine, theirs = challenger.rounds_ms, holder.rounds_ms
+    if len(mine) != len(theirs) or len(mine) < FEWEST_ROUNDS or not all(time > 0 for time in theirs):
+        return None
+    low, median, high = _quartiles([one / other for one, other in zip(mine, theirs, strict=True)])
+    return 1 - median, standard_error(low, high, len(mine))
+
+
+def _unpaired(challenger: Measurement, holder: Measurement) -> tuple[float, float]:
+    """Gain and its standard error from medians and quartiles alone."""
+    errors = [
+        0.0 if time.kind == "estimated" else standard_error(time.low_ms, time.high_ms, time.rounds)
+        for time in (challenger, holder)
+    ]
     gain = holder.median_ms - challenger.median_ms
-    return gain > max(noise, smallest_gain * holder.median_ms)
+    return gain / holder.median_ms, math.hypot(*errors) / holder.median_ms
 
 
 @contextmanager
