@@ -10,7 +10,7 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -30,6 +30,7 @@ DROP_RATIO = 2.0  # ... which are slower than this many times the fastest
 
 SIGMAS = 3.0  # one false win in 700 comparisons, where the rounds are independent
 SMALLEST_GAIN = 0.03  # identical sessions differ by up to 3 % in one run: see docs/decisions/noise.md
+RESTLESS = 0.25  # an idle machine shows 0.01 to 0.1; see ``unrest``
 _MEDIAN_ERROR = math.sqrt(math.pi / 2) / 1.349  # standard error of the median over (interquartile range / √rounds)
 
 
@@ -156,6 +157,15 @@ def standard_error(low: float, high: float, rounds: int) -> float:
     """
     few = rounds / max(1, rounds - 3)
     return few * _MEDIAN_ERROR * (high - low) / math.sqrt(rounds)
+
+
+def unrest(times: Iterable[Measurement]) -> float:
+    """How restless the machine was: the median over ``times`` of the interquartile range as a share of the time.
+
+    A few percent on an idle machine. Above ``RESTLESS`` other work weighs so much that gains are overlooked.
+    """
+    spreads = [(time.high_ms - time.low_ms) / time.median_ms for time in times if time.median_ms > 0]
+    return statistics.median(spreads) if spreads else 0.0
 
 
 def is_settled(time: Measurement) -> bool:

@@ -242,3 +242,9 @@ def test_the_standard_error_is_that_of_a_normal_median() -> None:
     true_error = statistics.stdev(each.median_ms for each in samples)
     errors = [measure.standard_error(each.low_ms, each.high_ms, each.rounds) for each in samples]
     assert statistics.mean(errors) == pytest.approx(true_error, rel=0.1)
+
+
+def test_unrest_is_the_usual_spread() -> None:
+    times = [Measurement(2.0, 1.9, 2.1, 50), Measurement(1.0, 0.7, 1.3, 50), Measurement(1.0, 0.5, 9.5, 3)]
+    assert measure.unrest(times) == pytest.approx(0.6)
+    assert measure.unrest([]) == measure.unrest([Measurement(0.0, 0.0, 0.0, 5)]) == 0.0
