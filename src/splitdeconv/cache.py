@@ -15,10 +15,10 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from splitdeconv import __version__
 from splitdeconv.measure import ENOUGH_ROUNDS
 from splitdeconv.results import Candidate, Environment, Json, Measurement
 from splitdeconv.spec import Deconv
+from splitdeconv.version import __version__
 
 FORMAT = 1  # of keys and contents; another number finds nothing of the old ones
 BUSY_SECONDS = 10.0  # how long to wait for another process that writes

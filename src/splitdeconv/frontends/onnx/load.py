@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
 
-from splitdeconv.errors import InputError, OutputError
+from splitdeconv.errors import InputError
 
 _PROTO_LIMIT = 2**31 - 2**20  # protobuf refuses messages of 2 GiB
 _EXTERNAL_FROM = 1024  # bytes; smaller tensors stay in the model's own file
@@ -70,36 +67,23 @@ def _check_external(path: Path, tensor: ir.ExternalTensor) -> None:
 
 
 def save(model: OnnxModel, path: Path) -> None:
-    """Write a model, and ``<path>.data`` with it where the model had external data or is above 2 GiB.
+    """Write a model, and ``<path>.data`` beside it where the model had external data or is above 2 GiB.
 
     Raises:
-        OutputError: the folder is missing, not writable or full, or the model's own files would be overwritten.
+        OSError: it cannot be written there; part of it may be.
     """
-    data = path.with_name(path.name + ".data")
-    external = list(external_tensors(model.ir))
-    if any(Path(str(tensor.path)).resolve() == data.resolve() for tensor in external):
-        raise OutputError(f"{data}: holds the input's own weights and would be overwritten; choose another output name")
-    size = sum(value.const_value.nbytes for value in model.ir.graph.initializers.values() if value.const_value)
-    with staging(path) as folder:
-        if external or size > _PROTO_LIMIT:
-            staged = model.ir.clone()
-            ir.save(staged, folder / path.name, external_data=data.name, size_threshold_bytes=_EXTERNAL_FROM)
-            (folder / data.name).replace(data)
-        else:
-            ir.save(model.ir, folder / path.name)
-        (folder / path.name).replace(path)
+    graphs = [graph for graph in model.ir.graphs() if isinstance(graph, ir.Graph)]
+    tensors = [value.const_value for graph in graphs for value in graph.initializers.values() if value.const_value]
+    external = any(isinstance(tensor, ir.ExternalTensor) for tensor in tensors)
+    if external or sum(tensor.nbytes for tensor in tensors) > _PROTO_LIMIT:
+        # Saving turns tensors of the model into external ones: of a copy, because this one is the caller's.
+        ir.save(model.ir.clone(), path, external_data=path.name + ".data", size_threshold_bytes=_EXTERNAL_FROM)
+    else:
+        ir.save(model.ir, path)
 
 
-@contextmanager
-def staging(path: Path) -> Iterator[Path]:
-    """A temporary folder beside ``path``, removed afterwards, with file-system errors as one clear line."""
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); wanted a writable folder") from None
-    try:
-        yield folder
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def files_of(model: OnnxModel) -> tuple[Path, ...]:
+    """The files that hold the model, its own first."""
+    if model.path is None:
+        return ()
+    return (model.path, *dict.fromkeys(Path(str(tensor.path)) for tensor in external_tensors(model.ir)))
