@@ -50,7 +50,8 @@ def interleaved(
             others as far as ``seconds`` allow as many rounds, the later ones left out.
         seconds: time for everything, warm-up included. One call that is longer than this cannot be cut short.
         progress: told the share of the work that is done, 0 to 1.
-        drop: after ``DROP_AFTER`` rounds, runs slower than ``drop`` times the fastest end; infinity keeps all.
+        drop: after ``DROP_AFTER`` rounds, runs slower than ``drop`` times the fastest end. With infinity all are
+            measured in ``FEWEST_ROUNDS`` rounds at least, however long that takes.
         clock: nanoseconds, for tests.
 
     Returns:
@@ -58,7 +59,7 @@ def interleaved(
     """
     deadline = clock() + int(seconds * 1e9)
     with _no_garbage_collection():
-        racers = _warm_up(runs, deadline, clock)
+        racers = _warm_up(runs, math.inf if math.isinf(drop) else deadline, clock)
         return _race(racers, deadline, progress or _silent, drop, clock)
 
 
@@ -77,7 +78,7 @@ class _Racer:
         return (clock() - start) / self.repeats
 
 
-def _warm_up(runs: Mapping[Key, Run], deadline: int, clock: Clock) -> dict[Key, _Racer]:
+def _warm_up(runs: Mapping[Key, Run], deadline: float, clock: Clock) -> dict[Key, _Racer]:
     """Run each until its caches and lazy parts are ready; those for which the time is too short are left out."""
     racers: dict[Key, _Racer] = {}
     round_ns = 0.0

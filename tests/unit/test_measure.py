@@ -88,6 +88,13 @@ def test_all_are_kept_for_a_full_table() -> None:
     assert found["zero_insert"].rounds == measure.ENOUGH_ROUNDS
 
 
+def test_a_full_table_has_every_run_even_beyond_the_budget() -> None:
+    found = Machine().measure({"before": 2000.0, "after": 1500.0}, seconds=1, drop=math.inf)
+    assert {name: time.rounds for name, time in found.items()} == dict.fromkeys(
+        ("before", "after"), measure.FEWEST_ROUNDS
+    )
+
+
 @given(
     times_ms=st.lists(st.floats(0.001, 300), min_size=1, max_size=12),
     seconds=st.floats(0, 20),
