@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -118,6 +119,7 @@ def test_lying_times_make_the_output_slower_never_wrong(deconv: Deconv, data: st
         st.floats(allow_nan=True),
         st.integers(0, 99),
         st.sampled_from(["measured", "estimated"]),
+        st.sampled_from([(), (math.nan, 0.0) * 5, (0.5,) * 10, (1.0,) * 10]),
     )
     options = real_options(deconv, "NCHW")
     lies = tuple(dataclasses.replace(option, time=data.draw(lie)) for option in options)
