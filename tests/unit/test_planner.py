@@ -286,6 +286,14 @@ def test_a_plan_read_back_gives_the_same_plan_whatever_is_measured_then() -> Non
         assert planner.plan("onnxruntime", tables, again, rule).to_json() == first.to_json()  # type: ignore[arg-type]
 
 
+def test_a_plan_means_the_candidate_of_exactly_that_name() -> None:
+    short, long = Candidate("split", "union"), Candidate("split", "union", "transpose")
+    options = (Option(short, Cost(9, 9, 9)), Option(long, Cost(1, 1, 1)))
+    both = Table("up1", DECONV, options)
+    for wanted in (short, long):
+        assert planner.choose(both, Wishes(planned={"up1": str(wanted)}), "generic").chosen == wanted
+
+
 def planned(wishes: Wishes = NO_WISH) -> Plan:
     return planner.plan("onnxruntime", TWO, wishes, "fastest")
 
