@@ -168,6 +168,9 @@ def convert(source: object, out: Path | None, request: Request) -> Conversion:
         SplitdeconvError: see ``errors``.
     """
     frontend, model = open_model(source)
+    for name in (request.wishes.lowering, *request.wishes.layers.values()):
+        if name:
+            lowerings.find_lowering(name.split(":")[0])
     request.progress("finding deconvs", 0.0)
     findings = frontend.find(model)
     target = None if request.target == GENERIC else _target(request.target, frontend, request.timing)
@@ -376,7 +379,8 @@ class _Job:
         except CompileError as error:
             shapes = "; --input-shape and --input give it sizes and values that it takes"
             notes.append(f"{runner.name} does not run the model ({error}){shapes}")
-        return verify.merge_checks(trials), tuple(notes)
+        outputs = verify.merge_checks(trials)
+        return outputs, (*notes, *verify.unstable(outputs))
 
     def _feeds(self, inputs: Sequence[Input], trial: int) -> dict[str, Array] | str:
         """Inputs for one trial, or the reason why they cannot be made."""

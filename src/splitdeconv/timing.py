@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +21,8 @@ from splitdeconv.targets.base import Compiled, CompileError, Target
 from splitdeconv.weights import Array
 
 DEFAULT_SECONDS = 60.0
-MODEL_SECONDS = 5.0  # for the whole model before and after
+MODEL_SECONDS = 5.0  # for the whole model before and after ...
+MODEL_RUNS = 40  # ... or the time of this many runs, where that is longer
 # A candidate whose result is further from the first one's than this is broken, not noisy: sums of float16 products
 # differ by a few thousandths of the largest value, those of float32 by a few millionths.
 WRONG = 0.02
@@ -168,8 +171,13 @@ def time_models(
         # Candidate is the type of a target's keys; these two stand for the whole models.
         first, second = Candidate("before"), Candidate("after")
         compiled = {first: target.compile(before), second: target.compile(after)}
-        times = target.measure(compiled, feeds, MODEL_SECONDS, drop=float("inf"))
+        started = time.perf_counter()
+        compiled[first].run(feeds)
+        seconds = max(MODEL_SECONDS, MODEL_RUNS * (time.perf_counter() - started))
+        times = target.measure(compiled, feeds, seconds, drop=math.inf)
+        if len(times) < len(compiled):
+            raise CompileError(f"{seconds:.0f} seconds were not enough for both models")
         found = Timings({str(candidate): time for candidate, time in times.items()}, {}, MODEL_SECONDS)
-        if small and len(times) == 2:
+        if small:
             cache.keep(key, found)
     return found.times["before"], found.times["after"]

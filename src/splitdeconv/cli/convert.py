@@ -98,7 +98,9 @@ def proof_lines(verdict: Verdict) -> list[str]:
     runner = verdict.proofs[0].where if verdict.proofs else ""
     lines = [f"verified: {exact} of {len(verdict.proofs)} sites bit-equal to the definition on {runner}"]
     if verdict.outputs:
-        lines.append(f"verified: {len(verdict.outputs)} outputs within the original's noise; worst: {verdict.worst()}")
+        outputs = f"{len(verdict.outputs)} output{'s' if len(verdict.outputs) > 1 else ''}"
+        lines.append(f"verified: {outputs} within the original's noise; worst: {verdict.worst()}")
+        lines.extend(f"note: {note}" for note in verdict.notes)
     else:
-        lines.extend(f"OUTPUTS NOT COMPARED: {note}" for note in verdict.notes or ("no output could be compared",))
+        lines.extend(f"OUTPUTS NOT COMPARED: {note}" for note in verdict.notes)
     return lines
