@@ -28,6 +28,8 @@ _AFFORDABLE = 50_000_000  # elements read, over all taps of all convolutions: a 
 _SLOW = frozenset(
     ["AveragePool", "GridSample", "GRU", "LpPool", "LSTM", "MaxRoiPool", "Resize", "RNN", "RoiAlign", "Upsample"]
 )
+_EPSILON = 1e-5  # BatchNormalization's default
+_RESHAPE_INPUT = 5  # opset from which on Reshape takes its shape as an input
 _QUANTISED = frozenset(["DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QuantizeLinear"])
 
 
@@ -72,7 +74,11 @@ def evaluate(model: ir.Model, feeds: Mapping[str, Array]) -> dict[str, Array]:
     for function in proto.functions:
         for node in function.node:
             _node_to_double(node)
-    evaluator = ReferenceEvaluator(proto, new_ops=[_Conv, _ConvTranspose, _MaxPool])
+    # ReferenceEvaluator finds an operator's replacement by the name of its class.
+    replaced: list[type[OpRun]] = [BatchNormalization, Conv, ConvTranspose, MaxPool]
+    if model.opset_imports.get("", 0) < _RESHAPE_INPUT:
+        replaced.append(Reshape)
+    evaluator = ReferenceEvaluator(proto, new_ops=replaced)
     wide = {name: array.astype(np.float64) if _is_float(array) else array for name, array in feeds.items()}
     names = [output.name for output in proto.graph.output]
     return dict(zip(names, evaluator.run(None, wide), strict=True))
@@ -115,7 +121,7 @@ def _tensor_to_double(tensor: TensorProto) -> None:
         tensor.CopyFrom(onnx.numpy_helper.from_array(wide, tensor.name))
 
 
-class _Conv(OpRun):
+class Conv(OpRun):
     """Conv, one tap at a time."""
 
     op_domain = ""
@@ -158,7 +164,7 @@ def _conv_pads(
     return found
 
 
-class _ConvTranspose(OpRun):
+class ConvTranspose(OpRun):
     """ConvTranspose by its definition."""
 
     op_domain = ""
@@ -170,7 +176,21 @@ class _ConvTranspose(OpRun):
         return (reference.deconv(x, Weights(w, b), spec),)
 
 
-class _MaxPool(OpRun):
+class BatchNormalization(OpRun):
+    """BatchNormalization of a trained model; the evaluator's own for opsets 7 to 13 takes the batch's statistics."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, *parameters: Array, **attributes: Any) -> tuple[Array]:
+        if attributes.get("training_mode") or len([name for name in self.onnx_node.output if name]) > 1:
+            raise NotImplementedError("BatchNormalization in training mode")
+        scale, bias, mean, variance = (each.reshape(-1, *(1,) * (x.ndim - 2)) for each in parameters)
+        epsilon = attributes.get("epsilon")
+        root = np.sqrt(variance + (_EPSILON if epsilon is None else epsilon))
+        return ((x - mean) / root * scale + bias,)
+
+
+class MaxPool(OpRun):
     """MaxPool over explicit pads, by sliding windows."""
 
     op_domain = ""
@@ -189,3 +209,13 @@ class _MaxPool(OpRun):
         windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=tuple(range(2, 2 + rank)))
         steps: Any = (slice(None), slice(None), *(slice(None, None, stride) for stride in strides))
         return (windows[steps].max(axis=tuple(range(-rank, 0))),)
+
+
+class Reshape(OpRun):
+    """Reshape of opsets 1 to 4, whose shape is an attribute."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, **attributes: Any) -> tuple[Array]:
+        stated = attributes["shape"]
+        return (x.reshape([size or x.shape[axis] for axis, size in enumerate(stated)]),)
