@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -12,6 +12,7 @@ from splitdeconv.frontends.onnx import float64
 from splitdeconv.frontends.onnx import load as files
 from splitdeconv.frontends.onnx.emit import refuse
 from splitdeconv.frontends.onnx.find import named_places, read_site
+from splitdeconv.frontends.onnx.layer import layer_model
 from splitdeconv.frontends.onnx.load import OnnxModel
 from splitdeconv.frontends.onnx.shapes import infer
 from splitdeconv.frontends.onnx.splice import place_of, splice, stand_alone
@@ -19,6 +20,7 @@ from splitdeconv.frontends.onnx.work import other_macs
 from splitdeconv.ops import Layout, Program
 from splitdeconv.results import Skipped
 from splitdeconv.sites import Findings, Input, Site
+from splitdeconv.spec import Deconv
 from splitdeconv.weights import Array, Weights
 
 __all__ = ["OnnxFrontend", "OnnxModel"]
@@ -47,6 +49,9 @@ class OnnxFrontend:
 
     def files(self, model: OnnxModel) -> tuple[Path, ...]:
         return files.files_of(model)
+
+    def layer(self, deconv: Deconv, epilogue: Sequence[str]) -> OnnxModel:
+        return OnnxModel(ir.from_proto(layer_model(deconv, epilogue)), None)
 
     def find(self, model: OnnxModel, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
         shapes = infer(model.ir, in_shapes)
