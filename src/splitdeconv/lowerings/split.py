@@ -28,7 +28,7 @@ class Split:
         return None
 
     def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
-        forms = merged_forms(deconv)
+        forms = merged_forms(deconv, layout)
         return tuple(Candidate(self.name, window, form) for window in _windows(deconv) for form in forms)
 
     def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
@@ -55,6 +55,6 @@ def _shift(axis: Axis, window: str) -> int:
 
 def _order(deconv: Deconv, layout: Layout, form: str) -> Order:
     """Phases inside channels where groups demand it, or where the transpose then moves longer runs."""
-    if deconv.groups > 1 or (layout == "NCHW" and form == "transpose"):
+    if deconv.groups > 1 or (layout == "NCHW" and form in ("transpose", "two_steps")):
         return "channel_major"
     return "block_major"
