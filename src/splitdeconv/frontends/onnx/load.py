@@ -12,6 +12,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from splitdeconv.errors import InputError, OutputError
+from splitdeconv.frontends.onnx.graph import places
 
 _PROTO_LIMIT = 2**31 - 2**20  # protobuf refuses messages of 2 GiB
 _EXTERNAL_FROM = 1024  # bytes; smaller tensors stay in the model's own file
@@ -49,11 +50,21 @@ def load(path: Path) -> OnnxModel:
 
 
 def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
-    """All initializers whose data lie in other files."""
+    """All initializers and constants whose data lie in other files."""
     for graph in model.graphs():
         for value in graph.initializers.values():
             if isinstance(value.const_value, ir.ExternalTensor):
                 yield value.const_value
+    for attribute in _tensor_attributes(model):
+        if isinstance(attribute.value, ir.ExternalTensor):
+            yield attribute.value
+
+
+def _tensor_attributes(model: ir.Model) -> Iterator[ir.Attr]:
+    for place in places(model):
+        for attribute in place.node.attributes.values():
+            if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
+                yield attribute
 
 
 def _check_external(path: Path, tensor: ir.ExternalTensor) -> None:
@@ -64,7 +75,9 @@ def _check_external(path: Path, tensor: ir.ExternalTensor) -> None:
         raise InputError(f"{where}, which is outside of the model's folder; wanted a file inside of it")
     if not file.is_file():
         raise InputError(f"{where}, which does not exist; wanted that file beside the model")
-    needed = (tensor.offset or 0) + (tensor.length or 0)
+    if tensor.length is not None and tensor.length != tensor.nbytes:
+        raise InputError(f"{where} with {tensor.length} bytes; wanted {tensor.nbytes} for its type and shape")
+    needed = (tensor.offset or 0) + tensor.nbytes
     if file.stat().st_size < needed:
         raise InputError(f"{where}, which has {file.stat().st_size} bytes; wanted at least {needed}")
 
@@ -77,17 +90,41 @@ def save(model: OnnxModel, path: Path) -> None:
     """
     data = path.with_name(path.name + ".data")
     external = list(external_tensors(model.ir))
-    if any(Path(str(tensor.path)).resolve() == data.resolve() for tensor in external):
-        raise OutputError(f"{data}: holds the input's own weights and would be overwritten; choose another output name")
+    inputs = {Path(str(tensor.path)).resolve() for tensor in external}
+    if model.path is not None:
+        inputs.add(model.path.resolve())
     size = sum(value.const_value.nbytes for value in model.ir.graph.initializers.values() if value.const_value)
+    is_split = bool(external) or size > _PROTO_LIMIT
+    for file in (path, data) if is_split else (path,):
+        if file.resolve() in inputs:
+            raise OutputError(f"{file}: is part of the input and would be overwritten; choose another output name")
+        if file.is_dir():
+            raise OutputError(f"{file}: is a directory; wanted the name of a file")
     with staging(path) as folder:
-        if external or size > _PROTO_LIMIT:
-            staged = model.ir.clone()
-            ir.save(staged, folder / path.name, external_data=data.name, size_threshold_bytes=_EXTERNAL_FROM)
+        if is_split:
+            ir.save(_staged(model.ir), folder / path.name, external_data=data.name, size_threshold_bytes=_EXTERNAL_FROM)
             (folder / data.name).replace(data)
         else:
             ir.save(model.ir, folder / path.name)
         (folder / path.name).replace(path)
+
+
+def _staged(model: ir.Model) -> ir.Model:
+    """A copy whose small external tensors are in memory, as those that stay in the model's own file must be."""
+    copy = model.clone()
+    for graph in copy.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor) and value.const_value.nbytes <= _EXTERNAL_FROM:
+                value.const_value = _in_memory(value.const_value)
+    for place in places(copy):
+        for name, attribute in list(place.node.attributes.items()):
+            if isinstance(attribute.value, ir.ExternalTensor):
+                place.node.attributes[name] = ir.AttrTensor(name, _in_memory(attribute.value))
+    return copy
+
+
+def _in_memory(tensor: ir.ExternalTensor) -> ir.Tensor:
+    return ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
 
 
 @contextmanager
