@@ -14,6 +14,8 @@ from splitdeconv.ops import Shape
 
 _SMALL = 1024  # bytes; larger constants never hold a shape, and inference does without their values
 
+_HIDDEN = "splitdeconv.hidden"  # a domain that inference does not know
+
 
 @dataclass(frozen=True)
 class Shapes:
@@ -61,6 +63,7 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
             _empty_constant(place.node)
         elif is_standard(place.node, "ConvTranspose"):
             _fix_output_shape(place.node)
+    clone.opset_imports[_HIDDEN] = 1
     return ir.to_proto(clone)
 
 
@@ -85,7 +88,7 @@ def _fix_output_shape(node: ir.Node) -> None:
     if sizes is None or sizes.is_ref() or not sizes.as_ints() or kernel is None or kernel.shape is None:
         return
     spatial = sizes.as_ints()[-(len(kernel.shape) - 2) :]
-    node.domain = "hidden"
+    node.domain = _HIDDEN
     node.outputs[0].shape = ir.Shape([None, None, *spatial])
     node.outputs[0].type = ir.TensorType(kernel.dtype or ir.DataType.FLOAT)
 
