@@ -20,7 +20,9 @@ from splitdeconv.ops import (
     NativeDeconv,
     Op,
     Pad,
+    Part,
     Program,
+    Relayout,
     Reshape,
     Slice,
     Transpose,
@@ -100,6 +102,11 @@ def _apply(op: Op, inputs: list[Array], weights: Weights) -> Array:
         case Concat():
             joined: Array = np.concatenate(inputs, axis=op.axis)
             return joined
+        case Part():
+            size = x.shape[op.axis] // op.parts
+            return np.take(x, range(op.index * size, (op.index + 1) * size), axis=op.axis)
+        case Relayout():
+            return x
         case DepthToSpace():
             return _from_channels_first(_depth_to_space(_to_channels_first(x, op.layout), op), op.layout)
         case Add():

@@ -1,0 +1,64 @@
+"""TFLite models: FlatBuffers of schema version 3, as LiteRT, TFLite Micro and Arm's Vela take them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from splitdeconv.frontends.tflite import file
+from splitdeconv.frontends.tflite.file import TfliteModel
+from splitdeconv.frontends.tflite.nodes import Node, find_nodes, nodes_of
+from splitdeconv.frontends.tflite.splice import splice, stand_alone
+from splitdeconv.frontends.tflite.work import other_macs
+from splitdeconv.ops import Layout, Program
+from splitdeconv.results import Skipped
+from splitdeconv.sites import Findings, Site
+from splitdeconv.weights import Weights
+
+__all__ = ["TfliteFrontend", "TfliteModel"]
+
+
+class TfliteFrontend:
+    """Implements :class:`~splitdeconv.frontends.base.Frontend`.
+
+    Args:
+        numerics: ``exact`` keeps every rounding step of quantised models; ``fused`` also folds a separate bias
+            addition and a rescaling activation into the convolutions, which changes the bits.
+    """
+
+    name = "tflite"
+    layout: Layout = "NHWC"
+    suffix = ".tflite"
+
+    def __init__(self, numerics: str = "exact") -> None:
+        self.numerics = numerics
+
+    def load(self, path: Path) -> TfliteModel:
+        return file.read(path)
+
+    def find(self, model: TfliteModel, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
+        found = find_nodes(model.root, self.numerics)
+        nodes = [each for each in found if isinstance(each, Node)]
+        skipped = tuple(each for each in found if isinstance(each, Skipped))
+        return Findings(tuple(_site(node) for node in nodes), skipped, other_macs(model.root))
+
+    def emit(self, model: TfliteModel, site: Site, program: Program, weights: Weights | None = None) -> bytes:
+        node = next(node for node in nodes_of(model.root, self.numerics) if node.id == site.id)
+        return file.pack(stand_alone(node, program, weights))
+
+    def splice(self, model: TfliteModel, programs: Mapping[str, Program]) -> TfliteModel:
+        return model.with_root(splice(model.root, programs, self.numerics))
+
+    def save(self, model: TfliteModel, path: Path) -> None:
+        file.write(model, path)
+
+    def to_bytes(self, model: TfliteModel) -> bytes:
+        """The content of the file that :meth:`save` would write."""
+        return file.to_bytes(model)
+
+
+def _site(node: Node) -> Site:
+    notes = node.notes
+    if node.epilogue.changes_bits:
+        notes = (*notes, "a rounding step of its epilogue goes away, which changes bits")
+    return Site(node.id, node.deconv, node.weights(), node.epilogue.names, node.graph.describe(), notes)
