@@ -9,6 +9,8 @@ from splitdeconv.targets.base import Compiled, CompileError, Target
 
 TARGETS = {
     "onnxruntime": "splitdeconv.targets.onnxruntime:OnnxRuntime",
+    "litert": "splitdeconv.targets.litert:LiteRt",
+    "vela": "splitdeconv.targets.vela:Vela",
 }
 
 __all__ = ["TARGETS", "CompileError", "Compiled", "Target", "target"]

@@ -149,10 +149,24 @@ class _Reader:
         kernel = self._constant(kernel_operand, "weights")
         bias = self._constant(operands[3], "bias") if len(operands) > 3 and operands[3] >= 0 else None
         deconv, notes = self._deconv(shape, kernel.tensor, source, output, bias)
+        notes += self._left_by_xnnpack(deconv)
         epilogue = find_epilogue(self.graph, self.operator, numerics)
         deconv = epilogue.applied(deconv)
         return Node(
             self.name, self.graph, self.operator, deconv, source, output, kernel, bias, epilogue, notes
+        )
+
+    def _left_by_xnnpack(self, deconv: Deconv) -> tuple[str, ...]:
+        """A note where LiteRT runs the original on other kernels than its rewritten form."""
+        options = self.graph.operators[self.operator].builtinOptions
+        reaches = options.padding == tfl.Padding.SAME and any(axis.output_pad for axis in deconv.axes)
+        if deconv.quant is None or not reaches or deconv.quant.activation == "int16":
+            return ()
+        if deconv.quant.activation == "float32":
+            raise _No("hybrid, with outputs that no tap reaches: LiteRT has no kernel that runs the original")
+        return (
+            "XNNPACK leaves the original to LiteRT's other kernels, which round differently: "
+            "1 LSB on some outputs, none in the reference kernels",
         )
 
     def _constant(self, operand: int, what: str) -> Constant:
@@ -227,6 +241,9 @@ class _Reader:
         if in_size is None:
             raise _No("its input's height or width is open, and its output shape is fixed")
         assert kernel is not None, "constants have known shapes"
+        forward = -(-out_size // stride) if same else (out_size - kernel + stride) // stride
+        if forward != in_size:
+            raise _No(f"its output size {out_size} does not belong to input size {in_size}, which LiteRT refuses")
         try:
             return same_axis(in_size, out_size, kernel, stride, same)
         except (ValueError, ZeroDivisionError) as error:

@@ -1,0 +1,30 @@
+"""Programs that TFLite's operators cannot say, or not with the same bits."""
+
+from __future__ import annotations
+
+from splitdeconv.ops import Add, Conv, Program, Slice
+
+
+def refusal(program: Program) -> str | None:
+    """Why the program is not offered for TFLite, or None."""
+    quant = program.deconv.quant
+    if quant is not None and any(isinstance(step.op, Add) for step in program.steps):
+        return "it adds partial sums, which would requantise twice"
+    if quant is None or quant.activation != "float32":
+        return None
+    if _cuts_input(program):
+        return "it crops the input, which changes the range that hybrid kernels quantise it by"
+    if any(isinstance(step.op, Conv) and set(step.op.kernel) == {1} for step in program.steps):
+        return "LiteRT's hybrid kernels quantise the input of a 1×1 convolution pixel by pixel, that of a deconv as a whole"
+    return None
+
+
+def _cuts_input(program: Program) -> bool:
+    """Whether a convolution sees less than the whole input."""
+    from_input = {0}
+    for number, step in enumerate(program.steps):
+        if isinstance(step.op, Slice) and from_input & set(step.inputs):
+            return True
+        if not isinstance(step.op, Conv) and from_input & set(step.inputs):
+            from_input.add(number + 1)
+    return False
