@@ -241,12 +241,14 @@ class _Reader:
         if in_size is None:
             raise _No("its input's height or width is open, and its output shape is fixed")
         assert kernel is not None, "constants have known shapes"
+        if stride < 1:
+            raise InputError(f"{self.name}: stride is {stride}, wanted at least 1")
         forward = -(-out_size // stride) if same else (out_size - kernel + stride) // stride
         if forward != in_size:
             raise _No(f"its output size {out_size} does not belong to input size {in_size}, which LiteRT refuses")
         try:
             return same_axis(in_size, out_size, kernel, stride, same)
-        except (ValueError, ZeroDivisionError) as error:
+        except ValueError as error:
             raise InputError(f"{self.name}: {error}") from None
 
     def _types(self, kernel: int, source: int, output: int) -> tuple[str, Quant | None]:
@@ -283,8 +285,6 @@ def same_axis(in_size: int, out_size: int, kernel: int, stride: int, same: bool)
     Raises:
         ValueError: sizes that no deconv has.
     """
-    if stride < 1:
-        raise ValueError(f"stride is {stride}, wanted at least 1")
     forward = -(-out_size // stride) if same else (out_size - kernel + stride) // stride
     pad_begin = max(0, (forward - 1) * stride + kernel - out_size) // 2
     left = (in_size - 1) * stride + kernel - pad_begin - out_size
