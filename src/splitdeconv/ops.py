@@ -158,7 +158,7 @@ class Concat(Op):
 
 @dataclass(frozen=True, slots=True)
 class Part(Op):
-    """Piece ``index`` of ``parts`` equal pieces along ``axis``; formats with a split operator write all pieces as one."""
+    """Piece ``index`` of ``parts`` equal pieces along ``axis``; a format may write all as one operator."""
 
     axis: int
     index: int

@@ -14,7 +14,7 @@ from splitdeconv.frontends.tflite import TfliteFrontend, file
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.results import Candidate
 from splitdeconv.targets.litert import LiteRtModel, interpreter
-from tests.tflite_models import KINDS, Case, build, cases, random_input
+from tests.tflite_models import Case, build, cases, random_input
 
 FRONTEND = TfliteFrontend()
 KERNELS = ("xnnpack", "reference")

@@ -48,7 +48,7 @@ def candidates(deconv: Deconv, layout: Layout) -> tuple[list[Candidate], list[Re
 
 
 def lower(deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
-    """The program of ``candidate``, which must be one of :func:`candidates`, or such a one with ``relayout`` after it."""
+    """The program of ``candidate``, which must be one of :func:`candidates`, maybe with ``relayout`` after."""
     program = find_lowering(candidate.lowering).lower(deconv, layout, candidate)
     if candidate.after != "relayout":
         return program

@@ -99,7 +99,7 @@ class LiteRtModel:
     @property
     def delegated(self) -> bool:
         """Whether XNNPACK runs any part of the model."""
-        return any(detail["op_name"] == "DELEGATE" for detail in self._interpreter._get_ops_details())  # noqa: SLF001
+        return any(detail["op_name"] == "DELEGATE" for detail in self._interpreter._get_ops_details())
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         self.set(inputs)
@@ -140,9 +140,7 @@ def interpreter(model: bytes, kernels: str, threads: int) -> Any:
         CompileError: it does not take the model, in its own words.
     """
     try:
-        made = Interpreter(
-            model_content=model, num_threads=threads, experimental_op_resolver_type=KERNELS[kernels]
-        )
+        made = Interpreter(model_content=model, num_threads=threads, experimental_op_resolver_type=KERNELS[kernels])
         made.allocate_tensors()
     except (ValueError, RuntimeError, TypeError) as error:
         raise CompileError(" ".join(str(error).split())) from None

@@ -101,7 +101,7 @@ class Vela:
     formats = ("tflite",)
     kind: Literal["estimated"] = "estimated"
 
-    def __init__(self, option: str = "", *, threads: int = 0) -> None:  # noqa: ARG002  # a compiler has no threads
+    def __init__(self, option: str = "", *, threads: int = 0) -> None:  # a compiler has no threads
         accelerator, *settings = (option or DEFAULT_ACCELERATOR).split(",")
         if accelerator not in ACCELERATORS:
             raise UsageError(f"target 'vela' has no accelerator '{accelerator}'; there are {', '.join(ACCELERATORS)}")
@@ -149,7 +149,7 @@ class Vela:
         models = {name: model.estimate for name, model in candidates.items() if isinstance(model, VelaModel)}
         fewest = min((found.cpu_operators for found in models.values()), default=0)
         return {
-            name: Measurement(*[found.latency_ms] * 3, rounds=1, kind="estimated")
+            name: Measurement(found.latency_ms, found.latency_ms, found.latency_ms, 1, "estimated")
             for name, found in models.items()
             if found.cpu_operators == fewest and found.cycles
         }
@@ -176,7 +176,9 @@ def configurations() -> tuple[tuple[str, ...], tuple[str, ...]]:
     folder = Path(next(iter(ethosu.config_files.__path__)))
     parser.read(folder / "Arm" / "vela.ini", encoding="utf-8")
     sections = [section.split(".", 1) for section in parser.sections() if "." in section]
-    names = {kind: tuple(name for group, name in sections if group == kind) for kind in ("System_Config", "Memory_Mode")}
+    names = {
+        kind: tuple(name for group, name in sections if group == kind) for kind in ("System_Config", "Memory_Mode")
+    }
     return names["System_Config"], names["Memory_Mode"]
 
 

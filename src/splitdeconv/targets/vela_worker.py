@@ -17,7 +17,9 @@ from ethosu.vela import vela
 from splitdeconv.targets.base import CompileError
 from splitdeconv.targets.child import serve
 
-_WARNING = re.compile(r"^Warning \([^)]*\) operator: (\S+), ofm: '(.*)'\nReason: (.*(?:\n(?!\n|Warning).+)*)", re.MULTILINE)
+_WARNING = re.compile(
+    r"^Warning \([^)]*\) operator: (\S+), ofm: '(.*)'\nReason: (.*(?:\n(?!\n|Warning).+)*)", re.MULTILINE
+)
 _CPU_COUNT = re.compile(r"^CPU operators = (\d+)", re.MULTILINE)
 
 
@@ -44,7 +46,7 @@ def _compile(folder: Path, model: bytes, options: list[str]) -> dict[str, object
             problem = f"code {code}" if code else ""
         except SystemExit as stop:
             problem = f"code {stop.code}"
-        except Exception as error:  # noqa: BLE001  # Vela raises what it likes; its words are the reason
+        except Exception as error:  # Vela raises what it likes; its words are the reason
             problem = " ".join(str(error).split()) or type(error).__name__
     text = printed.read_text("utf-8", "replace")
     summaries = sorted(folder.glob("*_summary_*.csv"))

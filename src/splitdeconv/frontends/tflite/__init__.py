@@ -8,8 +8,8 @@ from pathlib import Path
 from splitdeconv.frontends.tflite import file
 from splitdeconv.frontends.tflite.file import TfliteModel
 from splitdeconv.frontends.tflite.nodes import Node, find_nodes, nodes_of
-from splitdeconv.frontends.tflite.splice import splice, stand_alone
 from splitdeconv.frontends.tflite.refuse import refusal
+from splitdeconv.frontends.tflite.splice import splice, stand_alone
 from splitdeconv.frontends.tflite.work import other_macs
 from splitdeconv.ops import Layout, Program
 from splitdeconv.results import Skipped
@@ -43,7 +43,7 @@ class TfliteFrontend:
         skipped = tuple(each for each in found if isinstance(each, Skipped))
         return Findings(tuple(_site(node) for node in nodes), skipped, other_macs(model.root))
 
-    def refuse(self, model: TfliteModel, site: Site, program: Program) -> str | None:  # noqa: ARG002
+    def refuse(self, model: TfliteModel, site: Site, program: Program) -> str | None:
         """Why ``program`` would not be exact, or cannot be written, in this format; None if it can."""
         return refusal(program)
 

@@ -30,6 +30,7 @@ from splitdeconv.ops import (
     Shape,
     Slice,
     Transpose,
+    elements,
 )
 from splitdeconv.weights import Weights
 
@@ -140,7 +141,9 @@ class Emitter:
                 options = tfl.AddOptionsT(fusedActivationFunction=activation)
                 self._add(Builtin.ADD, [x.tensor, self.filters.plain_bias()], out.tensor, options)
             case Relayout():
-                options = tfl.Pool2DOptionsT(padding=tfl.Padding.VALID, strideW=1, strideH=1, filterWidth=1, filterHeight=1)
+                options = tfl.Pool2DOptionsT(
+                    padding=tfl.Padding.VALID, strideW=1, strideH=1, filterWidth=1, filterHeight=1
+                )
                 self._add(Builtin.MAX_POOL_2D, [x.tensor], out.tensor, options)
             case _:
                 raise TypeError(f"the TFLite front-end does not know {type(op).__name__}")
@@ -185,14 +188,21 @@ class Emitter:
         """PAD, which fills with the zero-point; more axes than it takes are joined where nothing is padded."""
         groups = _joinable(begin, end)
         if len(begin) <= LARGEST_PAD_RANK:
-            self._add(Builtin.PAD, [x.tensor, self._ints(list(zip(begin, end, strict=True)))], out.tensor, tfl.PadOptionsT())
+            self._add(
+                Builtin.PAD, [x.tensor, self._ints(list(zip(begin, end, strict=True)))], out.tensor, tfl.PadOptionsT()
+            )
             return
         if len(groups) > LARGEST_PAD_RANK or None in x.shape:
-            raise UsageError(f"site '{self.node.id}': LiteRT pads at most {LARGEST_PAD_RANK} axes; choose another lowering")
+            raise UsageError(
+                f"site '{self.node.id}': LiteRT pads at most {LARGEST_PAD_RANK} axes; choose another lowering"
+            )
         like = self.source_like
         flat, padded = (_join(value.shape, groups) for value in (x, out))
         name = f"{self.node.id}/pad{number}"
-        before, after = self.writer.tensor(like, flat, name + "/flat"), self.writer.tensor(like, padded, name + "/padded")
+        before, after = (
+            self.writer.tensor(like, flat, name + "/flat"),
+            self.writer.tensor(like, padded, name + "/padded"),
+        )
         counts = [(sum(begin[axis] for axis in group), sum(end[axis] for axis in group)) for group in groups]
         self._reshape(x.tensor, Value(before, flat))
         self._add(Builtin.PAD, [before, self._ints(counts)], after, tfl.PadOptionsT())
@@ -243,15 +253,11 @@ class Emitter:
             name = f"{node.id}/native{number}"
             target = out.tensor if last else self.writer.tensor(graph.tensors[made], graph.shape(made), name)
             inputs = [
-                tensor if self._is_map(operator, each, previous) else self.borrow(each)
-                for each in graph.inputs_of(operator)
+                tensor if each == previous or (self.plain and place == 0) else self.borrow(each)
+                for place, each in enumerate(graph.inputs_of(operator))
             ]
             self.writer.copied(graph.root, graph.operators[operator], inputs, target)
             tensor, previous = target, made
-
-    def _is_map(self, operator: int, tensor: int, previous: int) -> bool:
-        """Whether an operand is the map rather than a constant; in plain form operators between may be missing."""
-        return tensor == previous or self.node.graph.content(tensor) is None
 
     def _native_deconv(self, source: int, target: int) -> None:
         graph, node = self.node.graph, self.node
@@ -299,4 +305,4 @@ def _joinable(begin: tuple[int, ...], end: tuple[int, ...]) -> list[list[int]]:
 
 def _join(shape: Shape, groups: list[list[int]]) -> Shape:
     """The shape with each run of axes as one."""
-    return tuple(int(np.prod([shape[axis] for axis in group])) for group in groups)
+    return tuple(elements(tuple(shape[axis] for axis in group)) for group in groups)

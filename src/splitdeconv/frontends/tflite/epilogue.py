@@ -92,9 +92,7 @@ def _join(graph: Graph, operator: int, reader: int, so_far: Epilogue, numerics: 
     """The epilogue with ``reader`` in it, or None where it cannot join."""
     name = graph.name(reader)
     (result,) = graph.outputs_of(reader)
-    longer = replace(
-        so_far, result=result, operators=(*so_far.operators, reader), names=(*so_far.names, name)
-    )
+    longer = replace(so_far, result=result, operators=(*so_far.operators, reader), names=(*so_far.names, name))
     if name in ("STRIDED_SLICE", "SLICE"):
         return _with_crop(graph, reader, longer) if _same_unit(graph, so_far.result, result) else None
     if graph.shape(so_far.result) != graph.shape(result):

@@ -107,7 +107,7 @@ def _attached(content: bytes) -> bytes:
     return content[start:] if start > 0 else b""
 
 
-class _Builder(flatbuffers.Builder):
+class _Builder(flatbuffers.Builder):  # type: ignore[misc]  # the library has no types
     """Aligns the contents of buffers, which the generated Python code leaves out."""
 
     def CreateNumpyVector(self, x: Array) -> int:  # noqa: N802  # overrides the library's

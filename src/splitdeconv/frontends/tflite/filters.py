@@ -78,9 +78,7 @@ class FilterWriter:
         stored = self.writer.constant(values, name, quantization)
         float_like = tfl.TensorT(type=tfl.TensorType.FLOAT32)
         opened = self.writer.tensor(float_like, values.shape, name + "/float32")
-        self.writer.operator(
-            Builtin.DEQUANTIZE, _DEQUANTIZE_VERSION, [stored], [opened], tfl.DequantizeOptionsT()
-        )
+        self.writer.operator(Builtin.DEQUANTIZE, _DEQUANTIZE_VERSION, [stored], [opened], tfl.DequantizeOptionsT())
         return opened
 
     def _bias_quantization(self) -> Any:

@@ -127,7 +127,9 @@ class _Walk:
     def span(self, at: int, size: int, what: str) -> int:
         """Check that ``size`` bytes at ``at`` lie inside; returns ``at``."""
         if at < 0 or size < 0 or at + size > len(self.content):
-            raise MalformedError(f"{what} at byte {at} ({size} bytes) leads out of the file ({len(self.content)} bytes)")
+            raise MalformedError(
+                f"{what} at byte {at} ({size} bytes) leads out of the file ({len(self.content)} bytes)"
+            )
         return at
 
     def read(self, code: str, at: int, what: str) -> int:

@@ -143,7 +143,9 @@ class _Reader:
             raise _No(f"custom operator '{kind}': its meaning is not part of the TFLite format, so it is left alone")
         operands = self.graph.inputs_of(self.operator)
         if len(operands) < 3 or min(operands[:3]) < 0 or not self.graph.outputs_of(self.operator):
-            raise InputError(f"{self.name}: TRANSPOSE_CONV has {len(operands)} inputs, wanted output_shape, weights, input")
+            raise InputError(
+                f"{self.name}: TRANSPOSE_CONV has {len(operands)} inputs, wanted output_shape, weights, input"
+            )
         shape, kernel_operand, source = operands[:3]
         output = self.graph.outputs_of(self.operator)[0]
         kernel = self._constant(kernel_operand, "weights")
@@ -152,9 +154,7 @@ class _Reader:
         notes += self._left_by_xnnpack(deconv)
         epilogue = find_epilogue(self.graph, self.operator, numerics)
         deconv = epilogue.applied(deconv)
-        return Node(
-            self.name, self.graph, self.operator, deconv, source, output, kernel, bias, epilogue, notes
-        )
+        return Node(self.name, self.graph, self.operator, deconv, source, output, kernel, bias, epilogue, notes)
 
     def _left_by_xnnpack(self, deconv: Deconv) -> tuple[str, ...]:
         """A note where LiteRT runs the original on other kernels than its rewritten form."""
@@ -219,7 +219,8 @@ class _Reader:
         self, shape: int, output: int, batch: int | None, out_channels: int
     ) -> tuple[list[int], tuple[str, ...]]:
         """Height and width; from the constant or computed output shape, or from the recorded one."""
-        value, notes = shape_value(self.graph, shape), ()
+        value = shape_value(self.graph, shape)
+        notes: tuple[str, ...] = ()
         recorded = self.graph.shape(output)
         if value is None or len(value) != 4:
             value = list(recorded)
@@ -235,9 +236,7 @@ class _Reader:
             raise InputError(f"{self.name}: output shape {value} has another number of channels than {out_channels}")
         return [size for size in value[1:3] if size is not None], notes
 
-    def _axis(
-        self, in_size: int | None, out_size: int, kernel: int | None, stride: int, same: bool
-    ) -> Axis:
+    def _axis(self, in_size: int | None, out_size: int, kernel: int | None, stride: int, same: bool) -> Axis:
         if in_size is None:
             raise _No("its input's height or width is open, and its output shape is fixed")
         assert kernel is not None, "constants have known shapes"

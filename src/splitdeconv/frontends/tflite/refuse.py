@@ -15,7 +15,7 @@ def refusal(program: Program) -> str | None:
     if _cuts_input(program):
         return "it crops the input, which changes the range that hybrid kernels quantise it by"
     if any(isinstance(step.op, Conv) and set(step.op.kernel) == {1} for step in program.steps):
-        return "LiteRT's hybrid kernels quantise the input of a 1×1 convolution pixel by pixel, that of a deconv as a whole"
+        return "LiteRT quantises a hybrid 1×1 convolution's input pixel by pixel, a deconv's as a whole"
     return None
 
 

@@ -14,9 +14,7 @@ __all__ = ["ACTIVATIONS", "DTYPES", "TYPE_NAMES", "Builtin", "op_name", "tensor_
 
 Builtin = tfl.BuiltinOperator
 
-_OP_NAMES: Mapping[int, str] = {
-    code: name for name, code in vars(tfl.BuiltinOperator).items() if isinstance(code, int)
-}
+_OP_NAMES: Mapping[int, str] = {code: name for name, code in vars(tfl.BuiltinOperator).items() if isinstance(code, int)}
 TYPE_NAMES: Mapping[int, str] = {
     code: name.lower() for name, code in vars(tfl.TensorType).items() if isinstance(code, int)
 }

@@ -19,8 +19,8 @@ from splitdeconv.weights import Weights
 
 # Operators without side effects that compute an output shape or unpack a constant.
 _REMOVABLE = frozenset(
-    ("SHAPE", "STRIDED_SLICE", "PACK", "CONCATENATION", "CAST", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "GATHER")
-    + ("MUL", "ADD", "SUB", "DEQUANTIZE")
+    {"SHAPE", "STRIDED_SLICE", "PACK", "CONCATENATION", "CAST", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "GATHER"}
+    | {"MUL", "ADD", "SUB", "DEQUANTIZE"}
 )
 
 
@@ -131,9 +131,7 @@ def _with_dead(graph: Graph, removed: set[int], inserted: Mapping[int, list[Any]
 
 
 def _is_read(graph: Graph, tensor: int, gone: set[int]) -> bool:
-    return any(
-        tensor in graph.inputs_of(operator) for operator in range(len(graph.operators)) if operator not in gone
-    )
+    return any(tensor in graph.inputs_of(operator) for operator in range(len(graph.operators)) if operator not in gone)
 
 
 def _without_dead_contents(old: Any, new: Any) -> Any:
