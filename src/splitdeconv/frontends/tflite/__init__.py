@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from splitdeconv.errors import UsageError
 from splitdeconv.frontends.tflite import file
 from splitdeconv.frontends.tflite.file import TfliteModel
+from splitdeconv.frontends.tflite.fused import FusedDifference, difference
 from splitdeconv.frontends.tflite.nodes import Node, find_nodes, nodes_of
 from splitdeconv.frontends.tflite.refuse import refusal
 from splitdeconv.frontends.tflite.splice import splice, stand_alone
@@ -14,7 +16,7 @@ from splitdeconv.frontends.tflite.work import other_macs
 from splitdeconv.ops import Layout, Program
 from splitdeconv.results import Skipped
 from splitdeconv.sites import Findings, Site
-from splitdeconv.weights import Weights
+from splitdeconv.weights import Array, Weights
 
 __all__ = ["TfliteFrontend", "TfliteModel"]
 
@@ -32,6 +34,8 @@ class TfliteFrontend:
     suffix = ".tflite"
 
     def __init__(self, numerics: str = "exact") -> None:
+        if numerics not in ("exact", "fused"):
+            raise UsageError(f"no numerics are called '{numerics}'; there are exact and fused")
         self.numerics = numerics
 
     def load(self, path: Path) -> TfliteModel:
@@ -48,8 +52,19 @@ class TfliteFrontend:
         return refusal(program)
 
     def emit(self, model: TfliteModel, site: Site, program: Program, weights: Weights | None = None) -> bytes:
-        node = next(node for node in nodes_of(model.root, self.numerics) if node.id == site.id)
-        return file.pack(stand_alone(node, program, weights))
+        return file.pack(stand_alone(self._node(model, site), program, weights))
+
+    def difference(self, model: TfliteModel, site: Site, x: Array, before: Array, after: Array) -> FusedDifference:
+        """What fused numerics changed at a quantised site.
+
+        Args:
+            x: input of the stand-alone model, NHWC, as stored.
+            before, after: outputs of the site's stand-alone model under ``native`` and under the chosen program.
+        """
+        return difference(self._node(model, site), x, before, after)
+
+    def _node(self, model: TfliteModel, site: Site) -> Node:
+        return next(node for node in nodes_of(model.root, self.numerics) if node.id == site.id)
 
     def splice(self, model: TfliteModel, programs: Mapping[str, Program]) -> TfliteModel:
         return model.with_root(splice(model.root, programs, self.numerics))
