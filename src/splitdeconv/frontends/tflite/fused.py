@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from splitdeconv import reference
 from splitdeconv.frontends.tflite.nodes import Node, zero_points
 from splitdeconv.weights import Array, Weights
-
-LARGEST_LSB = 2  # one rounding step for the addition and one for the rescaling go away
 
 _RANGES = {"RELU": (0.0, np.inf), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0), "": (-np.inf, np.inf)}
 
@@ -21,21 +21,27 @@ class FusedDifference:
 
     Attributes:
         site: its id.
-        largest: between original and fused, any output.
+        largest: between original and fused, over outputs for which no operator of the original clips.
         share: of outputs that differ at all.
+        clipped: share of outputs for which an operator before the last clips in the original, and loses what the
+            fused form keeps.
+        bound: what ``largest`` may be: half a step of every tensor that is no longer rounded to, and half a step for
+            each of the two results; 2 where all scales are alike.
         error_before, error_after: root mean square against float64, of the original and of the fused form.
     """
 
     site: str
     largest: int
     share: float
+    clipped: float
     error_before: float
     error_after: float
+    bound: int
 
     @property
     def passed(self) -> bool:
         """Whether the difference is what dropping rounding steps explains."""
-        return self.largest <= LARGEST_LSB
+        return self.largest <= self.bound
 
 
 def difference(node: Node, x: Array, before: Array, after: Array) -> FusedDifference:
@@ -46,19 +52,25 @@ def difference(node: Node, x: Array, before: Array, after: Array) -> FusedDiffer
         x: input as stored, NHWC.
         before, after: outputs of the original operators and of the fused form, NHWC.
     """
-    wanted = ideal(node, x)
+    wanted, clips = _ideal(node, x)
     distance = np.abs(after.astype(np.int64) - before.astype(np.int64))
-    errors = [float(np.sqrt(np.mean((found - wanted) ** 2))) for found in (before, after)]
-    return FusedDifference(node.id, int(distance.max()), float(np.mean(distance > 0)), *errors)
+    error_before, error_after = (float(np.sqrt(np.mean((found - wanted) ** 2))) for found in (before, after))
+    largest = int(np.where(clips, 0, distance).max())
+    return FusedDifference(
+        node.id, largest, float(np.mean(distance > 0)), float(np.mean(clips)), error_before, error_after, _bound(node)
+    )
 
 
-def ideal(node: Node, x: Array) -> Array:
-    """The site in float64, its output in steps of the output's scale; no rounding, only the type's range.
+def _bound(node: Node) -> int:
+    """Largest difference in steps of the result that dropped rounding steps explain."""
+    dropped = [node.output, *(node.graph.outputs_of(operator)[0] for operator in node.epilogue.operators[:-1])]
+    scales = [float(node.graph.tensors[tensor].quantization.scale[0]) for tensor in dropped]
+    result = float(node.graph.tensors[node.result].quantization.scale[0])
+    return math.ceil(sum(0.5 * scale / result for scale in scales) + 1.0)
 
-    Args:
-        node: a quantised site.
-        x: input as stored, NHWC.
-    """
+
+def _ideal(node: Node, x: Array) -> tuple[Array, Array]:
+    """The site in float64, in steps of its output's scale; and where the original clips before its last operator."""
     tensors = node.graph.tensors
     source, result = tensors[node.source], tensors[node.result]
     kernel_like = tensors[node.kernel.tensor]
@@ -73,5 +85,24 @@ def ideal(node: Node, x: Array) -> Array:
     y = reference.deconv(real, weights, replace(node.deconv, quant=None))
     low, high = _RANGES[node.epilogue.activation]
     bounds = np.iinfo(node.graph.type_name(node.result))
-    steps = np.clip(y, low, high) / float(result.quantization.scale[0]) + zero_points(result)
-    return np.moveaxis(np.clip(steps, bounds.min, bounds.max), 1, -1)
+    steps = np.clip(_steps(y, result), bounds.min, bounds.max)
+    steps = np.clip(steps, _steps(np.asarray(low), result), _steps(np.asarray(high), result))
+    return np.moveaxis(steps, 1, -1), np.moveaxis(_clips(node, y, in_scale * scales), 1, -1)
+
+
+def _steps(real: Array, like: Any) -> Array:
+    """Real values in steps of a tensor's scale."""
+    return np.asarray(real / float(like.quantization.scale[0]) + zero_points(like))
+
+
+def _clips(node: Node, y: Array, unit: Array) -> Array:
+    """Where an operator before the last leaves its range; ``y`` is NCHW, ``unit`` the bias's for each channel."""
+    bounds = np.iinfo(node.graph.type_name(node.result))
+    added = 0.0 if node.epilogue.added is None else node.epilogue.added * unit
+    stages = [(node.output, y - np.broadcast_to(added, (y.shape[1],))[:, None, None])]
+    stages += [(node.graph.outputs_of(operator)[0], y) for operator in node.epilogue.operators[:-1]]
+    found = np.zeros(y.shape, bool)
+    for tensor, real in stages:
+        steps = _steps(real, node.graph.tensors[tensor])
+        found |= (steps < bounds.min) | (steps > bounds.max)
+    return found
