@@ -39,8 +39,7 @@ def whole_road(content: bytes, target: LiteRt | None = None) -> str:
             target.compile(FRONTEND.to_bytes(model))
             target.compile(new)
     except SplitdeconvError as error:
-        assert "\n" not in str(error)
-        return "refused"
+        return "several lines" if "\n" in str(error) else "refused"
     except CompileError:
         return "not compiled"
     return "done"
@@ -63,7 +62,7 @@ def mutations(draw: st.DrawFn) -> bytes:
 @given(mutations())
 @settings(max_examples=500)
 def test_mutated_files_end_in_one_line(content: bytes) -> None:
-    whole_road(content)
+    assert whole_road(content) != "several lines"
 
 
 @pytest.mark.long
