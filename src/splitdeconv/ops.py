@@ -274,10 +274,6 @@ class Conv(Op):
     def macs(self, *inputs: Shape) -> int:
         return elements(self.shape(*inputs)) * math.prod(self.filter_shape[1:])
 
-    def useful_taps(self) -> int:
-        """Taps over all blocks that are not zero-filled."""
-        return sum(math.prod(sum(tap is not None for tap in taps) for taps in block) for block in self.blocks)
-
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -295,11 +291,13 @@ class Program:
         deconv: what the program computes.
         layout: of input and output.
         steps: in order; step ``n`` makes value ``n + 1``.
+        name: of the candidate that it came from.
     """
 
     deconv: Deconv
     layout: Layout
     steps: tuple[Step, ...]
+    name: str = ""
 
     @property
     def output(self) -> int:

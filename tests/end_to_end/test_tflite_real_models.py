@@ -121,5 +121,5 @@ def test_float_sites_are_bit_equal_to_the_definition(shared: Path, name: str) ->
         wanted = np.moveaxis(reference.deconv(np.moveaxis(x, -1, 1), weights, deconv), 1, -1)
         for candidate in candidates(deconv, "NHWC")[0]:
             content = FRONTEND.emit(model, site, lower(deconv, "NHWC", candidate), weights)
-            found = LiteRtModel(interpreter(content, "xnnpack", 2)).run({"input": x})["output"]
+            found = LiteRtModel(interpreter(content, "xnnpack", 2)).run({"x": x})["y"]
             np.testing.assert_array_equal(found, wanted, str(candidate))

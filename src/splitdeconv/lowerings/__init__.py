@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings.base import Lowering
 from splitdeconv.lowerings.col2im import Col2Im
@@ -50,6 +52,6 @@ def candidates(deconv: Deconv, layout: Layout) -> tuple[list[Candidate], list[Re
 def lower(deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
     """The program of ``candidate``, which must be one of :func:`candidates`, maybe with ``relayout`` after."""
     program = find_lowering(candidate.lowering).lower(deconv, layout, candidate)
-    if candidate.after != "relayout":
-        return program
-    return Program(deconv, layout, (*program.steps, Step(Relayout(), (program.output,))))
+    if candidate.after == "relayout":
+        program = replace(program, steps=(*program.steps, Step(Relayout(), (program.output,))))
+    return replace(program, name=str(candidate))

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import platform
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from splitdeconv import measure
 from splitdeconv.errors import UsageError
 from splitdeconv.results import Candidate, Environment, Measurement
 from splitdeconv.spec import Deconv
-from splitdeconv.targets.base import Compiled, CompileError
+from splitdeconv.targets import processor
+from splitdeconv.targets.base import Compiled, CompileError, one_line
 from splitdeconv.targets.child import Child
 from splitdeconv.weights import Array
 
 KERNELS = {"xnnpack": OpResolverType.BUILTIN, "reference": OpResolverType.BUILTIN_REF}
-WARM_UP_ROUNDS = 2
-FEWEST_ROUNDS = 5
 
 
 class LiteRt:
@@ -43,7 +42,8 @@ class LiteRt:
     def environment(self) -> Environment:
         versions = {"ai-edge-litert": version("ai-edge-litert"), "numpy": np.__version__}
         options = {"kernels": self.kernels}
-        return Environment(self.name, versions, platform.processor() or platform.machine(), self.threads, options)
+        options |= processor.description()
+        return Environment(self.name, versions, processor.name(), self.threads, options)
 
     def refuse(self, deconv: Deconv, candidate: Candidate) -> str | None:
         if candidate.lowering == "zero_insert" and max(deconv.strides) > 1:
@@ -58,26 +58,28 @@ class LiteRt:
     def _moves(self, activation: str) -> bool:
         return activation != "int16" and (self.kernels != "reference" or activation == "uint8")
 
-    def compile(self, model: bytes) -> Compiled:
-        self._child.ask(model)
-        return LiteRtModel(interpreter(model, self.kernels, self.threads))
+    def compile(self, model: bytes | Path) -> LiteRtModel:
+        content = model if isinstance(model, bytes) else model.read_bytes()
+        self._child.ask(content)
+        try:
+            return LiteRtModel(interpreter(content, self.kernels, self.threads))
+        except ValueError as error:  # names that are no text
+            raise CompileError(one_line(error)) from None
 
     def measure(
-        self, candidates: Mapping[Candidate, Compiled], inputs: Mapping[str, Array], seconds: float
+        self,
+        candidates: Mapping[Candidate, Compiled],
+        inputs: Mapping[str, Array],
+        seconds: float,
+        *,
+        progress: measure.Progress | None = None,
+        drop: float = measure.DROP_RATIO,
     ) -> dict[Candidate, Measurement]:
-        models = {name: model for name, model in candidates.items() if isinstance(model, LiteRtModel)}
-        for model in models.values():
-            model.set(inputs)
-            for _ in range(WARM_UP_ROUNDS):
-                model.invoke()
-        times: dict[Candidate, list[float]] = {name: [] for name in models}
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end or min(map(len, times.values()), default=FEWEST_ROUNDS) < FEWEST_ROUNDS:
-            for name, model in models.items():
-                start = time.perf_counter()
-                model.invoke()
-                times[name].append((time.perf_counter() - start) * 1e3)
-        return {name: _summary(found) for name, found in times.items()}
+        runs = {}
+        for candidate, compiled in candidates.items():
+            assert isinstance(compiled, LiteRtModel), "made by this target's compile"
+            runs[candidate] = compiled.prepare(inputs)
+        return measure.interleaved(runs, seconds, progress=progress, drop=drop)
 
 
 class LiteRtModel:
@@ -102,20 +104,28 @@ class LiteRtModel:
         return any(detail["op_name"] == "DELEGATE" for detail in self._interpreter._get_ops_details())
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        self.set(inputs)
-        self.invoke()
+        try:
+            self.set(inputs)
+            self.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise CompileError(one_line(error)) from None
         return {detail["name"]: self._interpreter.get_tensor(detail["index"]) for detail in self._outputs}
+
+    def prepare(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
+        """A call that runs once on ``inputs``, which lie in the interpreter already."""
+        self.set(inputs)
+        return self.invoke
 
     def set(self, inputs: Mapping[str, Array]) -> None:
         """Copy arrays into the inputs, resizing those whose sizes are open.
 
         Raises:
-            UsageError: no such input, or an array that does not fit it.
+            CompileError: no such input, or an array that does not fit it.
         """
         resized = False
         for name, array in inputs.items():
             if name not in self._inputs:
-                raise UsageError(f"the model has no input '{name}'; it has {', '.join(self._inputs)}")
+                raise CompileError(f"the model has no input '{name}'; it has {', '.join(self._inputs)}")
             detail = self._inputs[name]
             if tuple(array.shape) != tuple(detail["shape"]):
                 self._interpreter.resize_tensor_input(detail["index"], array.shape, strict=True)
@@ -126,7 +136,7 @@ class LiteRtModel:
             try:
                 self._interpreter.set_tensor(self._inputs[name]["index"], array)
             except ValueError as error:
-                raise UsageError(f"input '{name}': {error}") from None
+                raise CompileError(f"input '{name}': {one_line(error)}") from None
 
     def invoke(self) -> None:
         """Run once on the inputs that are set."""
@@ -143,10 +153,5 @@ def interpreter(model: bytes, kernels: str, threads: int) -> Any:
         made = Interpreter(model_content=model, num_threads=threads, experimental_op_resolver_type=KERNELS[kernels])
         made.allocate_tensors()
     except (ValueError, RuntimeError, TypeError) as error:
-        raise CompileError(" ".join(str(error).split())) from None
+        raise CompileError(one_line(error)) from None
     return made
-
-
-def _summary(times: list[float]) -> Measurement:
-    low, median, high = np.percentile(times, [25, 50, 75])
-    return Measurement(float(median), float(low), float(high), len(times))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from splitdeconv.targets.base import CompileError
+from splitdeconv.targets.base import CompileError, one_line
 from splitdeconv.targets.child import serve
 from splitdeconv.targets.litert import interpreter
 
@@ -18,7 +18,7 @@ def main() -> None:
         try:
             made.invoke()
         except (ValueError, RuntimeError) as error:
-            raise CompileError(" ".join(str(error).split())) from None
+            raise CompileError(one_line(error)) from None
         return b""
 
     serve(trial)

@@ -13,10 +13,12 @@ from typing import Any, Literal
 import ethosu.config_files  # a namespace of Vela's; its absence means that the extra is missing
 
 from splitdeconv.errors import UsageError
+from splitdeconv.measure import DROP_RATIO, Progress
 from splitdeconv.results import Candidate, Environment, Measurement
 from splitdeconv.spec import Deconv
 from splitdeconv.targets.base import Compiled, CompileError
 from splitdeconv.targets.child import Child
+from splitdeconv.targets.litert import LiteRtModel, interpreter
 from splitdeconv.weights import Array
 
 DEFAULT = "internal-default"  # Vela's own word for its choice by accelerator
@@ -131,8 +133,13 @@ class Vela:
         relayout = Candidate(candidate.lowering, candidate.window, candidate.form, "relayout")
         return (candidate, relayout)
 
-    def compile(self, model: bytes) -> Compiled:
-        return VelaModel(self.estimate(model))
+    def compile(self, model: bytes | Path) -> VelaModel:
+        """A whole model (a path) may leave operators to the CPU; a single site (bytes) that does is refused."""
+        content = model if isinstance(model, bytes) else model.read_bytes()
+        found = self.estimate(content)
+        if isinstance(model, bytes) and found.cpu_operators:
+            raise CompileError(found.why_cpu() or f"{found.cpu_operators} of its operators stay on the CPU")
+        return VelaModel(content, found)
 
     def estimate(self, model: bytes) -> Estimate:
         """Compile a model.
@@ -143,9 +150,15 @@ class Vela:
         return _read(json.loads(self._child.ask(model)))
 
     def measure(
-        self, candidates: Mapping[Candidate, Compiled], inputs: Mapping[str, Array], seconds: float
+        self,
+        candidates: Mapping[Candidate, Compiled],
+        inputs: Mapping[str, Array],
+        seconds: float,
+        *,
+        progress: Progress | None = None,
+        drop: float = DROP_RATIO,
     ) -> dict[Candidate, Measurement]:
-        """Vela's estimates. Forms that leave more operators to the CPU than others have no comparable estimate."""
+        """Vela's estimates. Models that leave more operators to the CPU than others have no comparable estimate."""
         models = {name: model.estimate for name, model in candidates.items() if isinstance(model, VelaModel)}
         fewest = min((found.cpu_operators for found in models.values()), default=0)
         return {
@@ -157,17 +170,13 @@ class Vela:
 
 @dataclass(frozen=True, slots=True)
 class VelaModel:
-    """A compiled model; Vela judges, it does not run."""
+    """A compiled model. Vela judges and does not run: LiteRT's interpreter gives the numbers, as on an NPU's CPU."""
 
+    content: bytes
     estimate: Estimate
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Not possible.
-
-        Raises:
-            CompileError: always.
-        """
-        raise CompileError("Vela estimates models and runs none: run them with target 'litert'")
+        return LiteRtModel(interpreter(self.content, "xnnpack", 1)).run(inputs)
 
 
 def configurations() -> tuple[tuple[str, ...], tuple[str, ...]]:

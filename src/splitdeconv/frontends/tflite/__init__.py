@@ -9,13 +9,14 @@ from splitdeconv.errors import UsageError
 from splitdeconv.frontends.tflite import file
 from splitdeconv.frontends.tflite.file import TfliteModel
 from splitdeconv.frontends.tflite.fused import FusedDifference, difference
+from splitdeconv.frontends.tflite.graph import Graph, indices, text
 from splitdeconv.frontends.tflite.nodes import Node, find_nodes, nodes_of
 from splitdeconv.frontends.tflite.refuse import refusal
 from splitdeconv.frontends.tflite.splice import splice, stand_alone
 from splitdeconv.frontends.tflite.work import other_macs
 from splitdeconv.ops import Layout, Program
 from splitdeconv.results import Skipped
-from splitdeconv.sites import Findings, Site
+from splitdeconv.sites import Findings, Input, Site
 from splitdeconv.weights import Array, Weights
 
 __all__ = ["TfliteFrontend", "TfliteModel"]
@@ -49,7 +50,27 @@ class TfliteFrontend:
 
     def refuse(self, model: TfliteModel, site: Site, program: Program) -> str | None:
         """Why ``program`` would not be exact, or cannot be written, in this format; None if it can."""
-        return refusal(program)
+        return refusal(self._node(model, site), program, self.numerics)
+
+    def inputs(self, model: TfliteModel) -> tuple[Input, ...]:
+        graph = Graph(model.root, 0)
+        return tuple(_input(graph, tensor) for tensor in indices(model.root.subgraphs[0].inputs))
+
+    def float64(self, model: TfliteModel, feeds: Mapping[str, Array]) -> dict[str, Array] | str:
+        return "TFLite models are evaluated by LiteRT only, which has no float64"
+
+    def adopt(self, found: object) -> TfliteModel | None:
+        """From the bytes of a file."""
+        if not isinstance(found, bytes | bytearray):
+            return None
+        return file.from_bytes(bytes(found), "<bytes>")
+
+    def hand_over(self, model: TfliteModel) -> bytes:
+        """The bytes of a file, which is what LiteRT's interpreter takes."""
+        return file.to_bytes(model)
+
+    def files(self, model: TfliteModel) -> tuple[Path, ...]:
+        return () if model.path is None else (model.path,)
 
     def emit(self, model: TfliteModel, site: Site, program: Program, weights: Weights | None = None) -> bytes:
         return file.pack(stand_alone(self._node(model, site), program, weights))
@@ -70,7 +91,7 @@ class TfliteFrontend:
         return model.with_root(splice(model.root, programs, self.numerics))
 
     def save(self, model: TfliteModel, path: Path) -> None:
-        file.write(model, path)
+        path.write_bytes(file.to_bytes(model))
 
     def to_bytes(self, model: TfliteModel) -> bytes:
         """The content of the file that :meth:`save` would write."""
@@ -82,3 +103,10 @@ def _site(node: Node) -> Site:
     if node.epilogue.changes_bits:
         notes = (*notes, "a rounding step of its epilogue goes away, which changes bits")
     return Site(node.id, node.deconv, node.weights(), node.epilogue.names, node.graph.describe(), notes)
+
+
+def _input(graph: Graph, tensor: int) -> Input:
+    found = graph.tensors[tensor]
+    quantised = found.quantization is not None and found.quantization.scale is not None
+    name = text(found.name)
+    return Input(name, graph.type_name(tensor), graph.shape(tensor), quantised and len(found.quantization.scale) > 0)

@@ -61,6 +61,8 @@ def _tensor_problems(root: Any, tensor: Any, where: str) -> Iterator[str]:
     if tensor.type not in TYPE_NAMES:
         yield f"{where}: type {tensor.type} is unknown"
     yield from _outside([tensor.buffer], len(root.buffers), f"{where}, buffer")
+    if not _is_text(tensor.name):
+        yield f"{where}: its name is no UTF-8 text"
     shape = [] if tensor.shape is None else [int(size) for size in tensor.shape]
     if any(size < -1 for size in shape) or math.prod(max(size, 1) for size in shape) > LARGEST_SIZE:
         yield f"{where}: shape {shape} is impossible"
@@ -70,6 +72,13 @@ def _tensor_problems(root: Any, tensor: Any, where: str) -> Iterator[str]:
     if tensor.quantization is not None:
         yield from _quantization_problems(tensor.quantization, shape, where)
     yield from _content_problems(root, tensor, shape, where)
+
+
+def _is_text(name: bytes | str | None) -> bool:
+    try:
+        return not isinstance(name, bytes) or bool(name.decode() or True)
+    except UnicodeDecodeError:
+        return False
 
 
 def _quantization_problems(quantization: Any, shape: list[int], where: str) -> Iterator[str]:

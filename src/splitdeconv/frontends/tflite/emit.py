@@ -34,6 +34,7 @@ from splitdeconv.ops import (
 )
 from splitdeconv.weights import Weights
 
+FLOAT32 = tfl.TensorT(type=tfl.TensorType.FLOAT32)
 LARGEST_PAD_RANK = 5  # of LiteRT's PAD
 
 # Versions by type where they differ; the first is for float32 and uint8. Source: LiteRT's op_version.cc.
@@ -69,7 +70,7 @@ class Emitter:
         node: the deconv that the program stands for.
         weights: its values.
         borrow: gives the tensor in the written subgraph for one of the node's constants.
-        plain: without activation and epilogue.
+        plain: in float32, without activation and epilogue; the sizes are those of the program.
     """
 
     def __init__(
@@ -77,12 +78,12 @@ class Emitter:
     ) -> None:
         self.writer, self.node, self.weights, self.borrow, self.plain = writer, node, weights, borrow, plain
         tensors = node.graph.tensors
-        self.source_like = tensors[node.source]
-        self.result_like = tensors[node.output if plain else node.result]
-        self.type_name = node.graph.type_name(node.source)
+        self.source_like = FLOAT32 if plain else tensors[node.source]
+        self.result_like = FLOAT32 if plain else tensors[node.result]
+        self.type_name = "float32" if plain else node.graph.type_name(node.source)
         activation = "" if plain else node.epilogue.activation
         self.activation = next(code for code, name in ACTIVATIONS.items() if name == activation)
-        self.filters = FilterWriter(writer, node, weights)
+        self.filters = FilterWriter(writer, node, weights, plain=plain)
         self.pieces: dict[tuple[int, int], list[int]] = {}
 
     def emit(self, program: Program, source: int, result: int) -> None:
@@ -119,7 +120,7 @@ class Emitter:
             case Conv():
                 self._conv(op, x, out, number, activation)
             case NativeDeconv():
-                self._native(x, out)
+                self._native(op, x, out)
             case Pad():
                 self._pad(op.begin, op.end, x, out, number)
             case Slice():
@@ -232,51 +233,54 @@ class Emitter:
 
     def _conv_version(self) -> int:
         quant = self.node.deconv.quant
+        if self.plain:
+            return 0
         if quant is not None and quant.activation == "float32":
             return _HYBRID_CONV
         return _INT32_BIAS_CONV if self.filters.bias_type and self.type_name == "int16" else 0
 
-    def _native(self, x: Value, out: Value) -> None:
-        """The original operators again; with foreign weights only the deconv and its crops."""
-        graph, node = self.node.graph, self.node
-        followers = [] if self.plain else list(node.epilogue.operators)
+    def _native(self, op: NativeDeconv, x: Value, out: Value) -> None:
+        """The original operators again, or with foreign weights the deconv and its crops in float32."""
         if self.plain:
-            followers = [op for op in node.epilogue.operators if graph.name(op) in ("STRIDED_SLICE", "SLICE")]
+            self._plain_native(op, x, out)
+            return
+        graph, node = self.node.graph, self.node
+        followers = node.epilogue.operators
         tensor = out.tensor
         if followers:
             tensor = self.writer.tensor(graph.tensors[node.output], graph.shape(node.output), f"{node.id}/native")
-        self._native_deconv(x.tensor, tensor)
+        shape, kernel, _, *bias = graph.inputs_of(node.operator)
+        sizes = self.borrow(shape) if graph.content(shape) is not None else self._ints(self._native_shape(out.shape))
+        operands = [sizes, self.borrow(kernel), x.tensor, *(self.borrow(each) for each in bias if each >= 0)]
+        self.writer.copied(graph.root, graph.operators[node.operator], operands, tensor)
         previous = node.output
         for number, operator in enumerate(followers):
-            last = number + 1 == len(followers)
             made = graph.outputs_of(operator)[0]
             name = f"{node.id}/native{number}"
+            last = number + 1 == len(followers)
             target = out.tensor if last else self.writer.tensor(graph.tensors[made], graph.shape(made), name)
-            inputs = [
-                tensor if each == previous or (self.plain and place == 0) else self.borrow(each)
-                for place, each in enumerate(graph.inputs_of(operator))
-            ]
+            inputs = [tensor if each == previous else self.borrow(each) for each in graph.inputs_of(operator)]
             self.writer.copied(graph.root, graph.operators[operator], inputs, target)
             tensor, previous = target, made
 
-    def _native_deconv(self, source: int, target: int) -> None:
-        graph, node = self.node.graph, self.node
-        operator = graph.operators[node.operator]
-        shape_operand, kernel, _, *bias = graph.inputs_of(node.operator)
-        if graph.content(shape_operand) is None:
-            recorded = [node.deconv.batch or 1, *(size or 1 for size in graph.shape(node.output)[1:])]
-            shape = self._ints(recorded)
-        else:
-            shape = self.borrow(shape_operand)
-        if not self.plain:
-            operands = [shape, self.borrow(kernel), source, *(self.borrow(each) for each in bias if each >= 0)]
-            self.writer.copied(graph.root, operator, operands, target)
-            return
-        options = copy.copy(operator.builtinOptions)
-        options.fusedActivationFunction = 0
-        operands = [shape, self.filters.native_kernel(), source, *self.filters.native_bias()]
-        version = graph.root.operatorCodes[operator.opcodeIndex].version
-        self.writer.operator(Builtin.TRANSPOSE_CONV, max(version, 3), operands, [target], options)
+    def _native_shape(self, shape: Shape) -> list[int]:
+        """What TRANSPOSE_CONV itself gives: the output of the site with what the epilogue crops."""
+        batch, rows, columns, channels = (1 if size is None else size for size in shape)
+        (top, left), (bottom, right) = self.node.epilogue.begin, self.node.epilogue.end
+        return [batch, rows + top + bottom, columns + left + right, channels]
+
+    def _plain_native(self, op: NativeDeconv, x: Value, out: Value) -> None:
+        node = self.node
+        options = copy.copy(node.graph.operators[node.operator].builtinOptions)
+        options.fusedActivationFunction = options.quantizedBiasType = 0
+        whole = tuple(self._native_shape(out.shape))
+        begin, end = (0, *node.epilogue.begin, 0), (0, *node.epilogue.end, 0)
+        cropped = any(begin) or any(end)
+        target = self.writer.tensor(FLOAT32, whole, f"{node.id}/native") if cropped else out.tensor
+        operands = [self._ints(whole), self.filters.native_kernel(), x.tensor, *self.filters.native_bias()]
+        self._add(Builtin.TRANSPOSE_CONV, operands, target, options, version=3)
+        if cropped:
+            self._slice(Slice(begin, end), Value(target, whole), out)
 
 
 def _padding(op: Conv) -> int | None:

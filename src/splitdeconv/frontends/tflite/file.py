@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
-import os
 import struct
-import tempfile
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 import flatbuffers
 import numpy as np
 
-from splitdeconv.errors import InputError, OutputError
+from splitdeconv.errors import InputError
 from splitdeconv.frontends.tflite import flatbuffer
 from splitdeconv.frontends.tflite.check import inconsistency
 from splitdeconv.frontends.tflite.schema import tfl
@@ -35,16 +33,18 @@ class TfliteModel:
         root: the schema's ``ModelT`` tree; contents of all buffers are in the tree.
         external: whether buffers lay behind the FlatBuffer in the file.
         attached: files that were appended as a zip archive (TFLite metadata's associated files).
+        path: the file, or None for a model that is in none.
     """
 
     name: str
     root: Any
     external: bool = False
     attached: bytes = b""
+    path: Path | None = None
 
     def with_root(self, root: Any) -> TfliteModel:
         """The same file around another tree."""
-        return replace(self, root=root)
+        return replace(self, root=root, path=None)
 
 
 def read(path: Path) -> TfliteModel:
@@ -57,7 +57,7 @@ def read(path: Path) -> TfliteModel:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}), {_WANTED}") from None
-    return from_bytes(content, str(path))
+    return replace(from_bytes(content, str(path)), path=path)
 
 
 def from_bytes(content: bytes, name: str) -> TfliteModel:
@@ -162,24 +162,3 @@ def _moved_archive(attached: bytes, offset: int) -> bytes:
         for entry in source.infolist():
             archive.writestr(copy.copy(entry), source.read(entry))
     return target.getvalue()[offset:]
-
-
-def write(model: TfliteModel, path: Path) -> None:
-    """Write the file, whole or not at all.
-
-    Raises:
-        OutputError: it cannot be written there.
-    """
-    content = to_bytes(model)
-    part: Path | None = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            part = Path(file.name)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        if part is not None:
-            part.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from None

@@ -20,20 +20,21 @@ _BIAS_TYPES = {"int8": "int32", "uint8": "int32", "int16": "int64"}
 class FilterWriter:
     """Writes the constants of one site."""
 
-    def __init__(self, writer: GraphWriter, node: Node, weights: Weights) -> None:
-        self.writer, self.node, self.weights = writer, node, weights
+    def __init__(self, writer: GraphWriter, node: Node, weights: Weights, *, plain: bool) -> None:
+        self.writer, self.node, self.weights, self.plain = writer, node, weights, plain
         self.kernel_like = node.graph.tensors[node.kernel.tensor]
 
     @property
     def bias_type(self) -> int:
         """What the operator says of its bias's type; 0 (float32) says nothing."""
         options = self.node.graph.operators[self.node.operator].builtinOptions
-        return int(options.quantizedBiasType)
+        return 0 if self.plain else int(options.quantizedBiasType)
 
     def operands(self, conv: Conv, number: int) -> list[int]:
         """Filter OHWI and bias (if there is one) of a convolution."""
         name = f"{self.node.id}/conv{number}"
-        filled = conv_filter(self.weights.kernel, conv, zero_points(self.kernel_like))
+        zero = 0 if self.plain else zero_points(self.kernel_like)
+        filled = conv_filter(self.weights.kernel, conv, zero)
         quantization = _repeated(self.kernel_like.quantization, conv)
         values = np.ascontiguousarray(filled.transpose(0, 2, 3, 1))
         kernel = self._operand(values, name + "/filter", quantization, self.node.kernel)
@@ -43,7 +44,7 @@ class FilterWriter:
 
     def _zero_bias(self, conv: Conv) -> Array:
         """LiteRT's CONV_2D wants a bias, TRANSPOSE_CONV does not."""
-        dtype = _BIAS_TYPES.get(self.node.graph.type_name(self.node.source), "float32")
+        dtype = _BIAS_TYPES.get("" if self.plain else self.node.graph.type_name(self.node.source), "float32")
         return np.zeros(conv.out_channels, dtype)
 
     def plain_bias(self) -> int:
@@ -63,12 +64,16 @@ class FilterWriter:
         return [self._bias(np.asarray(self.weights.bias), f"{self.node.id}/bias", self._bias_quantization())]
 
     def _bias(self, values: Array, name: str, quantization: Any) -> int:
+        if self.plain:
+            return self.writer.constant(np.ascontiguousarray(values, np.float32), name)
         if self.node.graph.type_name(self.node.source) == "float32" and values.dtype != np.float32:
             constant = self.node.bias or self.node.kernel
             return self._dequantized(values, name, self.node.graph.tensors[constant.tensor].quantization)
         return self.writer.constant(np.ascontiguousarray(values), name, quantization)
 
     def _operand(self, values: Array, name: str, quantization: Any, constant: Constant) -> int:
+        if self.plain:
+            return self.writer.constant(np.ascontiguousarray(values, np.float32), name)
         if constant.operand == constant.tensor:
             return self.writer.constant(values, name, quantization)
         return self._dequantized(values, name, quantization)

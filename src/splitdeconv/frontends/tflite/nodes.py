@@ -48,6 +48,7 @@ class Node:
         kernel, bias: its constants; tensors OHWI and (O,).
         epilogue: the operators after it that join it.
         notes: what the user should know.
+        rounds_elsewhere: XNNPACK leaves the original to LiteRT's other kernels, which round differently (1 LSB).
     """
 
     id: str
@@ -60,6 +61,7 @@ class Node:
     bias: Constant | None
     epilogue: Epilogue
     notes: tuple[str, ...]
+    rounds_elsewhere: bool = False
 
     @property
     def result(self) -> int:
@@ -151,23 +153,22 @@ class _Reader:
         kernel = self._constant(kernel_operand, "weights")
         bias = self._constant(operands[3], "bias") if len(operands) > 3 and operands[3] >= 0 else None
         deconv, notes = self._deconv(shape, kernel.tensor, source, output, bias)
-        notes += self._left_by_xnnpack(deconv)
+        elsewhere = self._rounds_elsewhere(deconv)
         epilogue = find_epilogue(self.graph, self.operator, numerics)
         deconv = epilogue.applied(deconv)
-        return Node(self.name, self.graph, self.operator, deconv, source, output, kernel, bias, epilogue, notes)
+        return Node(
+            self.name, self.graph, self.operator, deconv, source, output, kernel, bias, epilogue, notes, elsewhere
+        )
 
-    def _left_by_xnnpack(self, deconv: Deconv) -> tuple[str, ...]:
-        """A note where LiteRT runs the original on other kernels than its rewritten form."""
+    def _rounds_elsewhere(self, deconv: Deconv) -> bool:
+        """Whether XNNPACK leaves the original to LiteRT's other kernels, but would take its rewritten form."""
         options = self.graph.operators[self.operator].builtinOptions
         reaches = options.padding == tfl.Padding.SAME and any(axis.output_pad for axis in deconv.axes)
         if deconv.quant is None or not reaches or deconv.quant.activation == "int16":
-            return ()
+            return False
         if deconv.quant.activation == "float32":
             raise _No("hybrid, with outputs that no tap reaches: LiteRT has no kernel that runs the original")
-        return (
-            "XNNPACK leaves the original to LiteRT's other kernels, which round differently: "
-            "1 LSB on some outputs, none in the reference kernels",
-        )
+        return True
 
     def _constant(self, operand: int, what: str) -> Constant:
         if self.graph.content(operand) is not None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from splitdeconv.ops import Add, Conv, Program, Slice
+from splitdeconv.frontends.tflite.nodes import Node
+from splitdeconv.ops import Add, Conv, NativeDeconv, Program, Slice
 
 
-def refusal(program: Program) -> str | None:
-    """Why the program is not offered for TFLite, or None."""
+def refusal(node: Node, program: Program, numerics: str) -> str | None:
+    """Why the program is not offered for a site, or None."""
     quant = program.deconv.quant
+    if any(isinstance(step.op, NativeDeconv) for step in program.steps):
+        return None
+    if node.rounds_elsewhere and numerics == "exact":
+        return (
+            "XNNPACK leaves the original to LiteRT's other kernels, which round differently (1 LSB), so its bits "
+            "cannot be kept: --numerics fused allows it"
+        )
     if quant is not None and any(isinstance(step.op, Add) for step in program.steps):
         return "it adds partial sums, which would requantise twice"
     if quant is None or quant.activation != "float32":

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from splitdeconv.errors import UsageError
-from splitdeconv.frontends.tflite.emit import Emitter
+from splitdeconv.frontends.tflite.emit import FLOAT32, Emitter
 from splitdeconv.frontends.tflite.graph import Graph, indices
 from splitdeconv.frontends.tflite.nodes import Node, nodes_of
 from splitdeconv.frontends.tflite.schema import Builtin, tfl
@@ -30,7 +30,7 @@ def stand_alone(node: Node, program: Program, weights: Weights | None) -> Any:
     Args:
         node: the site.
         program: NHWC.
-        weights: instead of the site's own, without activation and epilogue then.
+        weights: instead of the site's own; in float32, without activation and epilogue then.
     """
     plain = weights is not None
     root = tfl.ModelT(version=3, operatorCodes=[], subgraphs=[tfl.SubGraphT(tensors=[])], buffers=[tfl.BufferT()])
@@ -38,8 +38,8 @@ def stand_alone(node: Node, program: Program, weights: Weights | None) -> Any:
     writer = GraphWriter(root, 0)
     tensors = node.graph.tensors
     in_shape, out_shape = program.in_shape, program.shapes()[-1]
-    source = writer.tensor(tensors[node.source], in_shape, "input")
-    result = writer.tensor(tensors[node.output if plain else node.result], out_shape, "output")
+    source = writer.tensor(FLOAT32 if plain else tensors[node.source], in_shape, "x")
+    result = writer.tensor(FLOAT32 if plain else tensors[node.result], out_shape, "y")
 
     def borrow(tensor: int) -> int:
         return _borrowed(writer, node.graph, tensor)

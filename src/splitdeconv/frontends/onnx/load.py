@@ -1,0 +1,89 @@
+"""Reading and writing ONNX files, with external data, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from splitdeconv.errors import InputError
+
+_PROTO_LIMIT = 2**31 - 2**20  # protobuf refuses messages of 2 GiB
+_EXTERNAL_FROM = 1024  # bytes; smaller tensors stay in the model's own file
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """A model in memory; its external data stay on disk until they are used.
+
+    Attributes:
+        ir: the model.
+        path: where it came from, or None for a model that was handed over in memory.
+    """
+
+    ir: ir.Model
+    path: Path | None
+
+
+def load(path: Path) -> OnnxModel:
+    """Read a model.
+
+    Raises:
+        InputError: not an ONNX model, truncated, or external data missing, too short or outside of the folder.
+    """
+    try:
+        model = ir.load(path)
+    except Exception as error:  # a damaged file makes the parser fail in many ways
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{path}: not a readable ONNX model ({reason}); wanted a complete .onnx file") from None
+    if not model.ir_version or not model.opset_imports:
+        raise InputError(f"{path}: not an ONNX model (no IR version or opset); wanted a complete .onnx file")
+    for tensor in external_tensors(model):
+        _check_external(path, tensor)
+    return OnnxModel(model, path)
+
+
+def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+    """All initializers whose data lie in other files."""
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                yield value.const_value
+
+
+def _check_external(path: Path, tensor: ir.ExternalTensor) -> None:
+    folder = path.parent.resolve()
+    file = (folder / str(tensor.location)).resolve()
+    where = f"{path}: tensor '{tensor.name}' has its data in '{tensor.location}'"
+    if not file.is_relative_to(folder):
+        raise InputError(f"{where}, which is outside of the model's folder; wanted a file inside of it")
+    if not file.is_file():
+        raise InputError(f"{where}, which does not exist; wanted that file beside the model")
+    needed = (tensor.offset or 0) + (tensor.length or 0)
+    if file.stat().st_size < needed:
+        raise InputError(f"{where}, which has {file.stat().st_size} bytes; wanted at least {needed}")
+
+
+def save(model: OnnxModel, path: Path) -> None:
+    """Write a model, and ``<path>.data`` beside it where the model had external data or is above 2 GiB.
+
+    Raises:
+        OSError: it cannot be written there; part of it may be.
+    """
+    graphs = [graph for graph in model.ir.graphs() if isinstance(graph, ir.Graph)]
+    tensors = [value.const_value for graph in graphs for value in graph.initializers.values() if value.const_value]
+    external = any(isinstance(tensor, ir.ExternalTensor) for tensor in tensors)
+    if external or sum(tensor.nbytes for tensor in tensors) > _PROTO_LIMIT:
+        # Saving turns tensors of the model into external ones: of a copy, because this one is the caller's.
+        ir.save(model.ir.clone(), path, external_data=path.name + ".data", size_threshold_bytes=_EXTERNAL_FROM)
+    else:
+        ir.save(model.ir, path)
+
+
+def files_of(model: OnnxModel) -> tuple[Path, ...]:
+    """The files that hold the model, its own first."""
+    if model.path is None:
+        return ()
+    return (model.path, *dict.fromkeys(Path(str(tensor.path)) for tensor in external_tensors(model.ir)))
