@@ -270,7 +270,7 @@ def _moved(feeds: Mapping[str, Array]) -> dict[str, Array]:
 def unstable(checks: Sequence[OutputCheck]) -> tuple[str, ...]:
     """Notes on outputs whose noise is so large on the inputs that were tried that the comparison says little."""
     return tuple(
-        f"output '{each.name}' of the original itself moves by {each.before:.0%} when inputs move by some roundings, so "
+        f"output '{each.name}' of the original moves by {each.before:.0%} when inputs move by some roundings, so "
         "the comparison says little; --input gives it inputs as the model expects them"
         for each in checks
         if each.before > UNSTABLE
