@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -62,7 +63,8 @@ class LiteRt:
         content = model if isinstance(model, bytes) else model.read_bytes()
         self._child.ask(content)
         try:
-            return LiteRtModel(interpreter(content, self.kernels, self.threads))
+            made = interpreter(content, self.kernels, self.threads)
+            return LiteRtModel(made, partial(interpreter, content, self.kernels, self.threads))
         except ValueError as error:  # names that are no text
             raise CompileError(one_line(error)) from None
 
@@ -83,9 +85,19 @@ class LiteRt:
 
 
 class LiteRtModel:
-    """A model in the interpreter. Variables keep their values from run to run, as in the interpreter."""
+    """A model in the interpreter.
 
-    def __init__(self, interpreter: Any) -> None:
+    Args:
+        interpreter: with its tensors allocated.
+        restart: makes another one of the same model. Each run then starts from the model's initial state; without it
+            variables keep their values from run to run.
+    """
+
+    def __init__(self, interpreter: Any, restart: Callable[[], Any] | None = None) -> None:
+        self._restart = restart
+        self._take(interpreter)
+
+    def _take(self, interpreter: Any) -> None:
         self._interpreter = interpreter
         self._inputs = {detail["name"]: detail for detail in interpreter.get_input_details()}
         self._outputs = interpreter.get_output_details()
@@ -105,11 +117,18 @@ class LiteRtModel:
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         try:
+            if self._restart is not None and self._has_state():
+                self._take(self._restart())
             self.set(inputs)
             self.invoke()
         except (ValueError, RuntimeError) as error:
             raise CompileError(one_line(error)) from None
         return {detail["name"]: self._interpreter.get_tensor(detail["index"]) for detail in self._outputs}
+
+    def _has_state(self) -> bool:
+        """Whether the model has resource variables; tensors that operators change are set back here."""
+        self._interpreter.reset_all_variables()
+        return any(detail["op_name"] == "VAR_HANDLE" for detail in self._interpreter._get_ops_details())
 
     def prepare(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
         """A call that runs once on ``inputs``, which lie in the interpreter already."""
