@@ -11,9 +11,35 @@ from typing import Any
 
 import numpy as np
 
-from splitdeconv.frontends.tflite.schema import DTYPES, TYPE_NAMES
+from splitdeconv.frontends.tflite.schema import DTYPES, TYPE_NAMES, op_name
 
 SCHEMA_VERSION = 3
+# Fewest inputs, and the class of the options where they are read.
+_OPERANDS: dict[str, tuple[int, str]] = {
+    "TRANSPOSE_CONV": (3, "TransposeConvOptionsT"),
+    "DEQUANTIZE": (1, ""),
+    "STRIDED_SLICE": (4, "StridedSliceOptionsT"),
+    "SLICE": (3, ""),
+    "ADD": (2, "AddOptionsT"),
+    "SUB": (2, ""),
+    "MUL": (2, ""),
+    "GATHER": (2, ""),
+    "SHAPE": (1, ""),
+    "PACK": (1, ""),
+    "CONCATENATION": (1, ""),
+    "CAST": (1, ""),
+    "RESHAPE": (1, ""),
+    "SQUEEZE": (1, ""),
+    "EXPAND_DIMS": (1, ""),
+    "RELU": (1, ""),
+    "RELU6": (1, ""),
+    "RELU_N1_TO_1": (1, ""),
+    "CONV_2D": (2, ""),
+    "CONV_3D": (2, ""),
+    "DEPTHWISE_CONV_2D": (2, ""),
+    "FULLY_CONNECTED": (2, ""),
+    "BATCH_MATMUL": (2, "BatchMatMulOptionsT"),
+}
 LARGEST_SIZE = 2**31 - 1  # of one axis; LiteRT's sizes are int32
 
 
@@ -106,6 +132,8 @@ def _operator_problems(root: Any, operator: Any, tensors: int, file_size: int, w
     yield from _outside([operator.opcodeIndex], len(root.operatorCodes), f"{where}, operator code")
     yield from _outside(operator.inputs, tensors, f"{where}, inputs", least=-1)
     yield from _outside(operator.outputs, tensors, f"{where}, outputs")
+    if 0 <= operator.opcodeIndex < len(root.operatorCodes):
+        yield from _operand_problems(root, operator, where)
     yield from _outside(operator.intermediates, tensors, f"{where}, intermediates")
     for options in ("builtinOptions", "builtinOptions2"):
         kind = getattr(operator, options + "Type")
@@ -114,6 +142,20 @@ def _operator_problems(root: Any, operator: Any, tensors: int, file_size: int, w
     end = operator.largeCustomOptionsOffset + operator.largeCustomOptionsSize
     if operator.largeCustomOptionsOffset > 1 and end > file_size:
         yield f"{where}: options end at byte {end}, the file has {file_size}"
+
+
+def _operand_problems(root: Any, operator: Any, where: str) -> Iterator[str]:
+    """For the operators that the rewriting looks into."""
+    name = op_name(root, operator)
+    if name not in _OPERANDS:
+        return
+    least, options = _OPERANDS[name]
+    given = 0 if operator.inputs is None else len(operator.inputs)
+    if given < least or operator.outputs is None or not len(operator.outputs):
+        yield f"{where}: {name} has {given} inputs, wanted at least {least} and one output"
+    found = operator.builtinOptions
+    if options and found is not None and type(found).__name__ != options:
+        yield f"{where}: {name} has options of {type(found).__name__.removesuffix('T')}"
 
 
 def _signature_problems(root: Any, signature: Any) -> Iterator[str]:

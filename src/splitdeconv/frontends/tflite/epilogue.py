@@ -157,7 +157,14 @@ def _slice_begins(graph: Graph, reader: int, bounds: list[Array], before: tuple[
     begins = [int(at) for at in bounds[0]]
     options = graph.operators[reader].builtinOptions
     if graph.name(reader) == "STRIDED_SLICE":
-        if len(bounds) != 3 or options.ellipsisMask or options.newAxisMask or options.shrinkAxisMask or options.offset:
+        if (
+            options is None
+            or len(bounds) != 3
+            or options.ellipsisMask
+            or options.newAxisMask
+            or options.shrinkAxisMask
+            or options.offset
+        ):
             return None
         if any(int(step) != 1 for step in bounds[2]):
             return None
@@ -169,7 +176,8 @@ def _with_add(graph: Graph, operator: int, reader: int, longer: Epilogue, source
     """An addition of one constant for each channel, and its own activation."""
     others = [tensor for tensor in graph.inputs_of(reader) if tensor != source]
     constant = graph.content(others[0]) if len(others) == 1 else None
-    activation = ACTIVATIONS.get(graph.operators[reader].builtinOptions.fusedActivationFunction)
+    options = graph.operators[reader].builtinOptions
+    activation = ACTIVATIONS.get(0 if options is None else options.fusedActivationFunction)
     channels = graph.shape(source)[-1]
     if constant is None or activation is None or longer.activation or constant.size not in (1, channels):
         return None

@@ -53,6 +53,8 @@ def _sliced(graph: Graph, operator: int, depth: int) -> Value | None:
         return None
     first, last, stride = (int(bound.reshape(-1)[0]) for bound in bounds if bound is not None)
     options = graph.operators[operator].builtinOptions
+    if options is None:
+        return None
     if options.shrinkAxisMask & 1:
         return [value[first]] if -len(value) <= first < len(value) else None
     if stride == 0:

@@ -27,11 +27,17 @@ def _macs(graph: Graph, operator: int) -> int | None:
     if name not in _BY_FILTER and name != "BATCH_MATMUL":
         return 0
     source, other = graph.inputs_of(operator)[:2]
+    if min(source, other) < 0:
+        return 0
     out, filled = graph.shape(graph.outputs_of(operator)[0]), graph.shape(other)
     if None in out or None in filled:
         return None
     if name == "BATCH_MATMUL":
-        inner = graph.shape(source)[-2 if graph.operators[operator].builtinOptions.adjX else -1]
+        options = graph.operators[operator].builtinOptions
+        shape = graph.shape(source)
+        inner = shape[-2 if options is not None and options.adjX else -1] if len(shape) > 1 else 1
         return None if inner is None else elements(out) * inner
+    if not filled:
+        return 0
     channels = filled[-1] if name in ("DEPTHWISE_CONV_2D", "CONV_3D") else filled[0]
     return elements(out) * (elements(filled) // (channels or 1))
