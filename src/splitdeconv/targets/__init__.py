@@ -9,6 +9,7 @@ from splitdeconv.targets.base import Compiled, CompileError, Target
 
 TARGETS = {
     "onnxruntime": "splitdeconv.targets.onnxruntime:OnnxRuntime",
+    "torch": "splitdeconv.targets.torch:Torch",
 }
 
 __all__ = ["TARGETS", "CompileError", "Compiled", "Target", "target"]

@@ -13,6 +13,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtraError("splitdeconv.torch", "torch", "torch") from error
 
+from splitdeconv.torch.convert import Conversion, convert, record, restore
 from splitdeconv.torch.functional import split_conv_transpose1d, split_conv_transpose2d, split_conv_transpose3d
 from splitdeconv.torch.modules import (
     LazySplitConvTranspose1d,
@@ -26,13 +27,17 @@ from splitdeconv.torch.modules import (
 )
 
 __all__ = [
+    "Conversion",
     "LazySplitConvTranspose1d",
     "LazySplitConvTranspose2d",
     "LazySplitConvTranspose3d",
     "SplitConvTranspose1d",
     "SplitConvTranspose2d",
     "SplitConvTranspose3d",
+    "convert",
     "freeze",
+    "record",
+    "restore",
     "split_conv_transpose1d",
     "split_conv_transpose2d",
     "split_conv_transpose3d",

@@ -115,11 +115,11 @@ def deconvolve(
 ) -> Tensor:
     """The deconv of any rank; arguments as in :func:`split_conv_transpose1d`."""
     geometry = Geometry(
-        _per_axis(stride, rank),
-        _per_axis(padding, rank),
-        _per_axis(output_padding, rank),
+        per_axis(stride, rank),
+        per_axis(padding, rank),
+        per_axis(output_padding, rank),
         groups,
-        _per_axis(dilation, rank),
+        per_axis(dilation, rank),
     )
     return apply_split(x, weight, bias, (), geometry, lowering)
 
@@ -204,7 +204,7 @@ def _axis_fits(axis: int, in_size: int, kernel: int, geometry: Geometry) -> bool
     return output_pad < max(stride, dilation) and (tail > 0 or (in_size - 1) * stride + tail > 0)
 
 
-def _per_axis(value: Sizes, rank: int) -> tuple[int, ...]:
+def per_axis(value: Sizes, rank: int) -> tuple[int, ...]:
     """One entry per axis, from a number or from a sequence of one or ``rank`` entries."""
     if isinstance(value, Sequence):
         entries = tuple(int(each) for each in value)

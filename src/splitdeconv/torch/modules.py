@@ -23,8 +23,8 @@ from splitdeconv.torch.interpret import Form, routine
 FILTERS = "_split_filter"  # name of the buffers of a frozen module, followed by a number
 
 
-class SplitConvTranspose:
-    """What the modules of all ranks share.
+class KeepsFilters:
+    """A module that keeps split filters in evaluation mode, see :mod:`splitdeconv.torch.cache`.
 
     Attributes:
         lowering: a lowering by name (``split_rows``, ``split:crop``, ``split_phases@NHWC``), or None for the default
@@ -33,13 +33,32 @@ class SplitConvTranspose:
 
     lowering: str | None = None
     _kept: Kept | None = None
+
+    def _deconvolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+        if _module(self).training or not can_keep((weight, bias)) or x.dim() < weight.dim() - 1 or not weight.numel():
+            return apply_split(x, weight, bias, (), geometry, self.lowering)
+        # the filters do not depend on the output pad, so calls with different output sizes share them
+        deconv = deconv_of(weight, bias is not None, geometry._replace(output_padding=(0,) * len(geometry.stride)))
+        form = form_of(x, weight, deconv, self.lowering)
+        found = routine(deconv, form)
+        if self._kept is None or not self._kept.serve(found, (weight, bias)):
+            self._kept = keep(found, weight, bias)
+        return apply_split(x, weight, bias, self._kept.filters, geometry, str(form))
+
+    def __getstate__(self) -> Mapping[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
+
+
+class SplitConvTranspose(KeepsFilters):
+    """What the modules of all ranks share."""
+
     _frozen: Frozen | None = None
 
     def __init__(self, *args: Any, lowering: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lowering = lowering
-        if lowering is not None and not _uninitialised(_module(self)):
-            _form(_module(self))
+        if lowering is not None and not is_uninitialised(_module(self)):
+            form_of_module(_module(self))
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002  # torch's own name
         """The deconv of ``input``, ``(N, in_channels, *sizes)`` or without ``N``.
@@ -48,38 +67,21 @@ class SplitConvTranspose:
             input: as ``torch.nn.ConvTranspose*`` takes it.
             output_size: wanted output size, which decides the output pad as in PyTorch.
         """
-        module = _module(self)
-        rank = len(module.kernel_size)
+        module, frozen = _module(self), self._frozen
         output_padding = module._output_padding(
-            input, output_size, module.stride, module.padding, module.kernel_size, rank, module.dilation
+            input,
+            output_size,
+            module.stride,
+            module.padding,
+            module.kernel_size,
+            len(module.kernel_size),
+            module.dilation,
         )
-        return self._split_forward(input, tuple(int(pad) for pad in output_padding))
-
-    def _split_forward(self, x: Tensor, output_padding: tuple[int, ...]) -> Tensor:
-        module = _module(self)
-        geometry = _geometry(module, output_padding)
-        frozen = self._frozen
-        if frozen is not None and not module.training:
-            buffers = [getattr(module, f"{FILTERS}{n}") if here else None for n, here in enumerate(frozen.present)]
-            return apply_split(x, module.weight, module.bias, buffers, geometry, frozen.lowering)
-        weight, bias = module.weight, module.bias
-        if module.training or not can_keep((weight, bias)):
-            return apply_split(x, weight, bias, (), geometry, self.lowering)
-        return apply_split(x, weight, bias, self._kept_filters(x, weight, bias, geometry), geometry, self.lowering)
-
-    def _kept_filters(
-        self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry
-    ) -> tuple[Tensor | None, ...]:
-        """The filters of the form that ``x`` will take, from the cache where it is current."""
-        # the filters do not depend on the output pad, so calls with different output sizes share them
-        unpadded = geometry._replace(output_padding=(0,) * len(geometry.stride))
-        if x.dim() < weight.dim() - 1 or weight.numel() == 0:
-            return ()
-        deconv = deconv_of(weight, bias is not None, unpadded)
-        found = routine(deconv, form_of(x, weight, deconv, self.lowering))
-        if self._kept is None or not self._kept.serve(found, (weight, bias)):
-            self._kept = keep(found, weight, bias)
-        return self._kept.filters
+        geometry = geometry_of(module, tuple(int(pad) for pad in output_padding))
+        if frozen is None or module.training:
+            return self._deconvolve(input, module.weight, module.bias, geometry)
+        buffers = [getattr(module, f"{FILTERS}{n}") if here else None for n, here in enumerate(frozen.present)]
+        return apply_split(input, module.weight, module.bias, buffers, geometry, frozen.lowering)
 
     def train(self, mode: bool = True) -> Any:
         """As in PyTorch. Filters that were kept are forgotten; training also ends what :func:`freeze` began."""
@@ -106,9 +108,6 @@ class SplitConvTranspose:
         if self._frozen is not None:
             freeze_module(_module(self))
 
-    def __getstate__(self) -> Mapping[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
-
 
 class SplitConvTranspose1d(SplitConvTranspose, nn.ConvTranspose1d):
     """``torch.nn.ConvTranspose1d`` by ordinary convolutions.
@@ -124,6 +123,28 @@ class SplitConvTranspose2d(SplitConvTranspose, nn.ConvTranspose2d):
 
 class SplitConvTranspose3d(SplitConvTranspose, nn.ConvTranspose3d):
     """``torch.nn.ConvTranspose3d`` by ordinary convolutions; arguments as :class:`SplitConvTranspose1d`."""
+
+
+class SplitCall(KeepsFilters, nn.Module):
+    """A functional ``conv_transpose*`` call of a graph; the parameters come as inputs.
+
+    Args:
+        geometry: numeric arguments of the call.
+        lowering: see :class:`KeepsFilters`.
+    """
+
+    def __init__(self, geometry: Geometry, lowering: str | None) -> None:
+        super().__init__()
+        self.geometry = geometry
+        self.lowering = lowering
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """The deconv of ``x``; shapes as in :func:`splitdeconv.torch.split_conv_transpose2d`."""
+        return self._deconvolve(x, weight, bias, self.geometry)
+
+    def extra_repr(self) -> str:
+        """The call's arguments."""
+        return f"{self.geometry}, lowering={self.lowering!r}"
 
 
 class LazySplitConvTranspose1d(SplitConvTranspose, nn.LazyConvTranspose1d):
@@ -157,7 +178,7 @@ def freeze(module: nn.Module) -> nn.Module:
     """
     module.eval()
     for each in module.modules():
-        if isinstance(each, SplitConvTranspose) and not _uninitialised(_module(each)):
+        if isinstance(each, SplitConvTranspose) and not is_uninitialised(_module(each)):
             freeze_module(_module(each))
     return module
 
@@ -174,9 +195,9 @@ def freeze_module(module: Any) -> None:
     """Make the buffers of one split module."""
     thaw_module(module)
     _refresh_weight(module)
-    form = _form(module)
+    form = form_of_module(module)
     with torch.inference_mode(mode=False), torch.no_grad():
-        deconv = deconv_of(module.weight, module.bias is not None, _geometry(module, module.output_padding))
+        deconv = deconv_of(module.weight, module.bias is not None, geometry_of(module, module.output_padding))
         filters = routine(deconv, form).split(module.weight, module.bias)
         for number, tensor in enumerate(filters):
             if tensor is not None:
@@ -194,9 +215,9 @@ def thaw_module(module: Any) -> None:
     module._frozen = None
 
 
-def _form(module: Any) -> Form:
+def form_of_module(module: Any) -> Form:
     """The form of a module as it stands; the layout follows the parameter's memory format."""
-    geometry = _geometry(module, module.output_padding)
+    geometry = geometry_of(module, module.output_padding)
     deconv = deconv_of(module.weight, module.bias is not None, geometry)
     weight = module.weight
     last = weight.dim() > 3 and not weight.is_contiguous() and weight.movedim(1, -1).is_contiguous()
@@ -210,14 +231,16 @@ def _refresh_weight(module: Any) -> None:
             hook(module, None)
 
 
-def _geometry(module: Any, output_padding: tuple[int, ...]) -> Geometry:
+def geometry_of(module: Any, output_padding: tuple[int, ...]) -> Geometry:
+    """The numeric arguments of a module."""
     return Geometry(module.stride, module.padding, output_padding, module.groups, module.dilation)
 
 
-def _uninitialised(module: Any) -> bool:
+def is_uninitialised(module: Any) -> bool:
+    """Whether a lazy module has not seen an input yet."""
     return any(isinstance(each, nn.parameter.UninitializedTensorMixin) for each in (module.weight, module.bias))
 
 
-def _module(split: SplitConvTranspose) -> Any:
-    """The same object, as the ConvTranspose module that it also is."""
+def _module(split: KeepsFilters) -> Any:
+    """The same object, as the module that it also is."""
     return cast("Any", split)
