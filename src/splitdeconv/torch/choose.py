@@ -46,7 +46,7 @@ class Chooser:
         if lowering is not None:
             find_lowering(lowering.partition("@")[0].split(":")[0])
         self.target = target
-        self._lowering = lowering
+        self.lowering = lowering
         self._seconds = seconds
         self._measured: dict[Layer, tuple[Choice, str | None]] = {}
 
@@ -60,13 +60,13 @@ class Chooser:
         """
         if self.target is not None:
             return self._measure(site, layers)
-        if self._lowering is None or deconv is None:
-            return Decision(self._lowering)
+        if self.lowering is None or deconv is None:
+            return Decision(self.lowering)
         try:
-            find_form(deconv, self._lowering, channels_last=False)
+            find_form(deconv, self.lowering, channels_last=False)
         except UsageError as error:
             return Decision(left_alone=str(error))
-        return Decision(self._lowering)
+        return Decision(self.lowering)
 
     def _measure(self, site: str, layers: Sequence[Layer]) -> Decision:
         assert self.target is not None, "asked to measure without a target"

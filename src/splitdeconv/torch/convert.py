@@ -37,6 +37,7 @@ from splitdeconv.torch.modules import (
     thaw_module,
 )
 from splitdeconv.torch.observe import CONV_TRANSPOSE, Observation, copy_of, observe
+from splitdeconv.torch.quantised import is_quantised, replace_quantised
 
 SPLIT_OF: dict[type[nn.Module], type[nn.Module]] = {
     nn.ConvTranspose1d: SplitConvTranspose1d,
@@ -224,14 +225,29 @@ def _convert_calls(module: fx.GraphModule, chooser: Chooser, alone: frozenset[st
     for call in graph.find_calls(module):
         if call.owner in alone:
             continue
-        layer = call.layer()
-        decision = chooser.decide(call.name, None if layer is None else layer.deconv, [layer] if layer else [])
-        results.append((call.name, decision))
-        if not decision.left_alone:
-            graph.replace_call(module, call, decision.lowering)
+        convert_call = _convert_quantised if is_quantised(call) else _convert_call
+        results.append((call.name, convert_call(module, call, chooser)))
     if results:
         graph.finish(module)
     return tuple(results)
+
+
+def _convert_call(module: fx.GraphModule, call: graph.Call, chooser: Chooser) -> Decision:
+    layer = call.layer()
+    decision = chooser.decide(call.name, None if layer is None else layer.deconv, [layer] if layer else [])
+    if not decision.left_alone:
+        graph.replace_call(module, call, decision.lowering)
+    return decision
+
+
+def _convert_quantised(module: fx.GraphModule, call: graph.Call, chooser: Chooser) -> Decision:
+    if chooser.target is not None:
+        return Decision(left_alone="PyTorch runs quantised graphs in float, so measuring here would tell nothing")
+    try:
+        reason = replace_quantised(module, call, chooser.lowering)
+    except UsageError as error:
+        reason = str(error)
+    return Decision(chooser.lowering, left_alone=reason or "")
 
 
 def _own_class(module: nn.Module) -> Any:

@@ -77,11 +77,28 @@ def replace_call(module: fx.GraphModule, call: Call, lowering: str | None) -> No
     graph.erase_node(call.node)
 
 
+def add_buffer(module: fx.GraphModule, wanted: str, tensor: torch.Tensor) -> fx.Node:
+    """A node that reads ``tensor``, which becomes a buffer of the module."""
+    name = _free_name(module, wanted)
+    module.register_buffer(name, tensor.detach().contiguous())
+    return module.graph.get_attr(name)
+
+
 def finish(module: fx.GraphModule) -> None:
-    """Drop what nobody reads any more, check the graph, and make its code anew."""
+    """Drop what nobody reads any more, stored integers included, check the graph, and make its code anew."""
+    before = _read_attributes(module)
     module.graph.eliminate_dead_code()
     module.graph.lint()
     module.recompile()
+    buffers = dict(module.named_buffers())
+    for path in before - _read_attributes(module):
+        owner, _, name = path.rpartition(".")
+        if path in buffers:
+            delattr(module.get_submodule(owner), name)
+
+
+def _read_attributes(module: fx.GraphModule) -> set[str]:
+    return {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
 
 
 def _call(node: fx.Node) -> Call | None:

@@ -40,6 +40,7 @@ from splitdeconv.torch.filters import bias_split, filter_split
 Filters = tuple[Tensor | None, ...]
 Apply = Callable[[list[Tensor], Sequence[Tensor | None]], Tensor]
 
+ARITHMETIC = (Conv, NativeDeconv, AddBias)  # what takes a filter, a bias, or both
 CONVS = (F.conv1d, F.conv2d, F.conv3d)
 DECONVS = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
@@ -77,15 +78,20 @@ def routine(deconv: Deconv, form: Form) -> Routine:
     return interpret(lower(deconv, form.layout, form.candidate))
 
 
+def operations(deconv: Deconv, form: Form) -> tuple[Program, list[tuple[Apply, tuple[int, ...]]]]:
+    """The program that PyTorch runs for ``deconv`` in ``form``, and for each of its steps the operation and its inputs.
+
+    The operations take the values and a flat list of filter and bias of each arithmetic operation.
+    """
+    program = shuffle_by_channels(lower(deconv, form.layout, form.candidate))
+    return program, _operations(program)
+
+
 def interpret(program: Program) -> Routine:
     """``program`` as PyTorch operations."""
     program = shuffle_by_channels(program)
-    splits: list[Callable[[Tensor, Tensor | None], Filters]] = []
-    steps: list[tuple[Apply, tuple[int, ...]]] = []
-    for step in program.steps:
-        if isinstance(step.op, Conv | NativeDeconv | AddBias):
-            splits.append(_split(step.op, program.deconv))
-        steps.append((_apply(step.op, 2 * len(splits) - 2), step.inputs))
+    steps = _operations(program)
+    splits = [_split(step.op, program.deconv) for step in program.steps if isinstance(step.op, ARITHMETIC)]
 
     def split(weight: Tensor, bias: Tensor | None) -> Filters:
         return tuple(tensor for each in splits for tensor in each(weight, bias))
@@ -97,6 +103,14 @@ def interpret(program: Program) -> Routine:
         return values[-1] if program.layout == "NCHW" else values[-1].movedim(-1, 1)
 
     return Routine(program, split, apply)
+
+
+def _operations(program: Program) -> list[tuple[Apply, tuple[int, ...]]]:
+    found, at = [], 0
+    for step in program.steps:
+        found.append((APPLY[type(step.op)](step.op, at), step.inputs))
+        at += 2 if isinstance(step.op, ARITHMETIC) else 0
+    return found
 
 
 def shuffle_by_channels(program: Program) -> Program:
@@ -131,11 +145,6 @@ def _split(op: Conv | NativeDeconv | AddBias, deconv: Deconv) -> Callable[[Tenso
     if not op.has_bias:
         return lambda weight, _: (filters(weight), None)
     return lambda weight, bias: (filters(weight), None if bias is None else biases(bias))
-
-
-def _apply(op: Op, at: int) -> Apply:
-    """One operation; ``at`` is the place of its filter among the routine's tensors, its bias follows."""
-    return APPLY[type(op)](op, at)
 
 
 def _conv(op: Conv, at: int) -> Apply:
@@ -253,6 +262,7 @@ def _per_channel(bias: Tensor, y: Tensor, axis: int) -> Tensor:
     return bias.to(y.dtype).reshape([-1 if number == axis else 1 for number in range(y.dim())])
 
 
+# `at`, the second argument, is the place of an operation's filter among the routine's tensors; its bias follows.
 APPLY: dict[type[Op], Callable[..., Apply]] = {
     Conv: _conv,
     NativeDeconv: _native,
