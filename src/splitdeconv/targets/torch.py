@@ -221,10 +221,8 @@ def _load(model: bytes) -> nn.Module:
 def _placed_module(module: nn.Module, wanted: Setting) -> nn.Module:
     """The module in the setting's type and memory format, on its device."""
     module = module.to(wanted.device, DTYPES[wanted.dtype])
-    if wanted.memory_format == "contiguous":
-        return module
-    for memory_format in (torch.channels_last, torch.channels_last_3d):
-        module = module.to(memory_format=memory_format)  # each changes the parameters of its own rank alone
+    for tensor in (*module.parameters(), *module.buffers()):
+        tensor.data = _placed(tensor.data, wanted)
     return module
 
 
