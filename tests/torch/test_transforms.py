@@ -83,7 +83,7 @@ def test_compiled_code_serves_all_sizes() -> None:
     weight, bias = parameters()
     compiled = torch.compile(ours, backend="aot_eager", fullgraph=True, dynamic=True)
     with torch._dynamo.config.patch(error_on_recompile=True):
-        for sizes in ((2, 5, 4), (3, 7, 6), (4, 3, 9)):
+        for sizes in ((2, 7, 9), (3, 8, 11), (2, 9, 3)):  # unlike those of the weight, which are fixed
             x = example(*sizes)
             torch.testing.assert_close(compiled(x, weight, bias), native(x, weight, bias), **CLOSE)
 

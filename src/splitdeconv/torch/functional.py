@@ -183,18 +183,19 @@ def _deconvolve(
 def _fits(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> bool:
     """Whether PyTorch accepts these arguments, and there is something to compute."""
     rank, groups = len(geometry.stride), geometry.groups
-    if weight.dim() != rank + 2 or x.dim() not in (rank + 1, rank + 2) or groups < 1 or 0 in weight.shape:
+    shape = [int(size) for size in weight.shape]  # a program is made for these: they are no dynamic sizes
+    if len(shape) != rank + 2 or x.dim() not in (rank + 1, rank + 2) or groups < 1 or 0 in shape:
         return False
-    if x.shape[-rank - 1] != weight.shape[0] or weight.shape[0] % groups:
+    if x.shape[-rank - 1] != shape[0] or shape[0] % groups:
         return False
-    if bias is not None and (bias.dim() != 1 or bias.shape[0] != weight.shape[1] * groups):
+    if bias is not None and (bias.dim() != 1 or bias.shape[0] != shape[1] * groups):
         return False
     if x.layout != torch.strided or weight.layout != torch.strided or x.device != weight.device:
         return False
     smallest = (min(geometry.stride), min(geometry.dilation), min(geometry.padding) + 1)
     if min(smallest) < 1 or min(geometry.output_padding) < 0:
         return False
-    return all(_axis_fits(axis, x.shape[axis - rank], weight.shape[axis - rank], geometry) for axis in range(rank))
+    return all(_axis_fits(axis, x.shape[axis - rank], shape[axis - rank], geometry) for axis in range(rank))
 
 
 def _axis_fits(axis: int, in_size: int, kernel: int, geometry: Geometry) -> bool:
@@ -217,7 +218,7 @@ def _is_channels_last(x: Tensor) -> bool:
 
     Asking ``is_contiguous`` for a memory format is not possible under ``vmap``.
     """
-    return x.dim() in (4, 5) and x.shape[1] > 1 and x.stride(1) == 1 and x.stride(-1) == x.shape[1]
+    return x.dim() in (4, 5) and bool(x.shape[1] > 1 and x.stride(1) == 1 and x.stride(-1) == x.shape[1])
 
 
 def _operator(
