@@ -7,6 +7,7 @@ import io
 import platform
 import statistics
 import time
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -138,7 +139,7 @@ class Torch:
         try:
             module = _placed_module(module, self.setting)
             if self.setting.mode == "compiled":
-                module = torch.compile(module, fullgraph=True, dynamic=False)
+                module = torch.compile(_with_own_code(module), fullgraph=True, dynamic=False)
         except (RuntimeError, NotImplementedError) as error:
             raise CompileError(first_line(error)) from error
         return TorchCompiled(module, self.setting)
@@ -224,6 +225,19 @@ def _placed_module(module: nn.Module, wanted: Setting) -> nn.Module:
     for tensor in (*module.parameters(), *module.buffers()):
         tensor.data = _placed(tensor.data, wanted)
     return module
+
+
+def _with_own_code(module: nn.Module) -> Any:
+    """A function that calls ``module`` and shares its code object with no other.
+
+    Compiled code is kept per code object, tried in turn on each call, and limited in number: candidates that share one
+    class would be slowed by each other, and the ninth would not be compiled.
+    """
+
+    def call(*inputs: Tensor) -> Any:
+        return module(*inputs)
+
+    return types.FunctionType(call.__code__.replace(), call.__globals__, closure=call.__closure__)
 
 
 def _placed(tensor: Tensor, wanted: Setting) -> Tensor:
