@@ -13,6 +13,7 @@ TARGETS = {
     "openvino": "splitdeconv.targets.openvino:OpenVino",
     "litert": "splitdeconv.targets.litert:LiteRt",
     "vela": "splitdeconv.targets.vela:Vela",
+    "torch": "splitdeconv.targets.torch:Torch",
 }
 
 __all__ = ["TARGETS", "CompileError", "Compiled", "Target", "target"]
