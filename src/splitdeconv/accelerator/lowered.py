@@ -122,7 +122,7 @@ def _run(program: Program) -> int:
     convs = [step.op for step in program.steps if isinstance(step.op, Conv)]
     later = [step.op for step in program.steps[program.steps.index(_first_conv(program)) :]]
     channels, rank = program.deconv.out_channels, len(program.deconv.axes)
-    if prod(program.deconv.strides) == 1:
+    if len(convs) == 1 and convs[0].total_channels == channels:  # its own map is the output
         return 0
     scattered = any(
         isinstance(op, DepthToSpace) or (isinstance(op, Transpose) and len(op.perm) > rank + 2) for op in later

@@ -19,7 +19,7 @@ app = typer.Typer(
 out = Console()
 err = Console(stderr=True)
 
-COMMANDS: tuple[str, ...] = ()
+COMMANDS: tuple[str, ...] = ("simulate", "sweep")
 
 
 def load_commands() -> None:

@@ -8,6 +8,7 @@ from splitdeconv import plugins
 from splitdeconv.targets.base import Compiled, CompileError, Target
 
 TARGETS = {
+    "accelerator": "splitdeconv.targets.accelerator:Accelerator",
     "onnxruntime": "splitdeconv.targets.onnxruntime:OnnxRuntime",
 }
 
