@@ -269,11 +269,13 @@ class Program:
         deconv: what the program computes.
         layout: of input and output.
         steps: in order; step ``n`` makes value ``n + 1``.
+        name: of the candidate that it came from.
     """
 
     deconv: Deconv
     layout: Layout
     steps: tuple[Step, ...]
+    name: str = ""
 
     @property
     def output(self) -> int:

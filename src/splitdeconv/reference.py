@@ -50,7 +50,7 @@ def deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
     grouped = x.reshape(x.shape[0], spec.groups, -1, *sizes)
     kernel = weights.kernel.reshape(spec.groups, -1, *weights.kernel.shape[1:])
     for taps in product(*(range(axis.kernel) for axis in spec.axes)):
-        term = np.einsum("ngi...,gio->ngo...", grouped, _at(kernel, taps), optimize=True)
+        term = channel_products(np.swapaxes(_at(kernel, taps), 1, 2), grouped)
         places = tuple(
             slice(tap * axis.dilation, tap * axis.dilation + (size - 1) * axis.stride + 1, axis.stride)
             for tap, axis, size in zip(taps, spec.axes, sizes, strict=True)
@@ -58,6 +58,20 @@ def deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
         _at(full, places)[...] += term.reshape(x.shape[0], spec.out_channels, *sizes)
     y = _crop(full, spec)
     return y if weights.bias is None else y + _per_channel(weights.bias, y.ndim, "NCHW")
+
+
+def channel_products(matrices: Array, maps: Array) -> Array:
+    """Each group's matrix on the channels of each pixel.
+
+    Args:
+        matrices: ``(groups, out, in)``.
+        maps: ``(N, groups, in, *sizes)``.
+
+    Returns:
+        ``(N, groups, out, *sizes)``.
+    """
+    flat = maps.reshape(*maps.shape[:3], -1)
+    return np.reshape(np.matmul(matrices, flat), (maps.shape[0], *matrices.shape[:2], *maps.shape[3:]))
 
 
 def _crop(full: Array, spec: Deconv) -> Array:
@@ -127,7 +141,7 @@ def _conv(x: Array, conv: Conv, weights: Weights) -> Array:
             slice(tap * dilation, tap * dilation + size)
             for tap, dilation, size in zip(taps, conv.dilations, out_sizes, strict=True)
         )
-        term = np.einsum("ngi...,goi->ngo...", _at(grouped, places), _at(filters, taps), optimize=True)
+        term = channel_products(_at(filters, taps), _at(grouped, places))
         y += term.reshape(y.shape)
     if conv.has_bias:
         assert weights.bias is not None, "the program's convolution has a bias, the weights have none"

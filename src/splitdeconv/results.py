@@ -179,8 +179,9 @@ class SiteProof:
     """Equality of one rewritten site.
 
     Attributes:
+        site: its name.
         exact: bit-equal to the definition on integer-valued tensors.
-        where: what computed the rewritten side (``interpreter`` or the runtime).
+        where: what computed the rewritten side.
         detail: what differs, or empty.
     """
 
@@ -191,24 +192,25 @@ class SiteProof:
 
 
 @dataclass(frozen=True, slots=True)
-class OutputError64:
-    """Error of one model output against float64, before and after, relative to its largest magnitude.
+class OutputCheck:
+    """Errors of one output on real-valued inputs, relative to its largest magnitude.
 
     Attributes:
-        before, after: largest absolute error over largest magnitude.
+        name: of a model's output, or of a site.
+        before, after: error of the original and of the rewritten side.
         bound: what ``after`` may be.
-        reference: ``float64``, or what stood in for it.
+        against: what the errors are measured against: ``float64``, or what stood in for it.
     """
 
-    output: str
+    name: str
     before: float
     after: float
     bound: float
-    reference: str
+    against: str
 
     @property
     def passed(self) -> bool:
-        """Whether the rewritten model stays within the bound."""
+        """Whether the rewritten side stays within the bound."""
         return self.after <= self.bound
 
 
@@ -217,33 +219,36 @@ class Verdict:
     """The proof of equality.
 
     Attributes:
-        sites: one proof for each rewritten site.
-        outputs: errors of the model's outputs, worst over all inputs that were tried.
+        proofs: one for each rewritten site.
+        sites: errors of each rewritten site alone against float64.
+        outputs: errors of the model's outputs, the worst over all inputs that were tried.
         notes: what could not be checked, and why.
         skipped: the reason why nothing was checked, or empty.
     """
 
-    sites: tuple[SiteProof, ...] = ()
-    outputs: tuple[OutputError64, ...] = ()
+    proofs: tuple[SiteProof, ...] = ()
+    sites: tuple[OutputCheck, ...] = ()
+    outputs: tuple[OutputCheck, ...] = ()
     notes: tuple[str, ...] = ()
     skipped: str = ""
 
     @property
     def passed(self) -> bool:
         """Whether everything that was checked is equal."""
-        return all(proof.exact for proof in self.sites) and all(output.passed for output in self.outputs)
+        return all(proof.exact for proof in self.proofs) and all(each.passed for each in (*self.sites, *self.outputs))
 
     def worst(self) -> str:
-        """One sentence that names what differs, or the output nearest to its bound."""
-        for proof in self.sites:
+        """One sentence: what differs, or what came nearest to its bound."""
+        for proof in self.proofs:
             if not proof.exact:
-                return f"site '{proof.site}' is not bit-equal to the definition ({proof.detail})"
-        if not self.outputs:
-            return "no output compared"
-        output = max(self.outputs, key=lambda each: each.after / each.bound)
+                return f"site '{proof.site}' is not bit-equal to the definition: {proof.detail}"
+        kinds = [("site", each) for each in self.sites] + [("output", each) for each in self.outputs]
+        if not kinds:
+            return "nothing to compare"
+        kind, worst = max(kinds, key=lambda pair: pair[1].after / pair[1].bound)
         return (
-            f"output '{output.output}': error {output.after:.2e} against {output.reference}, "
-            f"before {output.before:.2e}, bound {output.bound:.2e}"
+            f"{kind} '{worst.name}': error {worst.after:.1e}, original {worst.before:.1e}, "
+            f"bound {worst.bound:.1e} (against {worst.against})"
         )
 
 

@@ -31,6 +31,21 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
+class Input:
+    """One input of a model.
+
+    Attributes:
+        name: as the model has it.
+        dtype: a NumPy name.
+        shape: sizes, None where the model leaves them open; None altogether where even the rank is open.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Findings:
     """All deconvs of a model.
 

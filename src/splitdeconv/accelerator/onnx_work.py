@@ -7,7 +7,7 @@ padding and zero insertion by following the input through data movement, those o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -58,8 +58,13 @@ def model_works(model: Any, label: str, deconv: str) -> tuple[LayerWork, ...]:
         work = _work(layer, source, tensors, deconv)
         key = source.root if isinstance(layer.spec, PlainConv) else node.output[0]
         works[key] = _joined(works[key], work) if key in works else work
-    moved = _moved(tensors)
-    return tuple(_with_movement(work, moved, number == 0) for number, work in enumerate(works.values()))
+    if not works:
+        raise ValueError("no convolution, matrix product or deconv: nothing to estimate")
+    first, *others = works.values()
+    outputs = sum(prod(tensors.shapes.get(each.name, ())) for each in tensors.model.graph.output)
+    kept = first.out_elements if others else min(first.out_elements, outputs)  # what a lone layer's crop leaves
+    elements, run = _moved(tensors)
+    return (replace(first, out_elements=kept, run_elements=run, moved_elements=elements), *others)
 
 
 def _work(layer: Layer, source: _Value, tensors: Tensors, deconv: str) -> LayerWork:
@@ -107,25 +112,9 @@ def _joined(first: LayerWork, second: LayerWork) -> LayerWork:
     )
 
 
-def _with_movement(work: LayerWork, moved: tuple[int, int], first: bool) -> LayerWork:
-    """The model's data movement, counted once, with its first layer."""
-    elements, run = moved
-    if not first or not elements:
-        return work
-    needed = work.needed_macs
-    return LayerWork(
-        work.convolutions,
-        work.in_elements,
-        work.stretched_elements,
-        work.out_elements,
-        run,
-        elements,
-        needed_macs=needed,
-    )
-
-
 def _moved(tensors: Tensors) -> tuple[int, int]:
     """Elements that data movement behind convolutions reads and writes, and the shortest run that it writes."""
+    rank = len(tensors.shapes.get(tensors.model.graph.input[0].name, ()))
     total, runs, behind = 0, [], set()
     for node in tensors.model.graph.node:
         if node.op_type in ("Conv", "QLinearConv", "ConvTranspose"):
@@ -137,8 +126,8 @@ def _moved(tensors: Tensors) -> tuple[int, int]:
                 total += 2 * prod(shape)
                 if node.op_type == "DepthToSpace":
                     runs.append(shape[1])
-                if node.op_type == "Transpose" and len(shape) > 5:
-                    runs.append(min(size for size in shape if size > 1) if max(shape) > 1 else 1)
+                if node.op_type == "Transpose" and len(shape) > rank:
+                    runs.append(shape[1])
     return total, min(runs, default=0)
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from splitdeconv.ops import Layout, Program
-from splitdeconv.sites import Findings, Site
-from splitdeconv.weights import Weights
+from splitdeconv.sites import Findings, Input, Site
+from splitdeconv.weights import Array, Weights
 
 
 class Frontend(Protocol):
@@ -47,6 +47,10 @@ class Frontend(Protocol):
         """
         ...
 
+    def refuse(self, model: Any, site: Site, program: Program) -> str | None:
+        """Why the model's own version of the format cannot express ``program``, or None."""
+        ...
+
     def emit(self, model: Any, site: Site, program: Program, weights: Weights | None = None) -> bytes:
         """A stand-alone model of one site under ``program``, its epilogue included, with one input and one output.
 
@@ -57,6 +61,14 @@ class Frontend(Protocol):
 
     def splice(self, model: Any, programs: Mapping[str, Program]) -> Any:
         """A model in which each site named in ``programs`` is replaced by its program."""
+        ...
+
+    def inputs(self, model: Any) -> tuple[Input, ...]:
+        """What a caller of the model must supply."""
+        ...
+
+    def float64(self, model: Any, feeds: Mapping[str, Array]) -> dict[str, Array] | str:
+        """All outputs computed in float64, or the reason why that cannot be had in a few seconds."""
         ...
 
     def save(self, model: Any, path: Path) -> None:

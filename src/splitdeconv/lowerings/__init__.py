@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings.base import Lowering
 from splitdeconv.lowerings.col2im import Col2Im
@@ -49,4 +51,5 @@ def candidates(deconv: Deconv, layout: Layout) -> tuple[list[Candidate], list[Re
 
 def lower(deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
     """The program of ``candidate``, which must be one of :func:`candidates`."""
-    return find_lowering(candidate.lowering).lower(deconv, layout, candidate)
+    program = find_lowering(candidate.lowering).lower(deconv, layout, candidate)
+    return replace(program, name=str(candidate))

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from splitdeconv import plugins
+from splitdeconv.errors import UsageError
 from splitdeconv.targets.base import Compiled, CompileError, Target
 
 TARGETS = {
     "accelerator": "splitdeconv.targets.accelerator:Accelerator",
     "onnxruntime": "splitdeconv.targets.onnxruntime:OnnxRuntime",
+    "openvino": "splitdeconv.targets.openvino:OpenVino",
 }
 
 __all__ = ["TARGETS", "CompileError", "Compiled", "Target", "target"]
 
 
-def target(text: str, *, threads: int = 0) -> Target:
+def target(text: str, *, threads: int = 0, precision: str = "") -> Target:
     """The target named ``name`` or ``name:option`` (a device, a configuration).
 
     Args:
         text: as on the command line.
         threads: worker threads; 0 leaves it to the target.
+        precision: arithmetic to compute in, for targets that have ``precisions``; empty keeps the model's.
 
     Raises:
         UsageError: no such target, or it does not know the option.
         MissingExtraError: its package is not installed.
     """
     name, _, option = text.partition(":")
-    return cast("Target", plugins.load("target", name, TARGETS)(option, threads=threads))
+    if threads < 0:
+        raise UsageError(f"--threads {threads}: wanted 1 or more, or 0 for the target's own choice")
+    kind = plugins.load("target", name, TARGETS)
+    options: dict[str, Any] = {"threads": threads}
+    if precision:
+        known: tuple[str, ...] = getattr(kind, "precisions", ())
+        if precision not in known:
+            there = f"there are {', '.join(known)}" if known else "it computes in the model's own"
+            raise UsageError(f"target '{name}' knows no --precision {precision}; {there}")
+        options["precision"] = precision
+    return cast("Target", kind(option, **options))

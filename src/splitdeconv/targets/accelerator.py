@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 import onnx
@@ -15,6 +16,7 @@ from splitdeconv.accelerator.evaluate import evaluate_network
 from splitdeconv.accelerator.onnx_work import model_works
 from splitdeconv.accelerator.sparsity import Skip
 from splitdeconv.errors import InputError
+from splitdeconv.measure import DROP_RATIO, Progress
 from splitdeconv.results import Candidate, Environment, Measurement
 from splitdeconv.spec import Deconv
 from splitdeconv.targets.base import Compiled, CompileError
@@ -67,8 +69,8 @@ class Accelerator:
             return "the input size is unknown, and cycles depend on it: give the sizes"
         return None
 
-    def compile(self, model: bytes) -> Compiled:
-        loaded = onnx.load_from_string(model)
+    def compile(self, model: bytes | Path) -> Compiled:
+        loaded = onnx.load(model) if isinstance(model, Path) else onnx.load_from_string(model)
         try:
             works = model_works(loaded, "model", self.arch.deconv)
         except (InputError, ValueError) as error:
@@ -84,6 +86,9 @@ class Accelerator:
         candidates: Mapping[Candidate, Compiled],
         inputs: Mapping[str, Array],  # noqa: ARG002  # an estimate needs neither values
         seconds: float,  # noqa: ARG002  # nor time
+        *,
+        progress: Progress | None = None,  # noqa: ARG002
+        drop: float = DROP_RATIO,  # noqa: ARG002
     ) -> dict[Candidate, Measurement]:
         found = {}
         for candidate, compiled in candidates.items():

@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Literal, Protocol
 
+from splitdeconv.measure import DROP_RATIO, Progress
 from splitdeconv.results import Candidate, Environment, Measurement
 from splitdeconv.spec import Deconv
 from splitdeconv.weights import Array
+
+KEEP_ALL = math.inf
 
 
 class CompileError(Exception):
     """The target does not take a model; the message is the reason, in the target's own words where it has them."""
 
 
+def one_line(error: BaseException, longest: int = 300) -> str:
+    """A runtime's message without its line breaks, cut where it becomes a listing; for :class:`CompileError`."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
 class Compiled(Protocol):
     """A model that is ready to run on a target."""
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """All outputs by name."""
+        """All outputs by name.
+
+        Raises:
+            CompileError: the target stops at the inputs; some do so only when they see them.
+        """
+        ...
+
+
+class MeasuredModel(Compiled, Protocol):
+    """A compiled model that can be timed without the cost of handing arrays over."""
+
+    def prepare(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
+        """A call that runs the model once on ``inputs``, which already lie where the target wants them.
+
+        The call returns when the outputs are complete, and leaves them where they are. It holds until the next
+        :meth:`run` or :meth:`prepare`.
+        """
         ...
 
 
@@ -43,8 +70,8 @@ class Target(Protocol):
         """Why the target does not run ``candidate`` well enough to try, or None."""
         ...
 
-    def compile(self, model: bytes) -> Compiled:
-        """Make a model ready to run.
+    def compile(self, model: bytes | Path) -> Compiled:
+        """Make a model ready to run; one above 2 GB, or with data in other files, is given by its path.
 
         Raises:
             CompileError: the target does not take it.
@@ -52,7 +79,17 @@ class Target(Protocol):
         ...
 
     def measure(
-        self, candidates: Mapping[Candidate, Compiled], inputs: Mapping[str, Array], seconds: float
+        self,
+        candidates: Mapping[Candidate, Compiled],
+        inputs: Mapping[str, Array],
+        seconds: float,
+        *,
+        progress: Progress | None = None,
+        drop: float = DROP_RATIO,
     ) -> dict[Candidate, Measurement]:
-        """Time several forms of the same work, interleaved round by round, within about ``seconds``."""
+        """Time several forms of the same work, interleaved round by round, within about ``seconds``.
+
+        Arguments and result are those of :func:`splitdeconv.measure.interleaved`: what the others must beat comes
+        first, then the most promising.
+        """
         ...

@@ -1,0 +1,77 @@
+"""ONNX: ConvTranspose of opsets 1, 11 and 22, anywhere in a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx_ir as ir
+
+from splitdeconv.frontends.onnx import float64
+from splitdeconv.frontends.onnx import load as files
+from splitdeconv.frontends.onnx.emit import refuse
+from splitdeconv.frontends.onnx.find import named_places, read_site
+from splitdeconv.frontends.onnx.load import OnnxModel
+from splitdeconv.frontends.onnx.shapes import infer
+from splitdeconv.frontends.onnx.splice import place_of, splice, stand_alone
+from splitdeconv.frontends.onnx.work import other_macs
+from splitdeconv.ops import Layout, Program
+from splitdeconv.results import Skipped
+from splitdeconv.sites import Findings, Input, Site
+from splitdeconv.weights import Array, Weights
+
+__all__ = ["OnnxFrontend", "OnnxModel"]
+
+
+class OnnxFrontend:
+    """See :class:`splitdeconv.frontends.base.Frontend`."""
+
+    name = "onnx"
+    layout: Layout = "NCHW"
+    suffix = ".onnx"
+
+    def load(self, path: Path) -> OnnxModel:
+        return files.load(path)
+
+    def save(self, model: OnnxModel, path: Path) -> None:
+        files.save(model, path)
+
+    def find(self, model: OnnxModel, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
+        shapes = infer(model.ir, in_shapes)
+        found = [read_site(name, place, shapes, model.ir.ir_version) for name, place in named_places(model.ir)]
+        sites = tuple(each for each in found if isinstance(each, Site))
+        skipped = tuple(each for each in found if isinstance(each, Skipped))
+        return Findings(sites, skipped, other_macs(model.ir, shapes))
+
+    def refuse(self, model: OnnxModel, site: Site, program: Program) -> str | None:
+        return refuse(program, place_of(model.ir, site.id).opset)
+
+    def emit(self, model: OnnxModel, site: Site, program: Program, weights: Weights | None = None) -> bytes:
+        return bytes(ir.to_proto(stand_alone(model.ir, site, program, weights)).SerializeToString())
+
+    def splice(self, model: OnnxModel, programs: Mapping[str, Program]) -> OnnxModel:
+        return OnnxModel(splice(model.ir, programs), model.path)
+
+    def inputs(self, model: OnnxModel) -> tuple[Input, ...]:
+        graph = model.ir.graph
+        given = [value for value in graph.inputs if (value.name or "") not in graph.initializers]
+        return tuple(Input(value.name or "", _dtype(value), _shape(value)) for value in given)
+
+    def float64(self, model: OnnxModel, feeds: Mapping[str, Array]) -> dict[str, Array] | str:
+        shapes = infer(model.ir, {name: array.shape for name, array in feeds.items()})
+        if reason := float64.refuse(model.ir, shapes):
+            return reason
+        try:
+            return float64.evaluate(model.ir, feeds)
+        except Exception as error:  # the evaluator fails in many ways on operators that it does not know
+            return f"the reference evaluator failed ({' '.join(str(error).split())[:120]})"
+
+
+def _dtype(value: ir.Value) -> str:
+    return "float32" if value.dtype is None else str(value.dtype.numpy().name)
+
+
+def _shape(value: ir.Value) -> tuple[int | None, ...] | None:
+    if value.shape is None:
+        return None
+    return tuple(size if isinstance(size, int) and size > 0 else None for size in value.shape)

@@ -1,0 +1,158 @@
+"""Programs as ONNX nodes: one function per operation, used for stand-alone models and for splicing alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from splitdeconv.frontends.onnx.epilogue import Parameter, Stage
+from splitdeconv.frontends.onnx.writer import Writer, run_time_dims
+from splitdeconv.ops import (
+    Add,
+    AddBias,
+    Concat,
+    Conv,
+    DepthToSpace,
+    NativeDeconv,
+    Op,
+    Pad,
+    Program,
+    Reshape,
+    Shape,
+    Slice,
+    Transpose,
+)
+from splitdeconv.weights import Array, conv_channels, conv_filter
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a site's trained values come from; they are read only when the model is written.
+
+    Attributes:
+        kernel, bias: read the arrays, IOHW and ``(out_channels,)``; bias is None where there is none.
+        dtype: their type.
+        key: identifies the pair, so that sites with shared weights share their filters.
+        original: the ConvTranspose node.
+    """
+
+    kernel: Callable[[], Array]
+    bias: Callable[[], Array] | None
+    dtype: ir.DataType
+    key: tuple[int, ...]
+    original: ir.Node
+
+
+def refuse(program: Program, opset: int) -> str | None:
+    """Why ``program`` cannot be written with the operators of ``opset``, or None."""
+    shapes = program.shapes()
+    for step in program.steps:
+        match step.op:
+            case DepthToSpace(order="channel_major") if opset < 11:
+                return f"DepthToSpace of opset {opset} has no CRD order (from 11 on)"
+            case Reshape() if opset < 7 and run_time_dims(step.op.dims, shapes[step.inputs[0]]) > 1:
+                return f"opset {opset} cannot compute a shape at run time (from 7 on)"
+            case AddBias() if opset < 7:
+                return f"Add of opset {opset} does not broadcast a bias (from 7 on)"
+            case _:
+                pass
+    return None
+
+
+def write_program(writer: Writer, program: Program, x: ir.Value, source: Source, stages: Sequence[Stage]) -> ir.Value:
+    """Append the program's nodes, with the epilogue before its rearrangement; returns the output."""
+    values, shapes, sums = [x], program.shapes(), program.sums()
+    for number, step in enumerate(program.steps):
+        inputs = [values[value] for value in step.inputs]
+        value = _write(step.op, writer, inputs, [shapes[each] for each in step.inputs], source)
+        if number + 1 in sums:
+            for stage in stages:
+                value = _write_stage(writer, stage, value, step.op)
+        values.append(value)
+    return values[-1]
+
+
+def _write_stage(writer: Writer, stage: Stage, value: ir.Value, op: Op) -> ir.Value:
+    """One epilogue node behind ``op``, its per-channel parameters in the order of the convolution's channels."""
+    inputs: list[ir.Value | None] = []
+    for number, parameter in enumerate(stage.parameters):
+        if number == stage.data_input:
+            inputs.append(value)
+        elif parameter is None or not isinstance(op, Conv) or parameter.channel_axis is None or len(op.blocks) == 1:
+            inputs.append(_own_constant(writer, stage, parameter))
+        else:
+            repeated = conv_channels(parameter.values, op, parameter.channel_axis)
+            inputs.append(writer.array(f"{stage.node.op_type}_parameter", repeated))
+    return writer.copy(stage.node, inputs)
+
+
+def _own_constant(writer: Writer, stage: Stage, parameter: Parameter | None) -> ir.Value | None:
+    """An unchanged parameter, written anew so that the copy does not depend on where the original stands."""
+    return None if parameter is None else writer.array(f"{stage.node.op_type}_parameter", parameter.values)
+
+
+def _write(op: Op, writer: Writer, inputs: list[ir.Value], shapes: list[Shape], source: Source) -> ir.Value:
+    """One operation as nodes."""
+    match op:
+        case NativeDeconv():
+            return _native(op, writer, inputs[0], source)
+        case Conv():
+            return _conv(op, writer, inputs[0], source)
+        case Pad():
+            return writer.pad(inputs[0], op.begin, op.end)
+        case Slice():
+            return writer.slice(inputs[0], op.begin, op.end)
+        case Reshape():
+            return writer.reshape(inputs[0], op.dims, shapes[0])
+        case Transpose():
+            return writer.op("Transpose", inputs, {"perm": list(op.perm)})
+        case Concat():
+            return writer.op("Concat", inputs, {"axis": op.axis})
+        case DepthToSpace():
+            mode = {"mode": "CRD"} if op.order == "channel_major" else {}
+            return writer.op("DepthToSpace", inputs, {"blocksize": op.block, **mode})
+        case Add():
+            return writer.op("Add", inputs)
+        case AddBias():
+            return _add_bias(writer, inputs[0], len(shapes[0]), source)
+    raise TypeError(f"ONNX has no form for {type(op).__name__}")
+
+
+def _native(op: NativeDeconv, writer: Writer, x: ir.Value, source: Source) -> ir.Value:
+    """The original node, on the given weights."""
+    weights = [writer.lazy("weight", (source.key, "W"), source.kernel, source.dtype, op.deconv.kernel_shape)]
+    if source.bias is not None:
+        weights.append(writer.lazy("bias", (source.key, "B"), source.bias, source.dtype, [op.deconv.out_channels]))
+    return writer.copy(source.original, [x, *weights])
+
+
+def _conv(op: Conv, writer: Writer, x: ir.Value, source: Source) -> ir.Value:
+    """Conv with its filter and bias, which are made when the model is written."""
+
+    def kernel() -> Array:
+        return conv_filter(source.kernel(), op)
+
+    weights = [writer.lazy("weight", (source.key, op), kernel, source.dtype, op.filter_shape)]
+    if op.has_bias:
+        assert source.bias is not None, "a deconv with a bias has its values"
+        read = source.bias
+        key = (source.key, "bias", len(op.blocks), op.order)
+        weights.append(writer.lazy("bias", key, lambda: conv_channels(read(), op), source.dtype, [op.total_channels]))
+    attributes: dict[str, int | list[int]] = {"kernel_shape": list(op.kernel)}
+    if any(op.pad_begin) or any(op.pad_end):
+        attributes["pads"] = [*op.pad_begin, *op.pad_end]
+    if max(op.dilations) > 1:
+        attributes["dilations"] = list(op.dilations)
+    if op.groups > 1:
+        attributes["group"] = op.groups
+    return writer.op("Conv", [x, *weights], attributes, notes=True)
+
+
+def _add_bias(writer: Writer, x: ir.Value, rank: int, source: Source) -> ir.Value:
+    """The bias as a broadcast Add."""
+    assert source.bias is not None, "a deconv with a bias has its values"
+    bias = np.reshape(source.bias(), (-1, *(1,) * (rank - 2)))
+    return writer.op("Add", [x, writer.array("bias", bias)])

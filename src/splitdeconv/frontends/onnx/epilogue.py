@@ -1,0 +1,138 @@
+"""Element-wise nodes after a deconv that may be done before the rearrangement, where runtimes fuse them.
+
+Element-wise work commutes with moving pixels. A parameter per channel is repeated in the order of the convolution's
+channels; everything else stays as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from splitdeconv.frontends.onnx.constants import constant
+from splitdeconv.frontends.onnx.graph import STANDARD_DOMAINS, Place
+from splitdeconv.weights import Array
+
+# Operators with one data input; further inputs (Clip's bounds) must be constant scalars.
+_UNARY = frozenset(
+    [
+        *("Abs", "Celu", "Ceil", "Clip", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish"),
+        *("Identity", "LeakyRelu", "Log", "Mish", "Neg", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid"),
+        *("Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Swish", "Tanh", "ThresholdedRelu"),
+    ]
+)
+# Operators with a data input and a parameter that is a scalar or has one value per channel.
+_BINARY = frozenset(["Add", "Div", "Max", "Min", "Mul", "PRelu", "Pow", "Sub"])
+_NORM = "BatchNormalization"
+_BROADCASTING = 7  # from this opset on binary operators broadcast as NumPy does
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A constant input of an element-wise node.
+
+    Attributes:
+        values: as the model has them.
+        channel_axis: the axis that runs over the channels, or None for a scalar.
+    """
+
+    values: Array
+    channel_axis: int | None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One node of an epilogue.
+
+    Attributes:
+        node: the node in the model.
+        data_input: which of its inputs carries the map.
+        parameters: for each input its constant values; None for the map and for inputs that are absent.
+    """
+
+    node: ir.Node
+    data_input: int
+    parameters: tuple[Parameter | None, ...]
+
+
+def find_epilogue(place: Place, rank: int, channels: int) -> tuple[Stage, ...]:
+    """The chain of element-wise nodes behind the node at ``place``.
+
+    It ends before a node that something else also reads from, or whose parameters are not constant or not per channel.
+
+    Args:
+        place: the deconv.
+        rank: number of axes of its output, batch and channels included.
+        channels: its output channels.
+    """
+    stages: list[Stage] = []
+    value = place.node.outputs[0]
+    while (stage := _next_stage(value, place, rank, channels)) is not None:
+        stages.append(stage)
+        value = stage.node.outputs[0]
+    return tuple(stages)
+
+
+def _next_stage(value: ir.Value, place: Place, rank: int, channels: int) -> Stage | None:
+    """The only reader of ``value`` as a stage, or None."""
+    uses = tuple(value.uses())
+    if len(uses) != 1 or value.is_graph_output():
+        return None
+    node, data_input = uses[0].node, uses[0].idx
+    outputs = [output for output in node.outputs if output.uses() or output.is_graph_output()]
+    same_graph = node.graph is place.node.graph
+    if node.domain not in STANDARD_DOMAINS or not same_graph or outputs != [node.outputs[0]]:
+        return None
+    return _as_stage(node, data_input, place.opset, rank, channels)
+
+
+def _as_stage(node: ir.Node, data_input: int, opset: int, rank: int, channels: int) -> Stage | None:
+    if any(attribute.is_ref() for attribute in node.attributes.values()):
+        return None
+    if not _is_element_wise(node, data_input, opset):
+        return None
+    parameters: list[Parameter | None] = []
+    for number, source in enumerate(node.inputs):
+        if number == data_input or source is None:
+            parameters.append(None)
+            continue
+        values = constant(source, opset)
+        parameter = None if values is None else _parameter(node, values, rank, channels)
+        if parameter is None:
+            return None
+        parameters.append(parameter)
+    return Stage(node, data_input, tuple(parameters))
+
+
+def _is_element_wise(node: ir.Node, data_input: int, opset: int) -> bool:
+    """Whether the operator works on each element, given fitting parameters."""
+    if node.op_type in _BINARY:
+        return opset >= _BROADCASTING and (data_input == 0 or node.op_type != "PRelu")
+    if data_input != 0:
+        return False
+    return node.op_type in _UNARY or (node.op_type == _NORM and _is_inference(node, opset))
+
+
+def _parameter(node: ir.Node, values: Array, rank: int, channels: int) -> Parameter | None:
+    """``values`` as a scalar or per-channel parameter of ``node``, or None where they are neither."""
+    if node.op_type == _NORM:
+        return Parameter(values, 0) if values.shape == (channels,) else None
+    if values.size == 1 and values.ndim <= rank:
+        return Parameter(values, None)
+    axis = values.ndim - (rank - 1)
+    per_channel = axis in (0, 1) and values.size == channels and values.shape[axis] == channels
+    return Parameter(values, axis) if per_channel and node.op_type in _BINARY else None
+
+
+def _is_inference(node: ir.Node, opset: int) -> bool:
+    """Whether a BatchNormalization only normalises: no training mode, no other output, per channel."""
+    attributes = node.attributes
+    training = attributes.get("training_mode")
+    if training is not None and training.as_int():
+        return False
+    spatial = attributes.get("spatial")
+    if spatial is not None and not spatial.as_int():
+        return False
+    test = attributes.get("is_test")
+    return opset >= _BROADCASTING or (test is not None and bool(test.as_int()))

@@ -1,0 +1,91 @@
+"""Finding the deconvs of an ONNX model: nodes to ``Deconv``, or to a reason why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from splitdeconv.errors import InputError
+from splitdeconv.frontends.onnx.constants import constant, is_overridable
+from splitdeconv.frontends.onnx.epilogue import find_epilogue
+from splitdeconv.frontends.onnx.geometry import RunTimeGeometryError, read_attributes, read_axes
+from splitdeconv.frontends.onnx.graph import Place, is_standard, places
+from splitdeconv.frontends.onnx.shapes import Shapes
+from splitdeconv.results import Skipped
+from splitdeconv.sites import Site
+from splitdeconv.spec import Deconv
+from splitdeconv.weights import Array, Weights
+
+OP = "ConvTranspose"
+
+
+def named_places(model: ir.Model) -> Iterator[tuple[str, Place]]:
+    """Every ConvTranspose with its site's name, which is unique and the same for a copy of the model."""
+    taken: set[str] = set()
+    for place in places(model):
+        if is_standard(place.node, OP):
+            plain = place.node.name or f"{OP}@{place.node.outputs[0].name}"
+            name, number_ = plain, 1
+            while name in taken:
+                number_ += 1
+                name = f"{plain}#{number_}"
+            taken.add(name)
+            yield name, place
+
+
+def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site | Skipped:
+    """The ConvTranspose at ``place`` as a site, or the reason why it cannot be one.
+
+    Raises:
+        InputError: the node contradicts itself or its input.
+    """
+    node = place.node
+    if len(node.inputs) < 2 or node.inputs[0] is None or node.inputs[1] is None:
+        raise InputError(f"site '{name}': a ConvTranspose has an input and a weight, this one has {len(node.inputs)}")
+    x, weight = node.inputs[0], node.inputs[1]
+    bias_value = node.inputs[2] if len(node.inputs) > 2 else None
+    kernel = constant(weight, place.opset)
+    if kernel is None:
+        return Skipped(name, place.where, "its weight is computed at run time, so it cannot be split beforehand")
+    bias = constant(bias_value, place.opset)
+    if bias_value is not None and bias is None:
+        return Skipped(name, place.where, "its bias is computed at run time")
+    try:
+        deconv = _deconv(name, node, kernel, bias, shapes.of(x, kernel.ndim))
+    except RunTimeGeometryError as reason:
+        return Skipped(name, place.where, str(reason))
+    stages = find_epilogue(place, kernel.ndim, deconv.out_channels)
+    operators = tuple(stage.node.op_type for stage in stages)
+    notes = tuple(_override_note(each) for each in (weight, bias_value) if each and is_overridable(each, ir_version))
+    return Site(name, deconv, Weights(kernel, bias), operators, place.where, notes)
+
+
+def _override_note(value: ir.Value) -> str:
+    return (
+        f"input '{value.name}' could replace a weight at run time; it is fixed to its default now, and no longer an "
+        "input unless another node reads it"
+    )
+
+
+def _deconv(name: str, node: ir.Node, kernel: Array, bias: Array | None, x_shape: tuple[int | None, ...]) -> Deconv:
+    """The geometry of a node with constant weights."""
+    if kernel.ndim not in (3, 4, 5):
+        raise InputError(f"site '{name}': weight of {kernel.ndim} axes, wanted 3 to 5 (1-D, 2-D or 3-D deconv)")
+    if len(x_shape) != kernel.ndim:
+        raise InputError(f"site '{name}': input has {len(x_shape)} axes, its weight {kernel.ndim}; wanted the same")
+    attributes = read_attributes(node)
+    groups = attributes.get("group") or 1
+    if groups < 1 or kernel.shape[0] % groups:
+        raise InputError(f"site '{name}': group is {groups}, which does not divide {kernel.shape[0]} input channels")
+    batch, channels, *sizes = x_shape
+    if channels is not None and channels != kernel.shape[0]:
+        hint = " Is the model NHWC?" if kernel.shape[0] == x_shape[-1] else ""
+        found = f"kernel has {kernel.shape[0]} input channels, input has {channels} (NCHW)"
+        raise InputError(f"site '{name}': {found}; wanted the same.{hint}")
+    out_channels = kernel.shape[1] * groups
+    if bias is not None and bias.shape != (out_channels,):
+        raise InputError(f"site '{name}': bias has shape {list(bias.shape)}, wanted [{out_channels}]")
+    axes = read_axes(name, attributes, kernel.shape[2:], sizes)
+    dtype = kernel.dtype.name
+    return Deconv(axes, kernel.shape[0], out_channels, groups, batch, dtype, bias is not None)

@@ -1,0 +1,191 @@
+"""A whole ONNX model in float64: ONNX's reference evaluator, with the slow operators computed by NumPy here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx import TensorProto
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from splitdeconv import reference
+from splitdeconv.frontends.onnx.geometry import axes_from
+from splitdeconv.frontends.onnx.graph import places
+from splitdeconv.frontends.onnx.shapes import Shapes
+from splitdeconv.ops import elements
+from splitdeconv.spec import Deconv
+from splitdeconv.weights import Array, Weights
+
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+_LARGEST = 2**31 - 2**24  # bytes of the float64 model; protobuf takes no more
+_AFFORDABLE = 50_000_000  # elements read, over all taps of all convolutions: a few seconds
+# Written as Python loops over elements in the reference evaluator: minutes for maps of ordinary size.
+_SLOW = frozenset(
+    ["AveragePool", "GridSample", "GRU", "LpPool", "LSTM", "MaxRoiPool", "Resize", "RNN", "RoiAlign", "Upsample"]
+)
+_QUANTISED = frozenset(["DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QuantizeLinear"])
+
+
+def refuse(model: ir.Model, shapes: Shapes) -> str | None:
+    """Why the model cannot be evaluated in float64 in a few seconds, or None."""
+    size = 0
+    for graph in model.graphs():
+        size += sum(2 * value.const_value.nbytes for value in graph.initializers.values() if value.const_value)
+    if size > _LARGEST:
+        return "its weights do not fit into one message in float64"
+    for place in places(model):
+        if place.node.domain not in ("", "ai.onnx"):
+            return f"operator {place.node.domain}.{place.node.op_type} is not a standard one"
+        if place.node.op_type in _QUANTISED:
+            return f"{place.node.op_type} rounds, which float64 would move"
+        if place.node.op_type in _SLOW:
+            return f"the reference evaluator takes too long for {place.node.op_type}"
+    if _work(model, shapes) > _AFFORDABLE:
+        return "it is too large for an evaluation in float64 of a few seconds"
+    return None
+
+
+def _work(model: ir.Model, shapes: Shapes) -> int:
+    """Map elements times taps, over all convolutions whose sizes are known."""
+    total = 0
+    for place in places(model):
+        if place.node.op_type in ("Conv", "ConvTranspose") and len(place.node.inputs) > 1:
+            x, w = (shapes.by_name.get(value.name or "", ()) if value else () for value in place.node.inputs[:2])
+            y = shapes.by_name.get(place.node.outputs[0].name or "", ())
+            total += (elements(x) + elements(y)) * elements(w[2:])
+    return total
+
+
+def evaluate(model: ir.Model, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """All outputs, computed in float64.
+
+    Raises:
+        Exception: whatever the evaluator meets that it does not know.
+    """
+    proto = ir.to_proto(model)
+    _to_double(proto.graph)
+    for function in proto.functions:
+        for node in function.node:
+            _node_to_double(node)
+    evaluator = ReferenceEvaluator(proto, new_ops=[_Conv, _ConvTranspose, _MaxPool])
+    wide = {name: array.astype(np.float64) if _is_float(array) else array for name, array in feeds.items()}
+    names = [output.name for output in proto.graph.output]
+    return dict(zip(names, evaluator.run(None, wide), strict=True))
+
+
+def _is_float(array: Array) -> bool:
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+
+
+def _to_double(graph: onnx.GraphProto) -> None:
+    """Turn every stated float type of a graph to double."""
+    for value in (*graph.input, *graph.output):
+        if value.type.tensor_type.elem_type in _FLOATS:
+            value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    del graph.value_info[:]
+    for tensor in graph.initializer:
+        _tensor_to_double(tensor)
+    for node in graph.node:
+        _node_to_double(node)
+
+
+def _node_to_double(node: onnx.NodeProto) -> None:
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            _tensor_to_double(attribute.t)
+        if attribute.HasField("g"):
+            _to_double(attribute.g)
+        if attribute.name in ("to", "dtype") and attribute.i in _FLOATS:
+            attribute.i = TensorProto.DOUBLE
+    if node.op_type == "Constant":
+        for attribute in node.attribute:
+            if attribute.name in ("value_float", "value_floats"):
+                numbers = np.asarray(attribute.f if attribute.name == "value_float" else attribute.floats, np.float64)
+                attribute.CopyFrom(onnx.helper.make_attribute("value", onnx.numpy_helper.from_array(numbers)))
+
+
+def _tensor_to_double(tensor: TensorProto) -> None:
+    if tensor.data_type in _FLOATS:
+        wide = onnx.numpy_helper.to_array(tensor).astype(np.float64)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(wide, tensor.name))
+
+
+class _Conv(OpRun):
+    """Conv, one tap at a time."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, w: Array, b: Array | None = None, **attributes: Any) -> tuple[Array]:
+        rank, groups = x.ndim - 2, attributes.get("group") or 1
+        strides = attributes.get("strides") or [1] * rank
+        dilations = attributes.get("dilations") or [1] * rank
+        padded = np.pad(x, [(0, 0), (0, 0), *_conv_pads(x, w, strides, dilations, attributes)])
+        extents = [(k - 1) * d + 1 for k, d in zip(w.shape[2:], dilations, strict=True)]
+        out = [(n - e) // s + 1 for n, e, s in zip(padded.shape[2:], extents, strides, strict=True)]
+        grouped = padded.reshape(x.shape[0], groups, -1, *padded.shape[2:])
+        filters = w.reshape(groups, -1, *w.shape[1:])
+        y = np.zeros((x.shape[0], groups, filters.shape[1], *out), x.dtype)
+        for taps in product(*(range(k) for k in w.shape[2:])):
+            places = tuple(
+                slice(tap * d, tap * d + (n - 1) * s + 1, s)
+                for tap, d, s, n in zip(taps, dilations, strides, out, strict=True)
+            )
+            index: Any = (slice(None),) * 3
+            y += reference.channel_products(filters[index + taps], grouped[index + places])
+        y = y.reshape(x.shape[0], -1, *out)
+        return (y if b is None else y + b.reshape(-1, *(1,) * rank),)
+
+
+def _conv_pads(
+    x: Array, w: Array, strides: Sequence[int], dilations: Sequence[int], attributes: Mapping[str, Any]
+) -> list[tuple[int, int]]:
+    """Pads of each spatial axis, automatic ones included."""
+    rank, automatic = x.ndim - 2, attributes.get("auto_pad") or "NOTSET"
+    if automatic in ("NOTSET", "VALID"):
+        pads = attributes.get("pads") or [0] * (2 * rank)
+        return [(pads[n], pads[rank + n]) for n in range(rank)]
+    found = []
+    for n in range(rank):
+        outs = -(-x.shape[2 + n] // strides[n])
+        total = max(0, (outs - 1) * strides[n] + (w.shape[2 + n] - 1) * dilations[n] + 1 - x.shape[2 + n])
+        small, large = total // 2, total - total // 2
+        found.append((small, large) if automatic == "SAME_UPPER" else (large, small))
+    return found
+
+
+class _ConvTranspose(OpRun):
+    """ConvTranspose by its definition."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, w: Array, b: Array | None = None, **attributes: Any) -> tuple[Array]:
+        groups = attributes.get("group") or 1
+        axes = axes_from(attributes, w.shape[2:], x.shape[2:])
+        spec = Deconv(axes, w.shape[0], w.shape[1] * groups, groups, x.shape[0])
+        return (reference.deconv(x, Weights(w, b), spec),)
+
+
+class _MaxPool(OpRun):
+    """MaxPool over explicit pads, by sliding windows."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, **attributes: Any) -> tuple[Array]:
+        kernel = list(attributes["kernel_shape"])
+        rank = len(kernel)
+        dilations = attributes.get("dilations") or [1] * rank
+        plain = (attributes.get("auto_pad") or "NOTSET") in ("NOTSET", "VALID") and not attributes.get("ceil_mode")
+        if not plain or max(dilations) > 1:
+            raise NotImplementedError("MaxPool with automatic pads, ceil_mode or dilations")
+        strides = attributes.get("strides") or [1] * rank
+        pads = attributes.get("pads") or [0] * (2 * rank)
+        widths = [(0, 0), (0, 0), *((pads[n], pads[rank + n]) for n in range(rank))]
+        padded = np.pad(x, widths, constant_values=-np.inf)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=tuple(range(2, 2 + rank)))
+        steps: Any = (slice(None), slice(None), *(slice(None, None, stride) for stride in strides))
+        return (windows[steps].max(axis=tuple(range(-rank, 0))),)

@@ -1,0 +1,70 @@
+"""Walking an ONNX model: graphs, subgraphs and model-local functions, and where a node stands in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+STANDARD_DOMAINS = ("", "ai.onnx")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A node with what surrounds it.
+
+    Attributes:
+        node: the node.
+        graph: the graph or function body that holds it.
+        where: for people: ``graph``, ``then_branch of If 'cond'``, ``function 'domain::name'``.
+        opset: version of the standard operators there.
+        in_function: whether a function holds it, at any depth.
+    """
+
+    node: ir.Node
+    graph: ir.Graph | ir.Function
+    where: str
+    opset: int
+    in_function: bool
+
+    @property
+    def in_main_graph(self) -> bool:
+        """Whether the node stands in the model's own graph."""
+        return self.where == "graph"
+
+
+def places(model: ir.Model) -> Iterator[Place]:
+    """Every node of the model, in the same order for equal models; bodies follow the node that holds them."""
+    opset = _opset(model.opset_imports)
+    yield from _walk(model.graph, "graph", opset, in_function=False)
+    for function in model.functions.values():
+        where = f"function '{function.domain}::{function.name}'"
+        yield from _walk(function, where, _opset(function.opset_imports) or opset, in_function=True)
+
+
+def _opset(imports: dict[str, int]) -> int:
+    return imports.get("") or imports.get("ai.onnx") or 0
+
+
+def _walk(graph: ir.Graph | ir.Function, where: str, opset: int, in_function: bool) -> Iterator[Place]:
+    for node in graph:
+        yield Place(node, graph, where, opset, in_function)
+        for attribute in node.attributes.values():
+            for name, body in _bodies(attribute):
+                yield from _walk(body, f"{name} of {node.op_type} '{node.name or ''}'", opset, in_function)
+
+
+def _bodies(attribute: ir.Attr) -> Iterator[tuple[str, ir.Graph]]:
+    if attribute.is_ref():
+        return
+    if attribute.type == ir.AttributeType.GRAPH:
+        yield attribute.name, attribute.as_graph()
+    elif attribute.type == ir.AttributeType.GRAPHS:
+        for body in attribute.as_graphs():
+            yield attribute.name, body
+
+
+def is_standard(node: ir.Node, op_type: str) -> bool:
+    """Whether ``node`` is the standard operator ``op_type``."""
+    return node.op_type == op_type and node.domain in STANDARD_DOMAINS

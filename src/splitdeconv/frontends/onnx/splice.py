@@ -1,0 +1,182 @@
+"""Putting programs in the place of ConvTranspose nodes, and cutting a site out as a model of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import onnx_ir as ir
+
+from splitdeconv.errors import UsageError
+from splitdeconv.frontends.onnx.constants import constant, drop_unused
+from splitdeconv.frontends.onnx.emit import Source, write_program
+from splitdeconv.frontends.onnx.epilogue import Stage, find_epilogue
+from splitdeconv.frontends.onnx.find import named_places
+from splitdeconv.frontends.onnx.graph import Place, places
+from splitdeconv.frontends.onnx.writer import Constants, Writer
+from splitdeconv.ops import NativeDeconv, Program
+from splitdeconv.sites import Site
+from splitdeconv.spec import Deconv
+from splitdeconv.weights import Array, Weights
+
+_METADATA_FROM = 10  # IR version in which nodes got metadata
+
+
+def splice(model: ir.Model, programs: Mapping[str, Program]) -> ir.Model:
+    """A copy of ``model`` with each named site replaced by its program; native programs leave their site alone."""
+    copy = model.clone()
+    wanted = {site: program for site, program in programs.items() if not is_native(program)}
+    found = [(site, place) for site, place in named_places(copy) if site in wanted]
+    taken = _names(copy)
+    main = Constants(copy.graph, copy.ir_version, taken)
+    for site, place in found:
+        constants = main if place.in_main_graph else Constants(None, copy.ir_version, taken)
+        _replace(site, place, wanted[site], constants, copy.ir_version)
+    return copy
+
+
+def is_native(program: Program) -> bool:
+    """Whether the program is the runtime's own deconv."""
+    return isinstance(program.steps[0].op, NativeDeconv)
+
+
+def _names(model: ir.Model) -> set[str]:
+    """All names of nodes and values."""
+    names = {value.name or "" for graph in model.graphs() for value in (*graph.inputs, *graph.initializers.values())}
+    for place in places(model):
+        names.add(place.node.name or "")
+        names.update(output.name or "" for output in place.node.outputs)
+    return names
+
+
+def _replace(site: str, place: Place, program: Program, constants: Constants, ir_version: int) -> None:
+    """Write the program behind the epilogue's last node, and remove the nodes that it replaces."""
+    stages = _stages(place, program.deconv)
+    old = [place.node, *(stage.node for stage in stages)]
+    parameters = [value for node in old for value in node.inputs if value is not None]
+    writer = Writer(site, place.opset, constants, _notes(site, place, program))
+    x = place.node.inputs[0]
+    assert x is not None, "a ConvTranspose has an input"
+    output = write_program(writer, program, x, _source(place), stages)
+    if ir_version < _METADATA_FROM:
+        _metadata_to_doc(writer.nodes)
+    last = old[-1]
+    _take_over(last.outputs[0], output)
+    last.outputs[0].replace_all_uses_with(output, replace_graph_outputs=True)
+    place.graph.insert_after(last, writer.nodes)
+    place.graph.remove(old, safe=True)
+    produced = {id(node.outputs[0]) for node in old}
+    for value in dict.fromkeys(parameters):
+        if id(value) not in produced and value is not x:
+            drop_unused(value)
+
+
+def _stages(place: Place, deconv: Deconv) -> tuple[Stage, ...]:
+    return find_epilogue(place, len(deconv.axes) + 2, deconv.out_channels)
+
+
+def _take_over(old: ir.Value, new: ir.Value) -> None:
+    """The new output keeps the old one's name, type, shape and notes."""
+    new.name, new.type, new.shape, new.doc_string = old.name, old.type, old.shape, old.doc_string
+    new.metadata_props.update(old.metadata_props)
+
+
+def _source(place: Place) -> Source:
+    """The site's trained values, to be read when they are written."""
+    _, weight, bias = (*place.node.inputs, None)[:3]
+    assert weight is not None, "a located site has a weight"
+    known = constant(weight, place.opset)
+    assert known is not None, "a located site has a constant weight"
+
+    def read(value: ir.Value) -> Array:
+        found = constant(value, place.opset)
+        assert found is not None, "a located site's weights are constant"
+        return found
+
+    kernel_of, bias_of = weight, bias
+    return Source(
+        kernel=lambda: read(kernel_of),
+        bias=None if bias_of is None else lambda: read(bias_of),
+        dtype=ir.DataType.from_numpy(known.dtype),
+        key=(id(weight), id(bias)),
+        original=place.node,
+    )
+
+
+def _notes(site: str, place: Place, program: Program) -> dict[str, str]:
+    """What the new convolutions keep of the node that they replace."""
+    attributes: dict[str, Any] = {
+        attribute.name: attribute.value for attribute in place.node.attributes.values() if not attribute.is_ref()
+    }
+    original = {"name": place.node.name, "op_type": place.node.op_type, "attributes": attributes}
+    if place.node.doc_string:
+        original["doc_string"] = place.node.doc_string
+    return {
+        **place.node.metadata_props,
+        "splitdeconv.site": site,
+        "splitdeconv.lowering": program.name,
+        "splitdeconv.original": json.dumps(original, default=_jsonable),
+    }
+
+
+def _jsonable(found: Any) -> Any:
+    return found.decode() if isinstance(found, bytes) else list(found)
+
+
+def _metadata_to_doc(nodes: list[ir.Node]) -> None:
+    """Before IR version 10 nodes had no metadata: the notes become the doc string."""
+    for node in nodes:
+        if node.metadata_props:
+            node.doc_string = json.dumps(dict(node.metadata_props))
+            node.metadata_props.clear()
+
+
+def stand_alone(model: ir.Model, site: Site, program: Program, weights: Weights | None) -> ir.Model:
+    """One site as a model: input ``x``, output ``y``.
+
+    Args:
+        model: holds the site; not changed.
+        site: with the sizes that the result is to have.
+        program: how it is computed.
+        weights: used instead of the site's own, and then without the epilogue.
+    """
+    place, deconv = place_of(model, site.id), site.deconv
+    ir_version = max(model.ir_version, 4)
+    dtype = ir.DataType.from_numpy(site.weights.kernel.dtype)
+    x = ir.Value(name="x", type=ir.TensorType(dtype), shape=ir.Shape(program.in_shape))
+    graph = ir.Graph([x], [], nodes=[], opset_imports={"": place.opset}, name=site.id)
+    writer = Writer(site.id, place.opset, Constants(graph, ir_version, {"x", "y"}), {})
+    source, stages = _source(place), _stages(place, deconv)
+    if weights is not None:
+        source, stages = _source_of(weights, source), ()
+    y = write_program(writer, program, x, source, stages)
+    y.name, y.type = "y", ir.TensorType(dtype)
+    y.shape = ir.Shape((deconv.batch, deconv.out_channels, *deconv.out_sizes))
+    graph.extend(writer.nodes)
+    graph.outputs.append(y)
+    return ir.Model(graph, ir_version=ir_version, producer_name="splitdeconv")
+
+
+def place_of(model: ir.Model, site: str) -> Place:
+    """Where a site stands.
+
+    Raises:
+        UsageError: the model has no site of that name.
+    """
+    for name, place in named_places(model):
+        if name == site:
+            return place
+    raise UsageError(f"the model has no site '{site}'")
+
+
+def _source_of(weights: Weights, like: Source) -> Source:
+    """Other values in the place of a site's own."""
+    bias = weights.bias
+    return Source(
+        kernel=lambda: weights.kernel,
+        bias=None if bias is None else lambda: bias,
+        dtype=like.dtype,
+        key=(id(weights),),
+        original=like.original,
+    )

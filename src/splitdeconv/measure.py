@@ -1,0 +1,189 @@
+"""Times worth believing: interleaved rounds, medians with quartiles, and the test whether a difference is noise.
+
+Several forms of the same work are timed turn by turn, so that whatever slows the machine down slows all of them.
+``docs/decisions/measuring.md`` and ``docs/decisions/noise.md`` say why each number below is what it is.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from splitdeconv.results import Measurement
+
+Key = TypeVar("Key")
+Run = Callable[[], object]
+Clock = Callable[[], int]
+Progress = Callable[[float], None]
+
+ROUND_NS = 1_000_000  # a timed stretch lasts 1 ms, ten thousand times the error of a monotonic clock (about 100 ns)
+FEWEST_ROUNDS = 5  # below this, quartiles say nothing about the spread
+ENOUGH_ROUNDS = 50  # the median's standard error is then 13 % of the interquartile range
+DROP_AFTER = 3  # rounds after which the hopeless are dropped ...
+DROP_RATIO = 2.0  # ... which are slower than this many times the fastest
+
+SIGMAS = 3.0  # one false win in 700 comparisons, where the rounds are independent
+SMALLEST_GAIN = 0.03  # identical sessions differ by up to 3 % in one run: see docs/decisions/noise.md
+_MEDIAN_ERROR = math.sqrt(math.pi / 2) / 1.349  # standard error of the median over (interquartile range / √rounds)
+
+
+def interleaved(
+    runs: Mapping[Key, Run],
+    seconds: float,
+    *,
+    progress: Progress | None = None,
+    drop: float = DROP_RATIO,
+    clock: Clock = time.perf_counter_ns,
+) -> dict[Key, Measurement]:
+    """Time all ``runs`` round by round.
+
+    Args:
+        runs: each call does the work once, completely; most promising first, what others must beat (``native``) at the
+            very first. The first is always measured, in at least ``FEWEST_ROUNDS`` rounds, and never dropped; the
+            others as far as ``seconds`` allow as many rounds, the later ones left out.
+        seconds: time for everything, warm-up included. One call that is longer than this cannot be cut short.
+        progress: told the share of the work that is done, 0 to 1.
+        drop: after ``DROP_AFTER`` rounds, runs slower than ``drop`` times the fastest end; infinity keeps all.
+        clock: nanoseconds, for tests.
+
+    Returns:
+        A measurement for each run that was timed; those that were dropped have few rounds.
+    """
+    deadline = clock() + int(seconds * 1e9)
+    with _no_garbage_collection():
+        racers = _warm_up(runs, deadline, clock)
+        return _race(racers, deadline, progress or _silent, drop, clock)
+
+
+@dataclass(frozen=True, slots=True)
+class _Racer:
+    """A run that is warm, and how often a timed stretch repeats it."""
+
+    run: Run
+    repeats: int
+
+    def stretch_ns(self, clock: Clock) -> float:
+        """Time of one run, from one stretch."""
+        run, start = self.run, clock()
+        for _ in range(self.repeats):
+            run()
+        return (clock() - start) / self.repeats
+
+
+def _warm_up(runs: Mapping[Key, Run], deadline: int, clock: Clock) -> dict[Key, _Racer]:
+    """Run each until its caches and lazy parts are ready; those for which the time is too short are left out."""
+    racers: dict[Key, _Racer] = {}
+    round_ns = 0.0
+    for key, run in runs.items():
+        if racers and clock() + FEWEST_ROUNDS * round_ns >= deadline:
+            break
+        call_ns = _call_ns(run, clock)
+        repeats = max(1, math.ceil(ROUND_NS / call_ns))
+        longer = round_ns + repeats * call_ns
+        if racers and clock() + FEWEST_ROUNDS * longer > deadline:
+            continue
+        round_ns, racers[key] = longer, _Racer(run, repeats)
+    return racers
+
+
+def _call_ns(run: Run, clock: Clock) -> float:
+    """Time of one warm call: the quickest of up to four, within a few stretches' time; at least 1 ns."""
+    calls: list[int] = []
+    while len(calls) < 4 and (len(calls) < 2 or sum(calls) < 100 * ROUND_NS):
+        start = clock()
+        run()
+        calls.append(clock() - start)
+        if calls[0] > 1000 * ROUND_NS:  # a second a call: the first is as good as the next
+            break
+    return max(1.0, min(calls))
+
+
+def _race(
+    racers: Mapping[Key, _Racer], deadline: int, progress: Progress, drop: float, clock: Clock
+) -> dict[Key, Measurement]:
+    """Rounds until there are enough or time is up. Each round starts with another racer."""
+    order = list(racers)
+    times: dict[Key, list[float]] = {key: [] for key in order}
+    running = list(order)
+    start = clock()
+    for number in range(ENOUGH_ROUNDS):
+        if number >= FEWEST_ROUNDS and clock() >= deadline:
+            break
+        turn = number % len(running)
+        for key in running[turn:] + running[:turn]:
+            times[key].append(racers[key].stretch_ns(clock))
+        if number + 1 == DROP_AFTER:
+            running = _hopeful(running, times, drop)
+        spent = (clock() - start) / max(1, deadline - start)
+        progress(min(1.0, max((number + 1) / ENOUGH_ROUNDS, spent)))
+    progress(1.0)
+    return {key: summary(taken) for key, taken in times.items()}
+
+
+def _hopeful(running: list[Key], times: Mapping[Key, list[float]], drop: float) -> list[Key]:
+    """The first, and those that at their quickest are within ``drop`` times the fastest's median."""
+    fastest = min(statistics.median(times[key]) for key in running)
+    return [key for number, key in enumerate(running) if number == 0 or min(times[key]) <= drop * fastest]
+
+
+def summary(times_ns: list[float]) -> Measurement:
+    """Median and quartiles (linear between ranks) of at least one time in ns."""
+    if len(times_ns) == 1:
+        low = median = high = times_ns[0]
+    else:
+        low, median, high = statistics.quantiles(times_ns, n=4, method="inclusive")
+    return Measurement(median / 1e6, low / 1e6, high / 1e6, len(times_ns))
+
+
+def standard_error_ms(time: Measurement) -> float:
+    """Standard error of the median, from the quartiles: ``√(π/2)·σ/√n`` with ``σ = (high − low)/1.349``.
+
+    That is the error for normal noise; quartiles, unlike a standard deviation, are not moved by rare long pauses. Of
+    few rounds they lie too close together, hence the factor ``n/(n − 2)``, found by simulation.
+    Source: McGill, Tukey and Larsen, *Variations of Box Plots*, The American Statistician 32(1), 1978.
+    """
+    few = time.rounds / max(1, time.rounds - 2)
+    return few * _MEDIAN_ERROR * (time.high_ms - time.low_ms) / math.sqrt(time.rounds)
+
+
+def is_settled(time: Measurement) -> bool:
+    """Whether a time can be compared: estimated, or measured in enough rounds (those that were dropped were not)."""
+    return time.kind == "estimated" or time.rounds >= FEWEST_ROUNDS
+
+
+def wins(challenger: Measurement, holder: Measurement, smallest_gain: float = SMALLEST_GAIN) -> bool:
+    """Whether ``challenger`` is faster by more than the noise.
+
+    Its median must be lower by more than ``SIGMAS`` standard errors of the difference of both medians, and by more than
+    ``smallest_gain`` of the holder's: what two compilations of the same model may differ by, which no number of rounds
+    shows. Fewer than ``FEWEST_ROUNDS`` on either side prove nothing. Estimated times carry no noise: lower wins.
+    """
+    if challenger.kind == "estimated" and holder.kind == "estimated":
+        return challenger.median_ms < holder.median_ms
+    if not (is_settled(challenger) and is_settled(holder)):
+        return False
+    noise = SIGMAS * math.hypot(standard_error_ms(challenger), standard_error_ms(holder))
+    gain = holder.median_ms - challenger.median_ms
+    return gain > max(noise, smallest_gain * holder.median_ms)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """No collector pauses while timing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _silent(share: float) -> None:
+    """No progress shown."""

@@ -1,0 +1,143 @@
+"""ONNX Runtime: its CPU provider, or another provider of the installed package."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime
+
+from splitdeconv import measure
+from splitdeconv.errors import UsageError
+from splitdeconv.results import Candidate, Environment, Measurement
+from splitdeconv.spec import Deconv
+from splitdeconv.targets import onnx_probe, processor
+from splitdeconv.targets.base import Compiled, CompileError, one_line
+from splitdeconv.weights import Array
+
+_SUFFIX = "ExecutionProvider"
+_CPU = "CPU" + _SUFFIX
+_DEVICES = {"cuda": "cuda", "tensorrt": "cuda", "nvtensorrtrtx": "cuda"}  # where a provider keeps tensors; else cpu
+_FATAL = 4
+
+
+class OnnxRuntime:
+    """A provider of ONNX Runtime: ``onnxruntime`` (CPU), ``onnxruntime:cuda`` and so on."""
+
+    formats = ("onnx",)
+    kind: Literal["measured", "estimated"] = "measured"
+
+    def __init__(self, option: str = "", *, threads: int = 0) -> None:
+        self._provider = _provider(option or "cpu")
+        self._threads = threads
+        self._probed: dict[onnx_probe.Probe, str | None] = {}
+        short = self._provider.removesuffix(_SUFFIX).lower()
+        self._device = _DEVICES.get(short, "cpu")
+        self.name = "onnxruntime" if short == "cpu" else f"onnxruntime:{short}"
+
+    def environment(self) -> Environment:
+        return Environment(
+            target=self.name,
+            versions={"onnxruntime": onnxruntime.__version__},
+            processor=processor.name(),
+            threads=self._threads,
+            options={"provider": self._provider, **processor.description()},
+        )
+
+    def refuse(self, deconv: Deconv, candidate: Candidate) -> str | None:
+        if candidate.lowering == "native" and any(axis.output_pad >= axis.stride for axis in deconv.axes):
+            return "ONNX Runtime's deconv reads outside its buffer when output_padding reaches the stride"
+        for probe in onnx_probe.probes(deconv, candidate):
+            if probe not in self._probed:
+                self._probed[probe] = onnx_probe.refusal(probe, self.compile)
+            if reason := self._probed[probe]:
+                return reason
+        return None
+
+    def compile(self, model: bytes | Path) -> OnnxRuntimeModel:
+        source = model if isinstance(model, bytes) else os.fspath(model)
+        providers = [self._provider] if self._provider == _CPU else [self._provider, _CPU]
+        try:
+            session = onnxruntime.InferenceSession(source, self._options(), providers=providers, enable_fallback=0)
+        except Exception as error:  # the runtime's errors share no base class
+            raise CompileError(one_line(error)) from error
+        if self._provider not in session.get_providers():
+            raise CompileError(f"{self._provider} does not start on this machine")
+        return OnnxRuntimeModel(session, self._device)
+
+    def _options(self) -> onnxruntime.SessionOptions:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _FATAL
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        # Threads of one session that spin after its run would slow the next session's: see docs/decisions/measuring.md
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        return options
+
+    def measure(
+        self,
+        candidates: Mapping[Candidate, Compiled],
+        inputs: Mapping[str, Array],
+        seconds: float,
+        *,
+        progress: measure.Progress | None = None,
+        drop: float = measure.DROP_RATIO,
+    ) -> dict[Candidate, Measurement]:
+        runs = {}
+        for candidate, compiled in candidates.items():
+            assert isinstance(compiled, OnnxRuntimeModel), "made by this target's compile"
+            runs[candidate] = compiled.prepare(inputs)
+        return measure.interleaved(runs, seconds, progress=progress, drop=drop)
+
+
+class OnnxRuntimeModel:
+    """A session, and the device on which it keeps tensors."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, device: str) -> None:
+        self._session = session
+        self._device = device
+        self._outputs = [output.name for output in session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        try:
+            found = self._session.run(self._outputs, dict(inputs))
+        except Exception as error:  # the runtime's errors share no base class
+            raise CompileError(one_line(error)) from error
+        return dict(zip(self._outputs, found, strict=True))
+
+    def prepare(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
+        """A call that runs once on ``inputs``, which lie on the provider's device already."""
+        binding = self._session.io_binding()
+        for name, values in inputs.items():
+            placed = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(values), self._device, 0)
+            binding.bind_ortvalue_input(name, placed)
+        for name in self._outputs:
+            binding.bind_output(name, self._device)
+        run = partial(self._session.run_with_iobinding, binding)
+        return run if self._device == "cpu" else partial(_run_to_the_end, run, binding)
+
+
+def _run_to_the_end(run: Callable[[], object], binding: Any) -> None:
+    """Devices work on after the call; wait for them."""
+    run()
+    binding.synchronize_outputs()
+
+
+def _provider(option: str) -> str:
+    """The installed provider that ``option`` names, without regard to case.
+
+    Raises:
+        UsageError: it is not in the installed package.
+    """
+    installed = onnxruntime.get_available_providers()
+    for provider in installed:
+        if option.lower() in (provider.lower(), provider.removesuffix(_SUFFIX).lower()):
+            return str(provider)
+    names = ", ".join(sorted(provider.removesuffix(_SUFFIX).lower() for provider in installed))
+    known = {provider.removesuffix(_SUFFIX).lower() for provider in onnxruntime.get_all_providers()}
+    other = ", which another package of ONNX Runtime brings" if option.lower() in known else ""
+    raise UsageError(f"the installed onnxruntime has no provider '{option}'{other}; it has {names}")

@@ -1,0 +1,262 @@
+"""Proof that a rewritten model equals the original.
+
+Three checks. Each rewritten site, as the front-end writes it, must equal the definition bit for bit on integer-valued
+tensors, where every order of summation gives the same bits. On real-valued inputs each site's error against the
+float64 definition, and each model output's error, may not exceed a small multiple of the original's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from splitdeconv import reference
+from splitdeconv.errors import UsageError
+from splitdeconv.frontends.base import Frontend
+from splitdeconv.lowerings import find_lowering
+from splitdeconv.ops import Program
+from splitdeconv.results import Candidate, OutputCheck, SiteProof, Verdict
+from splitdeconv.sites import Input, Site
+from splitdeconv.spec import Deconv
+from splitdeconv.targets.base import CompileError, Target
+from splitdeconv.weights import Array, Weights
+
+# Both errors are sums of the same products in two orders, so they are of equal size up to chance; 4 leaves room for it.
+NOISE_FACTOR = 4.0
+# Roundings of the output's type that any result may carry where the original happens to be exact.
+FLOOR_ROUNDINGS = 64
+# Where float64 cannot be had, the original's noise is its own change when inputs move by this many roundings.
+MOVED_ROUNDINGS = 16
+INTEGERS_BELOW = {"float32": 2**24, "float64": 2**53}  # whole numbers that the type holds exactly
+PROOF_MACS = 20_000_000  # of the definition in one proof; sizes are cut down to it
+OPEN_SIZES = (64, 96)  # for spatial sizes that the model leaves open: multiples of 32, as most encoders want
+OPEN_BATCH = (1, 2)
+
+
+def proof_of_site(
+    frontend: Frontend, model: Any, site: Site, program: Program, target: Target, seed: int = 0
+) -> SiteProof:
+    """Whether the site, as written for the model's format, equals the definition bit for bit.
+
+    The weights' places are what the proof is about, so the sizes are cut down until it takes about a second.
+    """
+    deconv = replace(_cut_down(site.deconv), dtype="float32")
+    x, weights = _integers(deconv, seed)
+    wanted = reference.deconv(x.astype(np.float64), _as_type(weights, "float64"), deconv)
+    sized = replace(program, deconv=deconv)
+    small = replace(site, deconv=deconv, weights=weights)
+    try:
+        found = _run_one(frontend, model, small, sized, weights, target, x)
+    except CompileError as error:
+        return SiteProof(site.id, False, target.name, f"it does not run: {error}")
+    differing = int(np.count_nonzero(found != wanted)) if found.shape == wanted.shape else wanted.size
+    detail = f"{differing} of {wanted.size} outputs differ" if differing else ""
+    return SiteProof(site.id, differing == 0, target.name, detail)
+
+
+def noise_of_site(frontend: Frontend, model: Any, site: Site, program: Program, target: Target) -> OutputCheck | None:
+    """Errors of the original and of the rewritten site against the float64 definition; None where it does not run."""
+    deconv = replace(_cut_down(site.deconv), dtype="float32")
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((deconv.batch or 1, deconv.in_channels, *_known(deconv.in_sizes))).astype(np.float32)
+    weights = _as_type(site.weights, "float32")
+    wanted = reference.deconv(x.astype(np.float64), _as_type(weights, "float64"), deconv)
+    small = replace(site, deconv=deconv, weights=weights)
+    native = find_lowering("native").lower(deconv, frontend.layout, Candidate("native"))
+    errors = []
+    for each in (native, replace(program, deconv=deconv)):
+        try:
+            errors.append(_error(_run_one(frontend, model, small, each, weights, target, x), wanted))
+        except CompileError:
+            errors.append(0.0 if each is native else math.inf)
+    before, after = errors
+    return OutputCheck(site.id, before, after, _bound(before, "float32"), "float64")
+
+
+def _run_one(
+    frontend: Frontend, model: Any, site: Site, program: Program, weights: Weights, target: Target, x: Array
+) -> Array:
+    """One site on ``x`` (NCHW) with other weights; the output as NCHW."""
+    compiled = target.compile(frontend.emit(model, site, program, weights))
+    (y,) = compiled.run({"x": x if frontend.layout == "NCHW" else np.moveaxis(x, 1, -1)}).values()
+    return y if frontend.layout == "NCHW" else np.moveaxis(y, -1, 1)
+
+
+def _known(sizes: Iterable[int | None]) -> list[int]:
+    return [size or 1 for size in sizes]
+
+
+def _cut_down(deconv: Deconv) -> Deconv:
+    """The deconv over batch 1 and sizes small enough for a proof, yet with border and inside."""
+    sizes = [size or 7 for size in deconv.in_sizes]
+    taps = math.prod(deconv.kernel_shape)
+    while taps * math.prod(sizes) > PROOF_MACS and max(sizes) > 3:
+        largest = sizes.index(max(sizes))
+        sizes[largest] = max(3, sizes[largest] * 2 // 3)
+    for number, axis in enumerate(deconv.axes):
+        while axis.out_size_of(sizes[number]) < 1:
+            sizes[number] += 1
+    return deconv.with_in_sizes(1, sizes)
+
+
+def _integers(deconv: Deconv, seed: int) -> tuple[Array, Weights]:
+    """Input and weights of whole numbers whose sums are exact in the deconv's type."""
+    products = deconv.in_channels // deconv.groups * math.prod(axis.kernel for axis in deconv.axes)
+    largest = max(1, min(8, math.isqrt(INTEGERS_BELOW[deconv.dtype] // (products + 1))))
+    rng = np.random.default_rng(seed)
+
+    def draw(*shape: int) -> Array:
+        return rng.integers(-largest, largest + 1, shape).astype(deconv.dtype)
+
+    x = draw(deconv.batch or 1, deconv.in_channels, *_known(deconv.in_sizes))
+    return x, Weights(draw(*deconv.kernel_shape), draw(deconv.out_channels) if deconv.has_bias else None)
+
+
+def _as_type(weights: Weights, dtype: str) -> Weights:
+    bias = weights.bias
+    return Weights(weights.kernel.astype(dtype), None if bias is None else bias.astype(dtype))
+
+
+def _error(found: Array, wanted: Array) -> float:
+    """Largest absolute error over the largest magnitude; values that are not finite on both sides count as equal."""
+    if found.shape != wanted.shape:
+        return math.inf
+    found, wanted = found.astype(np.float64), wanted.astype(np.float64)
+    finite = np.isfinite(wanted)
+    if not np.array_equal(finite, np.isfinite(found)):
+        return math.inf
+    largest = float(np.max(np.abs(wanted), initial=0.0, where=finite)) or 1.0
+    return float(np.max(np.abs(found - wanted), initial=0.0, where=finite)) / largest
+
+
+def _rounding(dtype: str) -> float:
+    """Half the distance between 1 and the next number of the type."""
+    return {"float64": 2.0**-53, "float16": 2.0**-11, "bfloat16": 2.0**-8}.get(dtype, 2.0**-24)
+
+
+def _bound(before: float, dtype: str) -> float:
+    return NOISE_FACTOR * before + FLOOR_ROUNDINGS * _rounding(dtype)
+
+
+def random_inputs(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]], trial: int) -> dict[str, Array] | str:
+    """Standard normal inputs, or the reason why they cannot be made.
+
+    Args:
+        inputs: of the model.
+        shapes: for inputs whose shape is open or is to be another.
+        trial: number of the try; open sizes differ from one to the next.
+    """
+    rng = np.random.default_rng(trial)
+    feeds = {}
+    for each in inputs:
+        if each.dtype not in ("float16", "bfloat16", "float32", "float64"):
+            return (
+                f"input '{each.name}' is {each.dtype}, whose valid values are not known: give --input {each.name}=x.npy"
+            )
+        shape = shapes.get(each.name)
+        if shape is None and each.shape is None:
+            return f"input '{each.name}' has no stated shape: give --input-shape {each.name}=…"
+        if shape is None:
+            assert each.shape is not None
+            shape = tuple(size or _open_size(axis, trial) for axis, size in enumerate(each.shape))
+        feeds[each.name] = rng.standard_normal(shape, np.float32).astype(_numpy_type(each.dtype))
+    return feeds
+
+
+def _open_size(axis: int, trial: int) -> int:
+    return (OPEN_BATCH if axis == 0 else OPEN_SIZES)[trial % 2]
+
+
+def _numpy_type(name: str) -> Any:
+    """A NumPy type; bfloat16 is one once ml_dtypes is loaded, which every model with such inputs has done."""
+    return np.dtype(name)
+
+
+def check_inputs(inputs: Sequence[Input], given: Mapping[str, Array]) -> None:
+    """Hold the user's arrays against the model's inputs.
+
+    Raises:
+        UsageError: an array for an input that is not there, or of another type or shape.
+    """
+    known = {each.name: each for each in inputs}
+    for name, array in given.items():
+        if name not in known:
+            raise UsageError(f"--input {name}: the model has no such input; it has {', '.join(known) or 'none'}")
+        wanted = known[name]
+        if array.dtype.name != wanted.dtype:
+            raise UsageError(f"--input {name}: the array is {array.dtype.name}, the model wants {wanted.dtype}")
+        shape = wanted.shape
+        fits = shape is None or (
+            len(shape) == array.ndim and all(size in (None, n) for size, n in zip(shape, array.shape, strict=True))
+        )
+        if not fits:
+            raise UsageError(f"--input {name}: the array has shape {list(array.shape)}, the model wants {shape}")
+
+
+def compare_models(
+    frontend: Frontend,
+    original: Any,
+    before: Callable[..., dict[str, Array]],
+    after: Callable[..., dict[str, Array]],
+    feeds: Mapping[str, Array],
+) -> tuple[OutputCheck, ...]:
+    """Errors of all outputs for one set of inputs.
+
+    Args:
+        frontend: of the model's format.
+        original: the model, for its float64 evaluation.
+        before, after: run the original and the rewritten model on inputs by name.
+        feeds: the inputs.
+    """
+    old, new = before(feeds), after(feeds)
+    exact = frontend.float64(original, feeds)
+    if isinstance(exact, str):
+        moved = before(_moved(feeds))
+        against = f"the original, whose noise is its change when inputs move by {MOVED_ROUNDINGS} roundings"
+        errors = {name: (_error(moved[name], old[name]), _error(new[name], old[name])) for name in old}
+    else:
+        against = "float64"
+        errors = {name: (_error(old[name], exact[name]), _error(new[name], exact[name])) for name in old}
+    return tuple(
+        OutputCheck(name, noise, error, _bound(noise, old[name].dtype.name), against)
+        for name, (noise, error) in errors.items()
+    )
+
+
+def _moved(feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Inputs with every value moved up or down by some roundings."""
+    rng = np.random.default_rng(1)
+    moved = {}
+    for name, array in feeds.items():
+        if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+            moved[name] = array
+            continue
+        step = MOVED_ROUNDINGS * _rounding(array.dtype.name)
+        factor = 1 + step * rng.choice([-1.0, 1.0], array.shape)
+        moved[name] = (array.astype(np.float64) * factor).astype(array.dtype)
+    return moved
+
+
+def merge_checks(trials: Iterable[Sequence[OutputCheck]]) -> tuple[OutputCheck, ...]:
+    """For each output the check that came nearest to its bound, or went furthest beyond it."""
+    worst: dict[str, OutputCheck] = {}
+    for checks in trials:
+        for each in checks:
+            known = worst.get(each.name)
+            if known is None or each.after / each.bound > known.after / known.bound:
+                worst[each.name] = each
+    return tuple(worst.values())
+
+
+def verdict(
+    proofs: Sequence[SiteProof],
+    sites: Sequence[OutputCheck | None],
+    outputs: Sequence[OutputCheck],
+    notes: Sequence[str],
+) -> Verdict:
+    """All checks together."""
+    return Verdict(tuple(proofs), tuple(each for each in sites if each is not None), tuple(outputs), tuple(notes))
