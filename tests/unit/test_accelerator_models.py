@@ -64,9 +64,7 @@ def test_traffic_never_falls_when_a_buffer_shrinks() -> None:
         previous = 0
         for kilobytes in (1024, 256, 64, 32, 16):
             bits = kilobytes * 8192
-            found = traffic.best(
-                work, maps_bits=bits, weights_bits=bits, data_bits=8, sum_bits=32, overlapped=True
-            )
+            found = traffic.best(work, maps_bits=bits, weights_bits=bits, data_bits=8, sum_bits=32, overlapped=True)
             assert found.fits
             assert found.in_reads + found.weight_reads >= previous
             assert found.weight_reads >= work.weight_elements

@@ -86,7 +86,10 @@ def _work(layer: Layer, source: _Value, tensors: Tensors, deconv: str) -> LayerW
 def _zeros(lines: tuple[Line, ...], occupied: Array) -> tuple[Line, ...]:
     """The axes with the zeros of ``occupied`` ``(N, C, *sizes)``, where these are a product over the axes."""
     spatial: Array = np.asarray(occupied.any(axis=(0, 1)))
-    axes: list[Array] = [spatial.any(axis=tuple(n for n in range(spatial.ndim) if n != axis)) for axis in range(spatial.ndim)]
+    axes: list[Array] = []
+    for place in range(spatial.ndim):
+        others = tuple(number for number in range(spatial.ndim) if number != place)
+        axes.append(np.asarray(spatial.any(axis=others)))
     product: Array = np.ones((), bool)
     for axis in axes:
         product = np.multiply.outer(product, axis)

@@ -12,16 +12,17 @@ from rich.table import Table
 
 from splitdeconv.accelerator.arch import Architecture, load_architecture
 from splitdeconv.accelerator.energy import load_energies
+from splitdeconv.accelerator.layers import Network
 from splitdeconv.accelerator.sparsity import SKIPS, Skip
 from splitdeconv.cli.app import app, out
-from splitdeconv.errors import OutputError, UsageError
+from splitdeconv.errors import MissingExtraError, OutputError, UsageError
 from splitdeconv.simulation import records
-from splitdeconv.simulation.forms import FORMS, NATIVE, PAPER_FORMS, ZERO_INSERT
+from splitdeconv.simulation.forms import FORMS, FULL, NATIVE, PAPER_FORMS, ZERO_INSERT
 from splitdeconv.simulation.models import find_networks
 
 
 @app.command()
-def simulate(  # noqa: PLR0917  # typer reads the arguments
+def simulate(
     models: Annotated[
         list[str], typer.Argument(help="Networks by name, `paper` for all six, .toml, .json or a model.")
     ],
@@ -47,11 +48,7 @@ def simulate(  # noqa: PLR0917  # typer reads the arguments
     found = []
     for name in arch or ["dot-product-16x16"]:
         if name.startswith("zigzag:"):
-            from splitdeconv.simulation.zigzag_report import zigzag_records  # noqa: PLC0415  # only with the extra
-
-            found += zigzag_records(
-                networks, name.partition(":")[2], form or [ZERO_INSERT, "split:full", "split:union"]
-            )
+            found += _zigzag(networks, name.partition(":")[2], form)
             continue
         architecture = load_architecture(name)
         energies = load_energies(energy or architecture.energy)
@@ -62,6 +59,14 @@ def simulate(  # noqa: PLR0917  # typer reads the arguments
     _print(found, layers=layers, assumptions=assumptions)
     if json_path is not None:
         _write(json_path, {"schema": records.SCHEMA_VERSION, "command": "simulate", "results": found})
+
+
+def _zigzag(networks: Sequence[Network], text: str, forms: Sequence[str] | None) -> list[dict[str, Any]]:
+    try:
+        from splitdeconv.simulation.zigzag_report import zigzag_records  # noqa: PLC0415  # only with the extra
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("zigzag:NAME", error.name or "zigzag-dse", "zigzag") from error
+    return zigzag_records(networks, text, forms or [FULL, "split:union"])
 
 
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:
@@ -89,14 +94,15 @@ def _wanted(arch: Architecture, forms: Sequence[str] | None, skips: Sequence[str
 
 def _print(found: Sequence[dict[str, Any]], *, layers: bool, assumptions: bool) -> None:
     for record in found:
-        out.print(_table(record))
+        out.print(_zigzag_table(record) if record["architecture"]["dataflow"] == "zigzag" else _table(record))
         for note in record["notes"]:
             out.print(f"  note: {note}", highlight=False)
-        if layers:
+        if layers and record["architecture"]["dataflow"] != "zigzag":
             out.print(_layer_table(record))
     if assumptions:
-        for record in {record["architecture"]["name"]: record for record in found}.values():
-            out.print(_assumption_table(record["architecture"]))
+        for arch in {record["architecture"]["name"]: record["architecture"] for record in found}.values():
+            if "stated" in arch:
+                out.print(_assumption_table(arch))
 
 
 def _table(record: dict[str, Any]) -> Table:
@@ -110,6 +116,21 @@ def _table(record: dict[str, Any]) -> Table:
             table.add_row(row["name"], f"refused: {row['refused']}")
         else:
             table.add_row(row["name"], *_cells(row))
+    return table
+
+
+def _zigzag_table(record: dict[str, Any]) -> Table:
+    title = f"{record['title'] or record['network']} on {record['architecture']['title']} (estimated by ZigZag)"
+    table = Table(title=title, title_justify="left")
+    for column in ("form", "k cycles", "k compute", "energy", "speed-up", "energy saved"):
+        table.add_column(column, justify="left" if column == "form" else "right")
+    for row in record["rows"]:
+        if "refused" in row:
+            table.add_row(row["name"], f"refused: {row['refused']}")
+            continue
+        cycles = f"{row['cycles'] / 1e3:.1f}", f"{row['compute_cycles'] / 1e3:.1f}"
+        ratios = f"{row['speed_up']:.2f}×", f"{100 * row['energy_saving']:.1f} %"
+        table.add_row(row["name"], *cycles, f"{row['energy_pj'] * 1e-6:.1f} µJ", *ratios)
     return table
 
 

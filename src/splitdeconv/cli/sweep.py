@@ -27,7 +27,7 @@ PLOTTED = ("network", "form", "skip", "ms", "energy", "energy_unit")
 
 
 @app.command()
-def sweep(  # noqa: PLR0917  # typer reads the arguments
+def sweep(
     models: Annotated[list[str], typer.Argument(help="As for `simulate`; each is one row per point.")],
     out_path: Annotated[Path, typer.Option("--out", help="The table: .csv or .parquet.")],
     arch: Annotated[list[str] | None, typer.Option(help="Architectures, by name or .toml file.")] = None,

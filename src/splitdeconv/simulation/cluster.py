@@ -40,7 +40,8 @@ def on_cluster(address: str) -> Callable[[Sequence[Chunk]], Finished]:
 def _connect(address: str) -> Any:
     try:
         return distributed.Client(  # type: ignore[no-untyped-call]
-            address, timeout=CONNECT_SECONDS)
+            address, timeout=CONNECT_SECONDS
+        )
     except (OSError, ValueError) as error:
         raise UsageError(f"--cluster {address}: no Dask scheduler answers ({error}), wanted tcp://HOST:PORT") from None
 

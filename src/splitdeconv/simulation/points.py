@@ -57,7 +57,9 @@ def _varied(
     arch: Architecture, energies: Energies, choices: Mapping[str, Any], numbers: Mapping[str, Any]
 ) -> tuple[Architecture, Energies]:
     fields = {name: np.asarray(found) for name, found in numbers.items() if name not in ENERGIES}
-    prices: dict[str, Any] = {name.partition(".")[2]: np.asarray(found) for name, found in numbers.items() if name in ENERGIES}
+    prices: dict[str, Any] = {
+        name.partition(".")[2]: np.asarray(found) for name, found in numbers.items() if name in ENERGIES
+    }
     return arch.varied(**fields, **choices), dataclasses.replace(energies, **prices)
 
 

@@ -19,7 +19,6 @@ from splitdeconv.simulation.points import Columns, evaluate_chunk, failed
 from splitdeconv.simulation.tables import write_table
 
 Finished = Iterator[tuple[Chunk, Columns]]
-ATTEMPTS = 3
 AHEAD = 4
 
 
@@ -72,23 +71,37 @@ def locally(jobs: int) -> Callable[[Sequence[Chunk]], Finished]:
 
 
 def _on_processes(chunks: Sequence[Chunk], jobs: int) -> Finished:
-    """A pool whose death (a worker was killed) costs another attempt of what was under way, not the sweep."""
-    left = [(chunk, 1) for chunk in reversed(chunks)]
+    """A pool whose death (a worker was killed) costs nothing: what was under way is done again, each chunk alone.
+
+    A chunk that kills a process which does nothing else becomes rows with the reason.
+    """
+    left = list(reversed(chunks))
     while left:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            under_way: dict[Future[Columns], tuple[Chunk, int]] = {}
-            broken = False
-            while (left or under_way) and not broken:
+        suspects: list[Chunk] = []
+        with _pool(jobs) as pool:
+            under_way: dict[Future[Columns], Chunk] = {}
+            while (left or under_way) and not suspects:
                 while left and len(under_way) < jobs * AHEAD:
-                    chunk, attempt = left.pop()
-                    under_way[pool.submit(evaluate_chunk, chunk)] = (chunk, attempt)
+                    chunk = left.pop()
+                    under_way[pool.submit(evaluate_chunk, chunk)] = chunk
                 for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                    chunk, attempt = under_way.pop(future)
-                    if not isinstance(future.exception(), BrokenProcessPool):
-                        yield chunk, future.result()
-                    elif attempt == ATTEMPTS:
-                        yield chunk, failed(chunk, f"the worker process died {ATTEMPTS} times")
+                    chunk = under_way.pop(future)
+                    if isinstance(future.exception(), BrokenProcessPool):
+                        suspects.append(chunk)
                     else:
-                        left.append((chunk, attempt + 1))
-                        broken = True
-            left += [(chunk, attempt + 1) for chunk, attempt in under_way.values()]
+                        yield chunk, future.result()
+            suspects += under_way.values()
+        for chunk in suspects:
+            yield chunk, _alone(chunk)
+
+
+def _pool(jobs: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+
+
+def _alone(chunk: Chunk) -> Columns:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(evaluate_chunk, chunk).result()
+        except BrokenProcessPool:
+            return failed(chunk, "the worker process died, with nothing else to do")
