@@ -248,10 +248,6 @@ class Conv(Op):
     def macs(self, *inputs: Shape) -> int:
         return elements(self.shape(*inputs)) * math.prod(self.filter_shape[1:])
 
-    def useful_taps(self) -> int:
-        """Taps over all blocks that are not zero-filled."""
-        return sum(math.prod(sum(tap is not None for tap in taps) for taps in block) for block in self.blocks)
-
 
 @dataclass(frozen=True, slots=True)
 class Step:

@@ -105,6 +105,7 @@ class Measurement:
     Attributes:
         median_ms, low_ms, high_ms: median and quartiles over the rounds.
         rounds: how many rounds were timed.
+        rounds_ms: time of each round, in order; what was timed in the same run shares its rounds. May be empty.
     """
 
     median_ms: float
@@ -112,6 +113,7 @@ class Measurement:
     high_ms: float
     rounds: int
     kind: Literal["measured", "estimated"] = "measured"
+    rounds_ms: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,6 @@ from tests.onnx_models import (
     deconv_attributes,
     evaluate,
     load,
-    nodes_of,
     passes_check,
     programs,
     run,

@@ -43,7 +43,8 @@ class MeasuredModel(Compiled, Protocol):
     def prepare(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
         """A call that runs the model once on ``inputs``, which already lie where the target wants them.
 
-        The call returns when the outputs are complete, and leaves them where they are.
+        The call returns when the outputs are complete, and leaves them where they are. It holds until the next
+        :meth:`run` or :meth:`prepare`.
         """
         ...
 

@@ -100,11 +100,16 @@ class OpenVino:
 
 
 class OpenVinoModel:
-    """A compiled model with one request of its own."""
+    """A compiled model with one request of its own.
+
+    There is no second request, and input tensors live as long as the model: OpenVINO 2026.4 goes on reading the tensors
+    of a request that is gone when another request of the same model, with open sizes, gets an input of another size.
+    """
 
     def __init__(self, compiled: openvino.CompiledModel) -> None:
         self._compiled = compiled
         self._request = compiled.create_infer_request()
+        self._held: list[openvino.Tensor] = []
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         try:
@@ -116,10 +121,11 @@ class OpenVinoModel:
 
     def prepare(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
         """A call that runs once on ``inputs``, which are handed over here."""
-        request = self._compiled.create_infer_request()
         for name, values in inputs.items():
-            request.set_tensor(name, openvino.Tensor(np.ascontiguousarray(values)))
-        return partial(request.infer, share_outputs=True)
+            tensor = openvino.Tensor(np.ascontiguousarray(values))
+            self._held.append(tensor)
+            self._request.set_tensor(name, tensor)
+        return partial(self._request.infer, share_outputs=True)
 
 
 def _device(core: openvino.Core, option: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 
 from splitdeconv.frontends.onnx import float64
@@ -35,6 +36,17 @@ class OnnxFrontend:
 
     def save(self, model: OnnxModel, path: Path) -> None:
         files.save(model, path)
+
+    def adopt(self, found: object) -> OnnxModel | None:
+        if isinstance(found, onnx.ModelProto):
+            return OnnxModel(ir.from_proto(found), None)
+        return OnnxModel(found, None) if isinstance(found, ir.Model) else None
+
+    def hand_over(self, model: OnnxModel) -> onnx.ModelProto:
+        return ir.to_proto(model.ir)
+
+    def files(self, model: OnnxModel) -> tuple[Path, ...]:
+        return files.files_of(model)
 
     def find(self, model: OnnxModel, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
         shapes = infer(model.ir, in_shapes)

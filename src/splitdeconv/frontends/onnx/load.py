@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
 
-from splitdeconv.errors import InputError, OutputError
+from splitdeconv.errors import InputError
 from splitdeconv.frontends.onnx.graph import places
 
 _PROTO_LIMIT = 2**31 - 2**20  # protobuf refuses messages of 2 GiB
@@ -83,34 +80,25 @@ def _check_external(path: Path, tensor: ir.ExternalTensor) -> None:
 
 
 def save(model: OnnxModel, path: Path) -> None:
-    """Write a model, and ``<path>.data`` with it where the model had external data or is above 2 GiB.
+    """Write a model, and ``<path>.data`` beside it where the model had external data or is above 2 GiB.
 
     Raises:
-        OutputError: the folder is missing, not writable or full, or the model's own files would be overwritten.
+        OSError: it cannot be written there; part of it may be.
     """
-    data = path.with_name(path.name + ".data")
-    external = list(external_tensors(model.ir))
-    inputs = {Path(str(tensor.path)).resolve() for tensor in external}
-    if model.path is not None:
-        inputs.add(model.path.resolve())
-    size = sum(value.const_value.nbytes for value in model.ir.graph.initializers.values() if value.const_value)
-    is_split = bool(external) or size > _PROTO_LIMIT
-    for file in (path, data) if is_split else (path,):
-        if file.resolve() in inputs:
-            raise OutputError(f"{file}: is part of the input and would be overwritten; choose another output name")
-        if file.is_dir():
-            raise OutputError(f"{file}: is a directory; wanted the name of a file")
-    with staging(path) as folder:
-        if is_split:
-            ir.save(_staged(model.ir), folder / path.name, external_data=data.name, size_threshold_bytes=_EXTERNAL_FROM)
-            (folder / data.name).replace(data)
-        else:
-            ir.save(model.ir, folder / path.name)
-        (folder / path.name).replace(path)
+    graphs = [graph for graph in model.ir.graphs() if isinstance(graph, ir.Graph)]
+    tensors = [value.const_value for graph in graphs for value in graph.initializers.values() if value.const_value]
+    is_external = next(external_tensors(model.ir), None) is not None
+    if is_external or sum(tensor.nbytes for tensor in tensors) > _PROTO_LIMIT:
+        ir.save(_detached(model.ir), path, external_data=path.name + ".data", size_threshold_bytes=_EXTERNAL_FROM)
+    else:
+        ir.save(model.ir, path)
 
 
-def _staged(model: ir.Model) -> ir.Model:
-    """A copy whose small external tensors are in memory, as those that stay in the model's own file must be."""
+def _detached(model: ir.Model) -> ir.Model:
+    """A copy whose small tensors and constants are in memory, as all must be that stay in the model's own file.
+
+    onnx_ir would do it too, but closes the old file while a site may still look into it.
+    """
     copy = model.clone()
     for graph in copy.graphs():
         for value in graph.initializers.values():
@@ -123,20 +111,12 @@ def _staged(model: ir.Model) -> ir.Model:
     return copy
 
 
-def _in_memory(tensor: ir.ExternalTensor) -> ir.Tensor:
+def _in_memory(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
     return ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
 
 
-@contextmanager
-def staging(path: Path) -> Iterator[Path]:
-    """A temporary folder beside ``path``, removed afterwards, with file-system errors as one clear line."""
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); wanted a writable folder") from None
-    try:
-        yield folder
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def files_of(model: OnnxModel) -> tuple[Path, ...]:
+    """The files that hold the model, its own first."""
+    if model.path is None:
+        return ()
+    return (model.path, *dict.fromkeys(Path(str(tensor.path)) for tensor in external_tensors(model.ir)))

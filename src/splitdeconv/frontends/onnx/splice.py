@@ -156,7 +156,7 @@ def stand_alone(model: ir.Model, site: Site, program: Program, weights: Weights 
     """
     place, deconv = place_of(model, site.id), site.deconv
     ir_version = max(model.ir_version, 4)
-    dtype = ir.DataType.from_numpy(site.weights.kernel.dtype)
+    dtype = ir.DataType.from_numpy((weights or site.weights).kernel.dtype)
     x = ir.Value(name="x", type=ir.TensorType(dtype), shape=ir.Shape(program.in_shape))
     graph = ir.Graph([x], [], nodes=[], opset_imports={"": place.opset}, name=site.id)
     writer = Writer(site.id, place.opset, Constants(graph, ir_version, {"x", "y"}), {})
@@ -189,7 +189,7 @@ def _source_of(weights: Weights, like: Source) -> Source:
     return Source(
         kernel=lambda: weights.kernel,
         bias=None if bias is None else lambda: bias,
-        dtype=like.dtype,
+        dtype=ir.DataType.from_numpy(weights.kernel.dtype),
         key=(id(weights),),
         original=like.original,
     )
