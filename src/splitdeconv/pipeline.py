@@ -142,6 +142,8 @@ def inspect(source: object, in_shapes: Shapes, target_names: Sequence[str]) -> I
 def site_table(frontend: Frontend, model: Any, site: Site, target: Target | None) -> Table:
     """Everything that applies to a site with its cost, and what does not with its reason."""
     found, refusals = lowerings.candidates(site.deconv, frontend.layout)
+    if target is not None and (variants := getattr(target, "variants", None)):
+        found = [each for candidate in found for each in variants(candidate)]
     options = []
     for candidate in found:
         program = lowerings.lower(site.deconv, frontend.layout, candidate)

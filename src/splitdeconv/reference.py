@@ -21,7 +21,9 @@ from splitdeconv.ops import (
     NativeDeconv,
     Op,
     Pad,
+    Part,
     Program,
+    Relayout,
     Reshape,
     Slice,
     Transpose,
@@ -104,6 +106,20 @@ def _apply(op: Op, inputs: list[Array], weights: Weights) -> Array:
         case Conv():
             y = _conv(_to_channels_first(x, op.layout), op, weights)
             return _from_channels_first(y, op.layout)
+        case Concat():
+            joined: Array = np.concatenate(inputs, axis=op.axis)
+            return joined
+        case Add():
+            return x + inputs[1]
+        case AddBias():
+            assert weights.bias is not None, "the program adds a bias, the weights have none"
+            return x + _per_channel(weights.bias, x.ndim, op.layout)
+    return _move(op, x)
+
+
+def _move(op: Op, x: Array) -> Array:
+    """An operation that only moves the elements of one array."""
+    match op:
         case Pad():
             return np.pad(x, list(zip(op.begin, op.end, strict=True)))
         case Slice():
@@ -112,16 +128,13 @@ def _apply(op: Op, inputs: list[Array], weights: Weights) -> Array:
             return np.reshape(x, [size or 0 for size in op.shape(x.shape)])
         case Transpose():
             return np.transpose(x, op.perm)
-        case Concat():
-            joined: Array = np.concatenate(inputs, axis=op.axis)
-            return joined
+        case Part():
+            size = x.shape[op.axis] // op.parts
+            return np.take(x, range(op.index * size, (op.index + 1) * size), axis=op.axis)
+        case Relayout():
+            return x
         case DepthToSpace():
             return _from_channels_first(_depth_to_space(_to_channels_first(x, op.layout), op), op.layout)
-        case Add():
-            return x + inputs[1]
-        case AddBias():
-            assert weights.bias is not None, "the program adds a bias, the weights have none"
-            return x + _per_channel(weights.bias, x.ndim, op.layout)
     raise TypeError(f"the interpreter does not know {type(op).__name__}")
 
 

@@ -180,7 +180,7 @@ def random_inputs(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]]
     rng = np.random.default_rng(trial)
     feeds = {}
     for each in inputs:
-        if each.dtype not in ("float16", "bfloat16", "float32", "float64"):
+        if not each.quantised and each.dtype not in ("float16", "bfloat16", "float32", "float64"):
             return (
                 f"input '{each.name}' is {each.dtype}, whose valid values are not known: give --input {each.name}=x.npy"
             )
@@ -190,6 +190,10 @@ def random_inputs(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]]
         if shape is None:
             assert each.shape is not None
             shape = tuple(size or _open_size(axis, trial) for axis, size in enumerate(each.shape))
+        if each.quantised:
+            limits = np.iinfo(np.dtype(each.dtype))
+            feeds[each.name] = rng.integers(limits.min, limits.max, shape, np.dtype(each.dtype), endpoint=True)
+            continue
         drawn = rng.standard_normal(shape, np.float32) if trial % 2 else rng.random(shape, np.float32)
         feeds[each.name] = drawn.astype(np.dtype(each.dtype))
     return feeds

@@ -11,6 +11,9 @@ from splitdeconv.targets.base import Compiled, CompileError, Target
 TARGETS = {
     "onnxruntime": "splitdeconv.targets.onnxruntime:OnnxRuntime",
     "openvino": "splitdeconv.targets.openvino:OpenVino",
+    "litert": "splitdeconv.targets.litert:LiteRt",
+    "vela": "splitdeconv.targets.vela:Vela",
+    "torch": "splitdeconv.targets.torch:Torch",
 }
 
 __all__ = ["TARGETS", "CompileError", "Compiled", "Target", "target"]

@@ -116,8 +116,9 @@ def save(model: OnnxModel, path: Path) -> None:
     Raises:
         OSError: it cannot be written there; part of it may be.
     """
-    graphs = [graph for graph in model.ir.graphs() if isinstance(graph, ir.Graph)]
-    tensors = [value.const_value for graph in graphs for value in graph.initializers.values() if value.const_value]
+    tensors = [
+        value.const_value for graph in model.ir.graphs() for value in graph.initializers.values() if value.const_value
+    ]
     if model.has_external_data or sum(tensor.nbytes for tensor in tensors) > _PROTO_LIMIT:
         ir.save(_detached(model.ir), path, external_data=path.name + ".data", size_threshold_bytes=_EXTERNAL_FROM)
     else:
