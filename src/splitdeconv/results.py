@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from splitdeconv.errors import InputError, UsageError
@@ -26,19 +26,21 @@ class Candidate:
         lowering: its name.
         window: which outputs a merged convolution computes (``union``, ``crop``, ``full``), or empty.
         form: how the phases are put back together (``depth_to_space``, ``transpose``, ``concat``, ``rows``), or empty.
+        quant: how quantised convolutions are written (``qdq``, ``qlinear``), or empty.
     """
 
     lowering: str
     window: str = ""
     form: str = ""
+    quant: str = ""
 
     def __str__(self) -> str:
-        return ":".join(part for part in (self.lowering, self.window, self.form) if part)
+        return ":".join(part for part in (self.lowering, self.window, self.form, self.quant) if part)
 
     def matches(self, text: str) -> bool:
         """Whether ``text`` names this candidate, or its lowering, or some of its parts in order."""
         parts = text.split(":")
-        return parts[0] == self.lowering and set(parts[1:]) <= {self.window, self.form}
+        return parts[0] == self.lowering and set(parts[1:]) <= {self.window, self.form, self.quant}
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +289,7 @@ class RunRecord:
 def _plain(found: Any) -> Any:
     """Candidates as text, everything else as it is."""
     if isinstance(found, dict):
-        if set(found) == {"lowering", "window", "form"}:
+        if set(found) == {each.name for each in fields(Candidate)}:
             return str(Candidate(**found))
         return {key: _plain(value) for key, value in found.items()}
     if isinstance(found, list | tuple):
