@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -91,11 +90,12 @@ def qdq_model(deconv: Deconv, weights: Weights, *, epilogue: tuple[str, ...] = (
     last = f"v{len(epilogue)}"
     nodes.append(helper.make_node("QuantizeLinear", [last, "y_scale", "y_zero"], ["y"], "q_y"))
     shape = (deconv.batch, deconv.in_channels, *deconv.in_sizes)
+    out_shape = (deconv.batch, deconv.out_channels, *deconv.out_sizes)
     graph = helper.make_graph(
         nodes,
         "quantised",
         [helper.make_tensor_value_info("x", _ELEMENTS[quant.x_type], shape)],
-        [helper.make_tensor_value_info("y", _ELEMENTS[quant.y_type], None)],
+        [helper.make_tensor_value_info("y", _ELEMENTS[quant.y_type], out_shape)],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
@@ -118,8 +118,3 @@ def _element_wise(operator: str, number: int, constants: dict[str, Array]) -> on
         constants |= {"low": np.float32(-0.3), "high": np.float32(1.7)}
         inputs += ["low", "high"]
     return helper.make_node(operator, inputs, [f"v{number + 1}"], f"{operator}_{number}")
-
-
-def with_real_scales(weights: Weights, quant: Quantisation) -> Weights:
-    """The same stored values with other scales."""
-    return replace(weights, quant=quant)

@@ -20,7 +20,6 @@ from splitdeconv.frontends.onnx.graph import Place, is_standard
 from splitdeconv.spec import Quant
 from splitdeconv.weights import Array, Quantisation, Weights
 
-FORMS = ("qdq", "qlinear")
 _TYPES = ("uint8", "int8")
 _OUTPUT_CHANNELS = 1  # axis of a ConvTranspose's weight, (in_channels, out_channels // groups, …)
 _SCALE_ROUNDING = 2.0**-22  # how far a bias scale may be from x_scale·w_scale: two roundings of float32
@@ -63,7 +62,12 @@ class Qdq:
         """The quantisation without its values."""
         weight = self.weight.dtype
         name = "int8" if weight is None else weight.numpy().name
-        return Quant(self.values.x_type, str(name), self.values.w_scale.ndim > 0, FORMS)
+        return Quant(self.values.x_type, str(name), self.values.w_scale.ndim > 0, forms(str(name)))
+
+
+def forms(weight: str) -> tuple[str, ...]:
+    """The forms in which quantised_emit writes a convolution; uint8 weights need not be moved to be uint8."""
+    return ("qdq", "qlinear", "qlinear_u8") if weight == "int8" else ("qdq", "qlinear")
 
 
 def read_qdq(place: Place) -> Qdq | None:

@@ -3,6 +3,8 @@
 ``qdq``: DequantizeLinear, Conv, the epilogue, QuantizeLinear for each convolution; runtimes fuse the group.
 ``qlinear``: QLinearConv for each convolution. Its activations are uint8 whatever the model's type: int8 ones are moved
 by 128 together with their zero-points, which is exact, because int8 × int8 kernels are many times slower on x86.
+``qlinear_u8``: the same with the weights moved to uint8 too. x86 processors without VNNI add pairs of uint8 × int8
+products in 16 bits, which saturates where weights use their eighth bit; uint8 × uint8 kernels do not.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ def refuse(
     """Why the quantised ``program`` cannot be written, or None."""
     if any(isinstance(step.op, Pad) for step in program.steps) and opset < _PAD_OF_8_BIT:
         return f"Pad of opset {opset} takes no quantised values (from {_PAD_OF_8_BIT} on)"
-    if program.quant != "qlinear":
+    if not is_qlinear(program):
         return None
     bounds = clamps(stages)
     if isinstance(bounds, str):
@@ -68,11 +70,18 @@ def refuse(
     return None
 
 
+def is_qlinear(program: Program) -> bool:
+    """Whether the convolutions are written as QLinearConv."""
+    return program.quant.startswith("qlinear")
+
+
 def write_quantised(writer: Writer, program: Program, x: ir.Value, source: Source, stages: Sequence[Stage]) -> Stored:
-    """Append the program's nodes, epilogue included; returns the stored output, uint8 in the form ``qlinear``."""
+    """Append the program's nodes, epilogue included; returns the stored output, uint8 in the QLinearConv forms."""
     given = source.quant
     assert given is not None, "a quantised site has its scales"
-    quant = _unsigned(given) if program.quant == "qlinear" else given
+    quant = _unsigned(given) if is_qlinear(program) else given
+    if program.quant == "qlinear_u8":
+        source, quant = _unsigned_weights(source, quant)
     first = Stored(x, given.x_type, given.x_scale, given.x_zero)
     values, shapes = [requantise(writer, first, quant.x_type)], program.shapes()
     for step in program.steps:
@@ -80,7 +89,7 @@ def write_quantised(writer: Writer, program: Program, x: ir.Value, source: Sourc
         match step.op:
             case NativeDeconv():
                 value = _native(step.op, writer, inputs[0].value, source, quant, stages)
-            case Conv() if program.quant == "qlinear":
+            case Conv() if is_qlinear(program):
                 value = _qlinear(step.op, writer, inputs[0].value, source, quant, stages)
             case Conv():
                 value = _qdq(step.op, writer, inputs[0].value, source, quant, stages)
@@ -110,7 +119,7 @@ def requantise(writer: Writer, stored: Stored, dtype: str) -> Stored:
 
 
 def hand_over(writer: Writer, stored: Stored, old: ir.Value, dtype: str) -> ir.Value:
-    """The output that takes the place of ``old``, a ``dtype``: of its type, or of the other one where all readers can be told so.
+    """The output that takes the place of ``old``: a ``dtype`` too, or of the other type where all readers can be told.
 
     A reader that is a DequantizeLinear gives the same real numbers for the other type with its own zero-point.
     """
@@ -147,6 +156,19 @@ def _unsigned(quant: Quantisation) -> Quantisation:
     if quant.y_type == "int8":
         quant = replace(quant, y_type="uint8", y_zero=quant.y_zero + _SHIFT)
     return quant
+
+
+def _unsigned_weights(source: Source, quant: Quantisation) -> tuple[Source, Quantisation]:
+    """The same weights stored as uint8."""
+    if source.dtype == ir.DataType.UINT8:
+        return source, quant
+    read = source.kernel
+
+    def moved() -> Array:
+        return (read().astype(np.int16) + _SHIFT).astype(np.uint8)
+
+    unsigned = replace(source, kernel=moved, dtype=ir.DataType.UINT8, key=(*source.key, _SHIFT))
+    return unsigned, replace(quant, w_zero=quant.w_zero + np.int32(_SHIFT))
 
 
 def _dequantize(writer: Writer, stored: Stored) -> ir.Value:
