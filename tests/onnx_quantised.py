@@ -16,8 +16,12 @@ _ELEMENTS = {"uint8": TensorProto.UINT8, "int8": TensorProto.INT8}
 LARGEST_SUM = 2**23  # float32 holds whole numbers up to 2²⁴ exactly, so float kernels between Q and DQ are exact too
 
 
-def random_weights(deconv: Deconv, seed: int, *, w_zero: bool = False, real_scales: bool = False) -> Weights:
-    """Stored weights over the whole range of their type, and scales: powers of two unless ``real_scales``.
+def random_weights(
+    deconv: Deconv, seed: int, *, w_zero: bool = False, real_scales: bool = False, bits: int = 7
+) -> Weights:
+    """Stored weights of ``bits`` bits, and scales: powers of two unless ``real_scales``.
+
+    With int8 weights of 7 bits no processor saturates two products of uint8 × int8.
 
     As many weights as keep every sum below ``LARGEST_SUM`` differ from their zero-point.
     """
@@ -27,11 +31,14 @@ def random_weights(deconv: Deconv, seed: int, *, w_zero: bool = False, real_scal
     low, high = np.iinfo(quant.weight).min, np.iinfo(quant.weight).max
     per_group = deconv.out_channels // deconv.groups
     shape = (per_group,) if quant.per_channel else ()
-    zero = int(rng.integers(low, high + 1)) if w_zero else 0
+    if quant.weight == "int8":
+        low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    zero = int(rng.integers(low // 2, high // 2 + 1)) if w_zero else 0
     products = deconv.in_channels // deconv.groups * int(np.prod([axis.kernel for axis in deconv.axes]))
-    share = min(1.0, LARGEST_SUM / (255 * 255 * products))
-    stored = rng.integers(low, high + 1, deconv.kernel_shape)
-    kernel = np.where(rng.random(deconv.kernel_shape) < share, stored, zero).astype(quant.weight)
+    share = min(1.0, LARGEST_SUM / (255 * 2 ** (bits - 1) * products))
+    reach = 2 ** (bits - 1) - 1
+    stored = zero + rng.integers(-reach, reach + 1, deconv.kernel_shape)
+    kernel = np.clip(np.where(rng.random(deconv.kernel_shape) < share, stored, zero), low, high).astype(quant.weight)
     exponents = rng.integers(-9, -5, shape)
     jitter = rng.uniform(0.5, 1.0, (3, *shape)) if real_scales else np.ones((3, *shape))
     low_x, high_x = np.iinfo(quant.activation).min, np.iinfo(quant.activation).max
@@ -80,7 +87,7 @@ def qdq_model(deconv: Deconv, weights: Weights, *, epilogue: tuple[str, ...] = (
         unit = quant.bias_scale(deconv.out_channels)
         inputs.append("b_real")
         if float_bias:
-            constants["b_real"] = weights.bias * unit
+            constants["b_real"] = (weights.bias * unit).astype(np.float32)
         else:
             constants |= {"b": weights.bias, "b_scale": unit, "b_zero": np.zeros(unit.shape, np.int32)}
             nodes.append(helper.make_node("DequantizeLinear", ["b", "b_scale", "b_zero"], ["b_real"], "dq_b", axis=0))

@@ -107,13 +107,13 @@ def drawn_weights(deconv: Deconv, like: Weights, seed: int) -> Weights:
     quant = like.quant
     assert quant is not None, "a quantised site has its scales"
     rng = np.random.default_rng(seed)
-    zero = int(np.clip(quant.w_zero.flat[0] if quant.w_zero.size else 0, -64, 128))
+    lowest, highest = (-LARGEST_WEIGHT, LARGEST_WEIGHT) if like.kernel.dtype == np.int8 else (0, 255)
+    zero = int(np.clip(np.max(quant.w_zero, initial=-128), lowest, highest))
     products = deconv.in_channels // deconv.groups * math.prod(axis.kernel for axis in deconv.axes)
     share = min(1.0, LARGEST_SUM / (products * 255 * LARGEST_WEIGHT))
     offsets = rng.integers(-LARGEST_WEIGHT, LARGEST_WEIGHT + 1, deconv.kernel_shape)
-    limits = np.iinfo(like.kernel.dtype)
     offsets = np.where(rng.random(deconv.kernel_shape) < share, offsets, 0)
-    kernel = np.clip(zero + offsets, limits.min, limits.max).astype(like.kernel.dtype)
+    kernel = np.clip(zero + offsets, lowest, highest).astype(like.kernel.dtype)
     exponents = rng.integers(-2, 1, quant.w_scale.shape)
     deviation = 74 * 37 * math.sqrt(max(1.0, products * share))  # of a sum of products of the two drawn ranges
     values = replace(
