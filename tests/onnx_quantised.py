@@ -1,18 +1,12 @@
-"""Small QDQ models with one ConvTranspose, written by hand so that every choice of a quantiser can be drawn."""
+"""Stored values for quantised layers, so that every choice of a quantiser can be drawn."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 from splitdeconv.spec import Deconv
 from splitdeconv.weights import Array, Quantisation, Weights
 
-OPSET, IR_VERSION = 17, 8
-_ELEMENTS = {"uint8": TensorProto.UINT8, "int8": TensorProto.INT8}
 LARGEST_SUM = 2**23  # float32 holds whole numbers up to 2²⁴ exactly, so float kernels between Q and DQ are exact too
 
 
@@ -62,66 +56,3 @@ def random_input(deconv: Deconv, seed: int) -> Array:
     limits = np.iinfo(deconv.quant.activation)
     shape = (deconv.batch or 1, deconv.in_channels, *(size or 1 for size in deconv.in_sizes))
     return np.random.default_rng(seed).integers(limits.min, limits.max + 1, shape).astype(deconv.quant.activation)
-
-
-def qdq_model(deconv: Deconv, weights: Weights, *, epilogue: tuple[str, ...] = (), float_bias: bool = False) -> Any:
-    """DequantizeLinear → ConvTranspose → epilogue → QuantizeLinear, from stored ``x`` to stored ``y``."""
-    quant = weights.quant
-    assert quant is not None
-    constants = {
-        "x_scale": quant.x_scale,
-        "x_zero": np.asarray(quant.x_zero, quant.x_type),
-        "w": weights.kernel,
-        "w_scale": quant.w_scale,
-        "w_zero": quant.w_zero.astype(weights.kernel.dtype),
-        "y_scale": quant.y_scale,
-        "y_zero": np.asarray(quant.y_zero, quant.y_type),
-    }
-    per_channel = {"axis": 1} if quant.w_scale.ndim else {}
-    nodes = [
-        helper.make_node("DequantizeLinear", ["x", "x_scale", "x_zero"], ["x_real"], "dq_x"),
-        helper.make_node("DequantizeLinear", ["w", "w_scale", "w_zero"], ["w_real"], "dq_w", **per_channel),
-    ]
-    inputs = ["x_real", "w_real"]
-    if weights.bias is not None:
-        unit = quant.bias_scale(deconv.out_channels)
-        inputs.append("b_real")
-        if float_bias:
-            constants["b_real"] = (weights.bias * unit).astype(np.float32)
-        else:
-            constants |= {"b": weights.bias, "b_scale": unit, "b_zero": np.zeros(unit.shape, np.int32)}
-            nodes.append(helper.make_node("DequantizeLinear", ["b", "b_scale", "b_zero"], ["b_real"], "dq_b", axis=0))
-    nodes.append(helper.make_node("ConvTranspose", inputs, ["v0"], "deconv", **_attributes(deconv)))
-    for number, operator in enumerate(epilogue):
-        nodes.append(_element_wise(operator, number, constants))
-    last = f"v{len(epilogue)}"
-    nodes.append(helper.make_node("QuantizeLinear", [last, "y_scale", "y_zero"], ["y"], "q_y"))
-    shape = (deconv.batch, deconv.in_channels, *deconv.in_sizes)
-    out_shape = (deconv.batch, deconv.out_channels, *deconv.out_sizes)
-    graph = helper.make_graph(
-        nodes,
-        "quantised",
-        [helper.make_tensor_value_info("x", _ELEMENTS[quant.x_type], shape)],
-        [helper.make_tensor_value_info("y", _ELEMENTS[quant.y_type], out_shape)],
-        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-
-
-def _attributes(deconv: Deconv) -> dict[str, Any]:
-    axes = deconv.axes
-    return {
-        "strides": [axis.stride for axis in axes],
-        "dilations": [axis.dilation for axis in axes],
-        "pads": [*(axis.pad_begin for axis in axes), *(axis.pad_end for axis in axes)],
-        "output_padding": [axis.output_pad for axis in axes],
-        "group": deconv.groups,
-    }
-
-
-def _element_wise(operator: str, number: int, constants: dict[str, Array]) -> onnx.NodeProto:
-    inputs = [f"v{number}"]
-    if operator == "Clip":
-        constants |= {"low": np.float32(-0.3), "high": np.float32(1.7)}
-        inputs += ["low", "high"]
-    return helper.make_node(operator, inputs, [f"v{number + 1}"], f"{operator}_{number}")

@@ -17,13 +17,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from splitdeconv import quantised_proof, reference, verify
 from splitdeconv.frontends.onnx import OnnxFrontend, OnnxModel
+from splitdeconv.frontends.onnx.quantised_layer import qdq_model
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.results import Candidate
 from splitdeconv.sites import Site
 from splitdeconv.spec import Axis, Deconv, Quant
 from splitdeconv.targets import target
 from splitdeconv.weights import Array, Weights
-from tests.onnx_quantised import qdq_model, random_input, random_weights
+from tests.onnx_quantised import random_input, random_weights
 from tests.strategies import deconvs
 from tests.unit.test_lowerings import swap_first_blocks
 
