@@ -359,13 +359,14 @@ class _Job:
             self.request.progress(f"proving {site.id}", number / len(sites))
             proof, check = verify.check_site(self.frontend, self.model, site, programs[site.id], runner)
             proofs.append(proof)
-            noise.append(check)
+            noise.extend([check] if check is not None else [])
         self.request.progress("comparing the whole model", 0.9)
-        outputs, notes = self._compare(runner, original, rewritten)
+        quantised = any(site.deconv.quant is not None for site in sites)
+        outputs, notes = self._compare(runner, original, rewritten, quantised)
         return Verdict(tuple(proofs), tuple(noise), outputs, notes)
 
     def _compare(
-        self, runner: Target, original: Path, rewritten: Path
+        self, runner: Target, original: Path, rewritten: Path, quantised: bool
     ) -> tuple[tuple[OutputCheck, ...], tuple[str, ...]]:
         """Outputs of both models on the user's inputs, or on random ones of several sizes."""
         inputs, given = self.frontend.inputs(self.model), self.request.inputs
@@ -377,7 +378,9 @@ class _Job:
                 feeds = self._feeds(inputs, trial)
                 if isinstance(feeds, str):
                     return (), (feeds,)
-                trials.append(verify.compare_models(self.frontend, self.model, before, after, feeds))
+                trials.append(
+                    verify.compare_models(self.frontend, self.model, before, after, feeds, quantised=quantised)
+                )
         except CompileError as error:
             shapes = "; --input-shape and --input give it sizes and values that it takes"
             notes.append(f"{runner.name} does not run the model ({error}){shapes}")

@@ -15,6 +15,8 @@ from splitdeconv.frontends.onnx import load as files
 from splitdeconv.frontends.onnx.emit import refuse
 from splitdeconv.frontends.onnx.find import named_places, read_site
 from splitdeconv.frontends.onnx.load import OnnxModel
+from splitdeconv.frontends.onnx.quantised import read_qdq
+from splitdeconv.frontends.onnx.quantised_emit import refuse as refuse_quantised
 from splitdeconv.frontends.onnx.shapes import infer
 from splitdeconv.frontends.onnx.splice import place_of, splice, stand_alone
 from splitdeconv.frontends.onnx.work import other_macs
@@ -61,7 +63,13 @@ class OnnxFrontend:
             raise files.unsound(model.path, error) from None
 
     def refuse(self, model: OnnxModel, site: Site, program: Program) -> str | None:
-        return refuse(program, place_of(model.ir, site.id).opset)
+        place = place_of(model.ir, site.id)
+        reason = refuse(program, place.opset)
+        if reason is not None or site.weights.quant is None:
+            return reason
+        qdq = read_qdq(place)
+        assert qdq is not None, "a quantised site is between DequantizeLinear and QuantizeLinear"
+        return refuse_quantised(program, place.opset, site.weights.quant, site.weights.bias, qdq.stages)
 
     def emit(self, model: OnnxModel, site: Site, program: Program, weights: Weights | None = None) -> bytes:
         return bytes(ir.to_proto(stand_alone(model.ir, site, program, weights)).SerializeToString())
