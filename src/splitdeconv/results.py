@@ -287,18 +287,18 @@ class RunRecord:
 
     def to_json(self) -> str:
         """The whole record; candidates are written as their names."""
-        record = {"schema": SCHEMA_VERSION, **_plain(asdict(self))}
+        record = {"schema": SCHEMA_VERSION, **plain(asdict(self))}
         if self.verdict is not None:
             record["verdict"]["passed"] = self.verdict.passed
         return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 
 
-def _plain(found: Any) -> Any:
-    """Candidates as text, everything else as it is."""
+def plain(found: Any) -> Any:
+    """What ``asdict`` gave, with candidates as text and everything else as it is."""
     if isinstance(found, dict):
         if set(found) == {each.name for each in fields(Candidate)}:
             return str(Candidate(**found))
-        return {key: _plain(value) for key, value in found.items()}
+        return {key: plain(value) for key, value in found.items()}
     if isinstance(found, list | tuple):
-        return [_plain(value) for value in found]
+        return [plain(value) for value in found]
     return found
