@@ -156,7 +156,7 @@ def deconv_of(weight: Tensor, has_bias: bool, geometry: Geometry) -> Deconv:
 
 def form_of(x: Tensor, weight: Tensor, deconv: Deconv, lowering: str | None) -> Form:
     """The form that a call with ``x`` takes."""
-    return find_form(deconv, lowering, _is_channels_last(x) or _is_channels_last(weight))
+    return find_form(deconv, lowering, is_channels_last(x) or is_channels_last(weight))
 
 
 def _deconvolve(
@@ -173,7 +173,7 @@ def _deconvolve(
         return DECONVS[len(geometry.stride) - 1](x, weight, bias, *geometry)
     batched = x if x.dim() == rank + 2 else x.unsqueeze(0)
     deconv = deconv_of(weight, bias is not None, geometry)
-    last = _is_channels_last(batched) or _is_channels_last(weight)
+    last = is_channels_last(batched) or is_channels_last(weight)
     found = routine(deconv, find_form(deconv, lowering, last))
     y = found.apply(batched, filters or found.split(weight, bias))
     y = y.movedim(1, -1).contiguous().movedim(-1, 1) if last else y.contiguous()  # as PyTorch's own deconv
@@ -213,7 +213,7 @@ def per_axis(value: Sizes, rank: int) -> tuple[int, ...]:
     return (int(value),) * rank
 
 
-def _is_channels_last(x: Tensor) -> bool:
+def is_channels_last(x: Tensor) -> bool:
     """Whether the channels are innermost in memory, as PyTorch's convolutions judge it; told from the strides.
 
     Asking ``is_contiguous`` for a memory format is not possible under ``vmap``.
