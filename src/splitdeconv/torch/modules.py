@@ -18,9 +18,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from splitdeconv.torch.cache import Frozen, Kept, can_keep, keep
-from splitdeconv.torch.forms import find_form
-from splitdeconv.torch.functional import Geometry, apply_split, deconv_of, form_of, is_channels_last
-from splitdeconv.torch.interpret import routine
+from splitdeconv.torch.functional import Geometry, apply_split, is_channels_last, plan, weight_shape
 
 FILTERS = "_split_filter"  # name of the buffers of a frozen module, followed by a number
 
@@ -45,9 +43,9 @@ class KeepsFilters:
         if module.training or not can_keep((weight, bias)) or x.dim() < weight.dim() - 1 or not weight.numel():
             return apply_split(x, weight, bias, (), geometry, self.lowering)
         # the filters do not depend on the output pad, so calls with different output sizes share them
-        deconv = deconv_of(weight, bias is not None, geometry._replace(output_padding=(0,) * len(geometry.stride)))
-        form = form_of(x, weight, deconv, self.lowering)
-        found = routine(deconv, form)
+        unpadded = geometry._replace(output_padding=(0,) * len(geometry.stride))
+        last = is_channels_last(x) or is_channels_last(weight)
+        form, found = plan(weight_shape(weight), bias is not None, unpadded, self.lowering, last)
         if self._kept is None or not self._kept.serve(found, (weight, bias)):
             self._kept = keep(found, weight, bias)
         return apply_split(x, weight, bias, self._kept.filters, geometry, str(form))
@@ -218,10 +216,9 @@ def _freeze_calls(module: fx.GraphModule) -> None:
 
 def _freeze(module: Any, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> None:
     thaw_module(module)
-    deconv = deconv_of(weight, bias is not None, geometry)
-    form = find_form(deconv, module.lowering, weight.dim() > 3 and is_channels_last(weight))
+    form, found = plan(weight_shape(weight), bias is not None, geometry, module.lowering, is_channels_last(weight))
     with torch.inference_mode(mode=False), torch.no_grad():
-        filters = routine(deconv, form).split(weight, bias)
+        filters = found.split(weight, bias)
         for number, tensor in enumerate(filters):
             if tensor is not None:
                 module.register_buffer(f"{FILTERS}{number}", tensor.detach().clone(), persistent=False)
@@ -248,7 +245,7 @@ def _refresh_weight(module: Any) -> None:
 def _check_lowering(module: Any) -> None:
     """Raise what :func:`find_form` raises for a lowering that the module cannot have."""
     geometry = geometry_of(module, module.output_padding)
-    find_form(deconv_of(module.weight, module.bias is not None, geometry), module.lowering, channels_last=False)
+    plan(weight_shape(module.weight), module.bias is not None, geometry, module.lowering, channels_last=False)
 
 
 def geometry_of(module: Any, output_padding: tuple[int, ...]) -> Geometry:
