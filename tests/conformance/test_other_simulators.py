@@ -92,7 +92,13 @@ def convolution(size: tuple[int, int], kernel: tuple[int, int], ins: int, outs: 
     ],
 )
 def test_systolic_cycles_are_scale_sims(
-    conv: Convolution, rows: int, columns: int, dataflow: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    conv: Convolution,
+    rows: int,
+    columns: int,
+    dataflow: str,
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     memory = pytest.importorskip("scalesim.memory.double_buffered_scratchpad_mem")
     largest = lambda *found: int(np.max(found))  # noqa: E731  # its own max() of arrays fails with NumPy 2
