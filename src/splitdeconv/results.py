@@ -26,19 +26,21 @@ class Candidate:
         lowering: its name.
         window: which outputs a merged convolution computes (``union``, ``crop``, ``full``), or empty.
         form: how the phases are put back together (``depth_to_space``, ``transpose``, ``concat``, ``rows``), or empty.
+        after: ``relayout`` where an operation follows that lets a compiler choose the output's layout, or empty.
     """
 
     lowering: str
     window: str = ""
     form: str = ""
+    after: str = ""
 
     def __str__(self) -> str:
-        return ":".join(part for part in (self.lowering, self.window, self.form) if part)
+        return ":".join(part for part in (self.lowering, self.window, self.form, self.after) if part)
 
     def matches(self, text: str) -> bool:
         """Whether ``text`` names this candidate, or its lowering, or some of its parts in order."""
         parts = text.split(":")
-        return parts[0] == self.lowering and set(parts[1:]) <= {self.window, self.form}
+        return parts[0] == self.lowering and set(parts[1:]) <= {self.window, self.form, self.after}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class Measurement:
     Attributes:
         median_ms, low_ms, high_ms: median and quartiles over the rounds.
         rounds: how many rounds were timed.
+        rounds_ms: time of each round, in order; what was timed in the same run shares its rounds. May be empty.
     """
 
     median_ms: float
@@ -112,6 +115,7 @@ class Measurement:
     high_ms: float
     rounds: int
     kind: Literal["measured", "estimated"] = "measured"
+    rounds_ms: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +291,7 @@ class RunRecord:
 def _plain(found: Any) -> Any:
     """Candidates as text, everything else as it is."""
     if isinstance(found, dict):
-        if set(found) == {"lowering", "window", "form"}:
+        if set(found) == {"lowering", "window", "form", "after"}:
             return str(Candidate(**found))
         return {key: _plain(value) for key, value in found.items()}
     if isinstance(found, list | tuple):

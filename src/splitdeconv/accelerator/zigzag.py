@@ -103,7 +103,7 @@ def cost(conv: Convolution, hardware: ZigZagHardware, optimise: str = "EDP") -> 
         workload = Path(folder) / "workload.yaml"
         workload.write_text(yaml.safe_dump([_layer(conv)]), "utf-8")
         try:
-            energy, latency, results = get_hardware_performance_zigzag(  # type: ignore[misc]
+            energy, latency, results = get_hardware_performance_zigzag(
                 str(workload),
                 str(hardware.hardware),
                 str(hardware.mapping),

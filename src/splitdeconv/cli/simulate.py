@@ -14,7 +14,7 @@ from splitdeconv.accelerator.arch import Architecture, load_architecture
 from splitdeconv.accelerator.energy import load_energies
 from splitdeconv.accelerator.layers import Network
 from splitdeconv.accelerator.sparsity import SKIPS, Skip
-from splitdeconv.cli.app import app, out
+from splitdeconv.cli.app import app, console
 from splitdeconv.errors import MissingExtraError, OutputError, UsageError
 from splitdeconv.simulation import records
 from splitdeconv.simulation.forms import FORMS, FULL, NATIVE, PAPER_FORMS, ZERO_INSERT
@@ -93,6 +93,7 @@ def _wanted(arch: Architecture, forms: Sequence[str] | None, skips: Sequence[str
 
 
 def _print(found: Sequence[dict[str, Any]], *, layers: bool, assumptions: bool) -> None:
+    out = console()
     for record in found:
         out.print(_zigzag_table(record) if record["architecture"]["dataflow"] == "zigzag" else _table(record))
         for note in record["notes"]:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from splitdeconv.accelerator.arch import load_architecture
 from splitdeconv.accelerator.energy import load_energies
 from splitdeconv.accelerator.sparsity import SKIPS
-from splitdeconv.cli.app import app, err, out
+from splitdeconv.cli.app import app, console
 from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.simulation import grid
 from splitdeconv.simulation.forms import FORMS, FULL, ZERO_INSERT
@@ -56,7 +57,7 @@ def sweep(
     total = prod([len(networks), len(pairs), len(forms), *(len(found) for found in varied.values())])
     evaluate_all = _cluster(cluster) if cluster else locally(jobs or os.cpu_count() or 1)
     rows, failures = _with_progress(chunks, out_path, evaluate_all, total)
-    out.print(
+    console().print(
         f"{rows} points in {out_path}, {failures} of them failed with a reason (column 'reason')", highlight=False
     )
     if plot is not None:
@@ -75,7 +76,8 @@ def _with_progress(
     chunks: Sequence[grid.Chunk], path: Path, evaluate_all: Callable[[Sequence[grid.Chunk]], Finished], total: int
 ) -> tuple[int, int]:
     columns = TextColumn("points"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=err, disable=not err.is_terminal) as bar:
+    line = Console(stderr=True)
+    with Progress(*columns, console=line, disable=not line.is_terminal) as bar:
         task = bar.add_task("points", total=total)
         return run_sweep(chunks, path, evaluate_all, lambda points: bar.advance(task, points))
 

@@ -28,7 +28,7 @@ def on_cluster(address: str) -> Callable[[Sequence[Chunk]], Finished]:
             futures = {
                 client.submit(evaluate_chunk, chunk, key=f"splitdeconv-{chunk.key()}"): chunk for chunk in chunks
             }
-            for future in distributed.as_completed(list(futures)):  # type: ignore[no-untyped-call]
+            for future in distributed.as_completed(list(futures)):
                 chunk = futures.pop(future)
                 yield chunk, _result(future, chunk)
         finally:
@@ -39,9 +39,7 @@ def on_cluster(address: str) -> Callable[[Sequence[Chunk]], Finished]:
 
 def _connect(address: str) -> Any:
     try:
-        return distributed.Client(  # type: ignore[no-untyped-call]
-            address, timeout=CONNECT_SECONDS
-        )
+        return distributed.Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         raise UsageError(f"--cluster {address}: no Dask scheduler answers ({error}), wanted tcp://HOST:PORT") from None
 

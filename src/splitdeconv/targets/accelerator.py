@@ -9,7 +9,6 @@ from typing import Literal
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from splitdeconv import __version__
 from splitdeconv.accelerator.arch import Architecture, load_architecture
 from splitdeconv.accelerator.counts import Counts, no_counts
 from splitdeconv.accelerator.evaluate import evaluate_network
@@ -20,6 +19,7 @@ from splitdeconv.measure import DROP_RATIO, Progress
 from splitdeconv.results import Candidate, Environment, Measurement
 from splitdeconv.spec import Deconv
 from splitdeconv.targets.base import Compiled, CompileError
+from splitdeconv.version import __version__
 from splitdeconv.weights import Array
 
 DEFAULT = "dot-product-16x16"
@@ -51,7 +51,7 @@ class Accelerator:
     formats: tuple[str, ...] = ("onnx",)
     kind: Literal["measured", "estimated"] = "estimated"
 
-    def __init__(self, option: str = "", *, threads: int = 0) -> None:  # noqa: ARG002  # a processor has no threads
+    def __init__(self, option: str = "", *, threads: int = 0) -> None:  # a processor has no threads
         self.arch: Architecture = load_architecture(option or DEFAULT)
         self.skip = Skip("activations" in self.arch.skips, "weights" in self.arch.skips)
         self.name = f"accelerator:{option or DEFAULT}"
@@ -84,11 +84,11 @@ class Accelerator:
     def measure(
         self,
         candidates: Mapping[Candidate, Compiled],
-        inputs: Mapping[str, Array],  # noqa: ARG002  # an estimate needs neither values
-        seconds: float,  # noqa: ARG002  # nor time
+        inputs: Mapping[str, Array],  # an estimate needs neither values
+        seconds: float,  # nor time
         *,
-        progress: Progress | None = None,  # noqa: ARG002
-        drop: float = DROP_RATIO,  # noqa: ARG002
+        progress: Progress | None = None,
+        drop: float = DROP_RATIO,
     ) -> dict[Candidate, Measurement]:
         found = {}
         for candidate, compiled in candidates.items():

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 
+from splitdeconv.errors import SplitdeconvError
 from splitdeconv.frontends.onnx import float64
 from splitdeconv.frontends.onnx import load as files
 from splitdeconv.frontends.onnx.emit import refuse
@@ -36,12 +39,26 @@ class OnnxFrontend:
     def save(self, model: OnnxModel, path: Path) -> None:
         files.save(model, path)
 
+    def adopt(self, found: object) -> OnnxModel | None:
+        if isinstance(found, onnx.ModelProto):
+            return files.in_memory(ir.from_proto(found))
+        return files.in_memory(found) if isinstance(found, ir.Model) else None
+
+    def hand_over(self, model: OnnxModel) -> onnx.ModelProto:
+        return ir.to_proto(model.ir)
+
+    def files(self, model: OnnxModel) -> tuple[Path, ...]:
+        return files.files_of(model)
+
     def find(self, model: OnnxModel, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
-        shapes = infer(model.ir, in_shapes)
-        found = [read_site(name, place, shapes, model.ir.ir_version) for name, place in named_places(model.ir)]
-        sites = tuple(each for each in found if isinstance(each, Site))
-        skipped = tuple(each for each in found if isinstance(each, Skipped))
-        return Findings(sites, skipped, other_macs(model.ir, shapes))
+        try:
+            return _find(model, in_shapes)
+        except SplitdeconvError:
+            raise
+        except (
+            Exception
+        ) as error:  # what cannot be copied, or whose tensors do not fit their shapes, fails in many ways
+            raise files.unsound(model.path, error) from None
 
     def refuse(self, model: OnnxModel, site: Site, program: Program) -> str | None:
         return refuse(program, place_of(model.ir, site.id).opset)
@@ -50,7 +67,7 @@ class OnnxFrontend:
         return bytes(ir.to_proto(stand_alone(model.ir, site, program, weights)).SerializeToString())
 
     def splice(self, model: OnnxModel, programs: Mapping[str, Program]) -> OnnxModel:
-        return OnnxModel(splice(model.ir, programs), model.path)
+        return replace(model, ir=splice(model.ir, programs))
 
     def inputs(self, model: OnnxModel) -> tuple[Input, ...]:
         graph = model.ir.graph
@@ -65,6 +82,14 @@ class OnnxFrontend:
             return float64.evaluate(model.ir, feeds)
         except Exception as error:  # the evaluator fails in many ways on operators that it does not know
             return f"the reference evaluator failed ({' '.join(str(error).split())[:120]})"
+
+
+def _find(model: OnnxModel, in_shapes: Mapping[str, tuple[int, ...]] | None) -> Findings:
+    shapes = infer(model.ir, in_shapes)
+    found = [read_site(name, place, shapes, model.ir.ir_version) for name, place in named_places(model.ir)]
+    sites = tuple(each for each in found if isinstance(each, Site))
+    skipped = tuple(each for each in found if isinstance(each, Skipped))
+    return Findings(sites, skipped, other_macs(model.ir, shapes))
 
 
 def _dtype(value: ir.Value) -> str:
