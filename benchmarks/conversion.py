@@ -94,6 +94,7 @@ class AnonymousPeak(threading.Thread):
         self.peak_bytes = 0
 
     def run(self) -> None:
+        """Sample until the process ends."""
         while True:
             for line in Path("/proc/self/status").read_text().splitlines():
                 if line.startswith("RssAnon"):
