@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from splitdeconv import frontends, lowerings, planner, targets, timing, verify
+from splitdeconv import context, frontends, lowerings, planner, targets, timing, verify
 from splitdeconv.errors import InputError, MissingExtraError, UsageError, VerificationError
 from splitdeconv.files import staged
 from splitdeconv.frontends.base import Frontend
@@ -238,7 +238,13 @@ class _Job:
         timed, notes = timing.time_sites(
             self.frontend, self.model, sized, tables, self.target, request.wishes, request.timing, request.progress
         )
-        return planner.plan(request.target, timed, request.wishes, "fastest"), (*note, *notes)
+        plan = planner.plan(request.target, timed, request.wishes, "fastest")
+        if self.target.kind == "estimated":
+            plan, in_context = context.refine(
+                self.frontend, self.model, plan, self.target, request.wishes, request.progress
+            )
+            notes = (*notes, in_context) if in_context else notes
+        return plan, (*note, *notes)
 
     def _definite_shapes(self) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
         """A shape for every input that the model leaves open, and a note on what was assumed."""
