@@ -5,6 +5,7 @@ Both compute in the type that they are given; callers pass float64 or integers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
 
@@ -49,7 +50,7 @@ def deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
     ]
     dtype = np.result_type(x, weights.kernel)
     full = np.zeros((x.shape[0], spec.out_channels, *stretched), dtype)
-    grouped = x.reshape(x.shape[0], spec.groups, -1, *sizes)
+    grouped = x.reshape(x.shape[0], spec.groups, spec.in_channels // spec.groups, *sizes)
     kernel = weights.kernel.reshape(spec.groups, -1, *weights.kernel.shape[1:])
     for taps in product(*(range(axis.kernel) for axis in spec.axes)):
         term = channel_products(np.swapaxes(_at(kernel, taps), 1, 2), grouped)
@@ -72,7 +73,7 @@ def channel_products(matrices: Array, maps: Array) -> Array:
     Returns:
         ``(N, groups, out, *sizes)``.
     """
-    flat = maps.reshape(*maps.shape[:3], -1)
+    flat = maps.reshape(*maps.shape[:3], math.prod(maps.shape[3:]))
     return np.reshape(np.matmul(matrices, flat), (maps.shape[0], *matrices.shape[:2], *maps.shape[3:]))
 
 
@@ -146,7 +147,7 @@ def _conv(x: Array, conv: Conv, weights: Weights) -> Array:
         for size, taps, dilation in zip(padded.shape[2:], conv.kernel, conv.dilations, strict=True)
     ]
     batch = x.shape[0]
-    grouped = padded.reshape(batch, conv.groups, -1, *padded.shape[2:])
+    grouped = padded.reshape(batch, conv.groups, conv.in_channels // conv.groups, *padded.shape[2:])
     filters = kernel.reshape(conv.groups, -1, *kernel.shape[1:])
     y = np.zeros((batch, conv.total_channels, *out_sizes), np.result_type(x, kernel))
     for taps in product(*(range(size) for size in conv.kernel)):

@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 
 # In the order in which the help lists them. Each module registers its command.
-COMMANDS = ("inspect", "convert", "targets")
+COMMANDS = ("inspect", "convert", "targets", "simulate", "sweep")
 
 
 def load_commands() -> None:

@@ -52,7 +52,9 @@ def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site 
     if bias_value is not None and bias is None:
         return Skipped(name, place.where, "its bias is computed at run time")
     try:
-        deconv = _deconv(name, node, kernel, bias, shapes.of(x, kernel.ndim))
+        # A function's maps have other sizes at each call, and its names are its own.
+        x_shape = (None,) * kernel.ndim if place.in_function else shapes.of(x, kernel.ndim)
+        deconv = _deconv(name, node, kernel, bias, x_shape)
     except RunTimeGeometryError as reason:
         return Skipped(name, place.where, str(reason))
     stages = find_epilogue(place, kernel.ndim, deconv.out_channels)

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from splitdeconv.errors import InputError
+from splitdeconv.frontends.onnx.graph import places
 
 _PROTO_LIMIT = 2**31 - 2**20  # protobuf refuses messages of 2 GiB
 _EXTERNAL_FROM = 1024  # bytes; smaller tensors stay in the model's own file
@@ -46,11 +47,21 @@ def load(path: Path) -> OnnxModel:
 
 
 def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
-    """All initializers whose data lie in other files."""
+    """All initializers and constants whose data lie in other files."""
     for graph in model.graphs():
         for value in graph.initializers.values():
             if isinstance(value.const_value, ir.ExternalTensor):
                 yield value.const_value
+    for attribute in _tensor_attributes(model):
+        if isinstance(attribute.value, ir.ExternalTensor):
+            yield attribute.value
+
+
+def _tensor_attributes(model: ir.Model) -> Iterator[ir.Attr]:
+    for place in places(model):
+        for attribute in place.node.attributes.values():
+            if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
+                yield attribute
 
 
 def _check_external(path: Path, tensor: ir.ExternalTensor) -> None:
@@ -61,7 +72,9 @@ def _check_external(path: Path, tensor: ir.ExternalTensor) -> None:
         raise InputError(f"{where}, which is outside of the model's folder; wanted a file inside of it")
     if not file.is_file():
         raise InputError(f"{where}, which does not exist; wanted that file beside the model")
-    needed = (tensor.offset or 0) + (tensor.length or 0)
+    if tensor.length is not None and tensor.length != tensor.nbytes:
+        raise InputError(f"{where} with {tensor.length} bytes; wanted {tensor.nbytes} for its type and shape")
+    needed = (tensor.offset or 0) + tensor.nbytes
     if file.stat().st_size < needed:
         raise InputError(f"{where}, which has {file.stat().st_size} bytes; wanted at least {needed}")
 
@@ -72,12 +85,13 @@ def save(model: OnnxModel, path: Path) -> None:
     Raises:
         OSError: it cannot be written there; part of it may be.
     """
-    graphs = [graph for graph in model.ir.graphs() if isinstance(graph, ir.Graph)]
-    tensors = [value.const_value for graph in graphs for value in graph.initializers.values() if value.const_value]
-    external = any(isinstance(tensor, ir.ExternalTensor) for tensor in tensors)
-    if external or sum(tensor.nbytes for tensor in tensors) > _PROTO_LIMIT:
+    tensors = [
+        value.const_value for graph in model.ir.graphs() for value in graph.initializers.values() if value.const_value
+    ]
+    external = next(external_tensors(model.ir), None)
+    if external is not None or sum(tensor.nbytes for tensor in tensors) > _PROTO_LIMIT:
         # Saving turns tensors of the model into external ones: of a copy, because this one is the caller's.
-        ir.save(model.ir.clone(), path, external_data=path.name + ".data", size_threshold_bytes=_EXTERNAL_FROM)
+        ir.save(_staged(model.ir), path, external_data=path.name + ".data", size_threshold_bytes=_EXTERNAL_FROM)
     else:
         ir.save(model.ir, path)
 
@@ -87,3 +101,21 @@ def files_of(model: OnnxModel) -> tuple[Path, ...]:
     if model.path is None:
         return ()
     return (model.path, *dict.fromkeys(Path(str(tensor.path)) for tensor in external_tensors(model.ir)))
+
+
+def _staged(model: ir.Model) -> ir.Model:
+    """A copy whose small external tensors are in memory, as those that stay in the model's own file must be."""
+    copy = model.clone()
+    for graph in copy.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor) and value.const_value.nbytes <= _EXTERNAL_FROM:
+                value.const_value = _in_memory(value.const_value)
+    for place in places(copy):
+        for name, attribute in list(place.node.attributes.items()):
+            if isinstance(attribute.value, ir.ExternalTensor):
+                place.node.attributes[name] = ir.AttrTensor(name, _in_memory(attribute.value))
+    return copy
+
+
+def _in_memory(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
+    return ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import onnx_ir as ir
@@ -86,22 +86,35 @@ def _source(place: Place) -> Source:
     """The site's trained values, to be read when they are written."""
     _, weight, bias = (*place.node.inputs, None)[:3]
     assert weight is not None, "a located site has a weight"
-    known = constant(weight, place.opset)
-    assert known is not None, "a located site has a constant weight"
-
-    def read(value: ir.Value) -> Array:
-        found = constant(value, place.opset)
-        assert found is not None, "a located site's weights are constant"
-        return found
-
-    kernel_of, bias_of = weight, bias
     return Source(
-        kernel=lambda: read(kernel_of),
-        bias=None if bias_of is None else lambda: read(bias_of),
-        dtype=ir.DataType.from_numpy(known.dtype),
+        kernel=_reader(weight, place.opset),
+        bias=None if bias is None else _reader(bias, place.opset),
+        dtype=_dtype(weight, place.opset),
         key=(id(weight), id(bias)),
         original=place.node,
     )
+
+
+def _reader(value: ir.Value, opset: int) -> Callable[[], Array]:
+    """Reads a constant: a stored one when it is called, a folded one now, before its nodes are gone."""
+
+    def read() -> Array:
+        found = constant(value, opset)
+        assert found is not None, "a located site's weights are constant"
+        return found
+
+    if value.const_value is not None:
+        return read
+    folded = read()
+    return lambda: folded
+
+
+def _dtype(value: ir.Value, opset: int) -> ir.DataType:
+    if value.const_value is not None:
+        return value.const_value.dtype
+    known = constant(value, opset)
+    assert known is not None, "a located site's weights are constant"
+    return ir.DataType.from_numpy(known.dtype)
 
 
 def _notes(site: str, place: Place, program: Program) -> dict[str, str]:
