@@ -59,6 +59,31 @@ def check_site(
     return proof, noise
 
 
+def check_fused(frontend: Any, model: Any, site: Site, program: Program, runner: Target) -> tuple[SiteProof, str]:
+    """How far a quantised site is from the original when its epilogue is folded in, and one sentence with the figures.
+
+    Args:
+        frontend: one that has ``difference``.
+    """
+    deconv = site.deconv
+    limits = np.iinfo(np.dtype(deconv.quant.activation if deconv.quant else "int8"))
+    shape = (deconv.batch or 1, *_known(deconv.in_sizes), deconv.in_channels)
+    x = np.random.default_rng(0).integers(limits.min, limits.max, shape, limits.dtype, endpoint=True)
+    native = find_lowering("native").lower(deconv, frontend.layout, Candidate("native"))
+    before, after = (
+        next(iter(runner.compile(frontend.emit(model, site, each)).run({"x": x}).values()))
+        for each in (native, program)
+    )
+    found = frontend.difference(model, site, x, before, after)
+    figures = (
+        f"site '{site.id}': fused numerics change {found.share:.1%} of its outputs, by {found.largest} steps at most "
+        f"(expected: {found.bound}); root mean square error against float64 {found.error_before:.2f} steps before, "
+        f"{found.error_after:.2f} after"
+    )
+    detail = "" if found.passed else f"fused numerics change it by {found.largest} steps, wanted at most {found.bound}"
+    return SiteProof(site.id, found.passed, runner.name, detail), figures
+
+
 @dataclass(frozen=True, slots=True)
 class _Trial:
     """A site over small sizes, to be run with other weights than its own."""

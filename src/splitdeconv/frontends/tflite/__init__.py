@@ -33,10 +33,11 @@ class TfliteFrontend:
     name = "tflite"
     layout: Layout = "NHWC"
     suffix = ".tflite"
+    numerics_known = ("exact", "fused")
 
     def __init__(self, numerics: str = "exact") -> None:
-        if numerics not in ("exact", "fused"):
-            raise UsageError(f"no numerics are called '{numerics}'; there are exact and fused")
+        if numerics not in self.numerics_known:
+            raise UsageError(f"no numerics are called '{numerics}'; there are {', '.join(self.numerics_known)}")
         self.numerics = numerics
 
     def load(self, path: Path) -> TfliteModel:
