@@ -373,7 +373,7 @@ class _Job:
         if fused := [site for site in sites if self.request.numerics == "fused" and site.deconv.quant is not None]:
             found = [verify.check_fused(self.frontend, self.model, site, programs[site.id], runner) for site in fused]
             notes = (*(note for _, note in found), "fused numerics change the outputs, which are not compared")
-            return Verdict((*proofs, *(proof for proof, _ in found)), tuple(noise), (), notes)
+            return Verdict(tuple(proofs), tuple(noise), tuple(check for check, _ in found), notes)
         outputs, notes = self._compare(runner, original, rewritten)
         return Verdict(tuple(proofs), tuple(noise), outputs, notes)
 

@@ -59,8 +59,10 @@ def check_site(
     return proof, noise
 
 
-def check_fused(frontend: Any, model: Any, site: Site, program: Program, runner: Target) -> tuple[SiteProof, str]:
+def check_fused(frontend: Any, model: Any, site: Site, program: Program, runner: Target) -> tuple[OutputCheck, str]:
     """How far a quantised site is from the original when its epilogue is folded in, and one sentence with the figures.
+
+    Errors are in steps of the output's scale.
 
     Args:
         frontend: one that has ``difference``.
@@ -70,18 +72,16 @@ def check_fused(frontend: Any, model: Any, site: Site, program: Program, runner:
     shape = (deconv.batch or 1, *_known(deconv.in_sizes), deconv.in_channels)
     x = np.random.default_rng(0).integers(limits.min, limits.max, shape, limits.dtype, endpoint=True)
     native = find_lowering("native").lower(deconv, frontend.layout, Candidate("native"))
-    before, after = (
-        next(iter(runner.compile(frontend.emit(model, site, each)).run({"x": x}).values()))
-        for each in (native, program)
-    )
+    compiled = [runner.compile(frontend.emit(model, site, each)) for each in (native, program)]
+    before, after = (next(iter(each.run({"x": x}).values())) for each in compiled)
     found = frontend.difference(model, site, x, before, after)
     figures = (
         f"site '{site.id}': fused numerics change {found.share:.1%} of its outputs, by {found.largest} steps at most "
         f"(expected: {found.bound}); root mean square error against float64 {found.error_before:.2f} steps before, "
         f"{found.error_after:.2f} after"
     )
-    detail = "" if found.passed else f"fused numerics change it by {found.largest} steps, wanted at most {found.bound}"
-    return SiteProof(site.id, found.passed, runner.name, detail), figures
+    against = "the original operators, in steps of the output's scale"
+    return OutputCheck(site.id, 0.0, float(found.largest), float(found.bound), against), figures
 
 
 @dataclass(frozen=True, slots=True)
