@@ -133,13 +133,24 @@ def inspect(source: object, in_shapes: Shapes, target_names: Sequence[str]) -> I
     tables = [site_table(frontend, model, site, None) for site in findings.sites]
     asked = {name: _target(name, frontend, timing.Options()) for name in target_names}
     said = {
-        name: {site.id: target.refuse(site.deconv, NATIVE) or "" for site in findings.sites}
+        name: {site.id: _said_of(frontend, model, site, target) for site in findings.sites}
         for name, target in asked.items()
     }
     plan = planner.plan(GENERIC, tables, Wishes(), "generic")
     environments = tuple(target.environment() for target in asked.values())
     record = RunRecord("inspect", _name(source), "", environments, plan, findings.skipped)
     return Inspection(findings, plan, said, record)
+
+
+def _said_of(frontend: Frontend, model: Any, site: Site, target: Target) -> str:
+    """Why a target does not run a site as it is, or nothing; compilers that only estimate are asked in earnest."""
+    reason = target.refuse(site.deconv, NATIVE)
+    if reason is None and target.kind == "estimated":
+        try:
+            target.compile(frontend.emit(model, site, lowerings.lower(site.deconv, frontend.layout, NATIVE)))
+        except CompileError as error:
+            reason = str(error)
+    return reason or ""
 
 
 def site_table(frontend: Frontend, model: Any, site: Site, target: Target | None) -> Table:
@@ -370,7 +381,7 @@ class _Job:
             proofs.append(proof)
             noise.append(check)
         self.request.progress("comparing the whole model", 0.9)
-        if fused := [site for site in sites if self.request.numerics == "fused" and site.deconv.quant is not None]:
+        if fused := [site for site in sites if self.request.numerics == "fused" and _is_integer(site)]:
             found = [verify.check_fused(self.frontend, self.model, site, programs[site.id], runner) for site in fused]
             notes = (*(note for _, note in found), "fused numerics change the outputs, which are not compared")
             return Verdict(tuple(proofs), tuple(noise), tuple(check for check, _ in found), notes)
@@ -428,3 +439,8 @@ def _assumed(shape: tuple[int | None, ...]) -> tuple[int, ...]:
     """An open shape with definite sizes: batch 1, and ordinary spatial sizes for its rank."""
     spatial = OPEN_SIZES.get(len(shape), 64)
     return tuple(size or (1 if axis == 0 else spatial) for axis, size in enumerate(shape))
+
+
+def _is_integer(site: Site) -> bool:
+    """Whether a site computes on integers, whose bits its epilogue's rounding steps decide."""
+    return site.deconv.quant is not None and "int" in site.deconv.quant.activation
