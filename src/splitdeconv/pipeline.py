@@ -131,14 +131,14 @@ def inspect(source: object, in_shapes: Shapes, target_names: Sequence[str]) -> I
     frontend, model = open_model(source)
     findings = frontend.find(model, in_shapes)
     tables = [site_table(frontend, model, site, None) for site in findings.sites]
-    asked = {name: _target(name, frontend, timing.Options()) for name in target_names}
+    asked = {name: open_target(name, frontend, timing.Options()) for name in target_names}
     said = {
         name: {site.id: _said_of(frontend, model, site, target) for site in findings.sites}
         for name, target in asked.items()
     }
     plan = planner.plan(GENERIC, tables, Wishes(), "generic")
     environments = tuple(target.environment() for target in asked.values())
-    record = RunRecord("inspect", _name(source), "", environments, plan, findings.skipped)
+    record = RunRecord("inspect", name_of(source), "", environments, plan, findings.skipped)
     return Inspection(findings, plan, said, record)
 
 
@@ -189,7 +189,7 @@ def convert(source: object, out: Path | None, request: Request) -> Conversion:
             lowerings.find_lowering(name.split(":")[0])
     request.progress("finding deconvs", 0.0)
     findings = frontend.find(model)
-    target = None if request.target == GENERIC else _target(request.target, frontend, request.timing)
+    target = None if request.target == GENERIC else open_target(request.target, frontend, request.timing)
     with _workplace(frontend, model, out) as folder:
         job = _Job(source, frontend, model, findings, target, request, folder, out)
         plan, notes = job.decide()
@@ -200,11 +200,12 @@ def convert(source: object, out: Path | None, request: Request) -> Conversion:
         return conversion
 
 
-def _name(source: object) -> str:
+def name_of(source: object) -> str:
+    """How records name a model: by its path, or by its type."""
     return str(source) if isinstance(source, str | Path) else f"<{type(source).__name__}>"
 
 
-def _target(name: str, frontend: Frontend, options: timing.Options) -> Target:
+def open_target(name: str, frontend: Frontend, options: timing.Options) -> Target:
     """The target called ``name``.
 
     Raises:
@@ -247,7 +248,7 @@ class _Job:
         if self.target is None:
             return planner.plan(GENERIC, tables, request.wishes, "generic"), ()
         planner.check(request.wishes, [site.id for site in sites])
-        shapes, note = self._definite_shapes()
+        shapes, note = definite_shapes(self.frontend, self.model, self.request.in_shapes)
         sized = self.frontend.find(self.model, shapes).sites
         timed, notes = timing.time_sites(
             self.frontend, self.model, sized, tables, self.target, request.wishes, request.timing, request.progress
@@ -259,16 +260,6 @@ class _Job:
             )
             notes = (*notes, in_context) if in_context else notes
         return plan, (*note, *notes)
-
-    def _definite_shapes(self) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
-        """A shape for every input that the model leaves open, and a note on what was assumed."""
-        shapes, assumed = dict(self.request.in_shapes), []
-        for each in self.frontend.inputs(self.model):
-            if each.name not in shapes and each.shape is not None and None in each.shape:
-                shapes[each.name] = _assumed(each.shape)
-                assumed.append(f"'{each.name}' {'×'.join(map(str, shapes[each.name]))}")
-        note = f"measured with assumed sizes for {', '.join(assumed)}; --input-shape sets others"
-        return shapes, (note,) if assumed else ()
 
     def realise(self, plan: Plan, notes: tuple[str, ...], *, final: bool = False) -> Conversion:
         """Write the model, prove it equal, and let the whole model's time have the last word.
@@ -308,7 +299,7 @@ class _Job:
     def _record(self, plan: Plan, verdict: Verdict, notes: tuple[str, ...]) -> RunRecord:
         return RunRecord(
             command="convert",
-            model=_name(self.source),
+            model=name_of(self.source),
             output=str(self.out or ""),
             environments=self._environments(),
             plan=plan,
@@ -379,17 +370,18 @@ class _Job:
             self.request.progress(f"proving {site.id}", number / len(sites))
             proof, check = verify.check_site(self.frontend, self.model, site, programs[site.id], runner)
             proofs.append(proof)
-            noise.append(check)
+            noise.extend([check] if check is not None else [])
         self.request.progress("comparing the whole model", 0.9)
         if fused := [site for site in sites if self.request.numerics == "fused" and _is_integer(site)]:
             found = [verify.check_fused(self.frontend, self.model, site, programs[site.id], runner) for site in fused]
             notes = (*(note for _, note in found), "fused numerics change the outputs, which are not compared")
             return Verdict(tuple(proofs), tuple(noise), tuple(check for check, _ in found), notes)
-        outputs, notes = self._compare(runner, original, rewritten)
+        quantised = any(site.deconv.quant is not None for site in sites)
+        outputs, notes = self._compare(runner, original, rewritten, quantised)
         return Verdict(tuple(proofs), tuple(noise), outputs, notes)
 
     def _compare(
-        self, runner: Target, original: Path, rewritten: Path
+        self, runner: Target, original: Path, rewritten: Path, quantised: bool
     ) -> tuple[tuple[OutputCheck, ...], tuple[str, ...]]:
         """Outputs of both models on the user's inputs, or on random ones of several sizes."""
         inputs, given = self.frontend.inputs(self.model), self.request.inputs
@@ -401,7 +393,9 @@ class _Job:
                 feeds = self._feeds(inputs, trial)
                 if isinstance(feeds, str):
                     return (), (feeds,)
-                trials.append(verify.compare_models(self.frontend, self.model, before, after, feeds))
+                trials.append(
+                    verify.compare_models(self.frontend, self.model, before, after, feeds, quantised=quantised)
+                )
         except CompileError as error:
             shapes = "; --input-shape and --input give it sizes and values that it takes"
             notes.append(f"{runner.name} does not run the model ({error}){shapes}")
@@ -417,7 +411,7 @@ class _Job:
     def _guard(self, plan: Plan, original: Path, rewritten: Path) -> tuple[Plan, str]:
         """The plan that the whole model's time leaves, and a note with the figures."""
         assert self.target is not None, "only a target has times"
-        shapes, _ = self._definite_shapes()
+        shapes, _ = definite_shapes(self.frontend, self.model, self.request.in_shapes)
         missing = [each for each in self.frontend.inputs(self.model) if each.name not in self.request.inputs]
         drawn = verify.random_inputs(missing, shapes, 0)
         if isinstance(drawn, str):
@@ -433,6 +427,19 @@ class _Job:
         ratio = before.median_ms / after.median_ms
         figures = f"whole model: {before.median_ms:.4g} ms before, {after.median_ms:.4g} ms after, {ratio:.2f}×"
         return left, note or f"{figures} ({before.kind} on {self.target.name})"
+
+
+def definite_shapes(
+    frontend: Frontend, model: Any, in_shapes: Shapes
+) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
+    """A shape for every input that the model leaves open, and a note on what was assumed."""
+    shapes, assumed = dict(in_shapes), []
+    for each in frontend.inputs(model):
+        if each.name not in shapes and each.shape is not None and None in each.shape:
+            shapes[each.name] = _assumed(each.shape)
+            assumed.append(f"'{each.name}' {'×'.join(map(str, shapes[each.name]))}")
+    note = f"measured with assumed sizes for {', '.join(assumed)}; --input-shape sets others"
+    return shapes, (note,) if assumed else ()
 
 
 def _assumed(shape: tuple[int | None, ...]) -> tuple[int, ...]:

@@ -75,7 +75,9 @@ def show(out: Console, conversion: Conversion) -> None:
     if record.plan.choices:
         table = shared.table("site", "deconv", "lowering", "MACs", "convs", "why", numbers=("MACs", "convs"))
         for choice in record.plan.choices:
-            table.add_row(choice.site, choice.deconv.describe(), str(choice.chosen), *_cost(choice), choice.reason)
+            shared.add_row(
+                table, choice.site, choice.deconv.describe(), str(choice.chosen), *_cost(choice), choice.reason
+            )
         out.print(table)
     for skipped in record.skipped:
         out.print(f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}", soft_wrap=True, markup=False)

@@ -86,5 +86,5 @@ def _plot(table: Path, path: Path) -> None:
     try:
         from splitdeconv.simulation.plot import plot_pareto  # noqa: PLC0415  # only with the extra
     except ModuleNotFoundError as error:
-        raise MissingExtraError("--plot", error.name or "matplotlib", "plot") from error
+        raise MissingExtraError("--plot", error.name or "matplotlib", "report") from error
     plot_pareto(read_columns(table, PLOTTED), path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,12 @@ class OnnxModel:
     Attributes:
         ir: the model.
         path: where it came from, or None for a model that was handed over in memory.
+        has_external_data: whether it came with data in other files, and so is written in that way.
     """
 
     ir: ir.Model
     path: Path | None
+    has_external_data: bool = False
 
 
 def load(path: Path) -> OnnxModel:
@@ -34,6 +37,8 @@ def load(path: Path) -> OnnxModel:
     Raises:
         InputError: not an ONNX model, truncated, or external data missing, too short or outside of the folder.
     """
+    # onnx_ir reports damage to its logger, which Python prints where nobody listens; the error below is enough.
+    logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
     try:
         model = ir.load(path)
     except Exception as error:  # a damaged file makes the parser fail in many ways
@@ -41,9 +46,35 @@ def load(path: Path) -> OnnxModel:
         raise InputError(f"{path}: not a readable ONNX model ({reason}); wanted a complete .onnx file") from None
     if not model.ir_version or not model.opset_imports:
         raise InputError(f"{path}: not an ONNX model (no IR version or opset); wanted a complete .onnx file")
-    for tensor in external_tensors(model):
+    for place in places(model):
+        if found := _damage(place.node):
+            raise unsound(path, f"{place.node.op_type} '{place.node.name or ''}' {found}")
+    external = tuple(external_tensors(model))
+    for tensor in external:
         _check_external(path, tensor)
-    return OnnxModel(model, path)
+    return OnnxModel(model, path, bool(external))
+
+
+def in_memory(model: ir.Model) -> OnnxModel:
+    """A model that was handed over as an object."""
+    return OnnxModel(model, None, next(external_tensors(model), None) is not None)
+
+
+def unsound(path: Path | None, reason: object) -> InputError:
+    """The error for a model that was read and yet is damaged."""
+    found = " ".join(str(reason).split())[:200]
+    return InputError(f"{path or 'the model'}: not a sound ONNX model ({found}); wanted one that onnx.checker accepts")
+
+
+def _damage(node: ir.Node) -> str | None:
+    """What a node of a damaged file lacks, of that without which a model cannot be copied or written."""
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.UNDEFINED and not attribute.is_ref():
+            return f"has the attribute '{attribute.name}' without a type"
+    for value in node.inputs:
+        if value is not None and not (value.producer() or value.is_graph_input() or value.is_initializer()):
+            return f"reads '{value.name}', which nothing makes"
+    return None
 
 
 def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
@@ -88,23 +119,17 @@ def save(model: OnnxModel, path: Path) -> None:
     tensors = [
         value.const_value for graph in model.ir.graphs() for value in graph.initializers.values() if value.const_value
     ]
-    external = next(external_tensors(model.ir), None)
-    if external is not None or sum(tensor.nbytes for tensor in tensors) > _PROTO_LIMIT:
-        # Saving turns tensors of the model into external ones: of a copy, because this one is the caller's.
-        ir.save(_staged(model.ir), path, external_data=path.name + ".data", size_threshold_bytes=_EXTERNAL_FROM)
+    if model.has_external_data or sum(tensor.nbytes for tensor in tensors) > _PROTO_LIMIT:
+        ir.save(_detached(model.ir), path, external_data=path.name + ".data", size_threshold_bytes=_EXTERNAL_FROM)
     else:
         ir.save(model.ir, path)
 
 
-def files_of(model: OnnxModel) -> tuple[Path, ...]:
-    """The files that hold the model, its own first."""
-    if model.path is None:
-        return ()
-    return (model.path, *dict.fromkeys(Path(str(tensor.path)) for tensor in external_tensors(model.ir)))
+def _detached(model: ir.Model) -> ir.Model:
+    """A copy whose small tensors and constants are in memory, as all must be that stay in the model's own file.
 
-
-def _staged(model: ir.Model) -> ir.Model:
-    """A copy whose small external tensors are in memory, as those that stay in the model's own file must be."""
+    onnx_ir would do it too, but closes the old file while a site may still look into it.
+    """
     copy = model.clone()
     for graph in copy.graphs():
         for value in graph.initializers.values():
@@ -119,3 +144,10 @@ def _staged(model: ir.Model) -> ir.Model:
 
 def _in_memory(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
     return ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
+
+
+def files_of(model: OnnxModel) -> tuple[Path, ...]:
+    """The files that hold the model, its own first."""
+    if model.path is None:
+        return ()
+    return (model.path, *dict.fromkeys(Path(str(tensor.path)) for tensor in external_tensors(model.ir)))
