@@ -1,5 +1,176 @@
-"""Exact conversion of transposed convolutions (deconvs) into ordinary convolutions."""
+"""Exact conversion of transposed convolutions (deconvs) into ordinary convolutions.
+
+``convert`` rewrites a model and proves it equal, ``inspect`` shows what there is to rewrite, ``bench`` times all forms.
+"""
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from splitdeconv.errors import (
+    InputError,
+    MissingExtraError,
+    OutputError,
+    SplitdeconvError,
+    UsageError,
+    VerificationError,
+)
+from splitdeconv.version import __version__
+
+if TYPE_CHECKING:
+    from splitdeconv.comparison import BenchRecord
+    from splitdeconv.pipeline import Conversion, Inspection
+    from splitdeconv.weights import Array
+
+__all__ = [
+    "InputError",
+    "MissingExtraError",
+    "OutputError",
+    "SplitdeconvError",
+    "UsageError",
+    "VerificationError",
+    "__version__",
+    "bench",
+    "convert",
+    "inspect",
+]
+
+
+def convert(
+    model: object,
+    out: str | Path | None = None,
+    *,
+    target: str = "generic",
+    lowering: str = "",
+    layers: Mapping[str, str] | None = None,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    plan: str | Path | None = None,
+    inputs: Mapping[str, Array] | None = None,
+    in_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    verify: bool = True,
+    threads: int = 0,
+    precision: str = "",
+    budget: float = 60.0,
+    cache: bool = True,
+    progress: Callable[[str, float], None] | None = None,
+) -> Conversion:
+    """Rewrite every deconv of a model exactly as ordinary convolutions, and prove the result equal.
+
+    Args:
+        model: path of a model, or an object such as ``onnx.ModelProto``, which is not changed.
+        out: where to write the result; it appears whole or not at all. None keeps it in memory.
+        target: what the model is for; ``generic`` chooses by rule, others by measuring.
+        lowering: name of a lowering or candidate for every site to which it applies (``split``,
+            ``split:union:depth_to_space``).
+        layers: site → lowering or candidate.
+        only, skip: patterns of sites to rewrite, or to leave as they are.
+        plan: a plan file of an earlier run.
+        inputs: input name → array, for verification and timing; other inputs are random.
+        in_shapes: input name → shape, for inputs whose sizes the model leaves open.
+        verify: False leaves the proof out.
+        threads: worker threads of the target; 0 leaves it to the target.
+        precision: arithmetic of the target; empty for the model's own.
+        budget: seconds for measuring all sites.
+        cache: whether to use and keep times of earlier runs.
+        progress: told what is going on and the share that is done.
+
+    Returns:
+        The rewritten model, the plan, the verdict and the record of the run.
+
+    Raises:
+        InputError: the model cannot be read, or contradicts itself.
+        UsageError: an option does not fit.
+        OutputError: the result cannot be written.
+        VerificationError: the result is not equal; nothing is written.
+    """
+    from splitdeconv import pipeline, timing  # noqa: PLC0415  # so that importing the package imports nothing else
+    from splitdeconv.planner import Wishes  # noqa: PLC0415
+
+    planned = None if plan is None else pipeline.read_plan(Path(plan))
+    request = pipeline.Request(
+        target=target,
+        wishes=Wishes(lowering, layers or {}, planned, tuple(only), tuple(skip)),
+        verify=verify,
+        inputs=inputs or {},
+        in_shapes=in_shapes or {},
+        timing=timing.Options(threads, precision, budget, cache),
+        progress=progress or pipeline.quiet,
+    )
+    return pipeline.convert(model, None if out is None else Path(out), request)
+
+
+def inspect(
+    model: object,
+    *,
+    in_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    targets: Sequence[str] = (),
+) -> Inspection:
+    """The deconvs of a model: geometry, arithmetic in each form, and what targets say of them. Nothing is written.
+
+    Args:
+        model: path of a model, or an object such as ``onnx.ModelProto``.
+        in_shapes: input name → shape, for inputs whose sizes the model leaves open.
+        targets: names of targets to ask.
+
+    Returns:
+        The findings, the plan of the generic rule, and the targets' answers.
+
+    Raises:
+        InputError: the model cannot be read, or contradicts itself.
+        UsageError: an unknown target or input.
+    """
+    from splitdeconv import pipeline  # noqa: PLC0415  # so that importing the package imports nothing else
+
+    return pipeline.inspect(model, in_shapes or {}, targets)
+
+
+def bench(
+    model: object = None,
+    *,
+    layers: str | Path | None = None,
+    target: str = "onnxruntime",
+    only: Sequence[str] = (),
+    inputs: Mapping[str, Array] | None = None,
+    in_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    threads: int = 0,
+    precision: str = "",
+    budget: float = 60.0,
+    progress: Callable[[str, float], None] | None = None,
+) -> BenchRecord:
+    """Time every exact form of each deconv on a target, interleaved: of a model, or of a list of layers.
+
+    Args:
+        model: path of a model, or an object such as ``onnx.ModelProto``; it is also timed as a whole.
+        layers: path of a JSON list of layers, instead of a model.
+        target: what runs them.
+        only: patterns of sites or layers; none means all.
+        inputs: input name → array, for the whole model; other inputs are random.
+        in_shapes: input name → shape, for inputs whose sizes the model leaves open.
+        threads: worker threads of the target; 0 leaves it to the target.
+        precision: arithmetic of the target; empty for the model's own.
+        budget: seconds for all layers; every form gets five rounds at least, however long that takes.
+        progress: told what is going on and the share that is done.
+
+    Returns:
+        The times with their spread, what the planner makes of them, and the ratios.
+
+    Raises:
+        InputError: the model or the list cannot be read, or contradicts itself.
+        UsageError: an option does not fit.
+    """
+    from splitdeconv import benchmark, pipeline, timing  # noqa: PLC0415  # so that importing the package imports nothing
+
+    if (model is None) == (layers is None):
+        raise UsageError("bench times a model or a list of layers: give one of them")
+    request = benchmark.Request(
+        target=target,
+        only=tuple(only),
+        inputs=inputs or {},
+        in_shapes=in_shapes or {},
+        timing=timing.Options(threads, precision, budget, cache=False),
+        progress=progress or pipeline.quiet,
+    )
+    return benchmark.bench_model(model, request) if layers is None else benchmark.bench_layers(Path(layers), request)

@@ -15,9 +15,10 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from splitdeconv import __version__
+from splitdeconv.measure import ENOUGH_ROUNDS
 from splitdeconv.results import Candidate, Environment, Json, Measurement
 from splitdeconv.spec import Deconv
+from splitdeconv.version import __version__
 
 FORMAT = 1  # of keys and contents; another number finds nothing of the old ones
 BUSY_SECONDS = 10.0  # how long to wait for another process that writes
@@ -41,12 +42,17 @@ class Timings:
     Attributes:
         times: what was measured, by the name of the candidate (or whatever else was timed).
         refusals: what did not compile or gave wrong numbers, and why; it need not be tried again.
-        seconds: the time that measuring was given; a run that gives much more measures anew.
+        seconds: the time that measuring was given; a run that gives much more measures anew, unless ``is_final``.
     """
 
     times: Mapping[str, Measurement]
     refusals: Mapping[str, str]
     seconds: float
+
+    @property
+    def is_final(self) -> bool:
+        """Whether more time would have brought nothing: all rounds were done."""
+        return any(time.rounds >= ENOUGH_ROUNDS for time in self.times.values())
 
     def to_json(self) -> str:
         """All but the seconds, which have a column of their own."""
@@ -100,10 +106,12 @@ class TimingCache:
         return tuple(self._notes)
 
     def find(self, key: str, seconds: float = 0.0) -> Timings | None:
-        """What is kept under ``key``, unless it was measured with less than half of ``seconds``."""
+        """What is kept under ``key``, unless it was cut short, with less than half of ``seconds``."""
         row = self._execute(_FIND, (key,))
         found = None if row is None else _read(*row)
-        return found if found is not None and found.seconds >= seconds / 2 else None
+        if found is None or not (found.is_final or found.seconds >= seconds / 2):
+            return None
+        return found
 
     def keep(self, key: str, timings: Timings) -> None:
         """Keep ``timings`` under ``key``, in place of what was there."""
@@ -142,8 +150,13 @@ def _read(seconds: object, content: object) -> Timings | None:
     """A row's timings; None where it is not what :class:`Timings` writes."""
     try:
         found = json.loads(str(content))
-        times = {str(name): Measurement(**time) for name, time in found["times"].items()}
+        times = {str(name): _measurement(time) for name, time in found["times"].items()}
         refusals = {str(name): str(reason) for name, reason in found["refusals"].items()}
         return Timings(times, refusals, float(str(seconds)))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _measurement(found: Json) -> Measurement:
+    """JSON has lists for tuples."""
+    return Measurement(**{**found, "rounds_ms": tuple(found["rounds_ms"])})

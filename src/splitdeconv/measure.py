@@ -10,7 +10,7 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -30,6 +30,7 @@ DROP_RATIO = 2.0  # ... which are slower than this many times the fastest
 
 SIGMAS = 3.0  # one false win in 700 comparisons, where the rounds are independent
 SMALLEST_GAIN = 0.03  # identical sessions differ by up to 3 % in one run: see docs/decisions/noise.md
+RESTLESS = 0.25  # an idle machine shows 0.01 to 0.1; see ``unrest``
 _MEDIAN_ERROR = math.sqrt(math.pi / 2) / 1.349  # standard error of the median over (interquartile range / √rounds)
 
 
@@ -49,7 +50,8 @@ def interleaved(
             others as far as ``seconds`` allow as many rounds, the later ones left out.
         seconds: time for everything, warm-up included. One call that is longer than this cannot be cut short.
         progress: told the share of the work that is done, 0 to 1.
-        drop: after ``DROP_AFTER`` rounds, runs slower than ``drop`` times the fastest end; infinity keeps all.
+        drop: after ``DROP_AFTER`` rounds, runs slower than ``drop`` times the fastest end. With infinity all are
+            measured in ``FEWEST_ROUNDS`` rounds at least, however long that takes.
         clock: nanoseconds, for tests.
 
     Returns:
@@ -57,7 +59,7 @@ def interleaved(
     """
     deadline = clock() + int(seconds * 1e9)
     with _no_garbage_collection():
-        racers = _warm_up(runs, deadline, clock)
+        racers = _warm_up(runs, math.inf if math.isinf(drop) else deadline, clock)
         return _race(racers, deadline, progress or _silent, drop, clock)
 
 
@@ -76,7 +78,7 @@ class _Racer:
         return (clock() - start) / self.repeats
 
 
-def _warm_up(runs: Mapping[Key, Run], deadline: int, clock: Clock) -> dict[Key, _Racer]:
+def _warm_up(runs: Mapping[Key, Run], deadline: float, clock: Clock) -> dict[Key, _Racer]:
     """Run each until its caches and lazy parts are ready; those for which the time is too short are left out."""
     racers: dict[Key, _Racer] = {}
     round_ns = 0.0
@@ -133,23 +135,38 @@ def _hopeful(running: list[Key], times: Mapping[Key, list[float]], drop: float) 
 
 
 def summary(times_ns: list[float]) -> Measurement:
-    """Median and quartiles (linear between ranks) of at least one time in ns."""
-    if len(times_ns) == 1:
-        low = median = high = times_ns[0]
-    else:
-        low, median, high = statistics.quantiles(times_ns, n=4, method="inclusive")
-    return Measurement(median / 1e6, low / 1e6, high / 1e6, len(times_ns))
+    """Median and quartiles of at least one time in ns, and all of them, to the nanosecond."""
+    low, median, high = _quartiles(times_ns)
+    rounds_ms = tuple(round(time / 1e6, 6) for time in times_ns)
+    return Measurement(median / 1e6, low / 1e6, high / 1e6, len(times_ns), rounds_ms=rounds_ms)
 
 
-def standard_error_ms(time: Measurement) -> float:
-    """Standard error of the median, from the quartiles: ``√(π/2)·σ/√n`` with ``σ = (high − low)/1.349``.
+def _quartiles(values: list[float]) -> tuple[float, float, float]:
+    """Lower quartile, median and upper quartile, linear between ranks."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, median, high
+
+
+def standard_error(low: float, high: float, rounds: int) -> float:
+    """Standard error of a median, from the quartiles: ``√(π/2)·σ/√n`` with ``σ = (high − low)/1.349``.
 
     That is the error for normal noise; quartiles, unlike a standard deviation, are not moved by rare long pauses. Of
-    few rounds they lie too close together, hence the factor ``n/(n − 2)``, found by simulation.
+    few rounds they lie too close together, hence the factor ``n/(n − 3)``, found by simulation.
     Source: McGill, Tukey and Larsen, *Variations of Box Plots*, The American Statistician 32(1), 1978.
     """
-    few = time.rounds / max(1, time.rounds - 2)
-    return few * _MEDIAN_ERROR * (time.high_ms - time.low_ms) / math.sqrt(time.rounds)
+    few = rounds / max(1, rounds - 3)
+    return few * _MEDIAN_ERROR * (high - low) / math.sqrt(rounds)
+
+
+def unrest(times: Iterable[Measurement]) -> float:
+    """How restless the machine was: the median over ``times`` of the interquartile range as a share of the time.
+
+    A few percent on an idle machine. Above ``RESTLESS`` other work weighs so much that gains are overlooked.
+    """
+    spreads = [(time.high_ms - time.low_ms) / time.median_ms for time in times if time.median_ms > 0]
+    return statistics.median(spreads) if spreads else 0.0
 
 
 def is_settled(time: Measurement) -> bool:
@@ -160,17 +177,47 @@ def is_settled(time: Measurement) -> bool:
 def wins(challenger: Measurement, holder: Measurement, smallest_gain: float = SMALLEST_GAIN) -> bool:
     """Whether ``challenger`` is faster by more than the noise.
 
-    Its median must be lower by more than ``SIGMAS`` standard errors of the difference of both medians, and by more than
-    ``smallest_gain`` of the holder's: what two compilations of the same model may differ by, which no number of rounds
-    shows. Fewer than ``FEWEST_ROUNDS`` on either side prove nothing. Estimated times carry no noise: lower wins.
+    Its gain, as a share of the holder's time, must exceed ``SIGMAS`` of its standard errors, and ``smallest_gain``: by
+    so much may two compilations of the same model differ, which no number of rounds shows. Fewer than ``FEWEST_ROUNDS``
+    on either side prove nothing. Estimated times carry no noise.
     """
+    if not 0 < challenger.median_ms < holder.median_ms:
+        return False
     if challenger.kind == "estimated" and holder.kind == "estimated":
-        return challenger.median_ms < holder.median_ms
+        return True
     if not (is_settled(challenger) and is_settled(holder)):
         return False
-    noise = SIGMAS * math.hypot(standard_error_ms(challenger), standard_error_ms(holder))
+    gain, error = _paired(challenger, holder) or _unpaired(challenger, holder)
+    return gain > max(SIGMAS * error, smallest_gain)
+
+
+def _paired(challenger: Measurement, holder: Measurement) -> tuple[float, float] | None:
+    """Gain and its standard error, from the ratio in each round: the machine's load at that time weighs on both alike.
+
+    None where they do not share their rounds.
+    """
+    mine, theirs = challenger.rounds_ms, holder.rounds_ms
+    if len(mine) != len(theirs) or len(mine) < FEWEST_ROUNDS or not all(time > 0 for time in theirs):
+        return None
+    low, median, high = _quartiles([one / other for one, other in zip(mine, theirs, strict=True)])
+    return 1 - median, standard_error(low, high, len(mine))
+
+
+def ratio(one: Measurement, other: Measurement) -> float:
+    """How many times longer ``one`` takes: the median over their common rounds, or that of their medians."""
+    if paired := _paired(one, other):
+        return 1 - paired[0]
+    return one.median_ms / other.median_ms
+
+
+def _unpaired(challenger: Measurement, holder: Measurement) -> tuple[float, float]:
+    """Gain and its standard error from medians and quartiles alone."""
+    errors = [
+        0.0 if time.kind == "estimated" else standard_error(time.low_ms, time.high_ms, time.rounds)
+        for time in (challenger, holder)
+    ]
     gain = holder.median_ms - challenger.median_ms
-    return gain > max(noise, smallest_gain * holder.median_ms)
+    return gain / holder.median_ms, math.hypot(*errors) / holder.median_ms
 
 
 @contextmanager

@@ -157,6 +157,32 @@ class Concat(Op):
 
 
 @dataclass(frozen=True, slots=True)
+class Part(Op):
+    """Piece ``index`` of ``parts`` equal pieces along ``axis``; a format may write all as one operator."""
+
+    axis: int
+    index: int
+    parts: int
+
+    def shape(self, *inputs: Shape) -> Shape:
+        shape = list(inputs[0])
+        size = shape[self.axis]
+        shape[self.axis] = None if size is None else size // self.parts
+        return tuple(shape)
+
+    def moved(self, *inputs: Shape) -> int:
+        return 2 * elements(self.shape(*inputs))
+
+
+@dataclass(frozen=True, slots=True)
+class Relayout(Op):
+    """Changes nothing; a compiler may choose anew how its output lies in memory."""
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return inputs[0]
+
+
+@dataclass(frozen=True, slots=True)
 class DepthToSpace(Op):
     """Channels to two spatial axes; ``block_major`` is ONNX's DCR and TFLite's order, ``channel_major`` ONNX's CRD."""
 
@@ -247,10 +273,6 @@ class Conv(Op):
 
     def macs(self, *inputs: Shape) -> int:
         return elements(self.shape(*inputs)) * math.prod(self.filter_shape[1:])
-
-    def useful_taps(self) -> int:
-        """Taps over all blocks that are not zero-filled."""
-        return sum(math.prod(sum(tap is not None for tap in taps) for taps in block) for block in self.blocks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Both compute in the type that they are given; callers pass float64 or integers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
 
@@ -20,7 +21,9 @@ from splitdeconv.ops import (
     NativeDeconv,
     Op,
     Pad,
+    Part,
     Program,
+    Relayout,
     Reshape,
     Slice,
     Transpose,
@@ -47,7 +50,7 @@ def deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
     ]
     dtype = np.result_type(x, weights.kernel)
     full = np.zeros((x.shape[0], spec.out_channels, *stretched), dtype)
-    grouped = x.reshape(x.shape[0], spec.groups, -1, *sizes)
+    grouped = x.reshape(x.shape[0], spec.groups, spec.in_channels // spec.groups, *sizes)
     kernel = weights.kernel.reshape(spec.groups, -1, *weights.kernel.shape[1:])
     for taps in product(*(range(axis.kernel) for axis in spec.axes)):
         term = channel_products(np.swapaxes(_at(kernel, taps), 1, 2), grouped)
@@ -97,7 +100,7 @@ def channel_products(matrices: Array, maps: Array) -> Array:
     Returns:
         ``(N, groups, out, *sizes)``.
     """
-    flat = maps.reshape(*maps.shape[:3], -1)
+    flat = maps.reshape(*maps.shape[:3], math.prod(maps.shape[3:]))
     return np.reshape(np.matmul(matrices, flat), (maps.shape[0], *matrices.shape[:2], *maps.shape[3:]))
 
 
@@ -130,6 +133,20 @@ def _apply(op: Op, inputs: list[Array], weights: Weights) -> Array:
         case Conv():
             y = _conv(_to_channels_first(x, op.layout), op, weights)
             return _from_channels_first(y, op.layout)
+        case Concat():
+            joined: Array = np.concatenate(inputs, axis=op.axis)
+            return joined
+        case Add():
+            return x + inputs[1]
+        case AddBias():
+            assert weights.bias is not None, "the program adds a bias, the weights have none"
+            return x + _per_channel(weights.bias, x.ndim, op.layout)
+    return _move(op, x)
+
+
+def _move(op: Op, x: Array) -> Array:
+    """An operation that only moves the elements of one array."""
+    match op:
         case Pad():
             return np.pad(x, list(zip(op.begin, op.end, strict=True)))
         case Slice():
@@ -138,16 +155,13 @@ def _apply(op: Op, inputs: list[Array], weights: Weights) -> Array:
             return np.reshape(x, [size or 0 for size in op.shape(x.shape)])
         case Transpose():
             return np.transpose(x, op.perm)
-        case Concat():
-            joined: Array = np.concatenate(inputs, axis=op.axis)
-            return joined
+        case Part():
+            size = x.shape[op.axis] // op.parts
+            return np.take(x, range(op.index * size, (op.index + 1) * size), axis=op.axis)
+        case Relayout():
+            return x
         case DepthToSpace():
             return _from_channels_first(_depth_to_space(_to_channels_first(x, op.layout), op), op.layout)
-        case Add():
-            return x + inputs[1]
-        case AddBias():
-            assert weights.bias is not None, "the program adds a bias, the weights have none"
-            return x + _per_channel(weights.bias, x.ndim, op.layout)
     raise TypeError(f"the interpreter does not know {type(op).__name__}")
 
 
@@ -160,7 +174,7 @@ def _conv(x: Array, conv: Conv, weights: Weights) -> Array:
         for size, taps, dilation in zip(padded.shape[2:], conv.kernel, conv.dilations, strict=True)
     ]
     batch = x.shape[0]
-    grouped = padded.reshape(batch, conv.groups, -1, *padded.shape[2:])
+    grouped = padded.reshape(batch, conv.groups, conv.in_channels // conv.groups, *padded.shape[2:])
     filters = kernel.reshape(conv.groups, -1, *kernel.shape[1:])
     y = np.zeros((batch, conv.total_channels, *out_sizes), np.result_type(x, kernel))
     for taps in product(*(range(size) for size in conv.kernel)):

@@ -26,21 +26,26 @@ class Candidate:
         lowering: its name.
         window: which outputs a merged convolution computes (``union``, ``crop``, ``full``), or empty.
         form: how the phases are put back together (``depth_to_space``, ``transpose``, ``concat``, ``rows``), or empty.
+        after: ``relayout`` where an operation follows that lets a compiler choose the output's layout, or empty.
         quant: how quantised convolutions are written (``qdq``, ``qlinear``), or empty.
     """
 
     lowering: str
     window: str = ""
     form: str = ""
+    after: str = ""
     quant: str = ""
 
     def __str__(self) -> str:
-        return ":".join(part for part in (self.lowering, self.window, self.form, self.quant) if part)
+        return ":".join(part for part in (self.lowering, *self._options()) if part)
+
+    def _options(self) -> tuple[str, ...]:
+        return self.window, self.form, self.after, self.quant
 
     def matches(self, text: str) -> bool:
         """Whether ``text`` names this candidate, or its lowering, or some of its parts in order."""
         parts = text.split(":")
-        return parts[0] == self.lowering and set(parts[1:]) <= {self.window, self.form, self.quant}
+        return parts[0] == self.lowering and set(parts[1:]) <= set(self._options())
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,7 @@ class Measurement:
     Attributes:
         median_ms, low_ms, high_ms: median and quartiles over the rounds.
         rounds: how many rounds were timed.
+        rounds_ms: time of each round, in order; what was timed in the same run shares its rounds. May be empty.
     """
 
     median_ms: float
@@ -114,6 +120,7 @@ class Measurement:
     high_ms: float
     rounds: int
     kind: Literal["measured", "estimated"] = "measured"
+    rounds_ms: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,18 +287,18 @@ class RunRecord:
 
     def to_json(self) -> str:
         """The whole record; candidates are written as their names."""
-        record = {"schema": SCHEMA_VERSION, **_plain(asdict(self))}
+        record = {"schema": SCHEMA_VERSION, **plain(asdict(self))}
         if self.verdict is not None:
             record["verdict"]["passed"] = self.verdict.passed
         return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 
 
-def _plain(found: Any) -> Any:
-    """Candidates as text, everything else as it is."""
+def plain(found: Any) -> Any:
+    """What ``asdict`` gave, with candidates as text and everything else as it is."""
     if isinstance(found, dict):
         if set(found) == {each.name for each in fields(Candidate)}:
             return str(Candidate(**found))
-        return {key: _plain(value) for key, value in found.items()}
+        return {key: plain(value) for key, value in found.items()}
     if isinstance(found, list | tuple):
-        return [_plain(value) for value in found]
+        return [plain(value) for value in found]
     return found

@@ -254,6 +254,20 @@ class Deconv:
         """Output size of each axis."""
         return tuple(axis.out_size for axis in self.axes)
 
+    def macs(self) -> int:
+        """Multiply-accumulates: every input pixel meets every tap once; unknown sizes count as 1."""
+        pixels = math.prod(size or 1 for size in (self.batch, *self.in_sizes))
+        return pixels * math.prod(self.kernel_shape)
+
+    def zero_insert_macs(self) -> int:
+        """The same for zero insertion: each tap at each output, as the paper counts its baseline (NZP)."""
+        return self.macs() * math.prod(self.strides)
+
+    def split_macs(self) -> int:
+        """The same with the filter extended to a multiple of the stride, as the paper counts its split (SD)."""
+        extended = math.prod(-(-axis.kernel // axis.stride) * axis.stride for axis in self.axes)
+        return self.macs() // math.prod(axis.kernel for axis in self.axes) * extended
+
     def with_in_sizes(self, batch: int | None, in_sizes: Sequence[int | None]) -> Deconv:
         """The same deconv over another batch and other input sizes."""
         axes = tuple(axis.with_in_size(size) for axis, size in zip(self.axes, in_sizes, strict=True))

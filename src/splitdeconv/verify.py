@@ -8,8 +8,8 @@ float64 definition, and each model output's error, may not exceed a small multip
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,10 @@ from splitdeconv.frontends.base import Frontend
 from splitdeconv.lowerings import find_lowering
 from splitdeconv.ops import Program
 from splitdeconv.quantised_proof import cut_down
-from splitdeconv.results import Candidate, OutputCheck, SiteProof, Verdict
+from splitdeconv.results import Candidate, OutputCheck, SiteProof
 from splitdeconv.sites import Input, Site
 from splitdeconv.spec import Deconv
-from splitdeconv.targets.base import CompileError, Target
+from splitdeconv.targets.base import Compiled, CompileError, Target
 from splitdeconv.weights import Array, Weights
 
 # Both errors are sums of the same products in two orders, so they are of equal size up to chance; 4 leaves room for it.
@@ -35,61 +35,87 @@ MOVED_ROUNDINGS = 16
 # The same for models with rewritten quantised sites: half a step of 8 bits, which moves some values by one step.
 MOVED_QUANTISED = 2**-9
 INTEGERS_BELOW = {"float32": 2**24, "float64": 2**53}  # whole numbers that the type holds exactly
+UNSTABLE = 0.01  # relative noise of an original that is fed with what it was not made for
 OPEN_SIZES = (64, 96)  # for spatial sizes that the model leaves open: multiples of 32, as most encoders want
 OPEN_BATCH = (1, 2)
 
 
-def proof_of_site(
-    frontend: Frontend, model: Any, site: Site, program: Program, target: Target, seed: int = 0
-) -> SiteProof:
-    """Whether the site, as written for the model's format, equals the definition bit for bit.
+def check_site(
+    frontend: Frontend, model: Any, site: Site, program: Program, runner: Target
+) -> tuple[SiteProof, OutputCheck | None]:
+    """Proof that the site, as it is written for the model's format, equals the definition; and its noise.
 
-    The weights' places are what the proof is about, so the sizes are cut down until it takes about a second.
+    Quantised sites have no noise: there every bit counts.
+    The proof is about which weight goes where, so the sizes are cut down until it takes about a second. Formats and
+    runtimes treat all float types alike in this, so it is done in float32, which every runtime has.
     """
     if site.weights.quant is not None:
-        return quantised_proof.proof_of_site(frontend, model, site, program, target, seed)
+        return quantised_proof.proof_of_site(frontend, model, site, program, runner), None
     deconv = replace(cut_down(site.deconv), dtype="float32")
-    x, weights = _integers(deconv, seed)
-    wanted = reference.deconv(x.astype(np.float64), _as_type(weights, "float64"), deconv)
-    sized = replace(program, deconv=deconv)
-    small = replace(site, deconv=deconv, weights=weights)
-    try:
-        found = _run_one(frontend, model, small, sized, weights, target, x)
-    except CompileError as error:
-        return SiteProof(site.id, False, target.name, f"it does not run: {error}")
-    differing = int(np.count_nonzero(found != wanted)) if found.shape == wanted.shape else wanted.size
-    detail = f"{differing} of {wanted.size} outputs differ" if differing else ""
-    return SiteProof(site.id, differing == 0, target.name, detail)
-
-
-def noise_of_site(frontend: Frontend, model: Any, site: Site, program: Program, target: Target) -> OutputCheck | None:
-    """Errors of the original and of the rewritten site against the float64 definition; None for quantised sites."""
-    if site.weights.quant is not None:
-        return None
-    deconv = replace(cut_down(site.deconv), dtype="float32")
+    x, weights = _integers(deconv, seed=0)
+    proof = _proof(_Trial(frontend, model, site, deconv, runner), program, x, weights)
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((deconv.batch or 1, deconv.in_channels, *_known(deconv.in_sizes))).astype(np.float32)
-    weights = _as_type(site.weights, "float32")
-    wanted = reference.deconv(x.astype(np.float64), _as_type(weights, "float64"), deconv)
-    small = replace(site, deconv=deconv, weights=weights)
-    native = find_lowering("native").lower(deconv, frontend.layout, Candidate("native"))
-    errors = []
-    for each in (native, replace(program, deconv=deconv)):
-        try:
-            errors.append(_error(_run_one(frontend, model, small, each, weights, target, x), wanted))
-        except CompileError:
-            errors.append(0.0 if each is native else math.inf)
-    before, after = errors
-    return OutputCheck(site.id, before, after, _bound(before, "float32"), "float64")
+    noise = _noise(
+        _Trial(frontend, model, site, deconv, runner),
+        program,
+        rng.standard_normal(x.shape).astype(np.float32),
+        _as_type(site.weights, "float32"),
+    )
+    return proof, noise
 
 
-def _run_one(
-    frontend: Frontend, model: Any, site: Site, program: Program, weights: Weights, target: Target, x: Array
-) -> Array:
-    """One site on ``x`` (NCHW) with other weights; the output as NCHW."""
-    compiled = target.compile(frontend.emit(model, site, program, weights))
-    (y,) = compiled.run({"x": x if frontend.layout == "NCHW" else np.moveaxis(x, 1, -1)}).values()
-    return y if frontend.layout == "NCHW" else np.moveaxis(y, -1, 1)
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A site over small sizes, to be run with other weights than its own."""
+
+    frontend: Frontend
+    model: Any
+    site: Site
+    deconv: Deconv
+    runner: Target
+
+    def run(self, program: Program, x: Array, weights: Weights) -> Array:
+        """The site's output as NCHW; ``x`` is NCHW too."""
+        small = replace(self.site, deconv=self.deconv, weights=weights)
+        sized = replace(program, deconv=self.deconv)
+        compiled = self.runner.compile(self.frontend.emit(self.model, small, sized, weights))
+        first = self.frontend.layout == "NCHW"
+        (y,) = compiled.run({"x": x if first else np.moveaxis(x, 1, -1)}).values()
+        return y if first else np.moveaxis(y, -1, 1)
+
+    def definition(self, x: Array, weights: Weights) -> Array:
+        """What it must be, in float64."""
+        return reference.deconv(x.astype(np.float64), _as_type(weights, "float64"), self.deconv)
+
+
+def _proof(trial: _Trial, program: Program, x: Array, weights: Weights) -> SiteProof:
+    """Equal bits on whole numbers."""
+    wanted = trial.definition(x, weights)
+    try:
+        found = trial.run(program, x, weights)
+    except CompileError as error:
+        return SiteProof(trial.site.id, False, trial.runner.name, f"it does not run: {error}")
+    if found.shape != wanted.shape:
+        detail = f"its shape is {list(found.shape)}, wanted {list(wanted.shape)}"
+        return SiteProof(trial.site.id, False, trial.runner.name, detail)
+    differing = int(np.count_nonzero(found != wanted))
+    detail = f"{differing} of {wanted.size} outputs differ" if differing else ""
+    return SiteProof(trial.site.id, differing == 0, trial.runner.name, detail)
+
+
+def _noise(trial: _Trial, program: Program, x: Array, weights: Weights) -> OutputCheck:
+    """Errors of the runtime's own deconv and of the program on real values."""
+    wanted = trial.definition(x, weights)
+    native = find_lowering("native").lower(trial.deconv, trial.frontend.layout, Candidate("native"))
+    try:
+        before = _error(trial.run(native, x, weights), wanted)
+    except CompileError:
+        before = 0.0  # the runtime has no such deconv; then the bound is the floor alone
+    try:
+        after = _error(trial.run(program, x, weights), wanted)
+    except CompileError:
+        after = math.inf
+    return OutputCheck(trial.site.id, before, after, _bound(before, "float32"), "float64")
 
 
 def _known(sizes: Iterable[int | None]) -> list[int]:
@@ -136,7 +162,7 @@ def _bound(before: float, dtype: str) -> float:
 
 
 def random_inputs(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]], trial: int) -> dict[str, Array] | str:
-    """Standard normal inputs, or the reason why they cannot be made.
+    """Random inputs, or the reason why they cannot be made: between 0 and 1 in even tries, standard normal in odd ones.
 
     Args:
         inputs: of the model.
@@ -146,7 +172,7 @@ def random_inputs(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]]
     rng = np.random.default_rng(trial)
     feeds = {}
     for each in inputs:
-        if each.dtype not in ("float16", "bfloat16", "float32", "float64"):
+        if not each.quantised and each.dtype not in ("float16", "bfloat16", "float32", "float64"):
             return (
                 f"input '{each.name}' is {each.dtype}, whose valid values are not known: give --input {each.name}=x.npy"
             )
@@ -156,17 +182,17 @@ def random_inputs(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]]
         if shape is None:
             assert each.shape is not None
             shape = tuple(size or _open_size(axis, trial) for axis, size in enumerate(each.shape))
-        feeds[each.name] = rng.standard_normal(shape, np.float32).astype(_numpy_type(each.dtype))
+        if each.quantised:
+            limits = np.iinfo(np.dtype(each.dtype))
+            feeds[each.name] = rng.integers(limits.min, limits.max, shape, np.dtype(each.dtype), endpoint=True)
+            continue
+        drawn = rng.standard_normal(shape, np.float32) if trial % 2 else rng.random(shape, np.float32)
+        feeds[each.name] = drawn.astype(np.dtype(each.dtype))
     return feeds
 
 
 def _open_size(axis: int, trial: int) -> int:
     return (OPEN_BATCH if axis == 0 else OPEN_SIZES)[trial % 2]
-
-
-def _numpy_type(name: str) -> Any:
-    """A NumPy type; bfloat16 is one once ml_dtypes is loaded, which every model with such inputs has done."""
-    return np.dtype(name)
 
 
 def check_inputs(inputs: Sequence[Input], given: Mapping[str, Array]) -> None:
@@ -193,8 +219,8 @@ def check_inputs(inputs: Sequence[Input], given: Mapping[str, Array]) -> None:
 def compare_models(
     frontend: Frontend,
     original: Any,
-    before: Callable[..., dict[str, Array]],
-    after: Callable[..., dict[str, Array]],
+    before: Compiled,
+    after: Compiled,
     feeds: Mapping[str, Array],
     *,
     quantised: bool = False,
@@ -204,14 +230,17 @@ def compare_models(
     Args:
         frontend: of the model's format.
         original: the model, for its float64 evaluation.
-        before, after: run the original and the rewritten model on inputs by name.
+        before, after: the original and the rewritten model, ready to run.
         feeds: the inputs.
         quantised: whether a rewritten site is; where a sum falls between two steps it may be rounded either way.
+
+    Raises:
+        CompileError: one of them does not run on these inputs.
     """
-    old, new = before(feeds), after(feeds)
+    old, new = before.run(feeds), after.run(feeds)
     exact = frontend.float64(original, feeds)
     if isinstance(exact, str):
-        moved = before(_moved(feeds, quantised))
+        moved = before.run(_moved(feeds, quantised))
         by = "half a step of 8 bits" if quantised else f"{MOVED_ROUNDINGS} roundings"
         against = f"the original, whose noise is its change when inputs move by {by}"
         errors = {name: (_error(moved[name], old[name]), _error(new[name], old[name])) for name in old}
@@ -238,22 +267,24 @@ def _moved(feeds: Mapping[str, Array], quantised: bool) -> dict[str, Array]:
     return moved
 
 
+def unstable(checks: Sequence[OutputCheck]) -> tuple[str, ...]:
+    """Notes on outputs whose noise is so large on the inputs that were tried that the comparison says little."""
+    return tuple(
+        f"output '{each.name}' of the original moves by {each.before:.0%} when inputs move by some roundings, so "
+        "the comparison says little; --input gives it inputs as the model expects them"
+        for each in checks
+        if each.before > UNSTABLE
+    )
+
+
 def merge_checks(trials: Iterable[Sequence[OutputCheck]]) -> tuple[OutputCheck, ...]:
-    """For each output the check that came nearest to its bound, or went furthest beyond it."""
-    worst: dict[str, OutputCheck] = {}
+    """For each output the check nearest to its bound, or furthest beyond it, of the inputs on which it is stable."""
+    by_name: dict[str, list[OutputCheck]] = {}
     for checks in trials:
         for each in checks:
-            known = worst.get(each.name)
-            if known is None or each.after / each.bound > known.after / known.bound:
-                worst[each.name] = each
-    return tuple(worst.values())
-
-
-def verdict(
-    proofs: Sequence[SiteProof],
-    sites: Sequence[OutputCheck | None],
-    outputs: Sequence[OutputCheck],
-    notes: Sequence[str],
-) -> Verdict:
-    """All checks together."""
-    return Verdict(tuple(proofs), tuple(each for each in sites if each is not None), tuple(outputs), tuple(notes))
+            by_name.setdefault(each.name, []).append(each)
+    worst = []
+    for found in by_name.values():
+        telling = [each for each in found if each.before <= UNSTABLE or not each.passed] or found
+        worst.append(max(telling, key=lambda each: each.after / each.bound))
+    return tuple(worst)

@@ -22,7 +22,10 @@ CANDIDATES = (Candidate("native"), Candidate("split", "union", "transpose"))
 ENVIRONMENT = Environment("onnxruntime", {"onnxruntime": "1.32.0"}, "a processor", 2, {"provider": "CPU"})
 KEY = site_key(DECONV, ("Relu",), CANDIDATES, ENVIRONMENT)
 TIMINGS = Timings(
-    {"native": Measurement(1.5, 1.25, 1.75, 50), "split:union:transpose": Measurement(0.5, 0.5, 0.5, 50)},
+    {
+        "native": Measurement(1.5, 1.25, 1.75, 2, rounds_ms=(1.25, 1.75)),
+        "split:union:transpose": Measurement(0.5, 0.5, 0.5, 20),
+    },
     {"col2im:transpose": "runs out of memory"},
     seconds=4.0,
 )
@@ -93,6 +96,12 @@ def test_times_of_a_much_smaller_budget_are_not_taken(path: Path) -> None:
     found.keep(KEY, TIMINGS)
     assert found.find(KEY, seconds=8.0) == TIMINGS
     assert found.find(KEY, seconds=8.1) is None
+
+
+def test_times_with_all_rounds_are_taken_whatever_the_budget(path: Path) -> None:
+    found, final = TimingCache(path), replace(TIMINGS, times={"native": Measurement(1.0, 1.0, 1.0, 50)})
+    found.keep(KEY, final)
+    assert found.find(KEY, seconds=1e9) == final
 
 
 def test_without_a_path_nothing_is_written(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import math
 import random
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -42,9 +43,10 @@ class Machine:
 
 def test_medians_are_those_of_the_work() -> None:
     found = Machine().measure({"native": 4.0, "split": 2.5}, seconds=10)
+    many = measure.ENOUGH_ROUNDS
     assert found == {
-        "native": Measurement(4.0, 4.0, 4.0, measure.ENOUGH_ROUNDS),
-        "split": Measurement(2.5, 2.5, 2.5, measure.ENOUGH_ROUNDS),
+        "native": Measurement(4.0, 4.0, 4.0, many, rounds_ms=(4.0,) * many),
+        "split": Measurement(2.5, 2.5, 2.5, many, rounds_ms=(2.5,) * many),
     }
 
 
@@ -84,6 +86,13 @@ def test_the_hopeless_end_after_three_rounds_but_never_the_first() -> None:
 def test_all_are_kept_for_a_full_table() -> None:
     found = Machine().measure({"native": 4.0, "zero_insert": 40.0}, seconds=100, drop=math.inf)
     assert found["zero_insert"].rounds == measure.ENOUGH_ROUNDS
+
+
+def test_a_full_table_has_every_run_even_beyond_the_budget() -> None:
+    found = Machine().measure({"before": 2000.0, "after": 1500.0}, seconds=1, drop=math.inf)
+    assert {name: time.rounds for name, time in found.items()} == dict.fromkeys(
+        ("before", "after"), measure.FEWEST_ROUNDS
+    )
 
 
 @given(
@@ -153,31 +162,61 @@ def sample(rng: random.Random, time_ms: float, noise: Noise, rounds: int) -> Mea
     return measure.summary([1e6 * time_ms * noise(rng) for _ in range(rounds)])
 
 
-def share_of_wins(challenger_ms: float, noise: Noise, rounds: int, **options: float) -> float:
+def apart(time: Measurement) -> Measurement:
+    """The same as if it came from another run: rounds that cannot be paired."""
+    return replace(time, rounds_ms=())
+
+
+def share_of_wins(challenger_ms: float, noise: Noise, rounds: int, paired: bool = True, **options: float) -> float:
+    """Of 1,000 comparisons with 1 ms. Noise is drawn for each side alone: the worst case for pairs."""
     rng = random.Random(1)
     pairs = [(sample(rng, challenger_ms, noise, rounds), sample(rng, 1.0, noise, rounds)) for _ in range(1000)]
+    if not paired:
+        pairs = [(apart(challenger), apart(holder)) for challenger, holder in pairs]
     return statistics.mean(measure.wins(challenger, holder, **options) for challenger, holder in pairs)
 
 
-FALSE_WINS = {steady: 0.01, pauses: 0.01, two_speeds: 0.02}  # of 1,000; two_speeds has no spread around the median
+FALSE_WINS = {5: 0.02, 10: 0.01, 20: 0.01, 50: 0.002}  # share that is let pass, by the number of rounds
 
 
+@pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("rounds", [5, 10, 20, 50])
 @pytest.mark.parametrize("noise", NOISES)
-def test_equals_do_not_win(noise: Noise, rounds: int) -> None:
-    assert share_of_wins(1.0, noise, rounds) <= FALSE_WINS[noise]
+def test_equals_do_not_win(noise: Noise, rounds: int, paired: bool) -> None:
+    assert share_of_wins(1.0, noise, rounds, paired) <= FALSE_WINS[rounds]
 
 
+@pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("rounds", [5, 10, 20, 50])
 @pytest.mark.parametrize("noise", NOISES)
-def test_equals_do_not_win_without_a_smallest_gain(noise: Noise, rounds: int) -> None:
+def test_equals_do_not_win_without_a_smallest_gain(noise: Noise, rounds: int, paired: bool) -> None:
     """As in the guard of the whole model: the standard errors alone hold off the noise."""
-    assert share_of_wins(1.0, noise, rounds, smallest_gain=0.0) <= FALSE_WINS[noise]
+    assert share_of_wins(1.0, noise, rounds, paired, smallest_gain=0.0) <= FALSE_WINS[rounds]
 
 
+@pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("noise", [steady, pauses])
-def test_a_gain_of_a_tenth_is_seen(noise: Noise) -> None:
-    assert share_of_wins(0.9, noise, 50) >= 0.95
+def test_a_gain_of_a_tenth_is_seen(noise: Noise, paired: bool) -> None:
+    assert share_of_wins(0.9, noise, 50, paired) >= 0.95
+
+
+def loaded_pair(rng: random.Random, challenger_ms: float, rounds: int = 50) -> tuple[Measurement, Measurement]:
+    """Two runs on a machine on which other work slows every round down by up to three times, both alike."""
+    loads = [1 + 2 * rng.random() for _ in range(rounds)]
+    times = [[1e6 * time_ms * load * steady(rng) for load in loads] for time_ms in (challenger_ms, 1.0)]
+    return measure.summary(times[0]), measure.summary(times[1])
+
+
+def test_pairs_see_a_gain_through_a_load_that_hides_it_from_the_medians() -> None:
+    rng = random.Random(3)
+    pairs = [loaded_pair(rng, 0.95) for _ in range(500)]
+    assert statistics.mean(measure.wins(*pair) for pair in pairs) >= 0.85
+    assert statistics.mean(measure.wins(apart(one), apart(other)) for one, other in pairs) <= 0.05
+
+
+def test_pairs_of_equals_do_not_win_under_load() -> None:
+    rng = random.Random(4)
+    assert statistics.mean(measure.wins(*loaded_pair(rng, 1.0)) for _ in range(1000)) <= 0.005
 
 
 def test_a_gain_smaller_than_two_sessions_differ_by_is_no_gain() -> None:
@@ -198,8 +237,21 @@ def test_estimates_carry_no_noise() -> None:
     assert not measure.wins(low, low)
 
 
+def test_an_estimate_is_compared_with_a_measurement_by_the_noise_of_the_latter() -> None:
+    estimate = Measurement(0.9, 0.9, 0.9, 0, "estimated")
+    assert measure.wins(estimate, Measurement(1.0, 0.99, 1.01, 50))
+    assert not measure.wins(estimate, Measurement(1.0, 0.5, 1.5, 10))
+
+
 def test_the_standard_error_is_that_of_a_normal_median() -> None:
     rng = random.Random(2)
     samples = [sample(rng, 1.0, steady, 50) for _ in range(1000)]
     true_error = statistics.stdev(each.median_ms for each in samples)
-    assert statistics.mean(measure.standard_error_ms(each) for each in samples) == pytest.approx(true_error, rel=0.1)
+    errors = [measure.standard_error(each.low_ms, each.high_ms, each.rounds) for each in samples]
+    assert statistics.mean(errors) == pytest.approx(true_error, rel=0.1)
+
+
+def test_unrest_is_the_usual_spread() -> None:
+    times = [Measurement(2.0, 1.9, 2.1, 50), Measurement(1.0, 0.7, 1.3, 50), Measurement(1.0, 0.5, 9.5, 3)]
+    assert measure.unrest(times) == pytest.approx(0.6)
+    assert measure.unrest([]) == measure.unrest([Measurement(0.0, 0.0, 0.0, 5)]) == 0.0

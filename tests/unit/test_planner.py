@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -63,6 +64,18 @@ def test_native_stays_unless_it_is_beaten_beyond_the_noise() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("other", "end"),
+    [
+        (None, "the budget left no time for another form"),
+        (time(3.0, rounds=3), "the best other form, split:union:depth_to_space, takes 3 ms: no gain beyond the noise"),
+    ],
+)
+def test_why_native_stays_where_all_others_were_left_out_or_dropped(other: Measurement | None, end: str) -> None:
+    choice = planner.choose(table({NATIVE: time(1.0), SPLIT: other}), NO_WISH, "fastest")
+    assert choice.reason == f"native 1 ms; {end}"
+
+
 def test_of_equals_the_one_with_the_least_work_is_taken_whoever_is_ahead() -> None:
     for first, second in ((1.0, 1.01), (1.01, 1.0)):
         assert chosen({NATIVE: time(2.0), SPLIT: time(first), PHASES: time(second)}) == PHASES
@@ -118,6 +131,7 @@ def test_lying_times_make_the_output_slower_never_wrong(deconv: Deconv, data: st
         st.floats(allow_nan=True),
         st.integers(0, 99),
         st.sampled_from(["measured", "estimated"]),
+        st.sampled_from([(), (math.nan, 0.0) * 5, (0.5,) * 10, (1.0,) * 10]),
     )
     options = real_options(deconv, "NCHW")
     lies = tuple(dataclasses.replace(option, time=data.draw(lie)) for option in options)
@@ -203,7 +217,7 @@ def test_the_budget_goes_where_the_work_is_and_is_spent_whole() -> None:
     large = Table("large", DECONV, (Option(SPLIT, Cost(9_000, 0, 1)),))
     shares = planner.shares([small, large], 100.0)
     assert sum(shares.values()) == pytest.approx(100.0)
-    assert shares["small"] == pytest.approx(2.5 + 9.5)
+    assert shares["small"] == pytest.approx(10 + 8)
     assert planner.shares([], 100.0) == {}
 
 
@@ -270,6 +284,14 @@ def test_a_plan_read_back_gives_the_same_plan_whatever_is_measured_then() -> Non
     slow = [untimed(site=each.site) for each in TWO]
     for tables, rule in itertools.product((TWO, slow), ("fastest", "generic")):
         assert planner.plan("onnxruntime", tables, again, rule).to_json() == first.to_json()  # type: ignore[arg-type]
+
+
+def test_a_plan_means_the_candidate_of_exactly_that_name() -> None:
+    short, long = Candidate("split", "union"), Candidate("split", "union", "transpose")
+    options = (Option(short, Cost(9, 9, 9)), Option(long, Cost(1, 1, 1)))
+    both = Table("up1", DECONV, options)
+    for wanted in (short, long):
+        assert planner.choose(both, Wishes(planned={"up1": str(wanted)}), "generic").chosen == wanted
 
 
 def planned(wishes: Wishes = NO_WISH) -> Plan:

@@ -1,4 +1,4 @@
-"""The command line: arguments → pipeline → terminal. One module per command, one line below for each."""
+"""The command line: arguments → pipeline → terminal. One module per command, listed in ``app.COMMANDS``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code (0 done, 1 verification failed, 2 bad usage or input)."""
     try:
         _app.load_commands()
-        code = _app.app(args=argv, prog_name="splitdeconv", standalone_mode=True)
+        _app.app(args=argv, prog_name="splitdeconv")
     except SplitdeconvError as error:
-        print(f"splitdeconv: {error}", file=sys.stderr)  # noqa: T201  # the one place that prints errors
+        sys.stderr.write(f"splitdeconv: {error}\n")
         return error.exit_code
+    except BrokenPipeError:
+        return 0
     except SystemExit as stop:
-        return int(stop.code or 0)
-    return int(code or 0)
+        return stop.code if isinstance(stop.code, int) else 0
+    return 0

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 
+import numpy as np
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from splitdeconv.errors import InputError, UsageError
+from splitdeconv.files import write_text
+from splitdeconv.weights import Array
 
 app = typer.Typer(
     name="splitdeconv",
@@ -16,13 +28,107 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-out = Console()
-err = Console(stderr=True)
-
-COMMANDS: tuple[str, ...] = ()
+# In the order in which the help lists them. Each module registers its command.
+COMMANDS = ("inspect", "convert", "bench", "targets", "simulate", "sweep")
 
 
 def load_commands() -> None:
     """Import the modules of all commands, which register themselves on ``app``."""
     for name in COMMANDS:
         import_module(f"splitdeconv.cli.{name}")
+
+
+def console() -> Console:
+    """Where results go; without a terminal as plain text of any width."""
+    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+
+
+def table(*columns: str, numbers: Sequence[str] = ()) -> Table:
+    """An empty table; ``numbers`` names the columns that align to the right."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    return made
+
+
+def add_row(made: Table, *cells: str) -> None:
+    """Add a row of plain text, in which brackets are brackets."""
+    made.add_row(*(Text(cell) for cell in cells))
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, float], None]]:
+    """A progress line on a terminal; nothing elsewhere."""
+    line = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=line, transient=True, disable=not line.is_terminal) as bar:
+        task = bar.add_task("", total=1.0)
+
+        def show(stage: str, share: float) -> None:
+            bar.update(task, description=stage, completed=share)
+
+        yield show
+
+
+def emit_json(text: str, path: Path) -> None:
+    """Write JSON to a file, or to the standard output for ``-``."""
+    if str(path) == "-":
+        sys.stdout.write(text)
+    else:
+        write_text(path, text)
+
+
+def pairs(option: str, given: Sequence[str]) -> dict[str, str]:
+    """``NAME=VALUE`` arguments.
+
+    Raises:
+        UsageError: one of them has no ``=``.
+    """
+    found = {}
+    for each in given:
+        name, equals, value = each.rpartition("=")
+        if not equals or not name or not value:
+            raise UsageError(f"{option} {each}: wanted NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def shapes(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """``NAME=1,3,224,224`` arguments.
+
+    Raises:
+        UsageError: not a list of positive whole numbers.
+    """
+    found = {}
+    for name, value in pairs("--input-shape", given).items():
+        sizes = value.replace("x", ",").split(",")
+        if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
+            raise UsageError(f"--input-shape {name}={value}: wanted whole numbers such as 1,3,224,224")
+        found[name] = tuple(int(size) for size in sizes)
+    return found
+
+
+def arrays(given: Sequence[str]) -> dict[str, Array]:
+    """``NAME=file.npy`` arguments.
+
+    Raises:
+        InputError: a file that cannot be read as one array.
+    """
+    found = {}
+    for name, value in pairs("--input", given).items():
+        try:
+            loaded = np.load(value, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"{value}: cannot be read ({error}); wanted an array as numpy.save writes it") from None
+        if not isinstance(loaded, np.ndarray):
+            raise InputError(f"{value}: holds several arrays; wanted one, as numpy.save writes it")
+        found[name] = loaded
+    return found
+
+
+def count(number: float) -> str:
+    """A large number for people: ``109.77 M``."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.2f} {unit}"
+    return f"{number:.0f}"

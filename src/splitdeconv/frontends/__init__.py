@@ -11,6 +11,7 @@ from splitdeconv.frontends.base import Frontend
 
 FRONTENDS = {
     "onnx": "splitdeconv.frontends.onnx:OnnxFrontend",
+    "tflite": "splitdeconv.frontends.tflite:TfliteFrontend",
 }
 
 _TFLITE_MAGIC = b"TFL3"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from splitdeconv.ops import Layout, Program
 from splitdeconv.sites import Findings, Input, Site
+from splitdeconv.spec import Deconv
 from splitdeconv.weights import Array, Weights
 
 
@@ -32,6 +33,14 @@ class Frontend(Protocol):
 
         Raises:
             InputError: not a readable model; the message names the file, what was found and what was wanted.
+        """
+        ...
+
+    def layer(self, deconv: Deconv, epilogue: Sequence[str]) -> Any:
+        """A model of one deconv of definite sizes with random weights, and the operators of ``epilogue`` behind it.
+
+        Raises:
+            UsageError: the format cannot express it.
         """
         ...
 
@@ -71,10 +80,22 @@ class Frontend(Protocol):
         """All outputs computed in float64, or the reason why that cannot be had in a few seconds."""
         ...
 
+    def adopt(self, found: object) -> Any:
+        """The model in an object of the format's own library, or None where it is none."""
+        ...
+
+    def hand_over(self, model: Any) -> object:
+        """The model as an object of the format's own library."""
+        ...
+
+    def files(self, model: Any) -> tuple[Path, ...]:
+        """The files that hold the model, its own first; none for an adopted one."""
+        ...
+
     def save(self, model: Any, path: Path) -> None:
-        """Write the model, whole or not at all.
+        """Write the model to ``path``, and what does not fit into one file to files beside it named after it.
 
         Raises:
-            OutputError: it cannot be written there.
+            OSError: it cannot be written there; part of it may be.
         """
         ...

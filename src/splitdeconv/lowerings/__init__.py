@@ -13,7 +13,7 @@ from splitdeconv.lowerings.split import Split
 from splitdeconv.lowerings.split_phases import SplitPhases
 from splitdeconv.lowerings.split_rows import SplitRowGroups, SplitRows
 from splitdeconv.lowerings.zero_insert import ZeroInsert
-from splitdeconv.ops import Layout, Program
+from splitdeconv.ops import Layout, Program, Relayout, Step
 from splitdeconv.results import Candidate, Refusal
 from splitdeconv.spec import Deconv
 
@@ -63,6 +63,8 @@ def _written(plain: Sequence[Candidate], deconv: Deconv) -> list[Candidate]:
 
 
 def lower(deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
-    """The program of ``candidate``, which must be one of :func:`candidates`."""
+    """The program of ``candidate``, which must be one of :func:`candidates`, maybe with ``relayout`` after."""
     program = find_lowering(candidate.lowering).lower(deconv, layout, candidate)
+    if candidate.after == "relayout":
+        program = replace(program, steps=(*program.steps, Step(Relayout(), (program.output,))))
     return replace(program, name=str(candidate), quant=candidate.quant)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from math import prod
 
 from splitdeconv.lowerings.base import Builder
-from splitdeconv.ops import Concat, DepthToSpace, Dim, Layout, Order, Reshape, Transpose
+from splitdeconv.ops import Concat, DepthToSpace, Dim, Layout, Order, Part, Reshape, Transpose
 from splitdeconv.spec import Deconv
 
 
@@ -18,6 +18,12 @@ def merged_forms(deconv: Deconv) -> tuple[str, ...]:
     strides = deconv.strides
     square = len(strides) == 2 and strides[0] == strides[1] > 1
     return ("depth_to_space", "transpose") if square else ("transpose",)
+
+
+def split_forms(deconv: Deconv, layout: Layout) -> tuple[str, ...]:
+    """As :func:`merged_forms`, and where nothing forbids it the channels cut into row phases."""
+    rows = layout == "NHWC" and deconv.groups == 1 and max(deconv.strides) > 1
+    return (*merged_forms(deconv), "rows") if rows else merged_forms(deconv)
 
 
 def from_channels(build: Builder, value: int, order: Order, form: str) -> int:
@@ -31,6 +37,8 @@ def from_channels(build: Builder, value: int, order: Order, form: str) -> int:
         return value
     if form == "depth_to_space":
         return build.add(DepthToSpace(strides[0], order, build.layout), value)
+    if form == "rows":
+        return from_rows(build, [[part] for part in _row_parts(build, value)])
     return _by_transpose(build, value, order)
 
 
@@ -62,6 +70,14 @@ def _by_transpose(build: Builder, value: int, order: Order) -> int:
     if perm != sorted(perm):
         value = build.add(Transpose(tuple(perm)), value)
     return build.add(Reshape(tuple(whole)), value)
+
+
+def _row_parts(build: Builder, value: int) -> list[int]:
+    """One channels-last map ``(N, *Q, s·C)`` for each row phase; the channels are ordered (row, column, channel)."""
+    parts = prod(build.deconv.strides[:-1])
+    if parts == 1:
+        return [value]
+    return [build.add(Part(build.channels, index, parts), value) for index in range(parts)]
 
 
 def phase_forms(deconv: Deconv, layout: Layout) -> tuple[str, ...]:

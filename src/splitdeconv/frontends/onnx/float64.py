@@ -15,7 +15,7 @@ from onnx.reference.op_run import OpRun
 
 from splitdeconv import reference
 from splitdeconv.frontends.onnx.geometry import axes_from
-from splitdeconv.frontends.onnx.graph import places
+from splitdeconv.frontends.onnx.graph import STANDARD_DOMAINS, places
 from splitdeconv.frontends.onnx.shapes import Shapes
 from splitdeconv.ops import elements
 from splitdeconv.spec import Deconv
@@ -28,6 +28,8 @@ _AFFORDABLE = 50_000_000  # elements read, over all taps of all convolutions: a 
 _SLOW = frozenset(
     ["AveragePool", "GridSample", "GRU", "LpPool", "LSTM", "MaxRoiPool", "Resize", "RNN", "RoiAlign", "Upsample"]
 )
+_EPSILON = 1e-5  # BatchNormalization's default
+_RESHAPE_INPUT = 5  # opset from which on Reshape takes its shape as an input
 _QUANTISED = frozenset(["DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QuantizeLinear"])
 
 
@@ -38,8 +40,11 @@ def refuse(model: ir.Model, shapes: Shapes) -> str | None:
         size += sum(2 * value.const_value.nbytes for value in graph.initializers.values() if value.const_value)
     if size > _LARGEST:
         return "its weights do not fit into one message in float64"
+    own = {(function.domain, function.name) for function in model.functions.values()}
     for place in places(model):
-        if place.node.domain not in ("", "ai.onnx"):
+        if (place.node.domain, place.node.op_type) in own:
+            continue
+        if place.node.domain not in STANDARD_DOMAINS:
             return f"operator {place.node.domain}.{place.node.op_type} is not a standard one"
         if place.node.op_type in _QUANTISED:
             return f"{place.node.op_type} rounds, which float64 would move"
@@ -72,7 +77,11 @@ def evaluate(model: ir.Model, feeds: Mapping[str, Array]) -> dict[str, Array]:
     for function in proto.functions:
         for node in function.node:
             _node_to_double(node)
-    evaluator = ReferenceEvaluator(proto, new_ops=[_Conv, _ConvTranspose, _MaxPool])
+    # ReferenceEvaluator finds an operator's replacement by the name of its class.
+    replaced: list[type[OpRun]] = [BatchNormalization, Conv, ConvTranspose, MaxPool]
+    if model.opset_imports.get("", 0) < _RESHAPE_INPUT:
+        replaced.append(Reshape)
+    evaluator = ReferenceEvaluator(proto, new_ops=replaced)
     wide = {name: array.astype(np.float64) if _is_float(array) else array for name, array in feeds.items()}
     names = [output.name for output in proto.graph.output]
     return dict(zip(names, evaluator.run(None, wide), strict=True))
@@ -115,7 +124,7 @@ def _tensor_to_double(tensor: TensorProto) -> None:
         tensor.CopyFrom(onnx.numpy_helper.from_array(wide, tensor.name))
 
 
-class _Conv(OpRun):
+class Conv(OpRun):
     """Conv, one tap at a time."""
 
     op_domain = ""
@@ -158,7 +167,7 @@ def _conv_pads(
     return found
 
 
-class _ConvTranspose(OpRun):
+class ConvTranspose(OpRun):
     """ConvTranspose by its definition."""
 
     op_domain = ""
@@ -170,7 +179,21 @@ class _ConvTranspose(OpRun):
         return (reference.deconv(x, Weights(w, b), spec),)
 
 
-class _MaxPool(OpRun):
+class BatchNormalization(OpRun):
+    """BatchNormalization of a trained model; the evaluator's own for opsets 7 to 13 takes the batch's statistics."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, *parameters: Array, **attributes: Any) -> tuple[Array]:
+        if attributes.get("training_mode") or len([name for name in self.onnx_node.output if name]) > 1:
+            raise NotImplementedError("BatchNormalization in training mode")
+        scale, bias, mean, variance = (each.reshape(-1, *(1,) * (x.ndim - 2)) for each in parameters)
+        epsilon = attributes.get("epsilon")
+        root = np.sqrt(variance + (_EPSILON if epsilon is None else epsilon))
+        return ((x - mean) / root * scale + bias,)
+
+
+class MaxPool(OpRun):
     """MaxPool over explicit pads, by sliding windows."""
 
     op_domain = ""
@@ -189,3 +212,13 @@ class _MaxPool(OpRun):
         windows = np.lib.stride_tricks.sliding_window_view(padded, kernel, axis=tuple(range(2, 2 + rank)))
         steps: Any = (slice(None), slice(None), *(slice(None, None, stride) for stride in strides))
         return (windows[steps].max(axis=tuple(range(-rank, 0))),)
+
+
+class Reshape(OpRun):
+    """Reshape of opsets 1 to 4, whose shape is an attribute."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, **attributes: Any) -> tuple[Array]:
+        stated = attributes["shape"]
+        return (x.reshape([size or x.shape[axis] for axis, size in enumerate(stated)]),)

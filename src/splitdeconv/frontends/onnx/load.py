@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
 
-from splitdeconv.errors import InputError, OutputError
+from splitdeconv.errors import InputError
+from splitdeconv.frontends.onnx.graph import places
 
 _PROTO_LIMIT = 2**31 - 2**20  # protobuf refuses messages of 2 GiB
 _EXTERNAL_FROM = 1024  # bytes; smaller tensors stay in the model's own file
@@ -24,10 +23,12 @@ class OnnxModel:
     Attributes:
         ir: the model.
         path: where it came from, or None for a model that was handed over in memory.
+        has_external_data: whether it came with data in other files, and so is written in that way.
     """
 
     ir: ir.Model
     path: Path | None
+    has_external_data: bool = False
 
 
 def load(path: Path) -> OnnxModel:
@@ -36,6 +37,8 @@ def load(path: Path) -> OnnxModel:
     Raises:
         InputError: not an ONNX model, truncated, or external data missing, too short or outside of the folder.
     """
+    # onnx_ir reports damage to its logger, which Python prints where nobody listens; the error below is enough.
+    logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
     try:
         model = ir.load(path)
     except Exception as error:  # a damaged file makes the parser fail in many ways
@@ -43,17 +46,53 @@ def load(path: Path) -> OnnxModel:
         raise InputError(f"{path}: not a readable ONNX model ({reason}); wanted a complete .onnx file") from None
     if not model.ir_version or not model.opset_imports:
         raise InputError(f"{path}: not an ONNX model (no IR version or opset); wanted a complete .onnx file")
-    for tensor in external_tensors(model):
+    for place in places(model):
+        if found := _damage(place.node):
+            raise unsound(path, f"{place.node.op_type} '{place.node.name or ''}' {found}")
+    external = tuple(external_tensors(model))
+    for tensor in external:
         _check_external(path, tensor)
-    return OnnxModel(model, path)
+    return OnnxModel(model, path, bool(external))
+
+
+def in_memory(model: ir.Model) -> OnnxModel:
+    """A model that was handed over as an object."""
+    return OnnxModel(model, None, next(external_tensors(model), None) is not None)
+
+
+def unsound(path: Path | None, reason: object) -> InputError:
+    """The error for a model that was read and yet is damaged."""
+    found = " ".join(str(reason).split())[:200]
+    return InputError(f"{path or 'the model'}: not a sound ONNX model ({found}); wanted one that onnx.checker accepts")
+
+
+def _damage(node: ir.Node) -> str | None:
+    """What a node of a damaged file lacks, of that without which a model cannot be copied or written."""
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.UNDEFINED and not attribute.is_ref():
+            return f"has the attribute '{attribute.name}' without a type"
+    for value in node.inputs:
+        if value is not None and not (value.producer() or value.is_graph_input() or value.is_initializer()):
+            return f"reads '{value.name}', which nothing makes"
+    return None
 
 
 def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
-    """All initializers whose data lie in other files."""
+    """All initializers and constants whose data lie in other files."""
     for graph in model.graphs():
         for value in graph.initializers.values():
             if isinstance(value.const_value, ir.ExternalTensor):
                 yield value.const_value
+    for attribute in _tensor_attributes(model):
+        if isinstance(attribute.value, ir.ExternalTensor):
+            yield attribute.value
+
+
+def _tensor_attributes(model: ir.Model) -> Iterator[ir.Attr]:
+    for place in places(model):
+        for attribute in place.node.attributes.values():
+            if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
+                yield attribute
 
 
 def _check_external(path: Path, tensor: ir.ExternalTensor) -> None:
@@ -64,42 +103,51 @@ def _check_external(path: Path, tensor: ir.ExternalTensor) -> None:
         raise InputError(f"{where}, which is outside of the model's folder; wanted a file inside of it")
     if not file.is_file():
         raise InputError(f"{where}, which does not exist; wanted that file beside the model")
-    needed = (tensor.offset or 0) + (tensor.length or 0)
+    if tensor.length is not None and tensor.length != tensor.nbytes:
+        raise InputError(f"{where} with {tensor.length} bytes; wanted {tensor.nbytes} for its type and shape")
+    needed = (tensor.offset or 0) + tensor.nbytes
     if file.stat().st_size < needed:
         raise InputError(f"{where}, which has {file.stat().st_size} bytes; wanted at least {needed}")
 
 
 def save(model: OnnxModel, path: Path) -> None:
-    """Write a model, and ``<path>.data`` with it where the model had external data or is above 2 GiB.
+    """Write a model, and ``<path>.data`` beside it where the model had external data or is above 2 GiB.
 
     Raises:
-        OutputError: the folder is missing, not writable or full, or the model's own files would be overwritten.
+        OSError: it cannot be written there; part of it may be.
     """
-    data = path.with_name(path.name + ".data")
-    external = list(external_tensors(model.ir))
-    if any(Path(str(tensor.path)).resolve() == data.resolve() for tensor in external):
-        raise OutputError(f"{data}: holds the input's own weights and would be overwritten; choose another output name")
-    size = sum(value.const_value.nbytes for value in model.ir.graph.initializers.values() if value.const_value)
-    with staging(path) as folder:
-        if external or size > _PROTO_LIMIT:
-            staged = model.ir.clone()
-            ir.save(staged, folder / path.name, external_data=data.name, size_threshold_bytes=_EXTERNAL_FROM)
-            (folder / data.name).replace(data)
-        else:
-            ir.save(model.ir, folder / path.name)
-        (folder / path.name).replace(path)
+    tensors = [
+        value.const_value for graph in model.ir.graphs() for value in graph.initializers.values() if value.const_value
+    ]
+    if model.has_external_data or sum(tensor.nbytes for tensor in tensors) > _PROTO_LIMIT:
+        ir.save(_detached(model.ir), path, external_data=path.name + ".data", size_threshold_bytes=_EXTERNAL_FROM)
+    else:
+        ir.save(model.ir, path)
 
 
-@contextmanager
-def staging(path: Path) -> Iterator[Path]:
-    """A temporary folder beside ``path``, removed afterwards, with file-system errors as one clear line."""
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); wanted a writable folder") from None
-    try:
-        yield folder
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _detached(model: ir.Model) -> ir.Model:
+    """A copy whose small tensors and constants are in memory, as all must be that stay in the model's own file.
+
+    onnx_ir would do it too, but closes the old file while a site may still look into it.
+    """
+    copy = model.clone()
+    for graph in copy.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor) and value.const_value.nbytes <= _EXTERNAL_FROM:
+                value.const_value = _in_memory(value.const_value)
+    for place in places(copy):
+        for name, attribute in list(place.node.attributes.items()):
+            if isinstance(attribute.value, ir.ExternalTensor):
+                place.node.attributes[name] = ir.AttrTensor(name, _in_memory(attribute.value))
+    return copy
+
+
+def _in_memory(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
+    return ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
+
+
+def files_of(model: OnnxModel) -> tuple[Path, ...]:
+    """The files that hold the model, its own first."""
+    if model.path is None:
+        return ()
+    return (model.path, *dict.fromkeys(Path(str(tensor.path)) for tensor in external_tensors(model.ir)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -91,23 +91,36 @@ def _source(place: Place, qdq: Qdq | None = None) -> Source:
     if qdq is not None:
         weight, bias = qdq.weight, qdq.bias
     assert weight is not None, "a located site has a weight"
-    known = constant(weight, place.opset)
-    assert known is not None, "a located site has a constant weight"
-
-    def read(value: ir.Value) -> Array:
-        found = constant(value, place.opset)
-        assert found is not None, "a located site's weights are constant"
-        return found
-
-    kernel_of, bias_of = weight, bias
     return Source(
-        kernel=lambda: read(kernel_of),
-        bias=None if bias_of is None else lambda: read(bias_of),
-        dtype=ir.DataType.from_numpy(known.dtype),
+        kernel=_reader(weight, place.opset),
+        bias=None if bias is None else _reader(bias, place.opset),
+        dtype=_dtype(weight, place.opset),
         key=(id(weight), id(bias)) if qdq is None else (id(weight), id(bias), *qdq.values.w_zero.reshape(-1).tolist()),
         original=place.node,
         quant=None if qdq is None else qdq.values,
     )
+
+
+def _reader(value: ir.Value, opset: int) -> Callable[[], Array]:
+    """Reads a constant: a stored one when it is called, a folded one now, before its nodes are gone."""
+
+    def read() -> Array:
+        found = constant(value, opset)
+        assert found is not None, "a located site's weights are constant"
+        return found
+
+    if value.const_value is not None:
+        return read
+    folded = read()
+    return lambda: folded
+
+
+def _dtype(value: ir.Value, opset: int) -> ir.DataType:
+    if value.const_value is not None:
+        return value.const_value.dtype
+    known = constant(value, opset)
+    assert known is not None, "a located site's weights are constant"
+    return ir.DataType.from_numpy(known.dtype)
 
 
 def _notes(site: str, place: Place, program: Program) -> dict[str, str]:
@@ -150,7 +163,8 @@ def stand_alone(model: ir.Model, site: Site, program: Program, weights: Weights 
     place, deconv = place_of(model, site.id), site.deconv
     ir_version = max(model.ir_version, 4)
     qdq = None if deconv.quant is None else read_qdq(place)
-    dtype = ir.DataType.from_numpy(site.weights.kernel.dtype if qdq is None else np.dtype(qdq.values.x_type))
+    stored = (weights or site.weights).kernel.dtype if qdq is None else np.dtype(qdq.values.x_type)
+    dtype = ir.DataType.from_numpy(stored)
     x = ir.Value(name="x", type=ir.TensorType(dtype), shape=ir.Shape(program.in_shape))
     graph = ir.Graph([x], [], nodes=[], opset_imports={"": place.opset}, name=site.id)
     writer = Writer(site.id, place.opset, Constants(graph, ir_version, {"x", "y"}), {})
@@ -187,7 +201,7 @@ def _source_of(weights: Weights, like: Source) -> Source:
     return Source(
         kernel=lambda: weights.kernel,
         bias=None if bias is None else lambda: bias,
-        dtype=like.dtype,
+        dtype=ir.DataType.from_numpy(weights.kernel.dtype),
         key=(id(weights),),
         original=like.original,
         quant=weights.quant,

@@ -1,0 +1,108 @@
+"""``splitdeconv convert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import splitdeconv
+from splitdeconv.cli import app as shared
+from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP, SHAPE_HELP
+from splitdeconv.files import write_text
+from splitdeconv.pipeline import Conversion
+from splitdeconv.results import Choice, Verdict
+from splitdeconv.timing import DEFAULT_SECONDS
+
+
+@shared.app.command()
+def convert(
+    model: Annotated[Path, typer.Argument(help=MODEL_HELP)],
+    out: Annotated[Path, typer.Argument(help="Where to write the result.")],
+    target: Annotated[str, typer.Option(help="What the model is for; all but generic measure.")] = "generic",
+    lowering: Annotated[str, typer.Option(help="This lowering wherever it applies, instead of a choice.")] = "",
+    layer: Annotated[list[str] | None, typer.Option(help="SITE=LOWERING for one site. Repeatable.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Rewrite only sites that fit this pattern.")] = None,
+    skip: Annotated[list[str] | None, typer.Option(help="Leave sites that fit this pattern.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="Take the choices from this plan file.")] = None,
+    save_plan: Annotated[Path | None, typer.Option(help="Write the choices to this plan file.")] = None,
+    verify: Annotated[bool, typer.Option(help="Prove the result equal before it is written.")] = True,
+    input: Annotated[list[str] | None, typer.Option(help="NAME=file.npy: an input. Repeatable.")] = None,  # noqa: A002  # the option's name
+    input_shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
+    threads: Annotated[int, typer.Option(help="Worker threads of the target; 0 for its own choice.")] = 0,
+    precision: Annotated[str, typer.Option(help="Arithmetic of the target, where it has a choice.")] = "",
+    budget: Annotated[float, typer.Option(help="Seconds for measuring.", min=0.1)] = DEFAULT_SECONDS,
+    cache: Annotated[bool, typer.Option(help="Use and keep times of earlier runs.")] = True,
+    json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = None,
+) -> None:
+    """Rewrite every deconv of a model exactly as ordinary convolutions, prove it, and write the result."""
+    with shared.progress_bar() as progress:
+        conversion = splitdeconv.convert(
+            model,
+            out,
+            target=target,
+            lowering=lowering,
+            layers=shared.pairs("--layer", layer or []),
+            only=only or [],
+            skip=skip or [],
+            plan=plan,
+            inputs=shared.arrays(input or []),
+            in_shapes=shared.shapes(input_shape or []),
+            verify=verify,
+            threads=threads,
+            precision=precision,
+            budget=budget,
+            cache=cache,
+            progress=progress,
+        )
+    if save_plan is not None:
+        write_text(save_plan, conversion.plan.to_json())
+    if json is not None:
+        shared.emit_json(conversion.record.to_json(), json)
+    if json is None or str(json) != "-":
+        show(shared.console(), conversion)
+
+
+def show(out: Console, conversion: Conversion) -> None:
+    """The table of layers, the proof, and what the user should know."""
+    record = conversion.record
+    if record.plan.choices:
+        table = shared.table("site", "deconv", "lowering", "MACs", "convs", "why", numbers=("MACs", "convs"))
+        for choice in record.plan.choices:
+            shared.add_row(
+                table, choice.site, choice.deconv.describe(), str(choice.chosen), *_cost(choice), choice.reason
+            )
+        out.print(table)
+    for skipped in record.skipped:
+        out.print(f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}", soft_wrap=True, markup=False)
+    for note in record.notes:
+        out.print(f"note: {note}", soft_wrap=True, markup=False)
+    for line in proof_lines(conversion.verdict):
+        out.print(line, soft_wrap=True, markup=False)
+    if record.output:
+        out.print(f"written: {record.output}", soft_wrap=True, markup=False)
+
+
+def _cost(choice: Choice) -> tuple[str, str]:
+    for option in choice.options:
+        if option.candidate == choice.chosen:
+            return shared.count(option.cost.macs), str(option.cost.convs)
+    return "", ""
+
+
+def proof_lines(verdict: Verdict) -> list[str]:
+    """What was proved, and loudly what was not."""
+    if verdict.skipped:
+        return [f"NOT VERIFIED: {verdict.skipped}" if "user" in verdict.skipped else f"verified: {verdict.skipped}"]
+    exact = sum(proof.exact for proof in verdict.proofs)
+    runner = verdict.proofs[0].where if verdict.proofs else ""
+    lines = [f"verified: {exact} of {len(verdict.proofs)} sites bit-equal to the definition on {runner}"]
+    if verdict.outputs:
+        outputs = f"{len(verdict.outputs)} output{'s' if len(verdict.outputs) > 1 else ''}"
+        lines.append(f"verified: {outputs} within the original's noise; worst: {verdict.worst()}")
+        lines.extend(f"note: {note}" for note in verdict.notes)
+    else:
+        lines.extend(f"OUTPUTS NOT COMPARED: {note}" for note in verdict.notes)
+    return lines

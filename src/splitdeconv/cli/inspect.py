@@ -1,0 +1,81 @@
+"""``splitdeconv inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import splitdeconv
+from splitdeconv.cli import app as shared
+from splitdeconv.pipeline import Inspection
+
+MODEL_HELP = "An .onnx or .tflite file."
+SHAPE_HELP = "NAME=1,3,224,224: sizes for an input that the model leaves open. Repeatable."
+JSON_HELP = "Write the record as JSON to this file (- for the standard output)."
+
+
+@shared.app.command()
+def inspect(
+    model: Annotated[Path, typer.Argument(help=MODEL_HELP)],
+    target: Annotated[list[str] | None, typer.Option(help="A target to ask about each deconv. Repeatable.")] = None,
+    input_shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
+    json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = None,
+) -> None:
+    """Show the deconvs of a model: geometry, multiply-accumulates, share of the model. Nothing is written."""
+    found = splitdeconv.inspect(model, in_shapes=shared.shapes(input_shape or []), targets=target or [])
+    if json is not None:
+        shared.emit_json(found.record.to_json(), json)
+    if json is None or str(json) != "-":
+        show(shared.console(), found)
+
+
+def show(out: Console, found: Inspection) -> None:
+    """The table, the sums, and what is left alone."""
+    sites = found.findings.sites
+    if sites:
+        out.print(_table(found))
+        out.print(_sums(found), soft_wrap=True)
+    else:
+        out.print("no deconv that can be rewritten")
+    for skipped in found.findings.skipped:
+        out.print(f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}", soft_wrap=True, markup=False)
+
+
+def _table(found: Inspection) -> object:
+    numbers = ("MACs", "NZP", "SD", "fewest")
+    table = shared.table("site", "deconv", *numbers, "then", "generic choice", *found.said, numbers=numbers)
+    for site, choice in zip(found.findings.sites, found.plan.choices, strict=True):
+        deconv = site.deconv
+        fewest = min(option.cost.macs for option in choice.options if option.candidate.lowering != "native")
+        shared.add_row(
+            table,
+            site.id,
+            deconv.describe(),
+            *(shared.count(macs) for macs in (deconv.macs(), deconv.zero_insert_macs(), deconv.split_macs(), fewest)),
+            " ".join(site.epilogue),
+            str(choice.chosen),
+            *(answers[site.id] or "runs it" for answers in found.said.values()),
+        )
+    return table
+
+
+def _sums(found: Inspection) -> str:
+    deconvs = [site.deconv for site in found.findings.sites]
+    native = sum(deconv.macs() for deconv in deconvs)
+    inserted = sum(deconv.zero_insert_macs() for deconv in deconvs)
+    split = sum(deconv.split_macs() for deconv in deconvs)
+    text = (
+        f"{len(deconvs)} deconvs: {shared.count(native)} MACs; with zeros inserted (NZP) {shared.count(inserted)}, "
+        f"split (SD) {shared.count(split)}."
+    )
+    if any(None in (deconv.batch, *deconv.in_sizes) for deconv in deconvs):
+        return text + " Sizes marked ? are open and count as 1; --input-shape sets them."
+    other = found.findings.other_macs
+    if other is None:
+        return text + " The rest of the model has open sizes; --input-shape sets them."
+    return (
+        text + f" The deconvs are {native / (native + other):.1%} of the model's {shared.count(native + other)} MACs."
+    )

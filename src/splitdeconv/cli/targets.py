@@ -1,0 +1,47 @@
+"""``splitdeconv targets``."""
+
+from __future__ import annotations
+
+import json as json_text
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from splitdeconv.cli import app as shared
+from splitdeconv.cli.inspect import JSON_HELP
+from splitdeconv.errors import SplitdeconvError
+from splitdeconv.lowerings import LOWERINGS
+from splitdeconv.pipeline import GENERIC
+from splitdeconv.targets import TARGETS, target
+
+
+@shared.app.command("targets")
+def show_targets(json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = None) -> None:
+    """List the targets: what is installed, what each takes, and how to install the rest; and the lowerings."""
+    found = [_describe(name) for name in sorted(TARGETS)]
+    found.insert(0, {"target": GENERIC, "takes": "all formats", "kind": "rule", "state": "always there"})
+    if json is not None:
+        shared.emit_json(json_text.dumps(found, indent=2) + "\n", json)
+        if str(json) == "-":
+            return
+    out = shared.console()
+    table = shared.table("target", "takes", "kind", "state")
+    for each in found:
+        shared.add_row(table, each["target"], each["takes"], each["kind"], each["state"])
+    out.print(table)
+    out.print()
+    lowerings = shared.table("lowering", "what it does", "source")
+    for lowering in LOWERINGS.values():
+        shared.add_row(lowerings, lowering.name, lowering.summary, lowering.source)
+    out.print(lowerings)
+
+
+def _describe(name: str) -> dict[str, str]:
+    """One target, or how to install it."""
+    try:
+        made = target(name)
+    except SplitdeconvError as error:
+        return {"target": name, "takes": "", "kind": "", "state": str(error)}
+    versions = ", ".join(f"{package} {version}" for package, version in made.environment().versions.items())
+    return {"target": name, "takes": ", ".join(made.formats), "kind": made.kind, "state": f"installed: {versions}"}

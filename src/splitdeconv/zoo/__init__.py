@@ -1,0 +1,1 @@
+"""Networks of the paper, built without any training framework. One file each."""
