@@ -148,14 +148,14 @@ def programs(model: OnnxModel, site: Site) -> Iterator[tuple[Candidate, Program]
 
 
 def conversions(model: onnx.ModelProto) -> Iterator[tuple[Candidate, onnx.ModelProto]]:
-    """The model rewritten by every candidate of its first site; other sites take the same lowering's default."""
+    """The model rewritten by every candidate of its first site; others take the same lowering's default, or split."""
     loaded, sound = load(model), passes_check(model)
     first, *others = sites(loaded)
     for candidate, program in programs(loaded, first):
         chosen = {first.id: program}
         for site in others:
-            offered = [each for found, each in programs(loaded, site) if found.lowering == candidate.lowering]
-            chosen.update({site.id: offered[0]} if offered else {})
+            offered = {found.lowering: each for found, each in reversed([*programs(loaded, site)])}
+            chosen[site.id] = offered.get(candidate.lowering, offered["split"])
         yield candidate, written(FRONTEND.splice(loaded, chosen), sound or candidate.lowering != "native")
 
 

@@ -157,6 +157,32 @@ class Concat(Op):
 
 
 @dataclass(frozen=True, slots=True)
+class Part(Op):
+    """Piece ``index`` of ``parts`` equal pieces along ``axis``; a format may write all as one operator."""
+
+    axis: int
+    index: int
+    parts: int
+
+    def shape(self, *inputs: Shape) -> Shape:
+        shape = list(inputs[0])
+        size = shape[self.axis]
+        shape[self.axis] = None if size is None else size // self.parts
+        return tuple(shape)
+
+    def moved(self, *inputs: Shape) -> int:
+        return 2 * elements(self.shape(*inputs))
+
+
+@dataclass(frozen=True, slots=True)
+class Relayout(Op):
+    """Changes nothing; a compiler may choose anew how its output lies in memory."""
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return inputs[0]
+
+
+@dataclass(frozen=True, slots=True)
 class DepthToSpace(Op):
     """Channels to two spatial axes; ``block_major`` is ONNX's DCR and TFLite's order, ``channel_major`` ONNX's CRD."""
 
@@ -266,12 +292,14 @@ class Program:
         layout: of input and output.
         steps: in order; step ``n`` makes value ``n + 1``.
         name: of the candidate that it came from.
+        quant: the candidate's way to write quantised convolutions, or empty.
     """
 
     deconv: Deconv
     layout: Layout
     steps: tuple[Step, ...]
     name: str = ""
+    quant: str = ""
 
     @property
     def output(self) -> int:

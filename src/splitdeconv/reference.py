@@ -21,7 +21,9 @@ from splitdeconv.ops import (
     NativeDeconv,
     Op,
     Pad,
+    Part,
     Program,
+    Relayout,
     Reshape,
     Slice,
     Transpose,
@@ -59,6 +61,33 @@ def deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
         _at(full, places)[...] += term.reshape(x.shape[0], spec.out_channels, *sizes)
     y = _crop(full, spec)
     return y if weights.bias is None else y + _per_channel(weights.bias, y.ndim, "NCHW")
+
+
+def quantised_deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
+    """The definition on stored integers: an exact sum, one rounding to the output's scale, saturation.
+
+    ``y = saturate(rint(float32(Σ (x − x_zero)·(w − w_zero) + bias)·(x_scale·w_scale/y_scale)) + y_zero)``; ``rint`` is
+    to the nearest even, and the scales are multiplied in float32.
+    Source: ONNX QLinearConv-10 and QuantizeLinear-13; the order of the float32 operations is ONNX Runtime's.
+
+    Args:
+        x: stored input, ``(N, in_channels, *in_sizes)``.
+        weights: stored kernel IOHW, bias, and ``weights.quant``.
+        spec: strides, dilations, pads, groups.
+
+    Returns:
+        Stored output, ``(N, out_channels, *out_sizes)``.
+    """
+    quant = weights.quant
+    assert quant is not None, "quantised weights have their scales"
+    shape = (1, -1, *(1,) * len(spec.axes))
+    kernel = weights.kernel.astype(np.float64) - np.reshape(quant.w_zero, shape)
+    bias = None if weights.bias is None else quant.int32_bias(weights.bias).astype(np.float64)
+    sums = deconv(x.astype(np.float64) - quant.x_zero, Weights(kernel, bias), spec)  # whole numbers far below 2⁵³
+    scale = np.reshape(quant.bias_scale(spec.out_channels) / quant.y_scale, shape)
+    rounded = np.rint(sums.astype(np.float32) * scale.astype(np.float32)).astype(np.float64) + quant.y_zero
+    limits = np.iinfo(quant.y_type)
+    return np.clip(rounded, limits.min, limits.max).astype(quant.y_type)
 
 
 def channel_products(matrices: Array, maps: Array) -> Array:
@@ -104,6 +133,20 @@ def _apply(op: Op, inputs: list[Array], weights: Weights) -> Array:
         case Conv():
             y = _conv(_to_channels_first(x, op.layout), op, weights)
             return _from_channels_first(y, op.layout)
+        case Concat():
+            joined: Array = np.concatenate(inputs, axis=op.axis)
+            return joined
+        case Add():
+            return x + inputs[1]
+        case AddBias():
+            assert weights.bias is not None, "the program adds a bias, the weights have none"
+            return x + _per_channel(weights.bias, x.ndim, op.layout)
+    return _move(op, x)
+
+
+def _move(op: Op, x: Array) -> Array:
+    """An operation that only moves the elements of one array."""
+    match op:
         case Pad():
             return np.pad(x, list(zip(op.begin, op.end, strict=True)))
         case Slice():
@@ -112,16 +155,13 @@ def _apply(op: Op, inputs: list[Array], weights: Weights) -> Array:
             return np.reshape(x, [size or 0 for size in op.shape(x.shape)])
         case Transpose():
             return np.transpose(x, op.perm)
-        case Concat():
-            joined: Array = np.concatenate(inputs, axis=op.axis)
-            return joined
+        case Part():
+            size = x.shape[op.axis] // op.parts
+            return np.take(x, range(op.index * size, (op.index + 1) * size), axis=op.axis)
+        case Relayout():
+            return x
         case DepthToSpace():
             return _from_channels_first(_depth_to_space(_to_channels_first(x, op.layout), op), op.layout)
-        case Add():
-            return x + inputs[1]
-        case AddBias():
-            assert weights.bias is not None, "the program adds a bias, the weights have none"
-            return x + _per_channel(weights.bias, x.ndim, op.layout)
     raise TypeError(f"the interpreter does not know {type(op).__name__}")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from splitdeconv.errors import InputError, UsageError
@@ -27,19 +27,26 @@ class Candidate:
         window: which outputs a merged convolution computes (``union``, ``crop``, ``full``), or empty.
         form: how the phases are put back together (``depth_to_space``, ``transpose``, ``two_steps``, ``concat``,
             ``stack``, ``rows``), or empty.
+        after: ``relayout`` where an operation follows that lets a compiler choose the output's layout, or empty.
+        quant: how quantised convolutions are written (``qdq``, ``qlinear``), or empty.
     """
 
     lowering: str
     window: str = ""
     form: str = ""
+    quant: str = ""
+    after: str = ""
 
     def __str__(self) -> str:
-        return ":".join(part for part in (self.lowering, self.window, self.form) if part)
+        return ":".join(part for part in (self.lowering, *self._options()) if part)
+
+    def _options(self) -> tuple[str, ...]:
+        return self.window, self.form, self.quant, self.after
 
     def matches(self, text: str) -> bool:
         """Whether ``text`` names this candidate, or its lowering, or some of its parts in order."""
         parts = text.split(":")
-        return parts[0] == self.lowering and set(parts[1:]) <= {self.window, self.form}
+        return parts[0] == self.lowering and set(parts[1:]) <= set(self._options())
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +297,7 @@ class RunRecord:
 def plain(found: Any) -> Any:
     """What ``asdict`` gave, with candidates as text and everything else as it is."""
     if isinstance(found, dict):
-        if set(found) == {"lowering", "window", "form"}:
+        if set(found) == {each.name for each in fields(Candidate)}:
             return str(Candidate(**found))
         return {key: plain(value) for key, value in found.items()}
     if isinstance(found, list | tuple):

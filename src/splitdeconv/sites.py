@@ -38,11 +38,15 @@ class Input:
         name: as the model has it.
         dtype: a NumPy name.
         shape: sizes, None where the model leaves them open; None altogether where even the rank is open.
+        fixed: its elements, where only one set of values makes sense; empty otherwise.
+        quantised: whether its integers stand for real numbers, so that every value of the type is valid.
     """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...] | None
+    quantised: bool = False
+    fixed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from splitdeconv import lowerings, measure, planner
 from splitdeconv.cache import TimingCache, Timings, default_path, model_key, site_key
 from splitdeconv.frontends.base import Frontend
 from splitdeconv.planner import Table, Wishes
+from splitdeconv.quantised_proof import wrong_numbers
 from splitdeconv.results import Candidate, Measurement, Refusal
 from splitdeconv.sites import Site
 from splitdeconv.targets.base import Compiled, CompileError, Target
@@ -181,7 +182,10 @@ def compile_site(
             refusals[str(candidate)] = str(error)
             continue
         first = result if first is None else first
-        if reason := _wrong(result, first):
+        reason = _wrong(result, first)
+        if not reason and site.weights.quant is not None:
+            reason = wrong_numbers(frontend, model, site, program, target) or ""
+        if reason:
             refusals[str(candidate)] = reason
         else:
             compiled[candidate] = ready

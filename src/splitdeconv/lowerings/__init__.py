@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from splitdeconv.errors import UsageError
@@ -12,7 +13,7 @@ from splitdeconv.lowerings.split import Split
 from splitdeconv.lowerings.split_phases import SplitPhases
 from splitdeconv.lowerings.split_rows import SplitRowGroups, SplitRows
 from splitdeconv.lowerings.zero_insert import ZeroInsert
-from splitdeconv.ops import Layout, Program
+from splitdeconv.ops import Layout, Program, Relayout, Step
 from splitdeconv.results import Candidate, Refusal
 from splitdeconv.spec import Deconv
 
@@ -43,13 +44,27 @@ def candidates(deconv: Deconv, layout: Layout) -> tuple[list[Candidate], list[Re
     for lowering in LOWERINGS.values():
         reason = lowering.refuse(deconv)
         if reason is None:
-            found.extend(lowering.candidates(deconv, layout))
+            found.extend(_written(lowering.candidates(deconv, layout), deconv))
         else:
             refused.append(Refusal(Candidate(lowering.name), reason))
     return found, refused
 
 
+def _written(plain: Sequence[Candidate], deconv: Deconv) -> list[Candidate]:
+    """Each candidate in each form of a quantised convolution; the runtime's own deconv has none."""
+    forms = () if deconv.quant is None else deconv.quant.forms
+    if not forms:
+        return list(plain)
+    return [
+        replace(candidate, quant=form)
+        for candidate in plain
+        for form in (("",) if candidate.lowering == Native.name else forms)
+    ]
+
+
 def lower(deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
-    """The program of ``candidate``, which must be one of :func:`candidates`."""
+    """The program of ``candidate``, which must be one of :func:`candidates`, maybe with ``relayout`` after."""
     program = find_lowering(candidate.lowering).lower(deconv, layout, candidate)
-    return replace(program, name=str(candidate))
+    if candidate.after == "relayout":
+        program = replace(program, steps=(*program.steps, Step(Relayout(), (program.output,))))
+    return replace(program, name=str(candidate), quant=candidate.quant)

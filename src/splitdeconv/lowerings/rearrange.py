@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from math import prod
 
 from splitdeconv.lowerings.base import Builder
-from splitdeconv.ops import Concat, DepthToSpace, Dim, Layout, Order, Reshape, Transpose
+from splitdeconv.ops import Concat, DepthToSpace, Dim, Layout, Order, Part, Reshape, Transpose
 from splitdeconv.spec import Deconv
 
 
@@ -27,6 +27,12 @@ def merged_forms(deconv: Deconv, layout: Layout) -> tuple[str, ...]:
     return tuple(form for form, applies in forms if applies)
 
 
+def split_forms(deconv: Deconv, layout: Layout) -> tuple[str, ...]:
+    """As :func:`merged_forms`, and where nothing forbids it the channels cut into row phases."""
+    rows = layout == "NHWC" and deconv.groups == 1 and max(deconv.strides) > 1
+    return (*merged_forms(deconv, layout), "rows") if rows else merged_forms(deconv, layout)
+
+
 def from_channels(build: Builder, value: int, order: Order, form: str) -> int:
     """Move all phases from the channels of one map to its spatial axes.
 
@@ -38,6 +44,8 @@ def from_channels(build: Builder, value: int, order: Order, form: str) -> int:
         return value
     if form == "depth_to_space":
         return build.add(DepthToSpace(strides[0], order, build.layout), value)
+    if form == "rows":
+        return from_rows(build, [[part] for part in _row_parts(build, value)])
     if form == "two_steps":
         return _by_two_steps(build, value)
     return _by_transpose(build, value, order)
@@ -71,6 +79,14 @@ def _by_transpose(build: Builder, value: int, order: Order) -> int:
     if perm != sorted(perm):
         value = build.add(Transpose(tuple(perm)), value)
     return build.add(Reshape(tuple(whole)), value)
+
+
+def _row_parts(build: Builder, value: int) -> list[int]:
+    """One channels-last map ``(N, *Q, s·C)`` for each row phase; the channels are ordered (row, column, channel)."""
+    parts = prod(build.deconv.strides[:-1])
+    if parts == 1:
+        return [value]
+    return [build.add(Part(build.channels, index, parts), value) for index in range(parts)]
 
 
 def _by_two_steps(build: Builder, value: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from splitdeconv.lowerings.base import Builder
-from splitdeconv.lowerings.rearrange import from_channels, merged_forms
+from splitdeconv.lowerings.rearrange import from_channels, split_forms
 from splitdeconv.ops import Layout, Order, Program
 from splitdeconv.results import Candidate
 from splitdeconv.spec import Axis, Deconv, merge
@@ -28,7 +28,7 @@ class Split:
         return None
 
     def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
-        forms = merged_forms(deconv, layout)
+        forms = split_forms(deconv, layout)
         return tuple(Candidate(self.name, window, form) for window in _windows(deconv) for form in forms)
 
     def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:

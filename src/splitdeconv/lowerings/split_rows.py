@@ -8,7 +8,7 @@ from itertools import groupby, product
 
 from splitdeconv.lowerings.base import Builder
 from splitdeconv.lowerings.rearrange import from_rows, to_channels_last
-from splitdeconv.ops import Layout, Program
+from splitdeconv.ops import Layout, Part, Program
 from splitdeconv.results import Candidate
 from splitdeconv.spec import Deconv, Phase, Window, merge
 
@@ -27,18 +27,32 @@ class _RowForm(ABC):
         return None
 
     def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
-        return (Candidate(self.name),)
+        """Row phases one by one; and where some share a window, channels-last, these in one convolution."""
+        grouped = any(len(run) > 1 for axis in deconv.axes[:-1] for run in equal_windows(axis.phases()))
+        options = ("", "grouped") if grouped and layout == "NHWC" else ("",)
+        return tuple(Candidate(self.name, window) for window in options)
 
     def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
         build = Builder(deconv, layout)
         *outer, columns = (axis.phases() for axis in deconv.axes)
         sets = self.column_windows(columns)
-        rows = []
-        for row_phases in product(*outer):
-            fixed = [merge([phase]) for phase in row_phases]
+        together = candidate.window == "grouped"
+        runs = [equal_windows(phases) if together else [[phase] for phase in phases] for phases in outer]
+        rows: dict[tuple[int, ...], list[int]] = {}
+        for chosen in product(*runs):
+            fixed = [merge(run) for run in chosen]
             maps = [build.convolve(build.x, [*fixed, window], "block_major") for window in sets]
-            rows.append([to_channels_last(build, value) for value in maps])
-        return build.program(build.crop_output(from_rows(build, rows), [0] * len(deconv.axes)))
+            offsets = list(product(*([phase.offset for phase in run] for run in chosen)))
+            cut = [self._parts(build, value, len(offsets)) for value in maps]
+            rows |= {offset: list(parts) for offset, *parts in zip(offsets, *cut, strict=True)}
+        whole = from_rows(build, [rows[offset] for offset in sorted(rows)])
+        return build.program(build.crop_output(whole, [0] * len(deconv.axes)))
+
+    def _parts(self, build: Builder, value: int, count: int) -> list[int]:
+        """The maps of single row phases out of one that holds ``count`` of them in its channels."""
+        if count == 1:
+            return [to_channels_last(build, value)]
+        return [build.add(Part(build.channels, index, count), value) for index in range(count)]
 
     @abstractmethod
     def column_windows(self, columns: Sequence[Phase]) -> list[Window]:
@@ -51,6 +65,7 @@ class SplitRows(_RowForm):
     Before: deconv ``(N, I, H, W)`` → ``(N, C, s·H, s·W)``.
     After: for each row phase Conv ``(N, H, W, s·C)`` over the union of the column windows; Concat on W
     ``(N, H, s·W, s·C)``; Reshape ``(N, s·H, s·W, C)``; Slice. In NCHW models Transposes stand around it.
+    Window ``grouped``: row phases with equal windows in one convolution, whose channels are then cut apart.
     Source: this project.
     """
 
@@ -81,5 +96,10 @@ class SplitRowGroups(_RowForm):
         return None
 
     def column_windows(self, columns: Sequence[Phase]) -> list[Window]:
-        windows = groupby(columns, key=lambda phase: (phase.pad_begin, phase.pad_end, phase.dilation, len(phase.taps)))
-        return [merge(list(run)) for _, run in windows]
+        return [merge(run) for run in equal_windows(columns)]
+
+
+def equal_windows(phases: Sequence[Phase]) -> list[list[Phase]]:
+    """Runs of neighbouring phases that read the same stretch of the input."""
+    runs = groupby(phases, key=lambda phase: (phase.pad_begin, phase.pad_end, phase.dilation, len(phase.taps)))
+    return [list(run) for _, run in runs]

@@ -9,8 +9,12 @@ from splitdeconv.errors import UsageError
 from splitdeconv.targets.base import Compiled, CompileError, Target
 
 TARGETS = {
+    "accelerator": "splitdeconv.targets.accelerator:Accelerator",
     "onnxruntime": "splitdeconv.targets.onnxruntime:OnnxRuntime",
     "openvino": "splitdeconv.targets.openvino:OpenVino",
+    "litert": "splitdeconv.targets.litert:LiteRt",
+    "vela": "splitdeconv.targets.vela:Vela",
+    "torch": "splitdeconv.targets.torch:Torch",
 }
 
 __all__ = ["TARGETS", "CompileError", "Compiled", "Target", "target"]

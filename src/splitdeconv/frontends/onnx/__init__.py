@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 
+from splitdeconv.errors import SplitdeconvError
 from splitdeconv.frontends.onnx import float64
 from splitdeconv.frontends.onnx import load as files
 from splitdeconv.frontends.onnx.emit import refuse
 from splitdeconv.frontends.onnx.find import named_places, read_site
 from splitdeconv.frontends.onnx.layer import layer_model
 from splitdeconv.frontends.onnx.load import OnnxModel
+from splitdeconv.frontends.onnx.quantised import read_qdq
+from splitdeconv.frontends.onnx.quantised_emit import refuse as refuse_quantised
+from splitdeconv.frontends.onnx.quantised_layer import qdq_model, trained_like_weights
 from splitdeconv.frontends.onnx.shapes import infer
-from splitdeconv.frontends.onnx.splice import place_of, splice, stand_alone
+from splitdeconv.frontends.onnx.splice import forget_places, place_of, splice, stand_alone
 from splitdeconv.frontends.onnx.work import other_macs
 from splitdeconv.ops import Layout, Program
 from splitdeconv.results import Skipped
@@ -24,6 +29,9 @@ from splitdeconv.spec import Deconv
 from splitdeconv.weights import Array, Weights
 
 __all__ = ["OnnxFrontend", "OnnxModel"]
+
+
+_BITS = 8  # of the weights of quantised layers
 
 
 class OnnxFrontend:
@@ -41,8 +49,8 @@ class OnnxFrontend:
 
     def adopt(self, found: object) -> OnnxModel | None:
         if isinstance(found, onnx.ModelProto):
-            return OnnxModel(ir.from_proto(found), None)
-        return OnnxModel(found, None) if isinstance(found, ir.Model) else None
+            return files.in_memory(ir.from_proto(found))
+        return files.in_memory(found) if isinstance(found, ir.Model) else None
 
     def hand_over(self, model: OnnxModel) -> onnx.ModelProto:
         return ir.to_proto(model.ir)
@@ -51,23 +59,33 @@ class OnnxFrontend:
         return files.files_of(model)
 
     def layer(self, deconv: Deconv, epilogue: Sequence[str]) -> OnnxModel:
-        return OnnxModel(ir.from_proto(layer_model(deconv, epilogue)), None)
+        if deconv.quant is None:
+            return OnnxModel(ir.from_proto(layer_model(deconv, epilogue)), None)
+        weights = trained_like_weights(deconv, _BITS)
+        return OnnxModel(ir.from_proto(qdq_model(deconv, weights, epilogue=epilogue)), None)
 
     def find(self, model: OnnxModel, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
-        shapes = infer(model.ir, in_shapes)
-        found = [read_site(name, place, shapes, model.ir.ir_version) for name, place in named_places(model.ir)]
-        sites = tuple(each for each in found if isinstance(each, Site))
-        skipped = tuple(each for each in found if isinstance(each, Skipped))
-        return Findings(sites, skipped, other_macs(model.ir, shapes))
+        try:
+            return _find(model, in_shapes)
+        except SplitdeconvError:
+            raise
+        except Exception as error:  # what cannot be copied, or has tensors unlike their shapes, fails in many ways
+            raise files.unsound(model.path, error) from None
 
     def refuse(self, model: OnnxModel, site: Site, program: Program) -> str | None:
-        return refuse(program, place_of(model.ir, site.id).opset)
+        place = place_of(model.ir, site.id)
+        reason = refuse(program, place.opset)
+        if reason is not None or site.weights.quant is None:
+            return reason
+        qdq = read_qdq(place)
+        assert qdq is not None, "a quantised site is between DequantizeLinear and QuantizeLinear"
+        return refuse_quantised(program, place.opset, site.weights.quant, site.weights.bias, qdq.stages)
 
     def emit(self, model: OnnxModel, site: Site, program: Program, weights: Weights | None = None) -> bytes:
         return bytes(ir.to_proto(stand_alone(model.ir, site, program, weights)).SerializeToString())
 
     def splice(self, model: OnnxModel, programs: Mapping[str, Program]) -> OnnxModel:
-        return OnnxModel(splice(model.ir, programs), model.path)
+        return replace(model, ir=splice(model.ir, programs))
 
     def inputs(self, model: OnnxModel) -> tuple[Input, ...]:
         graph = model.ir.graph
@@ -82,6 +100,15 @@ class OnnxFrontend:
             return float64.evaluate(model.ir, feeds)
         except Exception as error:  # the evaluator fails in many ways on operators that it does not know
             return f"the reference evaluator failed ({' '.join(str(error).split())[:120]})"
+
+
+def _find(model: OnnxModel, in_shapes: Mapping[str, tuple[int, ...]] | None) -> Findings:
+    forget_places(model.ir)
+    shapes = infer(model.ir, in_shapes)
+    found = [read_site(name, place, shapes, model.ir.ir_version) for name, place in named_places(model.ir)]
+    sites = tuple(each for each in found if isinstance(each, Site))
+    skipped = tuple(each for each in found if isinstance(each, Skipped))
+    return Findings(sites, skipped, other_macs(model.ir, shapes))
 
 
 def _dtype(value: ir.Value) -> str:

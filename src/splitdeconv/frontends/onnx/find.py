@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import onnx_ir as ir
 
 from splitdeconv.errors import InputError
 from splitdeconv.frontends.onnx.constants import constant, is_overridable
 from splitdeconv.frontends.onnx.epilogue import find_epilogue
-from splitdeconv.frontends.onnx.geometry import RunTimeGeometryError, read_attributes, read_axes
+from splitdeconv.frontends.onnx.geometry import RunTimeGeometryError, axes_from, read_attributes
 from splitdeconv.frontends.onnx.graph import Place, is_standard, places
+from splitdeconv.frontends.onnx.quantised import UnsupportedError, quantised_notes, read_qdq
 from splitdeconv.frontends.onnx.shapes import Shapes
 from splitdeconv.results import Skipped
 from splitdeconv.sites import Site
@@ -18,6 +20,7 @@ from splitdeconv.spec import Deconv
 from splitdeconv.weights import Array, Weights
 
 OP = "ConvTranspose"
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 
 
 def named_places(model: ir.Model) -> Iterator[tuple[str, Place]]:
@@ -45,20 +48,31 @@ def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site 
         raise InputError(f"site '{name}': a ConvTranspose has an input and a weight, this one has {len(node.inputs)}")
     x, weight = node.inputs[0], node.inputs[1]
     bias_value = node.inputs[2] if len(node.inputs) > 2 else None
-    kernel = constant(weight, place.opset)
+    try:
+        qdq = read_qdq(place)
+    except UnsupportedError as reason:
+        return Skipped(name, place.where, str(reason))
+    kernel = constant(weight, place.opset) if qdq is None else qdq.kernel(place.opset)
     if kernel is None:
         return Skipped(name, place.where, "its weight is computed at run time, so it cannot be split beforehand")
-    bias = constant(bias_value, place.opset)
+    bias = constant(bias_value, place.opset) if qdq is None else qdq.read_bias(place.opset)
     if bias_value is not None and bias is None:
         return Skipped(name, place.where, "its bias is computed at run time")
     try:
-        deconv = _deconv(name, node, kernel, bias, shapes.of(x, kernel.ndim))
+        # A function's maps have other sizes at each call, and its names are its own.
+        x_shape = (None,) * kernel.ndim if place.in_function else shapes.of(x, kernel.ndim)
+        deconv = _deconv(name, node, kernel, bias, x_shape)
     except RunTimeGeometryError as reason:
         return Skipped(name, place.where, str(reason))
-    stages = find_epilogue(place, kernel.ndim, deconv.out_channels)
-    operators = tuple(stage.node.op_type for stage in stages)
     notes = tuple(_override_note(each) for each in (weight, bias_value) if each and is_overridable(each, ir_version))
-    return Site(name, deconv, Weights(kernel, bias), operators, place.where, notes)
+    if qdq is None:
+        stages = find_epilogue(place, kernel.ndim, deconv.out_channels)
+        operators = tuple(stage.node.op_type for stage in stages)
+        return Site(name, deconv, Weights(kernel, bias), operators, place.where, notes)
+    operators = tuple(stage.node.op_type for stage in qdq.stages)
+    quantised = replace(deconv, dtype=qdq.values.x_type, quant=qdq.quant())
+    weights = Weights(kernel, bias, qdq.values)
+    return Site(name, quantised, weights, operators, place.where, (*notes, *quantised_notes(weights)))
 
 
 def _override_note(value: ir.Value) -> str:
@@ -69,23 +83,38 @@ def _override_note(value: ir.Value) -> str:
 
 
 def _deconv(name: str, node: ir.Node, kernel: Array, bias: Array | None, x_shape: tuple[int | None, ...]) -> Deconv:
-    """The geometry of a node with constant weights."""
+    """As :func:`_geometry`, with errors that name the site."""
+    try:
+        return _geometry(node, kernel, bias, x_shape)
+    except ValueError as error:
+        raise InputError(f"site '{name}': {error}") from None
+
+
+def _geometry(node: ir.Node, kernel: Array, bias: Array | None, x_shape: tuple[int | None, ...]) -> Deconv:
+    """The geometry of a node with constant weights.
+
+    Raises:
+        ValueError: the node contradicts itself or its input.
+    """
+    weight = node.inputs[1]
+    if weight is not None and weight.dtype is not None and weight.dtype not in _FLOATS:
+        raise ValueError(f"weight of type {weight.dtype.name}, wanted FLOAT, FLOAT16, BFLOAT16 or DOUBLE")
     if kernel.ndim not in (3, 4, 5):
-        raise InputError(f"site '{name}': weight of {kernel.ndim} axes, wanted 3 to 5 (1-D, 2-D or 3-D deconv)")
+        raise ValueError(f"weight of {kernel.ndim} axes, wanted 3 to 5 (1-D, 2-D or 3-D deconv)")
     if len(x_shape) != kernel.ndim:
-        raise InputError(f"site '{name}': input has {len(x_shape)} axes, its weight {kernel.ndim}; wanted the same")
+        raise ValueError(f"input has {len(x_shape)} axes, its weight {kernel.ndim}; wanted the same")
     attributes = read_attributes(node)
-    groups = attributes.get("group") or 1
+    groups = attributes.get("group", 1)
     if groups < 1 or kernel.shape[0] % groups:
-        raise InputError(f"site '{name}': group is {groups}, which does not divide {kernel.shape[0]} input channels")
+        raise ValueError(f"group is {groups}, which does not divide {kernel.shape[0]} input channels")
     batch, channels, *sizes = x_shape
     if channels is not None and channels != kernel.shape[0]:
         hint = " Is the model NHWC?" if kernel.shape[0] == x_shape[-1] else ""
         found = f"kernel has {kernel.shape[0]} input channels, input has {channels} (NCHW)"
-        raise InputError(f"site '{name}': {found}; wanted the same.{hint}")
+        raise ValueError(f"{found}; wanted the same.{hint}")
     out_channels = kernel.shape[1] * groups
     if bias is not None and bias.shape != (out_channels,):
-        raise InputError(f"site '{name}': bias has shape {list(bias.shape)}, wanted [{out_channels}]")
-    axes = read_axes(name, attributes, kernel.shape[2:], sizes)
+        raise ValueError(f"bias has shape {list(bias.shape)}, wanted [{out_channels}]")
+    axes = axes_from(attributes, kernel.shape[2:], sizes)
     dtype = kernel.dtype.name
     return Deconv(axes, kernel.shape[0], out_channels, groups, batch, dtype, bias is not None)

@@ -15,7 +15,7 @@ from onnx.reference.op_run import OpRun
 
 from splitdeconv import reference
 from splitdeconv.frontends.onnx.geometry import axes_from
-from splitdeconv.frontends.onnx.graph import places
+from splitdeconv.frontends.onnx.graph import STANDARD_DOMAINS, places
 from splitdeconv.frontends.onnx.shapes import Shapes
 from splitdeconv.ops import elements
 from splitdeconv.spec import Deconv
@@ -40,8 +40,11 @@ def refuse(model: ir.Model, shapes: Shapes) -> str | None:
         size += sum(2 * value.const_value.nbytes for value in graph.initializers.values() if value.const_value)
     if size > _LARGEST:
         return "its weights do not fit into one message in float64"
+    own = {(function.domain, function.name) for function in model.functions.values()}
     for place in places(model):
-        if place.node.domain not in ("", "ai.onnx"):
+        if (place.node.domain, place.node.op_type) in own:
+            continue
+        if place.node.domain not in STANDARD_DOMAINS:
             return f"operator {place.node.domain}.{place.node.op_type} is not a standard one"
         if place.node.op_type in _QUANTISED:
             return f"{place.node.op_type} rounds, which float64 would move"

@@ -11,12 +11,21 @@ from typing import Any
 
 import onnx_ir as ir
 
-from splitdeconv.errors import InputError
 from splitdeconv.ops import Size
 from splitdeconv.spec import Axis
 
 Attributes = Mapping[str, Any]
 
+_TYPES = {
+    "auto_pad": ir.AttributeType.STRING,
+    "dilations": ir.AttributeType.INTS,
+    "group": ir.AttributeType.INT,
+    "kernel_shape": ir.AttributeType.INTS,
+    "output_padding": ir.AttributeType.INTS,
+    "output_shape": ir.AttributeType.INTS,
+    "pads": ir.AttributeType.INTS,
+    "strides": ir.AttributeType.INTS,
+}
 _AUTOMATIC = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 
 
@@ -28,26 +37,17 @@ def read_attributes(node: ir.Node) -> Attributes:
     """All attributes as plain values.
 
     Raises:
+        ValueError: one of them is not of its type.
         RunTimeGeometryError: one of them is a parameter of the function that holds the node.
     """
     for attribute in node.attributes.values():
+        wanted = _TYPES.get(attribute.name, attribute.type)
+        if attribute.type != wanted:
+            raise ValueError(f"{attribute.name} has type {attribute.type.name}, wanted {wanted.name}")
         if attribute.is_ref():
             parameter = f"attribute '{attribute.name}' is a parameter of the function"
             raise RunTimeGeometryError(f"{parameter}, so it differs from call to call")
     return {attribute.name: attribute.value for attribute in node.attributes.values()}
-
-
-def read_axes(site: str, attributes: Attributes, kernel: Sequence[int], in_sizes: Sequence[Size]) -> tuple[Axis, ...]:
-    """As :func:`axes_from`, with errors that name the site.
-
-    Raises:
-        InputError: attributes that contradict each other, the weight or the input.
-        RunTimeGeometryError: the pads depend on a size that is unknown.
-    """
-    try:
-        return axes_from(attributes, kernel, in_sizes)
-    except ValueError as error:
-        raise InputError(f"site '{site}': {error}") from None
 
 
 def axes_from(attributes: Attributes, kernel: Sequence[int], in_sizes: Sequence[Size]) -> tuple[Axis, ...]:

@@ -1,0 +1,133 @@
+"""Nine deconvs in TFLite: native against every lowering, on LiteRT (measured) or on Ethos-U (Vela's estimates).
+
+    python -m benchmarks.tflite_layers --target litert --kind int8_per_channel
+    python -m benchmarks.tflite_layers --target litert --kind float32
+    python -m benchmarks.tflite_layers --target litert --kind int8_per_channel --keras
+    python -m benchmarks.tflite_layers --target vela
+
+Every layer has a bias and a RELU fused; with ``--keras`` an ADD and a rescaling RELU of their own follow it instead,
+and the rewritten form folds them (``--numerics fused``). Measured times need an otherwise idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+from tests.tflite_models import Case, build, random_input
+
+from splitdeconv.frontends.tflite import TfliteFrontend, file
+from splitdeconv.lowerings import candidates, lower
+from splitdeconv.results import Candidate, Measurement
+from splitdeconv.targets import CompileError, target
+from splitdeconv.targets.base import Compiled, Target
+
+# Channels in and out, kernel, stride, input size; all axes alike, SAME.
+LAYERS = {
+    "dcgan2": (128, 64, 5, 2, 16),
+    "sngan2": (256, 128, 4, 2, 8),
+    "sngan3": (128, 64, 4, 2, 16),
+    "fst1": (128, 64, 3, 2, 64),
+    "mde4": (256, 128, 3, 2, 24),
+    "unet": (512, 256, 2, 2, 32),
+    "pose": (256, 256, 4, 2, 32),
+    "sr": (56, 1, 9, 3, 85),
+    "fcn": (21, 21, 16, 8, 32),
+}
+KERAS_LAYERS = {
+    "dcgan1": (256, 128, 5, 2, 8),
+    "sngan1": (512, 256, 4, 2, 4),
+    **{name: LAYERS[name] for name in ("dcgan2", "sngan2", "sngan3", "fst1", "mde4", "unet", "pose")},
+}
+VELA = {
+    "U55-128": "vela:ethos-u55-128",
+    "U65-512 shared": "vela:ethos-u65-512,memory-mode=Shared_Sram",
+    "U65-512 DRAM": "vela:ethos-u65-512",
+    "U85-1024 DRAM": "vela:ethos-u85-1024",
+    "U85-1024 flash/shared": "vela:ethos-u85-1024,system-config=Ethos_U85_SYS_Flash_High,memory-mode=Shared_Sram",
+}
+NATIVE = (Candidate("native"), Candidate("native", after="relayout"))
+
+
+def case_of(layer: tuple[int, int, int, int, int], kind: str, keras: bool) -> Case:
+    in_channels, out_channels, kernel, stride, size = layer
+    return Case(
+        kind=kind,
+        in_sizes=(size, size),
+        kernel=(kernel, kernel),
+        stride=(stride, stride),
+        in_channels=in_channels,
+        out_channels=out_channels,
+        bias=not keras,
+        activation=0 if keras else 1,
+        after=("ADD", "RELU*") if keras else (),
+    )
+
+
+def times(case: Case, where: Target, numerics: str, seconds: float) -> dict[Candidate, Measurement]:
+    frontend = TfliteFrontend(numerics)
+    model = file.from_bytes(build(case), "layer")
+    (site,) = frontend.find(model).sites
+    variants = getattr(where, "variants", lambda candidate: (candidate,))
+    ready: dict[Candidate, Compiled] = {}
+    for candidate in (each for found in candidates(site.deconv, "NHWC")[0] for each in variants(found)):
+        program = lower(site.deconv, "NHWC", candidate)
+        if where.refuse(site.deconv, candidate) or frontend.refuse(model, site, program):
+            continue
+        try:
+            ready[candidate] = where.compile(frontend.emit(model, site, program))
+        except CompileError as error:
+            if candidate in NATIVE:
+                print(f"    {candidate}: {error}")
+    return where.measure(ready, {"x": random_input(case, 1)}, seconds)
+
+
+def row(name: str, found: dict[Candidate, Measurement]) -> dict[str, object]:
+    native = min((found[each].median_ms for each in NATIVE if each in found), default=None)
+    others = {each: time.median_ms for each, time in found.items() if each not in NATIVE}
+    best = min(others, key=lambda each: others[each])
+    ratio = native / others[best] if native else None
+    print(
+        f"{name:10} native {'CPU' if native is None else f'{native:9.4f}'} ms   best {others[best]:9.4f} ms  "
+        f"{'' if ratio is None else f'{ratio:6.2f}×'}  {best}"
+    )
+    all_times = {str(each): time.median_ms for each, time in found.items()}
+    return {"layer": name, "native_ms": native, "best": str(best), "ratio": ratio, "median_ms": all_times}
+
+
+def table(title: str, where: Target, kind: str, keras: bool, seconds: float) -> dict[str, object]:
+    print(f"\n{title}, {kind}{', Keras pattern' if keras else ''} ({where.kind} on {where.name})")
+    numerics = "fused" if keras else "exact"
+    layers = KERAS_LAYERS if keras else LAYERS
+    found = {name: times(case_of(layer, kind, keras), where, numerics, seconds) for name, layer in layers.items()}
+    rows = [row(name, each) for name, each in found.items()]
+    kept = [max(1.0, float(str(each["ratio"]))) for each in rows if each["ratio"] is not None]
+    mean = math.exp(sum(map(math.log, kept)) / len(kept))
+    print(f"geometric mean over {len(kept)} layers, native kept where it is faster: {mean:.2f}×")
+    return {"title": title, "kind": kind, "geometric_mean": mean, "rows": rows}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--target", default="litert", help="litert, litert:reference, vela, or one vela:… configuration"
+    )
+    parser.add_argument("--kind", default="int8_per_channel")
+    parser.add_argument("--keras", action="store_true")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=10.0, help="for each layer")
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    wanted = VELA if asked.target == "vela" else {asked.target: asked.target}
+    results = [
+        table(title, target(name, threads=asked.threads), asked.kind, asked.keras, asked.seconds)
+        for title, name in wanted.items()
+    ]
+    if asked.json:
+        asked.json.write_text(json.dumps(results, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,284 @@
+"""PyTorch itself as a target: eager or compiled, on the CPU or a CUDA GPU."""
+
+from __future__ import annotations
+
+import copy
+import io
+import platform
+import statistics
+import time
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from splitdeconv.errors import UsageError
+from splitdeconv.measure import DROP_RATIO, Progress
+from splitdeconv.results import Candidate, Environment, Measurement
+from splitdeconv.spec import Deconv
+from splitdeconv.targets.base import Compiled, CompileError
+from splitdeconv.weights import Array
+
+MODES = ("eager", "compiled")
+MEMORY_FORMATS = ("contiguous", "channels_last")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DEVICES = ("cpu", "cuda")
+
+WARM_ROUNDS = 3  # untimed: first calls allocate, choose algorithms and compile
+SIFT_ROUND = 4  # timed rounds after which hopeless candidates are dropped
+HOPELESS = 2.0  # times the best candidate's fastest round
+LEAST_ROUNDS = 9  # for a median with quartiles
+MOST_ROUNDS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How PyTorch runs, as the target's option names it.
+
+    Attributes:
+        device: ``cpu`` or ``cuda``.
+        mode: ``eager`` or ``compiled``.
+        memory_format: ``contiguous`` or ``channels_last`` (of maps and weights with two or three spatial axes).
+        dtype: of maps and weights.
+    """
+
+    device: str = "cpu"
+    mode: str = "eager"
+    memory_format: str = "contiguous"
+    dtype: str = "float32"
+
+    def __str__(self) -> str:
+        return ":".join((self.device, self.mode, self.memory_format, self.dtype))
+
+
+def setting(option: str) -> Setting:
+    """The setting that ``cpu:compiled:channels_last:bfloat16`` stands for; any part may be left out, in any order.
+
+    Raises:
+        UsageError: a part is not known, or given twice.
+    """
+    known = {"device": DEVICES, "mode": MODES, "memory_format": MEMORY_FORMATS, "dtype": tuple(DTYPES)}
+    found: dict[str, str] = {}
+    for part in filter(None, option.split(":")):
+        field = next((name for name, values in known.items() if part in values), None)
+        if field is None:
+            choices = "; ".join(", ".join(values) for values in known.values())
+            raise UsageError(f"target 'torch:{option}': '{part}' is not known; there are {choices}")
+        if field in found:
+            raise UsageError(f"target 'torch:{option}': both '{found[field]}' and '{part}' are given, wanted one")
+        found[field] = part
+    return Setting(**found)
+
+
+class TorchCompiled:
+    """A module that is ready to run.
+
+    Attributes:
+        module: in the target's type and on its device; compiled where the target compiles.
+        setting: of the target.
+    """
+
+    def __init__(self, module: Any, setting_: Setting) -> None:
+        self.module = module
+        self.setting = setting_
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs ``output0``, ``output1``, … for inputs that are passed in the order of the mapping, as float32."""
+        with torch.inference_mode():
+            found = self.module(*self.tensors(inputs))
+        outputs = found if isinstance(found, tuple | list) else (found,)
+        return {f"output{number}": _array(tensor) for number, tensor in enumerate(outputs)}
+
+    def tensors(self, inputs: Mapping[str, Array]) -> list[Tensor]:
+        """The inputs in the target's type and memory format, on its device."""
+        return [_placed(torch.from_numpy(np.ascontiguousarray(array)), self.setting) for array in inputs.values()]
+
+
+class Torch:
+    """PyTorch. Models are modules, or the bytes of a ``.pt2`` file that ``torch.export.save`` wrote.
+
+    Args:
+        option: see :func:`setting`; ``cpu:eager:contiguous:float32`` where nothing else is said.
+        threads: worker threads on the CPU; 0 leaves PyTorch's own number.
+    """
+
+    formats: tuple[str, ...] = ("torch",)
+    kind: Literal["measured", "estimated"] = "measured"
+
+    def __init__(self, option: str = "", threads: int = 0) -> None:
+        self.setting = setting(option)
+        self.threads = threads
+        self.name = f"torch:{self.setting}"
+        if self.setting.device == "cuda" and not torch.cuda.is_available():
+            raise UsageError(
+                f"target 'torch:{option}': torch {torch.__version__} sees no CUDA device; "
+                "use torch:cpu, or install a CUDA build of torch on a machine with such a GPU"
+            )
+
+    def environment(self) -> Environment:
+        versions = {"torch": str(torch.__version__)}
+        options = {"mode": self.setting.mode, "memory_format": self.setting.memory_format, "dtype": self.setting.dtype}
+        if self.setting.device == "cpu":
+            return Environment(self.name, versions, _cpu_name(), self.threads or torch.get_num_threads(), options)
+        versions |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
+        options["tf32"] = str(torch.backends.cudnn.allow_tf32)
+        return Environment(self.name, versions, torch.cuda.get_device_name(), 0, options)
+
+    def refuse(self, deconv: Deconv, candidate: Candidate) -> str | None:  # the protocol's
+        if deconv.quant is not None:
+            return "torch's eager and compiled modes run quantised deconvs in float: measure the float layer instead"
+        return None
+
+    def compile(self, model: bytes | nn.Module) -> TorchCompiled:
+        module = _load(model) if isinstance(model, bytes) else copy.deepcopy(model).eval()
+        try:
+            module = _placed_module(module, self.setting)
+            if self.setting.mode == "compiled":
+                module = torch.compile(_with_own_code(module), fullgraph=True, dynamic=False)
+        except (RuntimeError, NotImplementedError) as error:
+            raise CompileError(first_line(error)) from error
+        return TorchCompiled(module, self.setting)
+
+    def measure(
+        self,
+        candidates: Mapping[Candidate, Compiled],
+        inputs: Mapping[str, Array],
+        seconds: float,
+        *,
+        progress: Progress | None = None,
+        drop: float = DROP_RATIO,
+    ) -> dict[Candidate, Measurement]:
+        """Time several forms of the same work, interleaved round by round, within about ``seconds``.
+
+        Candidates that are more than ``HOPELESS`` times slower than the best are dropped after a few rounds; their
+        measurement has only those. Compiling is not counted in ``seconds``.
+
+        Raises:
+            CompileError: a candidate does not run.
+        """
+        clock = _cuda_ms if self.setting.device == "cuda" else _cpu_ms
+        ready = {key: each for key, each in candidates.items() if isinstance(each, TorchCompiled)}
+        with torch.inference_mode(), _with_threads(self.threads):
+            tensors = {key: each.tensors(inputs) for key, each in ready.items()}
+            for key, each in ready.items():
+                _warm(each.module, tensors[key])
+            times = _rounds(ready, tensors, clock, seconds)
+        return {key: _measurement(each) for key, each in times.items()}
+
+
+def _rounds(ready: Any, tensors: Any, clock: Any, seconds: float) -> dict[Candidate, list[float]]:
+    """Milliseconds of every round of every candidate; the order turns from round to round."""
+    times: dict[Candidate, list[float]] = {key: [] for key in ready}
+    running = list(ready)
+    end = time.perf_counter() + seconds
+    for number in range(MOST_ROUNDS):
+        if number >= LEAST_ROUNDS and time.perf_counter() > end:
+            break
+        turn = number % len(running)
+        for key in running[turn:] + running[:turn]:
+            times[key].append(clock(ready[key].module, tensors[key]))
+        if number + 1 == SIFT_ROUND:
+            best = min(min(times[key]) for key in running)
+            running = [key for key in running if min(times[key]) <= HOPELESS * best]
+    return times
+
+
+def _warm(module: Any, tensors: Sequence[Tensor]) -> None:
+    try:
+        for _ in range(WARM_ROUNDS):
+            module(*tensors)
+    except Exception as error:  # a compiler's own errors have no common base
+        raise CompileError(first_line(error)) from error
+
+
+def _cpu_ms(module: Any, tensors: Sequence[Tensor]) -> float:
+    start = time.perf_counter_ns()
+    module(*tensors)
+    return (time.perf_counter_ns() - start) / 1e6
+
+
+def _cuda_ms(module: Any, tensors: Sequence[Tensor]) -> float:
+    """Time between two events on the device's own clock."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    module(*tensors)
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end))
+
+
+def _measurement(times: list[float]) -> Measurement:
+    low, median, high = statistics.quantiles(times, n=4)
+    return Measurement(median, low, high, len(times))
+
+
+def _load(model: bytes) -> nn.Module:
+    """The module of an exported program."""
+    try:
+        return torch.export.load(io.BytesIO(model)).module()
+    except Exception as error:  # zip, pickle and version errors alike
+        raise CompileError(f"not a .pt2 file of torch.export.save: {first_line(error)}") from error
+
+
+def _placed_module(module: nn.Module, wanted: Setting) -> nn.Module:
+    """The module in the setting's type and memory format, on its device."""
+    module = module.to(wanted.device, DTYPES[wanted.dtype])
+    for tensor in (*module.parameters(), *module.buffers()):
+        tensor.data = _placed(tensor.data, wanted)
+    return module
+
+
+def _with_own_code(module: nn.Module) -> Any:
+    """A function that calls ``module`` and shares its code object with no other.
+
+    Compiled code is kept per code object, tried in turn on each call, and limited in number: candidates that share one
+    class would be slowed by each other, and the ninth would not be compiled.
+    """
+
+    def call(*inputs: Tensor) -> Any:
+        return module(*inputs)
+
+    return types.FunctionType(call.__code__.replace(), call.__globals__, closure=call.__closure__)
+
+
+def _placed(tensor: Tensor, wanted: Setting) -> Tensor:
+    if tensor.is_floating_point():
+        tensor = tensor.to(DTYPES[wanted.dtype])
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    last = wanted.memory_format == "channels_last" and tensor.dim() in formats
+    return tensor.to(wanted.device).contiguous(memory_format=formats[tensor.dim()] if last else torch.contiguous_format)
+
+
+def _array(tensor: Tensor) -> Array:
+    found: Array = (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()
+    return found
+
+
+@contextmanager
+def _with_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without its context."""
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__

@@ -1,0 +1,245 @@
+"""Arm's compiler for Ethos-U NPUs: its estimates, and what it leaves to the CPU in its own words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from configparser import ConfigParser
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import ethosu.config_files  # a namespace of Vela's; its absence means that the extra is missing
+
+from splitdeconv.errors import UsageError
+from splitdeconv.measure import DROP_RATIO, Progress
+from splitdeconv.results import Candidate, Environment, Measurement
+from splitdeconv.spec import Deconv
+from splitdeconv.targets.base import Compiled, CompileError
+from splitdeconv.targets.child import Child
+from splitdeconv.targets.litert import LiteRtModel, interpreter
+from splitdeconv.weights import Array
+
+DEFAULT = "internal-default"  # Vela's own word for its choice by accelerator
+DEFAULT_ACCELERATOR = "ethos-u55-128"
+ACCELERATORS = (
+    *(f"ethos-u55-{macs}" for macs in (32, 64, 128, 256)),
+    *(f"ethos-u65-{macs}" for macs in (256, 512)),
+    *(f"ethos-u85-{macs}" for macs in (128, 256, 512, 1024, 2048)),
+)  # Source: Vela 5.2, --accelerator-config
+
+
+@dataclass(frozen=True, slots=True)
+class OpEstimate:
+    """One operator of the compiled model.
+
+    Attributes:
+        name: of its output.
+        operator: its kind, as Vela calls it.
+        on_npu: where it runs.
+        cycles: Vela's estimate.
+        bound: what takes the cycles: ``MACs``, or a memory.
+    """
+
+    name: str
+    operator: str
+    on_npu: bool
+    cycles: int
+    bound: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeftToCpu:
+    """An operator that stays on the CPU, and why, in Vela's words."""
+
+    operator: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What Vela says of a compiled model. Everything here is an estimate, nothing was run.
+
+    Attributes:
+        cycles: of the whole inference; operators on the CPU are not counted.
+        clock_hz: core clock of the system configuration.
+        macs: multiply-accumulates, inserted zeros included.
+        on_chip_kib, off_chip_kib: peak memory.
+        on_chip_bytes, off_chip_bytes: traffic in one inference.
+        operators: in execution order.
+        left_to_cpu: with Vela's reasons.
+        cpu_operators: how many stay on the CPU.
+    """
+
+    cycles: int
+    clock_hz: float
+    macs: int
+    on_chip_kib: float
+    off_chip_kib: float
+    on_chip_bytes: int
+    off_chip_bytes: int
+    operators: tuple[OpEstimate, ...]
+    left_to_cpu: tuple[LeftToCpu, ...]
+    cpu_operators: int
+
+    @property
+    def latency_ms(self) -> float:
+        """Cycles at the configuration's clock."""
+        return self.cycles / self.clock_hz * 1e3
+
+    def why_cpu(self) -> str:
+        """One line with what stays on the CPU."""
+        return "; ".join(f"{each.operator} stays on the CPU: {each.reason}" for each in self.left_to_cpu)
+
+
+class Vela:
+    """Implements :class:`~splitdeconv.targets.base.Target`.
+
+    ``vela:ethos-u65-512,system-config=Ethos_U65_High_End,memory-mode=Shared_Sram``; what is left out is Vela's default.
+    """
+
+    formats = ("tflite",)
+    kind: Literal["estimated"] = "estimated"
+
+    def __init__(self, option: str = "", *, threads: int = 0) -> None:  # a compiler has no threads
+        accelerator, *settings = (option or DEFAULT_ACCELERATOR).split(",")
+        if accelerator not in ACCELERATORS:
+            raise UsageError(f"target 'vela' has no accelerator '{accelerator}'; there are {', '.join(ACCELERATORS)}")
+        chosen = _settings(settings)
+        self.accelerator = accelerator
+        self.system_config, self.memory_mode = chosen["system-config"], chosen["memory-mode"]
+        self.name = ",".join([f"vela:{accelerator}", *settings])
+        arguments = ["-m", "splitdeconv.targets.vela_worker", accelerator, self.system_config, self.memory_mode]
+        self._child = Child(arguments)
+
+    def environment(self) -> Environment:
+        options = {"system-config": self.system_config, "memory-mode": self.memory_mode}
+        return Environment(self.name, {"ethos-u-vela": version("ethos-u-vela")}, self.accelerator, 0, options)
+
+    def refuse(self, deconv: Deconv, candidate: Candidate) -> str | None:
+        quant = deconv.quant
+        if quant is None or quant.activation == "float32":
+            return "Ethos-U computes in int8, uint8 and int16 only: quantise the model first"
+        if candidate.form == "depth_to_space":
+            return "Vela has no DEPTH_TO_SPACE"
+        if candidate.lowering == "zero_insert":
+            return "Vela's own TRANSPOSE_CONV already inserts the zeros"
+        return None
+
+    def variants(self, candidate: Candidate) -> tuple[Candidate, ...]:
+        """The candidate as it is, and with an operation behind it that lets Vela choose its output's layout."""
+        relayout = Candidate(candidate.lowering, candidate.window, candidate.form, "relayout")
+        return (candidate, relayout)
+
+    def compile(self, model: bytes | Path) -> VelaModel:
+        """A whole model (a path) may leave operators to the CPU; a single site (bytes) that does is refused."""
+        content = model if isinstance(model, bytes) else model.read_bytes()
+        found = self.estimate(content)
+        if isinstance(model, bytes) and found.cpu_operators:
+            raise CompileError(found.why_cpu() or f"{found.cpu_operators} of its operators stay on the CPU")
+        return VelaModel(content, found)
+
+    def estimate(self, model: bytes) -> Estimate:
+        """Compile a model.
+
+        Raises:
+            CompileError: Vela does not take it, in its own words.
+        """
+        return _read(json.loads(self._child.ask(model)))
+
+    def measure(
+        self,
+        candidates: Mapping[Candidate, Compiled],
+        inputs: Mapping[str, Array],
+        seconds: float,
+        *,
+        progress: Progress | None = None,
+        drop: float = DROP_RATIO,
+    ) -> dict[Candidate, Measurement]:
+        """Vela's estimates. Models that leave more operators to the CPU than others have no comparable estimate."""
+        models = {name: model.estimate for name, model in candidates.items() if isinstance(model, VelaModel)}
+        fewest = min((found.cpu_operators for found in models.values()), default=0)
+        return {
+            name: Measurement(found.latency_ms, found.latency_ms, found.latency_ms, 1, "estimated")
+            for name, found in models.items()
+            if found.cpu_operators == fewest and found.cycles
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class VelaModel:
+    """A compiled model. Vela judges and does not run: LiteRT's interpreter gives the numbers, as on an NPU's CPU."""
+
+    content: bytes
+    estimate: Estimate
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return LiteRtModel(interpreter(self.content, "xnnpack", 1)).run(inputs)
+
+
+def configurations() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the system configurations and of the memory modes that Vela's own file defines."""
+    parser = ConfigParser()
+    folder = Path(next(iter(ethosu.config_files.__path__)))
+    parser.read(folder / "Arm" / "vela.ini", encoding="utf-8")
+    sections = [section.split(".", 1) for section in parser.sections() if "." in section]
+    names = {
+        kind: tuple(name for group, name in sections if group == kind) for kind in ("System_Config", "Memory_Mode")
+    }
+    return names["System_Config"], names["Memory_Mode"]
+
+
+def _settings(settings: list[str]) -> dict[str, str]:
+    known = dict(zip(("system-config", "memory-mode"), configurations(), strict=True))
+    chosen = dict.fromkeys(known, DEFAULT)
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key not in known:
+            raise UsageError(f"target 'vela' has no setting '{key}'; there are {', '.join(known)}")
+        if value not in known[key]:
+            raise UsageError(f"target 'vela' has no {key} '{value}'; there are {', '.join(known[key])}")
+        chosen[key] = value
+    return chosen
+
+
+def _read(found: dict[str, Any]) -> Estimate:
+    """The worker's answer."""
+    summary, layers = found["summary"], found["layers"]
+    operators = tuple(_operator(layer) for layer in layers)
+    left = tuple(LeftToCpu(**each) for each in found["left_to_cpu"])
+
+    def number(key: str) -> float:
+        return float(summary.get(key) or 0)
+
+    on_chip = ("sram", "on_chip_flash")
+    off_chip = ("dram", "off_chip_flash")
+    return Estimate(
+        cycles=int(number("cycles_total")),
+        clock_hz=number("core_clock"),
+        macs=int(number("nn_macs")),
+        on_chip_kib=sum(number(f"{memory}_memory_used") for memory in on_chip),
+        off_chip_kib=sum(number(f"{memory}_memory_used") for memory in off_chip),
+        on_chip_bytes=int(sum(number(f"{memory}_total_bytes") for memory in on_chip)),
+        off_chip_bytes=int(sum(number(f"{memory}_total_bytes") for memory in off_chip)),
+        operators=operators,
+        left_to_cpu=left,
+        cpu_operators=found["cpu_operators"],
+    )
+
+
+_BOUNDS = {
+    "NPU": "MACs",
+    "SRAM AC": "SRAM",
+    "DRAM AC": "DRAM",
+    "OnFlash AC": "on-chip flash",
+    "OffFlash AC": "off-chip flash",
+}
+
+
+def _operator(layer: dict[str, str]) -> OpEstimate:
+    cycles = {bound: float(layer.get(column) or 0) for column, bound in _BOUNDS.items()}
+    bound = max(cycles, key=lambda name: cycles[name])
+    total = int(float(layer["Op Cycles"]))
+    return OpEstimate(layer["Name"], layer["NNG Operator"], layer["Target"] == "NPU", total, bound if total else "")

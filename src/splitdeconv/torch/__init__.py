@@ -1,0 +1,45 @@
+"""Transposed convolutions for PyTorch, computed by ordinary convolutions.
+
+Functions and modules that stand in for ``torch.nn.functional.conv_transpose{1,2,3}d`` and
+``torch.nn.ConvTranspose{1,2,3}d``, and the conversion of whole models.
+"""
+
+from __future__ import annotations
+
+from splitdeconv.errors import MissingExtraError
+
+try:
+    import torch as _torch  # noqa: F401  # asked for first, so that its absence is said in one line
+except ModuleNotFoundError as error:
+    raise MissingExtraError("splitdeconv.torch", "torch", "torch") from error
+
+from splitdeconv.torch.convert import Conversion, convert, record, restore
+from splitdeconv.torch.functional import split_conv_transpose1d, split_conv_transpose2d, split_conv_transpose3d
+from splitdeconv.torch.modules import (
+    LazySplitConvTranspose1d,
+    LazySplitConvTranspose2d,
+    LazySplitConvTranspose3d,
+    SplitConvTranspose1d,
+    SplitConvTranspose2d,
+    SplitConvTranspose3d,
+    freeze,
+    thaw,
+)
+
+__all__ = [
+    "Conversion",
+    "LazySplitConvTranspose1d",
+    "LazySplitConvTranspose2d",
+    "LazySplitConvTranspose3d",
+    "SplitConvTranspose1d",
+    "SplitConvTranspose2d",
+    "SplitConvTranspose3d",
+    "convert",
+    "freeze",
+    "record",
+    "restore",
+    "split_conv_transpose1d",
+    "split_conv_transpose2d",
+    "split_conv_transpose3d",
+    "thaw",
+]

@@ -1,0 +1,77 @@
+"""Which form a deconv takes in PyTorch: by a documented rule, or by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import lru_cache
+
+from splitdeconv.errors import UsageError
+from splitdeconv.lowerings import candidates, lower
+from splitdeconv.ops import Layout
+from splitdeconv.results import Candidate
+from splitdeconv.spec import Deconv
+from splitdeconv.torch.interpret import Form
+
+NOMINAL_SIZE = 16  # pixels on each axis: between the first and the last layers of the usual decoders
+LAYOUTS: tuple[Layout, ...] = ("NCHW", "NHWC")
+
+
+@lru_cache(maxsize=4096)
+def find_form(deconv: Deconv, name: str | None, channels_last: bool) -> Form:
+    """The form for ``deconv``.
+
+    Args:
+        deconv: its sizes are not looked at.
+        name: ``lowering[:window][:form][@NCHW|@NHWC]``, or None for the rule of :func:`default_form`. Without a
+            layout the program works in the memory format of the input.
+        channels_last: whether the input (or the parameter) is in channels-last memory format.
+
+    Raises:
+        UsageError: no such lowering, or it refuses this deconv; the message says why.
+    """
+    own: Layout = "NHWC" if channels_last else "NCHW"
+    if name is None:
+        return default_form(deconv, own)
+    text, _, layout = name.partition("@")
+    if layout and layout not in LAYOUTS:
+        raise UsageError(f"lowering '{name}': no layout is called '{layout}'; there are {', '.join(LAYOUTS)}")
+    wanted: Layout = "NHWC" if layout == "NHWC" else "NCHW" if layout == "NCHW" else own
+    found, refused = candidates(deconv, wanted)
+    matching = [candidate for candidate in found if candidate.matches(text)]
+    if matching:
+        return Form(matching[0], wanted)
+    reasons = [refusal.reason for refusal in refused if refusal.candidate.lowering == text.split(":")[0]]
+    if reasons:
+        raise UsageError(f"lowering '{name}' does not apply to {deconv.describe()}: {reasons[0]}")
+    raise UsageError(f"no form is called '{name}'; for {deconv.describe()} there are {', '.join(map(str, found))}")
+
+
+def default_form(deconv: Deconv, layout: Layout) -> Form:
+    """The rule without measuring: one merged convolution with the fewest multiply-accumulates.
+
+    ``split`` with the window (crop, union or the paper's full one) that has the fewest multiply-accumulates over a map
+    of ``NOMINAL_SIZE`` pixels on each axis; of equal ones the one that moves fewer elements. Channels go to space by
+    ``pixel_shuffle`` where the strides allow it, and by reshape, transpose, reshape otherwise.
+    """
+    nominal = _nominal(deconv)
+    found = [each for each in candidates(nominal, layout)[0] if each.lowering == "split"]
+    return Form(min(found, key=lambda each: _work(nominal, layout, each)), layout)
+
+
+def _nominal(deconv: Deconv) -> Deconv:
+    """The same deconv over a map of nominal size, so that neither sizes nor output pads change the choice."""
+    axes = [dataclasses.replace(axis, output_pad=0, in_size=None) for axis in deconv.axes]
+    least = [max(0, -axis.tail) // axis.stride + 1 for axis in axes]
+    sized = tuple(axis.with_in_size(NOMINAL_SIZE + size) for axis, size in zip(axes, least, strict=True))
+    return dataclasses.replace(deconv, axes=sized, batch=1)
+
+
+def _work(deconv: Deconv, layout: Layout, candidate: Candidate) -> tuple[int, int, int]:
+    program = lower(deconv, layout, candidate)
+    return program.macs(), program.moved(), len(program.steps)
+
+
+def all_forms(deconv: Deconv) -> list[Form]:
+    """Every form of every lowering, ``native`` first."""
+    found = [Form(candidate, layout) for layout in LAYOUTS for candidate in candidates(deconv, layout)[0]]
+    return [form for form in found if form != Form(Candidate("native"), "NHWC")]

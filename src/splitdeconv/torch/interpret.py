@@ -1,0 +1,277 @@
+"""Programs as PyTorch operations: one table, from which one routine per deconv and candidate is made.
+
+A routine works on maps in PyTorch's order ``(N, C, *sizes)``; an NHWC program sees them through a permuted view, which
+costs nothing where the memory format is channels-last already. No operation depends on sizes, so one routine serves
+all of them, symbolic ones included.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F  # noqa: N812  # the name that all PyTorch code uses
+from torch import Tensor
+
+from splitdeconv.lowerings import lower
+from splitdeconv.ops import (
+    Add,
+    AddBias,
+    Concat,
+    Conv,
+    DepthToSpace,
+    Layout,
+    NativeDeconv,
+    Op,
+    Pad,
+    Program,
+    Reshape,
+    Slice,
+    Step,
+    Transpose,
+)
+from splitdeconv.results import Candidate
+from splitdeconv.spec import Axis, Deconv
+from splitdeconv.torch.filters import bias_split, filter_split
+
+Filters = tuple[Tensor | None, ...]
+Apply = Callable[[list[Tensor], Sequence[Tensor | None]], Tensor]
+
+ARITHMETIC = (Conv, NativeDeconv, AddBias)  # what takes a filter, a bias, or both
+CONVS = (F.conv1d, F.conv2d, F.conv3d)
+DECONVS = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A candidate together with the layout that its program works in; written ``split_rows@NHWC``."""
+
+    candidate: Candidate
+    layout: Layout
+
+    def __str__(self) -> str:
+        return f"{self.candidate}@{self.layout}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Routine:
+    """A lowered deconv in PyTorch.
+
+    Attributes:
+        program: what it interprets.
+        split: from the parameters (weight IOHW, bias or None) to the tensors that :attr:`apply` takes: filter and
+            bias of each arithmetic operation.
+        apply: from the input ``(N, C, *sizes)`` and those tensors to the output.
+    """
+
+    program: Program
+    split: Callable[[Tensor, Tensor | None], Filters]
+    apply: Callable[[Tensor, Sequence[Tensor | None]], Tensor]
+
+
+@lru_cache(maxsize=4096)
+def routine(deconv: Deconv, form: Form) -> Routine:
+    """The routine for ``deconv`` in ``form``, whose candidate must be one of the deconv's candidates."""
+    return interpret(lower(deconv, form.layout, form.candidate))
+
+
+def operations(deconv: Deconv, form: Form) -> tuple[Program, list[tuple[Apply, tuple[int, ...]]]]:
+    """The program that PyTorch runs for ``deconv`` in ``form``, and for each of its steps the operation and its inputs.
+
+    The operations take the values and a flat list of filter and bias of each arithmetic operation.
+    """
+    program = shuffle_by_channels(lower(deconv, form.layout, form.candidate))
+    return program, _operations(program)
+
+
+def interpret(program: Program) -> Routine:
+    """``program`` as PyTorch operations."""
+    program = shuffle_by_channels(program)
+    steps = _operations(program)
+    splits = [_split(step.op, program.deconv) for step in program.steps if isinstance(step.op, ARITHMETIC)]
+
+    def split(weight: Tensor, bias: Tensor | None) -> Filters:
+        return tuple(tensor for each in splits for tensor in each(weight, bias))
+
+    def apply(x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
+        values = [x if program.layout == "NCHW" else x.movedim(1, -1).contiguous()]
+        for operation, inputs in steps:
+            values.append(operation([values[number] for number in inputs], filters))
+        return values[-1] if program.layout == "NCHW" else values[-1].movedim(-1, 1)
+
+    return Routine(program, split, apply)
+
+
+def _operations(program: Program) -> list[tuple[Apply, tuple[int, ...]]]:
+    found, at = [], 0
+    for step in program.steps:
+        found.append((APPLY[type(step.op)](step.op, at), step.inputs))
+        at += 2 if isinstance(step.op, ARITHMETIC) else 0
+    return found
+
+
+def shuffle_by_channels(program: Program) -> Program:
+    """The same program with ``channel_major`` DepthToSpace where a convolution alone feeds it.
+
+    That is PyTorch's ``pixel_shuffle``. The order of a convolution's outputs is free, because its filter is made here.
+    Before: Conv (block_major), DepthToSpace (block_major). After: both channel_major. NCHW only.
+    """
+    if program.layout == "NHWC":
+        return program
+    steps = list(program.steps)
+    for number, step in enumerate(steps):
+        if not isinstance(step.op, DepthToSpace) or step.op.order == "channel_major":
+            continue
+        (source,) = step.inputs
+        readers = [each for each in steps if source in each.inputs]
+        conv = steps[source - 1].op if source else None
+        if isinstance(conv, Conv) and len(readers) == 1:
+            steps[source - 1] = Step(dataclasses.replace(conv, order="channel_major"), steps[source - 1].inputs)
+            steps[number] = Step(dataclasses.replace(step.op, order="channel_major"), step.inputs)
+    return dataclasses.replace(program, steps=tuple(steps))
+
+
+def _split(op: Conv | NativeDeconv | AddBias, deconv: Deconv) -> Callable[[Tensor, Tensor | None], Filters]:
+    """Which tensors an arithmetic operation needs, made from the deconv's parameters."""
+    if isinstance(op, NativeDeconv):
+        return lambda weight, bias: (weight, bias)
+    if isinstance(op, AddBias):
+        return lambda _, bias: (None, bias)
+    filters = filter_split(op, tuple(axis.kernel for axis in deconv.axes))
+    biases = bias_split(op)
+    if not op.has_bias:
+        return lambda weight, _: (filters(weight), None)
+    return lambda weight, bias: (filters(weight), None if bias is None else biases(bias))
+
+
+def _conv(op: Conv, at: int) -> Apply:
+    convolve = CONVS[len(op.kernel) - 1]
+    even = op.pad_begin == op.pad_end
+    around = _pads((0, 0, *op.pad_begin), (0, 0, *op.pad_end))
+    padding = op.pad_begin if even else (0,) * len(op.kernel)
+
+    def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
+        x = values[0] if op.layout == "NCHW" else values[0].movedim(-1, 1)
+        if not even:
+            x = F.pad(x, around)
+        y = convolve(x, filters[at], filters[at + 1], 1, padding, op.dilations, op.groups)
+        return y if op.layout == "NCHW" else y.movedim(1, -1)
+
+    return apply
+
+
+def _native(op: NativeDeconv, at: int) -> Apply:
+    axes, groups = op.deconv.axes, op.deconv.groups
+    deconvolve = DECONVS[len(axes) - 1]
+    plain = all(_is_plain(axis) for axis in axes)
+    stride, dilation = op.deconv.strides, tuple(axis.dilation for axis in axes)
+    padding = tuple(axis.pad_begin if plain else 0 for axis in axes)
+    output_padding = tuple(axis.output_pad if plain else 0 for axis in axes)
+    # outputs beyond what conv_transpose offers are zeros, all but the bias, which is then added last
+    begin, end = [-axis.pad_begin for axis in axes], [axis.output_pad - axis.pad_end for axis in axes]
+    more = _pads([max(0, size) for size in begin], [max(0, size) for size in end])
+    fewer = _pads([min(0, size) for size in begin], [min(0, size) for size in end])
+
+    def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
+        x = values[0] if op.layout == "NCHW" else values[0].movedim(-1, 1)
+        bias = filters[at + 1]
+        y = deconvolve(x, filters[at], bias if plain else None, stride, padding, output_padding, groups, dilation)
+        if not plain:
+            y = F.pad(F.pad(y, more), fewer)  # in this order no size falls below 1 in between
+            y = y if bias is None else y + _per_channel(bias, y, 1)
+        return y if op.layout == "NCHW" else y.movedim(1, -1)
+
+    return apply
+
+
+def _is_plain(axis: Axis) -> bool:
+    """Whether PyTorch's own deconv has these pads."""
+    return axis.pad_begin == axis.pad_end >= 0 and 0 <= axis.output_pad < max(axis.stride, axis.dilation)
+
+
+def _pad(op: Pad, _: int) -> Apply:
+    around = _pads(op.begin, op.end)
+    return lambda values, _: F.pad(values[0], around)
+
+
+def _pads(begin: Sequence[int], end: Sequence[int]) -> list[int]:
+    """Pads as PyTorch takes them: innermost axis first."""
+    return [pad for pair in zip(reversed(begin), reversed(end), strict=True) for pad in pair]
+
+
+def _slice(op: Slice, _: int) -> Apply:
+    index = tuple(slice(begin, -end if end else None) for begin, end in zip(op.begin, op.end, strict=True))
+    return lambda values, _: values[0][index]
+
+
+def _reshape(op: Reshape, _: int) -> Apply:
+    def apply(values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
+        x = values[0]
+        sizes = [dim.times if dim.axis is None else x.shape[dim.axis] * dim.times // dim.over for dim in op.dims]
+        return x.reshape(sizes)
+
+    return apply
+
+
+def _transpose(op: Transpose, _: int) -> Apply:
+    return lambda values, _: values[0].permute(op.perm)
+
+
+def _concat(op: Concat, _: int) -> Apply:
+    return lambda values, _: torch.cat(values, op.axis)
+
+
+def _depth_to_space(op: DepthToSpace, _: int) -> Apply:
+    if op.layout == "NCHW" and op.order == "channel_major":
+        return lambda values, _: F.pixel_shuffle(values[0], op.block)
+    first = 1 if op.order == "channel_major" else 0
+    channel_at, row_at, column_at = (0 if first else 2), first, first + 1
+
+    def apply(values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
+        x = values[0] if op.layout == "NHWC" else values[0].movedim(1, -1)
+        batch, height, width, depth = x.shape
+        channels = depth // op.block**2
+        sizes = [op.block, op.block]
+        sizes.insert(channel_at, channels)
+        split = x.reshape(batch, height, width, *sizes)
+        whole = split.permute(0, 1, 3 + row_at, 2, 3 + column_at, 3 + channel_at)
+        y = whole.reshape(batch, height * op.block, width * op.block, channels)
+        return y if op.layout == "NHWC" else y.movedim(-1, 1)
+
+    return apply
+
+
+def _add(_op: Add, _: int) -> Apply:
+    return lambda values, _: values[0] + values[1]
+
+
+def _add_bias(op: AddBias, at: int) -> Apply:
+    def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
+        bias = filters[at + 1]
+        y = values[0]
+        return y if bias is None else y + _per_channel(bias, y, 1 if op.layout == "NCHW" else y.dim() - 1)
+
+    return apply
+
+
+def _per_channel(bias: Tensor, y: Tensor, axis: int) -> Tensor:
+    """A bias that broadcasts over ``y``, in its type (autocast makes maps narrower than parameters)."""
+    return bias.to(y.dtype).reshape([-1 if number == axis else 1 for number in range(y.dim())])
+
+
+# `at`, the second argument, is the place of an operation's filter among the routine's tensors; its bias follows.
+APPLY: dict[type[Op], Callable[..., Apply]] = {
+    Conv: _conv,
+    NativeDeconv: _native,
+    Pad: _pad,
+    Slice: _slice,
+    Reshape: _reshape,
+    Transpose: _transpose,
+    Concat: _concat,
+    DepthToSpace: _depth_to_space,
+    Add: _add,
+    AddBias: _add_bias,
+}

@@ -1,0 +1,131 @@
+"""The measured choice: every form of a layer on a torch target, and the rule that picks one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from splitdeconv.lowerings import candidates, lower
+from splitdeconv.ops import Conv, NativeDeconv
+from splitdeconv.results import Candidate, Choice, Cost, Measurement, Option, Refusal
+from splitdeconv.spec import Deconv
+from splitdeconv.targets import Compiled, CompileError
+from splitdeconv.targets.torch import Torch
+from splitdeconv.torch.forms import all_forms
+from splitdeconv.torch.functional import Geometry, deconv_of
+from splitdeconv.torch.interpret import Form
+from splitdeconv.torch.modules import (
+    SplitConvTranspose1d,
+    SplitConvTranspose2d,
+    SplitConvTranspose3d,
+    freeze_module,
+)
+
+NATIVE = Candidate("native")
+MODULES = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+SPLIT_MODULES = (SplitConvTranspose1d, SplitConvTranspose2d, SplitConvTranspose3d)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One call of a deconv as it was seen: everything that a measurement depends on.
+
+    Attributes:
+        geometry: numeric arguments.
+        deconv: with the batch and the input sizes of the call.
+    """
+
+    geometry: Geometry
+    deconv: Deconv
+
+    def macs(self) -> int:
+        """Multiply-accumulates of the deconv itself."""
+        return lower(self.deconv, "NCHW", NATIVE).macs()
+
+
+def layer_of(x_shape: Sequence[int], weight: Tensor, has_bias: bool, geometry: Geometry) -> Layer:
+    """The layer of a call with an input of ``x_shape``, ``(N, C, *sizes)`` or without ``N``."""
+    deconv = deconv_of(weight, has_bias, geometry)
+    rank = len(deconv.axes)
+    batch = int(x_shape[0]) if len(x_shape) == rank + 2 else 1
+    return Layer(geometry, deconv.with_in_sizes(batch, [int(size) for size in x_shape[-rank:]]))
+
+
+def choose_measured(site: str, layer: Layer, target: Torch, seconds: float) -> tuple[Choice, str | None]:
+    """Measure all forms of a layer; returns the choice and the name of the chosen form (None: native).
+
+    Native stays unless a form's upper quartile is below native's lower quartile.
+    """
+    forms = {displayed(form): form for form in all_forms(layer.deconv)}
+    refusals = candidates(layer.deconv, "NCHW")[1]
+    ready: dict[Candidate, Compiled] = {}
+    for candidate, form in forms.items():
+        reason = target.refuse(layer.deconv, form.candidate)
+        found = reason or _ready(target, layer, form)
+        if isinstance(found, str):
+            refusals.append(Refusal(candidate, found))
+        else:
+            ready[candidate] = found
+    shape = (layer.deconv.batch or 1, layer.deconv.in_channels, *(size or 1 for size in layer.deconv.in_sizes))
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).numpy()
+    times = target.measure(ready, {"x": x}, seconds)
+    options = tuple(Option(each, _cost(layer.deconv, forms[each]), times[each]) for each in times)
+    chosen, reason = pick(times)
+    choice = Choice(site, layer.deconv, chosen, reason, options, tuple(refusals))
+    return choice, None if chosen == NATIVE else str(forms[chosen])
+
+
+def pick(times: Mapping[Candidate, Measurement]) -> tuple[Candidate, str]:
+    """The fastest candidate where it beats ``native`` beyond the spread of both, ``native`` otherwise."""
+    native = times[NATIVE]
+    best = min(times, key=lambda each: times[each].median_ms)
+    found = times[best]
+    if best == NATIVE:
+        return NATIVE, f"native is the fastest of {len(times)} forms"
+    ratio = native.median_ms / found.median_ms
+    if found.high_ms >= native.low_ms:
+        return NATIVE, f"{best} is {ratio:.2f}× as fast, which is within the spread of the measurement"
+    return best, f"{ratio:.2f}× as fast as native, beyond the spread of both"
+
+
+def displayed(form: Form) -> Candidate:
+    """The candidate under which a form stands in tables: its layout is told with the rearrangement."""
+    if form == Form(NATIVE, "NCHW"):
+        return NATIVE
+    return Candidate(form.candidate.lowering, form.candidate.window, f"{form.candidate.form}@{form.layout}")
+
+
+def _ready(target: Torch, layer: Layer, form: Form) -> Compiled | str:
+    """The layer in one form, made ready, or why it does not run."""
+    deconv = layer.deconv
+    rank = len(deconv.axes)
+    stride, padding, output_padding, groups, dilation = layer.geometry
+    kernel = tuple(axis.kernel for axis in deconv.axes)
+    native = form.candidate == NATIVE
+    module = (MODULES if native else SPLIT_MODULES)[rank - 1](
+        deconv.in_channels,
+        deconv.out_channels,
+        kernel,
+        stride,
+        padding,
+        output_padding,
+        groups,
+        deconv.has_bias,
+        dilation,
+    ).eval()
+    if not native:
+        module.lowering = str(form)
+        freeze_module(module)
+    try:
+        return target.compile(module)
+    except CompileError as error:
+        return str(error)
+
+
+def _cost(deconv: Deconv, form: Form) -> Cost:
+    program = lower(deconv, form.layout, form.candidate)
+    convs = sum(isinstance(step.op, Conv | NativeDeconv) for step in program.steps)
+    return Cost(program.macs(), program.moved(), convs)

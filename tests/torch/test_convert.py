@@ -1,0 +1,225 @@
+"""Conversion of whole models, and the way back."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install 'splitdeconv[torch]'")
+
+from torch import nn  # noqa: E402
+
+import splitdeconv.torch as split  # noqa: E402
+from splitdeconv.errors import UsageError  # noqa: E402
+from splitdeconv.results import Candidate, Measurement  # noqa: E402
+from splitdeconv.torch.measure import pick  # noqa: E402
+from tests.torch.networks import Everything, Functional, Plain, generator  # noqa: E402
+
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+X = torch.randn(2, 4, 5, 6)
+OWN = "Doubling overrides forward, which may do anything: its own code stays"
+
+
+def everything() -> Everything:
+    module = Everything()
+    module(X)
+    return module.eval()
+
+
+def test_the_model_is_copied_and_computes_the_same() -> None:
+    module = everything()
+    before = copy.deepcopy(module.state_dict())
+    converted = split.convert(module, (X,))
+    torch.testing.assert_close(converted(X), module(X), **CLOSE)
+    assert type(module.shared) is nn.ConvTranspose2d
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert list(converted.state_dict()) == list(before)
+
+
+def test_the_record_names_what_was_converted_and_what_was_not() -> None:
+    record = split.record(split.convert(everything()))
+    assert record.converted == ("shared", "normed", "spectral", "lazy")
+    assert [(each.site, each.reason) for each in record.skipped] == [("own", OWN)]
+    with pytest.raises(UsageError, match=r"not a module that splitdeconv\.torch\.convert returned"):
+        split.record(everything())
+
+
+def test_shared_parametrised_and_hooked_modules_stay_what_they_are() -> None:
+    module = everything()
+    seen = []
+    module.shared.register_forward_hook(lambda *_: seen.append(1))
+    converted = split.convert(module)
+    assert converted.shared is converted.again
+    assert isinstance(converted.normed, split.SplitConvTranspose2d)
+    assert torch.nn.utils.parametrize.is_parametrized(converted.normed, "weight")
+    converted(X)
+    assert len(seen) == 2
+    converted.train()
+    converted(X).sum().backward()
+    assert converted.normed.parametrizations.weight.original0.grad is not None
+
+
+def test_lazy_modules_are_converted_before_they_see_an_input() -> None:
+    converted = split.convert(Everything())
+    assert type(converted.lazy) is split.LazySplitConvTranspose2d
+    converted(X)
+    assert type(converted.lazy) is split.SplitConvTranspose2d
+
+
+def test_wrapped_and_nested_modules_are_found() -> None:
+    module = nn.ModuleList([nn.DataParallel(generator()), nn.ConvTranspose1d(2, 2, 3)])
+    found = split.record(split.convert(module)).converted
+    assert found == ("0.module.0", "0.module.3", "0.module.5", "1")
+
+
+def test_a_single_module_is_a_model() -> None:
+    converted = split.convert(nn.ConvTranspose3d(2, 2, 2))
+    assert type(converted) is split.SplitConvTranspose3d
+    assert split.record(converted).converted == ("",)
+
+
+def test_subclasses_of_their_own_are_left_alone() -> None:
+    (skipped,) = split.record(split.convert(Plain(2, 2, 3))).skipped
+    assert skipped.reason == "Plain is a subclass of ConvTranspose2d of its own: its class cannot be exchanged"
+
+
+def test_a_lowering_by_name_goes_where_it_applies() -> None:
+    module = nn.Sequential(nn.ConvTranspose2d(4, 4, 4, 2, 1), nn.ConvTranspose2d(4, 4, 4, 2, 1, groups=2))
+    converted = split.convert(module, lowering="split_rows")
+    record = split.record(converted)
+    assert record.converted == ("0",)
+    assert converted[0].lowering == "split_rows"
+    assert "groups keep their channels together" in record.skipped[0].reason
+    with pytest.raises(UsageError, match="no lowering is called 'fft'"):
+        split.convert(module, lowering="fft")
+
+
+def test_restore_gives_the_original_with_the_present_values() -> None:
+    module = everything()
+    converted = split.convert(module)
+    with torch.no_grad():
+        converted.lazy.weight.mul_(2)
+    restored = split.restore(split.freeze(converted))
+    assert [type(each).__name__ for each in restored.modules()] == [type(each).__name__ for each in module.modules()]
+    assert not any("split" in str(type(each)).lower() for each in restored.modules())
+    assert list(restored.state_dict()) == list(module.state_dict())
+    torch.testing.assert_close(restored(X), converted(X), **CLOSE)
+    with pytest.raises(UsageError):
+        split.record(restored)
+
+
+def test_functional_calls_are_converted_in_the_exported_graph() -> None:
+    module = Functional().eval()
+    converted = split.convert(module, (X,))
+    record = split.record(converted)
+    assert len(record.converted) == 3
+    assert [(each.site, each.reason) for each in record.skipped] == [("own", OWN)]
+    left = [node.target for node in converted.graph.nodes if "conv_transpose" in str(node.target)]
+    assert sum(str(target) == "aten.conv_transpose2d.input" for target in left) == 1
+    torch.testing.assert_close(converted(X), module(X), **CLOSE)
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(converted(X), module(X), **CLOSE)
+            for each in (converted, module):
+                each.get_parameter("weight").mul_(1.5)
+
+
+def test_frozen_graphs_hold_the_filters_of_their_calls() -> None:
+    module = Functional().eval()
+    converted = split.convert(module, (X,))
+    assert split.freeze(converted) is converted
+    filters = [name for name, _ in converted.named_buffers()]
+    assert len(filters) == 4  # three calls, the last without a bias, and one parameter that is sliced in the graph
+    torch.testing.assert_close(converted(X), module(X), **CLOSE)
+    state = {name: value * 2 for name, value in module.state_dict().items()}
+    for each in (converted, module):
+        each.load_state_dict(state)
+    torch.testing.assert_close(converted(X), module(X), **CLOSE)
+    assert not list(converted.named_buffers())
+
+
+def test_functional_calls_with_dynamic_sizes_train_and_come_back() -> None:
+    module = Functional()
+    sizes = ({0: torch.export.Dim("n"), 2: torch.export.Dim("h"), 3: torch.export.Dim("w")},)
+    converted = split.convert(module, (X,), dynamic_shapes=sizes)
+    x = torch.randn(1, 4, 3, 7)
+    for each in (converted, module):
+        each(x).square().mean().backward()
+    torch.testing.assert_close(converted.get_parameter("weight").grad, module.weight.grad, **CLOSE)
+    with torch.no_grad():
+        converted.get_parameter("weight").mul_(2)
+        restored = split.restore(converted)
+        assert type(restored) is Functional
+        torch.testing.assert_close(restored(x), converted(x), **CLOSE)
+
+
+def test_a_model_that_cannot_be_exported_keeps_its_functional_calls() -> None:
+    class Untraceable(Functional):
+        def forward(self, x):
+            return super().forward(x) if x.sum().item() > -1e9 else x
+
+    module = Untraceable().eval()
+    converted = split.convert(module, (X,))
+    assert type(converted.module) is split.SplitConvTranspose2d
+    reason = split.record(converted).skipped[-1].reason
+    assert reason.startswith("calls conv_transpose itself, and the module cannot be exported: ")
+    torch.testing.assert_close(converted(X), module(X), **CLOSE)
+
+
+def test_traced_graphs_are_converted() -> None:
+    traced = torch.fx.symbolic_trace(nn.Sequential(nn.ConvTranspose2d(4, 2, 2, 2)))
+    converted = split.convert(traced)
+    assert split.record(converted).converted == ("0",)
+    torch.testing.assert_close(converted(X), traced(X), **CLOSE)
+
+
+def test_measuring_wants_inputs_and_no_lowering() -> None:
+    module = generator()
+    with pytest.raises(UsageError, match="wants example_inputs"):
+        split.convert(module, target="torch")
+    with pytest.raises(UsageError, match="wants no lowering beside a target"):
+        split.convert(module, (torch.randn(1, 6, 1, 1),), "torch", lowering="split")
+
+
+def test_the_measured_choice_keeps_its_table() -> None:
+    module = nn.Sequential(*(nn.ConvTranspose2d(4, 4, 4, 2, 1) for _ in range(2)), Plain(4, 4, 3)).eval()
+    module[1].load_state_dict(module[0].state_dict())
+    converted = split.convert(module, (X,), "torch:cpu", seconds=0.01)
+    record = split.record(converted)
+    assert [choice.site for choice in record.choices] == ["0", "1"]
+    assert record.environment.target == "torch:cpu:eager:contiguous:float32"
+    for number, choice in enumerate(record.choices):
+        names = {str(option.candidate) for option in choice.options}
+        assert {"native", "split:crop:depth_to_space@NCHW", "split_rows:@NHWC"} <= names
+        assert all(option.time.rounds >= 3 and option.cost.macs for option in choice.options)
+        left_alone = str(choice.chosen) == "native"
+        assert isinstance(converted[number], split.SplitConvTranspose2d) is not left_alone
+    torch.testing.assert_close(converted(X), module(X), **CLOSE)
+
+
+def test_a_layer_that_was_not_called_is_not_measured() -> None:
+    module = everything()
+    module.spare = nn.ConvTranspose2d(2, 2, 2)
+    skipped = {
+        each.site: each.reason for each in split.record(split.convert(module, (X,), "torch", seconds=0.01)).skipped
+    }
+    assert skipped["spare"].startswith("no call of it was seen")
+
+
+def timed(low, median, high) -> Measurement:
+    return Measurement(median, low, high, 9)
+
+
+@pytest.mark.parametrize(
+    ("native", "best", "chosen", "reason"),
+    [
+        ((1.9, 2.0, 2.1), (0.9, 1.0, 1.1), "split", "2.00× as fast as native, beyond the spread of both"),
+        ((1.0, 2.0, 3.0), (0.9, 1.9, 2.0), "native", "split is 1.05× as fast, which is within the spread"),
+        ((0.9, 1.0, 1.1), (1.9, 2.0, 2.1), "native", "native is the fastest of 2 forms"),
+    ],
+)
+def test_native_stays_unless_it_is_beaten_beyond_the_noise(native, best, chosen, reason) -> None:
+    found, why = pick({Candidate("native"): timed(*native), Candidate("split"): timed(*best)})
+    assert str(found) == chosen
+    assert why.startswith(reason)

@@ -1,0 +1,105 @@
+"""PyTorch as a target."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install 'splitdeconv[torch]'")
+
+from torch import nn  # noqa: E402
+
+from splitdeconv.errors import UsageError  # noqa: E402
+from splitdeconv.results import Candidate  # noqa: E402
+from splitdeconv.spec import Axis, Deconv, Quant  # noqa: E402
+from splitdeconv.targets import CompileError, target  # noqa: E402
+
+X = np.random.default_rng(0).normal(size=(2, 4, 5, 6)).astype(np.float32)
+NARROW = {"float32": 1e-6, "bfloat16": 2**-7, "float16": 2**-10}
+
+
+def layer() -> nn.Module:
+    return nn.ConvTranspose2d(4, 6, 4, 2, 1).eval()
+
+
+@pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("dtype", sorted(NARROW))
+def test_a_module_runs_in_the_types_and_formats_of_the_target(dtype, memory_format) -> None:
+    module = layer()
+    compiled = target(f"torch:cpu:{dtype}:{memory_format}").compile(module)
+    (found,) = compiled.run({"x": X}).values()
+    assert found.dtype == np.float32
+    wanted = module(torch.from_numpy(X)).detach().numpy()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=4 * NARROW[dtype] * np.abs(wanted).max())
+    assert next(compiled.module.parameters()).dtype == getattr(torch, dtype)
+    assert compiled.module.weight.is_contiguous() is (memory_format == "contiguous")
+    assert module.weight.is_contiguous()
+
+
+def test_an_exported_file_is_a_model_too() -> None:
+    module, file = layer(), io.BytesIO()
+    torch.export.save(torch.export.export(module, (torch.from_numpy(X),)), file)
+    compiled = target("torch").compile(file.getvalue())
+    np.testing.assert_array_equal(compiled.run({"x": X})["output0"], module(torch.from_numpy(X)).detach().numpy())
+    with pytest.raises(CompileError, match=r"not a \.pt2 file"):
+        target("torch").compile(b"no archive")
+
+
+def test_candidates_are_timed_in_turns_and_hopeless_ones_are_dropped() -> None:
+    class Slow(nn.Module):
+        def forward(self, x):
+            for _ in range(2000):
+                x = x + 1
+            return x
+
+    on = target("torch:cpu", threads=1)
+    fast, slow, broken = Candidate("native"), Candidate("zero_insert"), Candidate("split")
+    times = on.measure({fast: on.compile(nn.Identity()), slow: on.compile(Slow())}, {"x": X}, seconds=0.02)
+    assert times[slow].rounds == 4
+    assert times[fast].rounds >= 9
+    assert 0 <= times[fast].low_ms <= times[fast].median_ms <= times[fast].high_ms < times[slow].median_ms
+    with pytest.raises(CompileError):
+        on.measure({broken: on.compile(nn.Linear(3, 3))}, {"x": X}, seconds=0.01)
+
+
+def test_compiled_modules_run_and_do_not_count_as_recompilations_of_each_other() -> None:
+    on = target("torch:compiled")
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for module in (layer(), layer()):
+            found = on.compile(module).run({"x": X})["output0"]
+            np.testing.assert_allclose(found, module(torch.from_numpy(X)).detach().numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_the_environment_names_what_ran() -> None:
+    found = target("torch:bfloat16:cpu", threads=2).environment()
+    assert found.target == "torch:cpu:eager:contiguous:bfloat16"
+    assert found.versions == {"torch": torch.__version__}
+    assert found.threads == 2
+    assert found.processor
+    assert found.options == {"mode": "eager", "memory_format": "contiguous", "dtype": "bfloat16"}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("torch:tpu", "'tpu' is not known; there are cpu, cuda; eager, compiled; contiguous, channels_last; float32"),
+        ("torch:cpu:eager:compiled", "both 'eager' and 'compiled' are given, wanted one"),
+    ],
+)
+def test_an_unknown_option_says_what_there_is(name, message) -> None:
+    with pytest.raises(UsageError, match=message):
+        target(name)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_without_a_device_cuda_says_so() -> None:
+    with pytest.raises(UsageError, match="sees no CUDA device"):
+        target("torch:cuda")
+
+
+def test_quantised_layers_are_refused() -> None:
+    quantised = Deconv((Axis(4, 2),), 4, 4, quant=Quant("int8", "int8", per_channel=True))
+    assert "run quantised deconvs in float" in target("torch").refuse(quantised, Candidate("native"))
+    assert target("torch").refuse(Deconv((Axis(4, 2),), 4, 4), Candidate("split")) is None
