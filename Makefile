@@ -40,8 +40,10 @@ format: $(VENV)/.dev  ## format and fix what can be fixed
 	$(BIN)/ruff format --quiet .
 	$(BIN)/ruff check --fix --quiet .
 
-bench: $(VENV)/.dev  ## the project's own benchmarks; run on an idle machine
-	$(BIN)/python benchmarks/conversion.py
+bench: $(VENV)/.dev  ## the project's own benchmarks; run on an idle machine, tables and times in bench-out/
+	@mkdir -p bench-out
+	$(BIN)/python benchmarks/onnxruntime_float32.py --json bench-out/onnxruntime_float32.json | tee bench-out/onnxruntime_float32.txt
+	$(BIN)/python benchmarks/openvino_float32.py --json bench-out/openvino_float32.json | tee bench-out/openvino_float32.txt
 
 clean:  ## remove the environment and everything made
 	rm -rf $(VENV) build dist demo bench-out

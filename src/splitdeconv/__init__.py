@@ -1,6 +1,6 @@
 """Exact conversion of transposed convolutions (deconvs) into ordinary convolutions.
 
-``convert`` rewrites a model and proves it equal, ``inspect`` shows what there is to rewrite.
+``convert`` rewrites a model and proves it equal, ``inspect`` shows what there is to rewrite, ``bench`` times all forms.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from splitdeconv.errors import (
 from splitdeconv.version import __version__
 
 if TYPE_CHECKING:
+    from splitdeconv.comparison import BenchRecord
     from splitdeconv.pipeline import Conversion, Inspection
     from splitdeconv.weights import Array
 
@@ -31,6 +32,7 @@ __all__ = [
     "UsageError",
     "VerificationError",
     "__version__",
+    "bench",
     "convert",
     "inspect",
 ]
@@ -48,6 +50,7 @@ def convert(
     plan: str | Path | None = None,
     inputs: Mapping[str, Array] | None = None,
     in_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    numerics: str = "exact",
     verify: bool = True,
     threads: int = 0,
     precision: str = "",
@@ -68,6 +71,8 @@ def convert(
         plan: a plan file of an earlier run.
         inputs: input name → array, for verification and timing; other inputs are random.
         in_shapes: input name → shape, for inputs whose sizes the model leaves open.
+        numerics: ``exact`` keeps every rounding step of a quantised model; ``fused`` (TFLite) drops those between a
+            deconv and its bias addition and activation, and reports the difference.
         verify: False leaves the proof out.
         threads: worker threads of the target; 0 leaves it to the target.
         precision: arithmetic of the target; empty for the model's own.
@@ -91,6 +96,7 @@ def convert(
     request = pipeline.Request(
         target=target,
         wishes=Wishes(lowering, layers or {}, planned, tuple(only), tuple(skip)),
+        numerics=numerics,
         verify=verify,
         inputs=inputs or {},
         in_shapes=in_shapes or {},
@@ -123,3 +129,52 @@ def inspect(
     from splitdeconv import pipeline  # noqa: PLC0415  # so that importing the package imports nothing else
 
     return pipeline.inspect(model, in_shapes or {}, targets)
+
+
+def bench(
+    model: object = None,
+    *,
+    layers: str | Path | None = None,
+    target: str = "onnxruntime",
+    only: Sequence[str] = (),
+    inputs: Mapping[str, Array] | None = None,
+    in_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    threads: int = 0,
+    precision: str = "",
+    budget: float = 60.0,
+    progress: Callable[[str, float], None] | None = None,
+) -> BenchRecord:
+    """Time every exact form of each deconv on a target, interleaved: of a model, or of a list of layers.
+
+    Args:
+        model: path of a model, or an object such as ``onnx.ModelProto``; it is also timed as a whole.
+        layers: path of a JSON list of layers, instead of a model.
+        target: what runs them.
+        only: patterns of sites or layers; none means all.
+        inputs: input name → array, for the whole model; other inputs are random.
+        in_shapes: input name → shape, for inputs whose sizes the model leaves open.
+        threads: worker threads of the target; 0 leaves it to the target.
+        precision: arithmetic of the target; empty for the model's own.
+        budget: seconds for all layers; every form gets five rounds at least, however long that takes.
+        progress: told what is going on and the share that is done.
+
+    Returns:
+        The times with their spread, what the planner makes of them, and the ratios.
+
+    Raises:
+        InputError: the model or the list cannot be read, or contradicts itself.
+        UsageError: an option does not fit.
+    """
+    from splitdeconv import benchmark, pipeline, timing  # noqa: PLC0415  # so that importing the package imports nothing
+
+    if (model is None) == (layers is None):
+        raise UsageError("bench times a model or a list of layers: give one of them")
+    request = benchmark.Request(
+        target=target,
+        only=tuple(only),
+        inputs=inputs or {},
+        in_shapes=in_shapes or {},
+        timing=timing.Options(threads, precision, budget, cache=False),
+        progress=progress or pipeline.quiet,
+    )
+    return benchmark.bench_model(model, request) if layers is None else benchmark.bench_layers(Path(layers), request)

@@ -203,6 +203,13 @@ def _paired(challenger: Measurement, holder: Measurement) -> tuple[float, float]
     return 1 - median, standard_error(low, high, len(mine))
 
 
+def ratio(one: Measurement, other: Measurement) -> float:
+    """How many times longer ``one`` takes: the median over their common rounds, or that of their medians."""
+    if paired := _paired(one, other):
+        return 1 - paired[0]
+    return one.median_ms / other.median_ms
+
+
 def _unpaired(challenger: Measurement, holder: Measurement) -> tuple[float, float]:
     """Gain and its standard error from medians and quartiles alone."""
     errors = [

@@ -292,12 +292,14 @@ class Program:
         layout: of input and output.
         steps: in order; step ``n`` makes value ``n + 1``.
         name: of the candidate that it came from.
+        quant: the candidate's way to write quantised convolutions, or empty.
     """
 
     deconv: Deconv
     layout: Layout
     steps: tuple[Step, ...]
     name: str = ""
+    quant: str = ""
 
     @property
     def output(self) -> int:

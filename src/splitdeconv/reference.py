@@ -63,6 +63,33 @@ def deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
     return y if weights.bias is None else y + _per_channel(weights.bias, y.ndim, "NCHW")
 
 
+def quantised_deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
+    """The definition on stored integers: an exact sum, one rounding to the output's scale, saturation.
+
+    ``y = saturate(rint(float32(Σ (x − x_zero)·(w − w_zero) + bias)·(x_scale·w_scale/y_scale)) + y_zero)``; ``rint`` is
+    to the nearest even, and the scales are multiplied in float32.
+    Source: ONNX QLinearConv-10 and QuantizeLinear-13; the order of the float32 operations is ONNX Runtime's.
+
+    Args:
+        x: stored input, ``(N, in_channels, *in_sizes)``.
+        weights: stored kernel IOHW, bias, and ``weights.quant``.
+        spec: strides, dilations, pads, groups.
+
+    Returns:
+        Stored output, ``(N, out_channels, *out_sizes)``.
+    """
+    quant = weights.quant
+    assert quant is not None, "quantised weights have their scales"
+    shape = (1, -1, *(1,) * len(spec.axes))
+    kernel = weights.kernel.astype(np.float64) - np.reshape(quant.w_zero, shape)
+    bias = None if weights.bias is None else quant.int32_bias(weights.bias).astype(np.float64)
+    sums = deconv(x.astype(np.float64) - quant.x_zero, Weights(kernel, bias), spec)  # whole numbers far below 2⁵³
+    scale = np.reshape(quant.bias_scale(spec.out_channels) / quant.y_scale, shape)
+    rounded = np.rint(sums.astype(np.float32) * scale.astype(np.float32)).astype(np.float64) + quant.y_zero
+    limits = np.iinfo(quant.y_type)
+    return np.clip(rounded, limits.min, limits.max).astype(quant.y_type)
+
+
 def channel_products(matrices: Array, maps: Array) -> Array:
     """Each group's matrix on the channels of each pixel.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from splitdeconv.errors import InputError, UsageError
@@ -27,20 +27,25 @@ class Candidate:
         window: which outputs a merged convolution computes (``union``, ``crop``, ``full``), or empty.
         form: how the phases are put back together (``depth_to_space``, ``transpose``, ``concat``, ``rows``), or empty.
         after: ``relayout`` where an operation follows that lets a compiler choose the output's layout, or empty.
+        quant: how quantised convolutions are written (``qdq``, ``qlinear``), or empty.
     """
 
     lowering: str
     window: str = ""
     form: str = ""
+    quant: str = ""
     after: str = ""
 
     def __str__(self) -> str:
-        return ":".join(part for part in (self.lowering, self.window, self.form, self.after) if part)
+        return ":".join(part for part in (self.lowering, *self._options()) if part)
+
+    def _options(self) -> tuple[str, ...]:
+        return self.window, self.form, self.quant, self.after
 
     def matches(self, text: str) -> bool:
         """Whether ``text`` names this candidate, or its lowering, or some of its parts in order."""
         parts = text.split(":")
-        return parts[0] == self.lowering and set(parts[1:]) <= {self.window, self.form, self.after}
+        return parts[0] == self.lowering and set(parts[1:]) <= set(self._options())
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,18 +287,18 @@ class RunRecord:
 
     def to_json(self) -> str:
         """The whole record; candidates are written as their names."""
-        record = {"schema": SCHEMA_VERSION, **_plain(asdict(self))}
+        record = {"schema": SCHEMA_VERSION, **plain(asdict(self))}
         if self.verdict is not None:
             record["verdict"]["passed"] = self.verdict.passed
         return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
 
 
-def _plain(found: Any) -> Any:
-    """Candidates as text, everything else as it is."""
+def plain(found: Any) -> Any:
+    """What ``asdict`` gave, with candidates as text and everything else as it is."""
     if isinstance(found, dict):
-        if set(found) == {"lowering", "window", "form", "after"}:
+        if set(found) == {each.name for each in fields(Candidate)}:
             return str(Candidate(**found))
-        return {key: _plain(value) for key, value in found.items()}
+        return {key: plain(value) for key, value in found.items()}
     if isinstance(found, list | tuple):
-        return [_plain(value) for value in found]
+        return [plain(value) for value in found]
     return found

@@ -195,11 +195,14 @@ class Quant:
         activation: type of input and output, such as ``uint8``.
         weight: type of the weights, such as ``int8``.
         per_channel: whether each output channel has a weight scale of its own.
+        forms: ways in which the model's format writes a quantised convolution, as candidates name them; empty where
+            there is only one.
     """
 
     activation: str
     weight: str
     per_channel: bool
+    forms: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from splitdeconv import lowerings, planner
+from splitdeconv import lowerings, measure, planner
 from splitdeconv.cache import TimingCache, Timings, default_path, model_key, site_key
 from splitdeconv.frontends.base import Frontend
 from splitdeconv.planner import Table, Wishes
+from splitdeconv.quantised_proof import wrong_numbers
 from splitdeconv.results import Candidate, Measurement, Refusal
 from splitdeconv.sites import Site
 from splitdeconv.targets.base import Compiled, CompileError, Target
@@ -29,6 +30,7 @@ WRONG = 0.02
 _HASHED = 2**28  # bytes; larger models are timed anew each time
 
 Progress = Callable[[str, float], None]
+Share = measure.Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,24 +70,66 @@ def time_sites(
         sites: with definite sizes, in the order of ``tables``.
     """
     cache = options.open_cache()
-    still_open = [table for table in tables if planner.scope(table, wishes).is_open]
-    shares = planner.shares(still_open, options.seconds)
+    planned = planner.shares([table for table in tables if planner.scope(table, wishes).is_open], options.seconds)
+    purse = Purse(options.seconds, {table.site: table for table in tables if table.site in planned})
     known: dict[str, Timings] = {}
     timed = []
     for number, (site, table) in enumerate(zip(sites, tables, strict=True)):
-        if table.site not in shares:
+        if table.site not in planned:
             timed.append(table)
             continue
-        progress(f"measuring {site.id}", number / len(tables))
         order = planner.order(planner.scope(table, wishes).options, site.deconv)
         key = site_key(site.deconv, site.epilogue, order, target.environment())
-        found = known.get(key) or cache.find(key, shares[table.site])
+        # What earlier runs found is good enough by the first dealing: what is left over differs from run to run.
+        found = known.get(key) or cache.find(key, planned[table.site])
+        seconds = max(planned[table.site], purse.share(table.site))
         if found is None:
-            found = _time_site(frontend, model, site, order, target, shares[table.site])
+            shown = stage(progress, f"measuring {site.id}", number, len(tables))
+            found, spent = _time_site(frontend, model, site, order, target, seconds, shown)
+            purse.pay(spent)
             cache.keep(key, found)
         known[key] = found
         timed.append(_with_times(table, found))
-    return timed, cache.notes
+    return timed, (*cache.notes, *restless(each for found in known.values() for each in found.times.values()))
+
+
+class Purse:
+    """The seconds for all sites; what one of them leaves over is dealt out again among those that follow."""
+
+    def __init__(self, seconds: float, tables: Mapping[str, Table]) -> None:
+        self._seconds = seconds
+        self._waiting = dict(tables)
+
+    def share(self, site: str) -> float:
+        """The seconds for ``site``, which is no longer waiting."""
+        share = planner.shares(list(self._waiting.values()), self._seconds)[site]
+        del self._waiting[site]
+        return share
+
+    def pay(self, spent: float) -> None:
+        """Take out what measuring one site took."""
+        self._seconds = max(0.0, self._seconds - spent)
+
+
+def stage(progress: Progress, name: str, number: int, total: int) -> Share:
+    """The progress inside of one of ``total`` stages."""
+
+    def show(share: float) -> None:
+        progress(name, (number + share) / total)
+
+    show(0.0)
+    return show
+
+
+def restless(times: Iterable[Measurement]) -> tuple[str, ...]:
+    """A note where the machine had so much other work that gains may have been overlooked."""
+    unrest = measure.unrest(time for time in times if time.kind == "measured" and measure.is_settled(time))
+    if unrest <= measure.RESTLESS:
+        return ()
+    return (
+        f"the machine was restless while measuring: times of the same form spread by {unrest:.0%} (quartiles), "
+        "so small gains may have been overlooked; measure again when it is idle",
+    )
 
 
 def _with_times(table: Table, found: Timings) -> Table:
@@ -104,12 +148,30 @@ def _with_times(table: Table, found: Timings) -> Table:
 
 
 def _time_site(
-    frontend: Frontend, model: Any, site: Site, order: Sequence[Candidate], target: Target, seconds: float
-) -> Timings:
-    """Compile, check and time all candidates of one site as stand-alone models."""
+    frontend: Frontend,
+    model: Any,
+    site: Site,
+    order: Sequence[Candidate],
+    target: Target,
+    seconds: float,
+    progress: Share,
+) -> tuple[Timings, float]:
+    """Compile, check and time all candidates of one site as stand-alone models; and the seconds that timing took."""
+    compiled, refusals = compile_site(frontend, model, site, order, target)
+    started = time.perf_counter()
+    inputs = site_inputs(frontend, site)
+    times = target.measure(compiled, inputs, seconds, progress=progress) if compiled else {}
+    spent = time.perf_counter() - started
+    return Timings({str(candidate): taken for candidate, taken in times.items()}, refusals, seconds), spent
+
+
+def compile_site(
+    frontend: Frontend, model: Any, site: Site, order: Sequence[Candidate], target: Target
+) -> tuple[dict[Candidate, Compiled], dict[str, str]]:
+    """The candidates of one site as stand-alone models on the target, and why the others do not run there."""
     compiled: dict[Candidate, Compiled] = {}
     refusals: dict[str, str] = {}
-    inputs = {"x": _site_input(frontend, site)}
+    inputs = site_inputs(frontend, site)
     first: Array | None = None
     for candidate in order:
         program = lowerings.lower(site.deconv, frontend.layout, candidate)
@@ -120,12 +182,19 @@ def _time_site(
             refusals[str(candidate)] = str(error)
             continue
         first = result if first is None else first
-        if reason := _wrong(result, first):
+        reason = _wrong(result, first)
+        if not reason and site.weights.quant is not None:
+            reason = wrong_numbers(frontend, model, site, program, target) or ""
+        if reason:
             refusals[str(candidate)] = reason
         else:
             compiled[candidate] = ready
-    times = target.measure(compiled, inputs, seconds) if compiled else {}
-    return Timings({str(candidate): time for candidate, time in times.items()}, refusals, seconds)
+    return compiled, refusals
+
+
+def site_inputs(frontend: Frontend, site: Site) -> dict[str, Array]:
+    """A random input for the stand-alone models of a site."""
+    return {"x": _site_input(frontend, site)}
 
 
 def _site_input(frontend: Frontend, site: Site) -> Array:
@@ -168,16 +237,24 @@ def time_models(
     key = model_key(contents, shapes, target.environment())
     found = cache.find(key, MODEL_SECONDS) if small else None
     if found is None:
-        # Candidate is the type of a target's keys; these two stand for the whole models.
-        first, second = Candidate("before"), Candidate("after")
-        compiled = {first: target.compile(before), second: target.compile(after)}
-        started = time.perf_counter()
-        compiled[first].run(feeds)
-        seconds = max(MODEL_SECONDS, MODEL_RUNS * (time.perf_counter() - started))
-        times = target.measure(compiled, feeds, seconds, drop=math.inf)
-        if len(times) < len(compiled):
-            raise CompileError(f"{seconds:.0f} seconds were not enough for both models")
-        found = Timings({str(candidate): time for candidate, time in times.items()}, {}, MODEL_SECONDS)
+        found = Timings(race_models(target, names, feeds), {}, MODEL_SECONDS)
         if small:
             cache.keep(key, found)
     return found.times["before"], found.times["after"]
+
+
+def race_models(target: Target, models: Mapping[str, Path], feeds: Mapping[str, Array]) -> dict[str, Measurement]:
+    """Times of whole models on the same inputs, interleaved.
+
+    Raises:
+        CompileError: the target does not take one of them.
+    """
+    # Candidate is the type of a target's keys; these stand for whole models.
+    compiled = {Candidate(name): target.compile(path) for name, path in models.items()}
+    started = time.perf_counter()
+    next(iter(compiled.values())).run(feeds)
+    seconds = max(MODEL_SECONDS, MODEL_RUNS * (time.perf_counter() - started))
+    times = target.measure(compiled, feeds, seconds, drop=math.inf)
+    if len(times) < len(compiled):
+        raise CompileError(f"{seconds:.0f} seconds were not enough for all models")
+    return {str(candidate): taken for candidate, taken in times.items()}

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from splitdeconv import reference
+from splitdeconv import quantised_proof, reference
 from splitdeconv.errors import UsageError
 from splitdeconv.frontends.base import Frontend
 from splitdeconv.lowerings import find_lowering
 from splitdeconv.ops import Program
+from splitdeconv.quantised_proof import cut_down
 from splitdeconv.results import Candidate, OutputCheck, SiteProof
 from splitdeconv.sites import Input, Site
 from splitdeconv.spec import Deconv
@@ -31,8 +32,9 @@ NOISE_FACTOR = 4.0
 FLOOR_ROUNDINGS = 64
 # Where float64 cannot be had, the original's noise is its own change when inputs move by this many roundings.
 MOVED_ROUNDINGS = 16
+# The same for models with rewritten quantised sites: half a step of 8 bits, which moves some values by one step.
+MOVED_QUANTISED = 2**-9
 INTEGERS_BELOW = {"float32": 2**24, "float64": 2**53}  # whole numbers that the type holds exactly
-PROOF_MACS = 20_000_000  # of the definition in one proof; sizes are cut down to it
 UNSTABLE = 0.01  # relative noise of an original that is fed with what it was not made for
 OPEN_SIZES = (64, 96)  # for spatial sizes that the model leaves open: multiples of 32, as most encoders want
 OPEN_BATCH = (1, 2)
@@ -40,13 +42,16 @@ OPEN_BATCH = (1, 2)
 
 def check_site(
     frontend: Frontend, model: Any, site: Site, program: Program, runner: Target
-) -> tuple[SiteProof, OutputCheck]:
+) -> tuple[SiteProof, OutputCheck | None]:
     """Proof that the site, as it is written for the model's format, equals the definition; and its noise.
 
+    Quantised sites have no noise: there every bit counts.
     The proof is about which weight goes where, so the sizes are cut down until it takes about a second. Formats and
     runtimes treat all float types alike in this, so it is done in float32, which every runtime has.
     """
-    deconv = replace(_cut_down(site.deconv), dtype="float32")
+    if site.weights.quant is not None:
+        return quantised_proof.proof_of_site(frontend, model, site, program, runner), None
+    deconv = replace(cut_down(site.deconv), dtype="float32")
     x, weights = _integers(deconv, seed=0)
     proof = _proof(_Trial(frontend, model, site, deconv, runner), program, x, weights)
     rng = np.random.default_rng(0)
@@ -57,6 +62,31 @@ def check_site(
         _as_type(site.weights, "float32"),
     )
     return proof, noise
+
+
+def check_fused(frontend: Any, model: Any, site: Site, program: Program, runner: Target) -> tuple[OutputCheck, str]:
+    """How far a quantised site is from the original when its epilogue is folded in, and one sentence with the figures.
+
+    Errors are in steps of the output's scale.
+
+    Args:
+        frontend: one that has ``difference``.
+    """
+    deconv = site.deconv
+    limits = np.iinfo(np.dtype(deconv.quant.activation if deconv.quant else "int8"))
+    shape = (deconv.batch or 1, *_known(deconv.in_sizes), deconv.in_channels)
+    x = np.random.default_rng(0).integers(limits.min, limits.max, shape, limits.dtype, endpoint=True)
+    native = find_lowering("native").lower(deconv, frontend.layout, Candidate("native"))
+    compiled = [runner.compile(frontend.emit(model, site, each)) for each in (native, program)]
+    before, after = (next(iter(each.run({"x": x}).values())) for each in compiled)
+    found = frontend.difference(model, site, x, before, after)
+    figures = (
+        f"site '{site.id}': fused numerics change {found.share:.1%} of its outputs, by {found.largest} steps at most "
+        f"(expected: {found.bound}); root mean square error against float64 {found.error_before:.2f} steps before, "
+        f"{found.error_after:.2f} after"
+    )
+    against = "the original operators, in steps of the output's scale"
+    return OutputCheck(site.id, 0.0, float(found.largest), float(found.bound), against), figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +147,6 @@ def _known(sizes: Iterable[int | None]) -> list[int]:
     return [size or 1 for size in sizes]
 
 
-def _cut_down(deconv: Deconv) -> Deconv:
-    """The deconv over batch 1 and sizes small enough for a proof, yet with border and inside."""
-    sizes = [size or 7 for size in deconv.in_sizes]
-    taps = math.prod(deconv.kernel_shape)
-    while taps * math.prod(sizes) > PROOF_MACS and max(sizes) > 3:
-        largest = sizes.index(max(sizes))
-        sizes[largest] = max(3, sizes[largest] * 2 // 3)
-    for number, axis in enumerate(deconv.axes):
-        while axis.out_size_of(sizes[number]) < 1:
-            sizes[number] += 1
-    return deconv.with_in_sizes(1, sizes)
-
-
 def _integers(deconv: Deconv, seed: int) -> tuple[Array, Weights]:
     """Input and weights of whole numbers whose sums are exact in the deconv's type."""
     products = deconv.in_channels // deconv.groups * math.prod(axis.kernel for axis in deconv.axes)
@@ -180,6 +197,9 @@ def random_inputs(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]]
     rng = np.random.default_rng(trial)
     feeds = {}
     for each in inputs:
+        if each.fixed:
+            feeds[each.name] = np.array(each.fixed, np.dtype(each.dtype))
+            continue
         if not each.quantised and each.dtype not in ("float16", "bfloat16", "float32", "float64"):
             return (
                 f"input '{each.name}' is {each.dtype}, whose valid values are not known: give --input {each.name}=x.npy"
@@ -225,7 +245,13 @@ def check_inputs(inputs: Sequence[Input], given: Mapping[str, Array]) -> None:
 
 
 def compare_models(
-    frontend: Frontend, original: Any, before: Compiled, after: Compiled, feeds: Mapping[str, Array]
+    frontend: Frontend,
+    original: Any,
+    before: Compiled,
+    after: Compiled,
+    feeds: Mapping[str, Array],
+    *,
+    quantised: bool = False,
 ) -> tuple[OutputCheck, ...]:
     """Errors of all outputs for one set of inputs.
 
@@ -234,6 +260,7 @@ def compare_models(
         original: the model, for its float64 evaluation.
         before, after: the original and the rewritten model, ready to run.
         feeds: the inputs.
+        quantised: whether a rewritten site is; where a sum falls between two steps it may be rounded either way.
 
     Raises:
         CompileError: one of them does not run on these inputs.
@@ -241,8 +268,9 @@ def compare_models(
     old, new = before.run(feeds), after.run(feeds)
     exact = frontend.float64(original, feeds)
     if isinstance(exact, str):
-        moved = before.run(_moved(feeds))
-        against = f"the original, whose noise is its change when inputs move by {MOVED_ROUNDINGS} roundings"
+        moved = before.run(_moved(feeds, quantised))
+        by = "half a step of 8 bits" if quantised else f"{MOVED_ROUNDINGS} roundings"
+        against = f"the original, whose noise is its change when inputs move by {by}"
         errors = {name: (_error(moved[name], old[name]), _error(new[name], old[name])) for name in old}
     else:
         against = "float64"
@@ -253,15 +281,15 @@ def compare_models(
     )
 
 
-def _moved(feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Inputs with every value moved up or down by some roundings."""
+def _moved(feeds: Mapping[str, Array], quantised: bool) -> dict[str, Array]:
+    """Inputs with every value moved up or down by some roundings, or by half a step of 8 bits."""
     rng = np.random.default_rng(1)
     moved = {}
     for name, array in feeds.items():
         if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
             moved[name] = array
             continue
-        step = MOVED_ROUNDINGS * _rounding(array.dtype.name)
+        step = MOVED_QUANTISED if quantised else MOVED_ROUNDINGS * _rounding(array.dtype.name)
         factor = 1 + step * rng.choice([-1.0, 1.0], array.shape)
         moved[name] = (array.astype(np.float64) * factor).astype(array.dtype)
     return moved

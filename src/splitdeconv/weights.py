@@ -13,17 +13,65 @@ from splitdeconv.ops import Conv, Taps
 Array = NDArray[Any]
 
 
+INT32 = np.iinfo(np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantisation:
+    """Scales and zero-points around a deconv: ``real = (stored − zero)·scale``.
+
+    Attributes:
+        x_type, y_type: of the stored input and output, NumPy names.
+        x_scale, y_scale: float32, shape ``()``.
+        x_zero, y_zero: in the range of their types.
+        w_scale: float32, shape ``()`` or ``(out_channels // groups,)``.
+        w_zero: int32, of the same shape.
+    """
+
+    x_type: str
+    x_scale: Array
+    x_zero: int
+    w_scale: Array
+    w_zero: Array
+    y_type: str
+    y_scale: Array
+    y_zero: int
+
+    def per_output(self, parameter: Array, out_channels: int) -> Array:
+        """``w_scale``, ``w_zero`` or one made from them as ``(out_channels,)``; groups share their channels' values."""
+        return np.tile(np.atleast_1d(parameter), out_channels // max(1, parameter.size))
+
+    def bias_scale(self, out_channels: int) -> Array:
+        """Unit of the int32 bias, float32 ``(out_channels,)``."""
+        return np.asarray(self.x_scale * self.per_output(self.w_scale, out_channels), np.float32)
+
+    def int32_bias(self, bias: Array) -> Array:
+        """A bias in units of :meth:`bias_scale`; a float one is rounded to them, as ONNX Runtime does by itself.
+
+        Raises:
+            ValueError: a value is beyond int32.
+        """
+        if bias.dtype.kind == "i":
+            return bias.astype(np.int32)
+        rounded = np.rint(bias.astype(np.float64) / self.bias_scale(bias.size))
+        if not (np.isfinite(rounded).all() and np.abs(rounded).max(initial=0) <= INT32.max):
+            raise ValueError("its float bias is beyond int32 in units of the input's times the weights' scale")
+        return rounded.astype(np.int32)
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
     """The trained values of a deconv.
 
     Attributes:
         kernel: shape IOHW, ``(in_channels, out_channels // groups, *kernel)``.
-        bias: shape ``(out_channels,)``, or None.
+        bias: shape ``(out_channels,)``, or None. In quantised models int32 in units of ``x_scale·w_scale``, or float.
+        quant: scales and zero-points, or None.
     """
 
     kernel: Array
     bias: Array | None = None
+    quant: Quantisation | None = None
 
 
 def conv_filter(kernel: Array, conv: Conv, zero: Array | int = 0) -> Array:

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.files import write_text
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 
 # In the order in which the help lists them. Each module registers its command.
-COMMANDS = ("inspect", "convert", "targets")
+COMMANDS = ("inspect", "convert", "bench", "targets", "simulate", "sweep")
 
 
 def load_commands() -> None:
@@ -48,6 +49,11 @@ def table(*columns: str, numbers: Sequence[str] = ()) -> Table:
     for column in columns:
         made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     return made
+
+
+def add_row(made: Table, *cells: str) -> None:
+    """Add a row of plain text, in which brackets are brackets."""
+    made.add_row(*(Text(cell) for cell in cells))
 
 
 @contextmanager

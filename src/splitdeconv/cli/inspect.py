@@ -50,7 +50,8 @@ def _table(found: Inspection) -> object:
     for site, choice in zip(found.findings.sites, found.plan.choices, strict=True):
         deconv = site.deconv
         fewest = min(option.cost.macs for option in choice.options if option.candidate.lowering != "native")
-        table.add_row(
+        shared.add_row(
+            table,
             site.id,
             deconv.describe(),
             *(shared.count(macs) for macs in (deconv.macs(), deconv.zero_insert_macs(), deconv.split_macs(), fewest)),

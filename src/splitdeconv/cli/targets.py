@@ -28,12 +28,12 @@ def show_targets(json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = No
     out = shared.console()
     table = shared.table("target", "takes", "kind", "state")
     for each in found:
-        table.add_row(each["target"], each["takes"], each["kind"], each["state"])
+        shared.add_row(table, each["target"], each["takes"], each["kind"], each["state"])
     out.print(table)
     out.print()
     lowerings = shared.table("lowering", "what it does", "source")
     for lowering in LOWERINGS.values():
-        lowerings.add_row(lowering.name, lowering.summary, lowering.source)
+        shared.add_row(lowerings, lowering.name, lowering.summary, lowering.source)
     out.print(lowerings)
 
 

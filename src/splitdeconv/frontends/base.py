@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from splitdeconv.ops import Layout, Program
 from splitdeconv.sites import Findings, Input, Site
+from splitdeconv.spec import Deconv
 from splitdeconv.weights import Array, Weights
 
 
@@ -32,6 +33,14 @@ class Frontend(Protocol):
 
         Raises:
             InputError: not a readable model; the message names the file, what was found and what was wanted.
+        """
+        ...
+
+    def layer(self, deconv: Deconv, epilogue: Sequence[str]) -> Any:
+        """A model of one deconv of definite sizes with random weights, and the operators of ``epilogue`` behind it.
+
+        Raises:
+            UsageError: the format cannot express it.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from splitdeconv.errors import UsageError
@@ -43,10 +44,22 @@ def candidates(deconv: Deconv, layout: Layout) -> tuple[list[Candidate], list[Re
     for lowering in LOWERINGS.values():
         reason = lowering.refuse(deconv)
         if reason is None:
-            found.extend(lowering.candidates(deconv, layout))
+            found.extend(_written(lowering.candidates(deconv, layout), deconv))
         else:
             refused.append(Refusal(Candidate(lowering.name), reason))
     return found, refused
+
+
+def _written(plain: Sequence[Candidate], deconv: Deconv) -> list[Candidate]:
+    """Each candidate in each form of a quantised convolution; the runtime's own deconv has none."""
+    forms = () if deconv.quant is None else deconv.quant.forms
+    if not forms:
+        return list(plain)
+    return [
+        replace(candidate, quant=form)
+        for candidate in plain
+        for form in (("",) if candidate.lowering == Native.name else forms)
+    ]
 
 
 def lower(deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
@@ -54,4 +67,4 @@ def lower(deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
     program = find_lowering(candidate.lowering).lower(deconv, layout, candidate)
     if candidate.after == "relayout":
         program = replace(program, steps=(*program.steps, Step(Relayout(), (program.output,))))
-    return replace(program, name=str(candidate))
+    return replace(program, name=str(candidate), quant=candidate.quant)

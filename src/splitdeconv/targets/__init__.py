@@ -9,6 +9,7 @@ from splitdeconv.errors import UsageError
 from splitdeconv.targets.base import Compiled, CompileError, Target
 
 TARGETS = {
+    "accelerator": "splitdeconv.targets.accelerator:Accelerator",
     "onnxruntime": "splitdeconv.targets.onnxruntime:OnnxRuntime",
     "openvino": "splitdeconv.targets.openvino:OpenVino",
     "litert": "splitdeconv.targets.litert:LiteRt",

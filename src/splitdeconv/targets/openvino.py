@@ -59,6 +59,8 @@ class OpenVino:
     def refuse(self, deconv: Deconv, candidate: Candidate) -> str | None:
         if deconv.dtype == "float64":
             return "OpenVINO computes float64 in float32"
+        if deconv.quant is not None and deconv.quant.per_channel and candidate.quant.startswith("qlinear"):
+            return "OpenVINO lays the scales of a QLinearConv along the last axis: per channel it fails or is wrong"
         for probe in onnx_probe.probes(deconv, candidate):
             if probe not in self._probed:
                 self._probed[probe] = onnx_probe.refusal(probe, self.compile)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from splitdeconv.errors import UsageError
+from splitdeconv.measure import DROP_RATIO, Progress
 from splitdeconv.results import Candidate, Environment, Measurement
 from splitdeconv.spec import Deconv
 from splitdeconv.targets.base import Compiled, CompileError
@@ -129,7 +130,7 @@ class Torch:
         options["tf32"] = str(torch.backends.cudnn.allow_tf32)
         return Environment(self.name, versions, torch.cuda.get_device_name(), 0, options)
 
-    def refuse(self, deconv: Deconv, candidate: Candidate) -> str | None:  # noqa: ARG002  # the protocol's
+    def refuse(self, deconv: Deconv, candidate: Candidate) -> str | None:  # the protocol's
         if deconv.quant is not None:
             return "torch's eager and compiled modes run quantised deconvs in float: measure the float layer instead"
         return None
@@ -145,7 +146,13 @@ class Torch:
         return TorchCompiled(module, self.setting)
 
     def measure(
-        self, candidates: Mapping[Candidate, Compiled], inputs: Mapping[str, Array], seconds: float
+        self,
+        candidates: Mapping[Candidate, Compiled],
+        inputs: Mapping[str, Array],
+        seconds: float,
+        *,
+        progress: Progress | None = None,
+        drop: float = DROP_RATIO,
     ) -> dict[Candidate, Measurement]:
         """Time several forms of the same work, interleaved round by round, within about ``seconds``.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +15,17 @@ from splitdeconv.frontends.onnx import float64
 from splitdeconv.frontends.onnx import load as files
 from splitdeconv.frontends.onnx.emit import refuse
 from splitdeconv.frontends.onnx.find import named_places, read_site
+from splitdeconv.frontends.onnx.layer import layer_model
 from splitdeconv.frontends.onnx.load import OnnxModel
+from splitdeconv.frontends.onnx.quantised import read_qdq
+from splitdeconv.frontends.onnx.quantised_emit import refuse as refuse_quantised
 from splitdeconv.frontends.onnx.shapes import infer
 from splitdeconv.frontends.onnx.splice import forget_places, place_of, splice, stand_alone
 from splitdeconv.frontends.onnx.work import other_macs
 from splitdeconv.ops import Layout, Program
 from splitdeconv.results import Skipped
 from splitdeconv.sites import Findings, Input, Site
+from splitdeconv.spec import Deconv
 from splitdeconv.weights import Array, Weights
 
 __all__ = ["OnnxFrontend", "OnnxModel"]
@@ -54,18 +58,25 @@ class OnnxFrontend:
     def files(self, model: OnnxModel) -> tuple[Path, ...]:
         return files.files_of(model)
 
+    def layer(self, deconv: Deconv, epilogue: Sequence[str]) -> OnnxModel:
+        return OnnxModel(ir.from_proto(layer_model(deconv, epilogue)), None)
+
     def find(self, model: OnnxModel, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
         try:
             return _find(model, in_shapes)
         except SplitdeconvError:
             raise
-        except (
-            Exception
-        ) as error:  # what cannot be copied, or whose tensors do not fit their shapes, fails in many ways
+        except Exception as error:  # what cannot be copied, or has tensors unlike their shapes, fails in many ways
             raise files.unsound(model.path, error) from None
 
     def refuse(self, model: OnnxModel, site: Site, program: Program) -> str | None:
-        return refuse(program, place_of(model.ir, site.id).opset)
+        place = place_of(model.ir, site.id)
+        reason = refuse(program, place.opset)
+        if reason is not None or site.weights.quant is None:
+            return reason
+        qdq = read_qdq(place)
+        assert qdq is not None, "a quantised site is between DequantizeLinear and QuantizeLinear"
+        return refuse_quantised(program, place.opset, site.weights.quant, site.weights.bias, qdq.stages)
 
     def emit(self, model: OnnxModel, site: Site, program: Program, weights: Weights | None = None) -> bytes:
         return bytes(ir.to_proto(stand_alone(model.ir, site, program, weights)).SerializeToString())

@@ -11,6 +11,8 @@ from splitdeconv.frontends.onnx.graph import STANDARD_DOMAINS, is_standard
 from splitdeconv.weights import Array
 
 _RANDOM = frozenset(["Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomUniform"])
+# The reference implementation knows these from opset 19 on; what earlier ones allow means the same there.
+_KNOWN_FROM = {"DequantizeLinear": 19, "QuantizeLinear": 19}
 _DEPTH = 20  # longer chains of foldable nodes before a weight are not known to exist
 
 
@@ -80,7 +82,8 @@ def _evaluate(node: ir.Node, value: ir.Value, feeds: dict[str, Array], opset: in
     ]
     wanted = onnx.helper.make_value_info(outputs[value.index() or 0], onnx.TypeProto())
     graph = onnx.helper.make_graph([copy], "fold", inputs, [wanted])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    known = max(opset, _KNOWN_FROM.get(node.op_type, 0))
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", known)])
     try:
         (result,) = ReferenceEvaluator(model).run(None, feeds)
     except Exception:  # whatever the evaluator cannot do is simply not constant for us

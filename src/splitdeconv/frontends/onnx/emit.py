@@ -25,7 +25,7 @@ from splitdeconv.ops import (
     Slice,
     Transpose,
 )
-from splitdeconv.weights import Array, conv_channels, conv_filter
+from splitdeconv.weights import Array, Quantisation, conv_channels, conv_filter
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Source:
         dtype: their type.
         key: identifies the pair, so that sites with shared weights share their filters.
         original: the ConvTranspose node.
+        quant: scales and zero-points of a quantised site, or None.
     """
 
     kernel: Callable[[], Array]
@@ -44,6 +45,7 @@ class Source:
     dtype: ir.DataType
     key: tuple[int, ...]
     original: ir.Node
+    quant: Quantisation | None = None
 
 
 def refuse(program: Program, opset: int) -> str | None:
@@ -67,15 +69,15 @@ def write_program(writer: Writer, program: Program, x: ir.Value, source: Source,
     values, shapes, sums = [x], program.shapes(), program.sums()
     for number, step in enumerate(program.steps):
         inputs = [values[value] for value in step.inputs]
-        value = _write(step.op, writer, inputs, [shapes[each] for each in step.inputs], source)
+        value = write_op(step.op, writer, inputs, [shapes[each] for each in step.inputs], source)
         if number + 1 in sums:
             for stage in stages:
-                value = _write_stage(writer, stage, value, step.op)
+                value = write_stage(writer, stage, value, step.op)
         values.append(value)
     return values[-1]
 
 
-def _write_stage(writer: Writer, stage: Stage, value: ir.Value, op: Op) -> ir.Value:
+def write_stage(writer: Writer, stage: Stage, value: ir.Value, op: Op) -> ir.Value:
     """One epilogue node behind ``op``, its per-channel parameters in the order of the convolution's channels."""
     inputs: list[ir.Value | None] = []
     for number, parameter in enumerate(stage.parameters):
@@ -94,7 +96,7 @@ def _own_constant(writer: Writer, stage: Stage, parameter: Parameter | None) -> 
     return None if parameter is None else writer.array(f"{stage.node.op_type}_parameter", parameter.values)
 
 
-def _write(op: Op, writer: Writer, inputs: list[ir.Value], shapes: list[Shape], source: Source) -> ir.Value:
+def write_op(op: Op, writer: Writer, inputs: list[ir.Value], shapes: list[Shape], source: Source) -> ir.Value:
     """One operation as nodes."""
     match op:
         case NativeDeconv():
@@ -141,6 +143,11 @@ def _conv(op: Conv, writer: Writer, x: ir.Value, source: Source) -> ir.Value:
         read = source.bias
         key = (source.key, "bias", len(op.blocks), op.order)
         weights.append(writer.lazy("bias", key, lambda: conv_channels(read(), op), source.dtype, [op.total_channels]))
+    return writer.op("Conv", [x, *weights], conv_attributes(op), notes=True)
+
+
+def conv_attributes(op: Conv) -> dict[str, int | list[int]]:
+    """Attributes of Conv and QLinearConv."""
     attributes: dict[str, int | list[int]] = {"kernel_shape": list(op.kernel)}
     if any(op.pad_begin) or any(op.pad_end):
         attributes["pads"] = [*op.pad_begin, *op.pad_end]
@@ -148,7 +155,7 @@ def _conv(op: Conv, writer: Writer, x: ir.Value, source: Source) -> ir.Value:
         attributes["dilations"] = list(op.dilations)
     if op.groups > 1:
         attributes["group"] = op.groups
-    return writer.op("Conv", [x, *weights], attributes, notes=True)
+    return attributes
 
 
 def _add_bias(writer: Writer, x: ir.Value, rank: int, source: Source) -> ir.Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import onnx_ir as ir
 
@@ -11,6 +12,7 @@ from splitdeconv.frontends.onnx.constants import constant, is_overridable
 from splitdeconv.frontends.onnx.epilogue import find_epilogue
 from splitdeconv.frontends.onnx.geometry import RunTimeGeometryError, axes_from, read_attributes
 from splitdeconv.frontends.onnx.graph import Place, is_standard, places
+from splitdeconv.frontends.onnx.quantised import UnsupportedError, quantised_notes, read_qdq
 from splitdeconv.frontends.onnx.shapes import Shapes
 from splitdeconv.results import Skipped
 from splitdeconv.sites import Site
@@ -46,10 +48,14 @@ def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site 
         raise InputError(f"site '{name}': a ConvTranspose has an input and a weight, this one has {len(node.inputs)}")
     x, weight = node.inputs[0], node.inputs[1]
     bias_value = node.inputs[2] if len(node.inputs) > 2 else None
-    kernel = constant(weight, place.opset)
+    try:
+        qdq = read_qdq(place)
+    except UnsupportedError as reason:
+        return Skipped(name, place.where, str(reason))
+    kernel = constant(weight, place.opset) if qdq is None else qdq.kernel(place.opset)
     if kernel is None:
         return Skipped(name, place.where, "its weight is computed at run time, so it cannot be split beforehand")
-    bias = constant(bias_value, place.opset)
+    bias = constant(bias_value, place.opset) if qdq is None else qdq.read_bias(place.opset)
     if bias_value is not None and bias is None:
         return Skipped(name, place.where, "its bias is computed at run time")
     try:
@@ -58,10 +64,15 @@ def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site 
         deconv = _deconv(name, node, kernel, bias, x_shape)
     except RunTimeGeometryError as reason:
         return Skipped(name, place.where, str(reason))
-    stages = find_epilogue(place, kernel.ndim, deconv.out_channels)
-    operators = tuple(stage.node.op_type for stage in stages)
     notes = tuple(_override_note(each) for each in (weight, bias_value) if each and is_overridable(each, ir_version))
-    return Site(name, deconv, Weights(kernel, bias), operators, place.where, notes)
+    if qdq is None:
+        stages = find_epilogue(place, kernel.ndim, deconv.out_channels)
+        operators = tuple(stage.node.op_type for stage in stages)
+        return Site(name, deconv, Weights(kernel, bias), operators, place.where, notes)
+    operators = tuple(stage.node.op_type for stage in qdq.stages)
+    quantised = replace(deconv, dtype=qdq.values.x_type, quant=qdq.quant())
+    weights = Weights(kernel, bias, qdq.values)
+    return Site(name, quantised, weights, operators, place.where, (*notes, *quantised_notes(weights)))
 
 
 def _override_note(value: ir.Value) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from splitdeconv.errors import UsageError
@@ -14,7 +15,9 @@ from splitdeconv.frontends.onnx.emit import Source, write_program
 from splitdeconv.frontends.onnx.epilogue import Stage, find_epilogue
 from splitdeconv.frontends.onnx.find import named_places
 from splitdeconv.frontends.onnx.graph import Place, places
-from splitdeconv.frontends.onnx.writer import Constants, Writer
+from splitdeconv.frontends.onnx.quantised import Qdq, read_qdq
+from splitdeconv.frontends.onnx.quantised_emit import hand_over, requantise, write_quantised
+from splitdeconv.frontends.onnx.writer import Constants, Writer, take_over
 from splitdeconv.ops import NativeDeconv, Program
 from splitdeconv.sites import Site
 from splitdeconv.spec import Deconv
@@ -53,17 +56,23 @@ def _names(model: ir.Model) -> set[str]:
 
 def _replace(site: str, place: Place, program: Program, constants: Constants, ir_version: int) -> None:
     """Write the program behind the epilogue's last node, and remove the nodes that it replaces."""
-    stages = _stages(place, program.deconv)
-    old = [place.node, *(stage.node for stage in stages)]
+    qdq = None if program.deconv.quant is None else read_qdq(place)
+    stages = _stages(place, program.deconv) if qdq is None else qdq.stages
+    old = [place.node, *(stage.node for stage in stages), *([] if qdq is None else [qdq.output])]
     parameters = [value for node in old for value in node.inputs if value is not None]
     writer = Writer(site, place.opset, constants, _notes(site, place, program))
-    x = place.node.inputs[0]
-    assert x is not None, "a ConvTranspose has an input"
-    output = write_program(writer, program, x, _source(place), stages)
+    last = old[-1]
+    if qdq is None:
+        x = place.node.inputs[0]
+        assert x is not None, "a ConvTranspose has an input"
+        output = write_program(writer, program, x, _source(place), stages)
+        take_over(last.outputs[0], output)
+    else:
+        x = qdq.x
+        stored = write_quantised(writer, program, x, _source(place, qdq), stages)
+        output = hand_over(writer, stored, last.outputs[0], qdq.values.y_type)
     if ir_version < _METADATA_FROM:
         _metadata_to_doc(writer.nodes)
-    last = old[-1]
-    _take_over(last.outputs[0], output)
     last.outputs[0].replace_all_uses_with(output, replace_graph_outputs=True)
     place.graph.insert_after(last, writer.nodes)
     place.graph.remove(old, safe=True)
@@ -77,22 +86,19 @@ def _stages(place: Place, deconv: Deconv) -> tuple[Stage, ...]:
     return find_epilogue(place, len(deconv.axes) + 2, deconv.out_channels)
 
 
-def _take_over(old: ir.Value, new: ir.Value) -> None:
-    """The new output keeps the old one's name, type, shape and notes."""
-    new.name, new.type, new.shape, new.doc_string = old.name, old.type, old.shape, old.doc_string
-    new.metadata_props.update(old.metadata_props)
-
-
-def _source(place: Place) -> Source:
+def _source(place: Place, qdq: Qdq | None = None) -> Source:
     """The site's trained values, to be read when they are written."""
     _, weight, bias = (*place.node.inputs, None)[:3]
+    if qdq is not None:
+        weight, bias = qdq.weight, qdq.bias
     assert weight is not None, "a located site has a weight"
     return Source(
         kernel=_reader(weight, place.opset),
         bias=None if bias is None else _reader(bias, place.opset),
         dtype=_dtype(weight, place.opset),
-        key=(id(weight), id(bias)),
+        key=(id(weight), id(bias)) if qdq is None else (id(weight), id(bias), *qdq.values.w_zero.reshape(-1).tolist()),
         original=place.node,
+        quant=None if qdq is None else qdq.values,
     )
 
 
@@ -157,14 +163,20 @@ def stand_alone(model: ir.Model, site: Site, program: Program, weights: Weights 
     """
     place, deconv = place_of(model, site.id), site.deconv
     ir_version = max(model.ir_version, 4)
-    dtype = ir.DataType.from_numpy((weights or site.weights).kernel.dtype)
+    qdq = None if deconv.quant is None else read_qdq(place)
+    stored = (weights or site.weights).kernel.dtype if qdq is None else np.dtype(qdq.values.x_type)
+    dtype = ir.DataType.from_numpy(stored)
     x = ir.Value(name="x", type=ir.TensorType(dtype), shape=ir.Shape(program.in_shape))
     graph = ir.Graph([x], [], nodes=[], opset_imports={"": place.opset}, name=site.id)
     writer = Writer(site.id, place.opset, Constants(graph, ir_version, {"x", "y"}), {})
-    source, stages = _source(place), _stages(place, deconv)
+    source, stages = _source(place, qdq), _stages(place, deconv) if qdq is None else qdq.stages
     if weights is not None:
         source, stages = _source_of(weights, source), ()
-    y = write_program(writer, program, x, source, stages)
+    if source.quant is None:
+        y = write_program(writer, program, x, source, stages)
+    else:
+        y = requantise(writer, write_quantised(writer, program, x, source, stages), source.quant.y_type).value
+        dtype = ir.DataType.from_numpy(np.dtype(source.quant.y_type))
     y.name, y.type = "y", ir.TensorType(dtype)
     y.shape = ir.Shape((deconv.batch, deconv.out_channels, *deconv.out_sizes))
     graph.extend(writer.nodes)
@@ -200,4 +212,5 @@ def _source_of(weights: Weights, like: Source) -> Source:
         dtype=ir.DataType.from_numpy(weights.kernel.dtype),
         key=(id(weights),),
         original=like.original,
+        quant=weights.quant,
     )

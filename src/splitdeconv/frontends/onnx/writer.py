@@ -142,11 +142,12 @@ class Writer:
             sizes = self.op("Div", [sizes, self.integers("over", [dim.over for dim in dims])])
         return self.op("Add", [sizes, self.integers("sizes", [size or 0 for size in known])])
 
-    def pad(self, value: ir.Value, begin: Sequence[int], end: Sequence[int]) -> ir.Value:
-        """Zeros around a value."""
+    def pad(self, value: ir.Value, begin: Sequence[int], end: Sequence[int], content: Array | None = None) -> ir.Value:
+        """``content`` (from opset 11 on), or zeros, around a value."""
         counts = [*begin, *end]
         if self.opset >= 11:
-            return self.op("Pad", [value, self.integers("pads", counts)])
+            filling = [] if content is None else [self.array("padding", content)]
+            return self.op("Pad", [value, self.integers("pads", counts), *filling])
         return self.op("Pad", [value], {"pads" if self.opset >= 2 else "paddings": counts})
 
     def slice(self, value: ir.Value, begin: Sequence[int], end: Sequence[int]) -> ir.Value:
@@ -158,6 +159,12 @@ class Writer:
             lists = [self.integers("starts", starts), self.integers("ends", ends), self.integers("axes", axes)]
             return self.op("Slice", [value, *lists])
         return self.op("Slice", [value], {"starts": starts, "ends": ends, "axes": axes})
+
+
+def take_over(old: ir.Value, new: ir.Value) -> None:
+    """The new output keeps the old one's name, type, shape and notes."""
+    new.name, new.type, new.shape, new.doc_string = old.name, old.type, old.shape, old.doc_string
+    new.metadata_props.update(old.metadata_props)
 
 
 def is_copy(index: int, dim: Dim) -> bool:

@@ -1,0 +1,205 @@
+"""Every form of every layer, and the whole model, timed side by side: the road of ``splitdeconv bench``."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from splitdeconv import frontends, lowerings, pipeline, planner, timing, verify
+from splitdeconv.comparison import EQUAL_WORK, NATIVE, BenchRecord, LayerTimes, ModelTimes, equal_work
+from splitdeconv.errors import InputError, UsageError
+from splitdeconv.frontends.base import Frontend
+from splitdeconv.layer_list import Layer, read_layers
+from splitdeconv.planner import Table, Wishes
+from splitdeconv.results import Candidate, Measurement, Option, Plan, Refusal
+from splitdeconv.sites import Site
+from splitdeconv.targets import target as find_target
+from splitdeconv.targets.base import KEEP_ALL, Compiled, CompileError, Target
+from splitdeconv.weights import Array
+
+PLAIN = Candidate("split", "union", "transpose")  # of a deconv of stride 1: its convolution and nothing else
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to time.
+
+    Attributes:
+        target: name of the target.
+        only: patterns of layers or sites; none means all.
+        inputs: the user's arrays by input name; the other inputs are random.
+        in_shapes: sizes for inputs that the model leaves open.
+        timing: how to measure; the cache is not used.
+        progress: told what is going on and the share that is done.
+    """
+
+    target: str
+    only: tuple[str, ...] = ()
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+    in_shapes: pipeline.Shapes = field(default_factory=dict)
+    timing: timing.Options = field(default_factory=timing.Options)
+    progress: pipeline.Progress = pipeline.quiet
+
+    def takes(self, name: str) -> bool:
+        """Whether a layer is wanted."""
+        return not self.only or any(fnmatchcase(name, pattern) for pattern in self.only)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entrant:
+    """One layer to time: where it stands, and what applies to it."""
+
+    set: str
+    model: Any
+    site: Site
+    table: Table
+
+
+def bench_model(source: object, request: Request) -> BenchRecord:
+    """Every form of every deconv of a model, and the whole model, timed.
+
+    Raises:
+        SplitdeconvError: see ``errors``.
+    """
+    frontend, model = pipeline.open_model(source)
+    target = pipeline.open_target(request.target, frontend, request.timing)
+    shapes, notes = pipeline.definite_shapes(frontend, model, request.in_shapes)
+    findings = frontend.find(model, shapes)
+    # The tables are those of the open sizes, as in a conversion.
+    tables = [pipeline.site_table(frontend, model, site, target) for site in frontend.find(model).sites]
+    pairs = zip(findings.sites, tables, strict=True)
+    entrants = [_Entrant("", model, site, table) for site, table in pairs if request.takes(site.id)]
+    layers, plan = _race(frontend, entrants, target, request)
+    whole = _time_model(frontend, model, plan, shapes, target, request)
+    notes = (*notes, *_restless(layers))
+    return BenchRecord(pipeline.name_of(source), target.environment(), layers, whole, findings.skipped, notes)
+
+
+def bench_layers(path: Path, request: Request) -> BenchRecord:
+    """Every form of every layer of a list, timed.
+
+    Raises:
+        SplitdeconvError: see ``errors``.
+    """
+    try:
+        layers = read_layers(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); wanted a JSON list of layers") from None
+    target = find_target(request.target, threads=request.timing.threads, precision=request.timing.precision)
+    frontend = frontends.frontend(target.formats[0])
+    entrants = [_entrant(frontend, layer, target) for layer in layers if request.takes(layer.name)]
+    if not entrants:
+        raise UsageError(f"--only: no layer of {path} fits; there are {', '.join(layer.name for layer in layers)}")
+    times, _ = _race(frontend, entrants, target, request)
+    return BenchRecord(str(path), target.environment(), times, notes=_restless(times))
+
+
+def _entrant(frontend: Frontend, layer: Layer, target: Target) -> _Entrant:
+    """A layer as a model of its own."""
+    model = frontend.layer(layer.deconv, layer.epilogue)
+    (site,) = frontend.find(model).sites
+    table = replace(pipeline.site_table(frontend, model, site, target), site=layer.name)
+    return _Entrant(layer.set, model, site, table)
+
+
+def _restless(layers: Sequence[LayerTimes]) -> tuple[str, ...]:
+    return timing.restless(option.time for layer in layers for option in layer.options if option.time is not None)
+
+
+def _race(
+    frontend: Frontend, entrants: Sequence[_Entrant], target: Target, request: Request
+) -> tuple[tuple[LayerTimes, ...], Plan]:
+    """The times of all layers, and what the planner makes of them."""
+    purse = timing.Purse(request.timing.seconds, {entrant.table.site: entrant.table for entrant in entrants})
+    layers, tables = [], []
+    for number, entrant in enumerate(entrants):
+        stage = timing.stage(request.progress, f"measuring {entrant.table.site}", number, len(entrants))
+        started = time.perf_counter()
+        table, limit = _time_layer(frontend, entrant, target, purse.share(entrant.table.site), stage)
+        purse.pay(time.perf_counter() - started)
+        choice = planner.choose(table, Wishes(), "fastest")
+        layers.append(
+            LayerTimes(
+                table.site,
+                entrant.set,
+                entrant.site.deconv,
+                table.options,
+                table.refusals,
+                limit,
+                choice.chosen,
+                choice.reason,
+            )
+        )
+        tables.append(table)
+    return tuple(layers), planner.plan(target.name, tables, Wishes(), "fastest")
+
+
+def _time_layer(
+    frontend: Frontend, entrant: _Entrant, target: Target, seconds: float, progress: timing.Share
+) -> tuple[Table, Measurement | None]:
+    """The table of one layer with all times, and the time of the plain convolution of the same work."""
+    site, table = entrant.site, entrant.table
+    order = planner.order(table.options, site.deconv)
+    compiled, refusals = timing.compile_site(frontend, entrant.model, site, order, target)
+    limit = _compile_equal_work(frontend, site, target)
+    racers = compiled if limit is None else {**compiled, EQUAL_WORK: limit}
+    inputs = timing.site_inputs(frontend, site)
+    times = target.measure(racers, inputs, seconds, progress=progress, drop=KEEP_ALL) if compiled else {}
+    options = tuple(
+        Option(o.candidate, o.cost, times.get(o.candidate)) for o in table.options if o.candidate in compiled
+    )
+    refused = [Refusal(o.candidate, refusals[str(o.candidate)]) for o in table.options if o.candidate not in compiled]
+    return replace(table, options=options, refusals=(*table.refusals, *refused)), times.get(EQUAL_WORK)
+
+
+def _compile_equal_work(frontend: Frontend, site: Site, target: Target) -> Compiled | None:
+    """The plain convolution that a site is held against, ready to run; None where that cannot be had."""
+    try:
+        model = frontend.layer(equal_work(site.deconv), site.epilogue)
+        (plain,) = frontend.find(model).sites
+        program = lowerings.lower(plain.deconv, frontend.layout, PLAIN)
+        return target.compile(frontend.emit(model, plain, program))
+    except (UsageError, CompileError):
+        return None
+
+
+def _time_model(
+    frontend: Frontend, model: Any, plan: Plan, shapes: pipeline.Shapes, target: Target, request: Request
+) -> ModelTimes:
+    """The whole model as it came, with zero insertion everywhere, and with the plan."""
+    missing = [each for each in frontend.inputs(model) if each.name not in request.inputs]
+    drawn = verify.random_inputs(missing, shapes, 0)
+    if isinstance(drawn, str):
+        return ModelTimes(reason=drawn)
+    request.progress("timing the whole model", 0.95)
+    with tempfile.TemporaryDirectory() as folder:
+        models = {"native": Path(folder, "native" + frontend.suffix)}
+        frontend.save(model, models["native"])
+        for name, chosen in _variants(plan).items():
+            programs = {
+                choice.site: lowerings.lower(choice.deconv, frontend.layout, chosen[choice.site])
+                for choice in plan.choices
+                if chosen[choice.site] != NATIVE
+            }
+            if programs:
+                models[name] = Path(folder, name + frontend.suffix)
+                frontend.save(frontend.splice(model, programs), models[name])
+        try:
+            times = timing.race_models(target, models, {**drawn, **request.inputs})
+        except CompileError as error:
+            return ModelTimes(reason=str(error))
+    return ModelTimes({**times, "converted": times.get("converted", times["native"])})
+
+
+def _variants(plan: Plan) -> dict[str, dict[str, Candidate]]:
+    """Sites and candidates of both rewritten models."""
+    baseline = {
+        choice.site: next((o.candidate for o in choice.options if o.candidate.lowering == "zero_insert"), NATIVE)
+        for choice in plan.choices
+    }
+    return {"zero_insert": baseline, "converted": {choice.site: choice.chosen for choice in plan.choices}}

@@ -1,0 +1,159 @@
+"""``splitdeconv bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import splitdeconv
+from splitdeconv import comparison
+from splitdeconv.cli import app as shared
+from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP, SHAPE_HELP
+from splitdeconv.comparison import EQUAL_WORK, NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes
+from splitdeconv.errors import UsageError
+from splitdeconv.results import Measurement
+from splitdeconv.timing import DEFAULT_SECONDS
+
+NUMBERS = ("native", "zero_insert", "equal-work", "best", "over native", "over zero_insert", "of equal-work")
+
+
+@shared.app.command()
+def bench(
+    model: Annotated[Path | None, typer.Argument(help=MODEL_HELP)] = None,
+    layers: Annotated[Path | None, typer.Option(help="A JSON list of layers, instead of a model.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Where to time. Repeatable; default onnxruntime.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Time only sites or layers that fit this pattern.")] = None,
+    input: Annotated[list[str] | None, typer.Option(help="NAME=file.npy: an input. Repeatable.")] = None,  # noqa: A002  # the option's name
+    input_shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
+    threads: Annotated[int, typer.Option(help="Worker threads of the target; 0 for its own choice.")] = 0,
+    precision: Annotated[str, typer.Option(help="Arithmetic of the target, where it has a choice.")] = "",
+    budget: Annotated[float, typer.Option(help="Seconds for all layers on a target.", min=0.1)] = DEFAULT_SECONDS,
+    every: Annotated[bool, typer.Option(help="Show every form of every layer.")] = False,
+    json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the ratios to this file (.svg, .png or .pdf).")] = None,
+) -> None:
+    """Time native, zero insertion and every lowering side by side, against the convolution of equal work."""
+    if plot is not None:
+        _check_plot(plot)
+    records = []
+    for name in target or ["onnxruntime"]:
+        with shared.progress_bar() as progress:
+            record = splitdeconv.bench(
+                model,
+                layers=layers,
+                target=name,
+                only=only or [],
+                inputs=shared.arrays(input or []),
+                in_shapes=shared.shapes(input_shape or []),
+                threads=threads,
+                precision=precision,
+                budget=budget,
+                progress=progress,
+            )
+        records.append(record)
+        if json is None or str(json) != "-":
+            show(shared.console(), record, every=every)
+    if json is not None:
+        shared.emit_json(comparison.to_json(records), json)
+    if plot is not None:
+        from splitdeconv.report.ratios import draw  # noqa: PLC0415  # needs matplotlib, which is an extra
+
+        draw(records, plot)
+
+
+def _check_plot(path: Path) -> None:
+    """Before minutes of measuring, that the plot can be drawn.
+
+    Raises:
+        UsageError: an unknown kind of file.
+        MissingExtraError: matplotlib is not installed.
+    """
+    from splitdeconv.report import KINDS, load_pyplot  # noqa: PLC0415  # needs matplotlib, which is an extra
+
+    if path.suffix.lower() not in KINDS:
+        raise UsageError(f"--plot {path}: wanted a file that ends in {', '.join(KINDS)}")
+    load_pyplot()
+
+
+def show(out: Console, record: BenchRecord, *, every: bool = False) -> None:
+    """The table of layers, the ratios, the whole model, and what the user should know."""
+    where = record.environment
+    versions = ", ".join(f"{name} {version}" for name, version in where.versions.items())
+    threads = f"{where.threads} threads" if where.threads else "its own number of threads"
+    out.print(f"{record.source} on {where.target} ({versions}; {where.processor}; {threads})", soft_wrap=True)
+    if record.layers:
+        out.print(_table(record))
+    for line in summary_lines(record):
+        out.print(line, soft_wrap=True, markup=False)
+    if every:
+        for layer in record.layers:
+            out.print(_every_form(layer))
+    for skipped in record.skipped:
+        out.print(f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}", soft_wrap=True, markup=False)
+    for note in record.notes:
+        out.print(f"note: {note}", soft_wrap=True, markup=False)
+
+
+def _table(record: BenchRecord) -> object:
+    table = shared.table("layer", "deconv", *NUMBERS, "best lowering", "converted", numbers=NUMBERS)
+    for layer in record.layers:
+        best = layer.best
+        times = (layer.time(each) for each in (NATIVE, ZERO_INSERT, EQUAL_WORK, best) if each is not None)
+        ratios = (
+            (layer.ratio(NATIVE, best), layer.ratio(ZERO_INSERT, best), layer.ratio(best, EQUAL_WORK))
+            if best is not None
+            else (None, None, None)
+        )
+        cells = [*(milliseconds(time) for time in times), *([] if best is not None else ["–"])]
+        chosen = "same" if layer.chosen == best else str(layer.chosen)
+        name = str(best) if best is not None else "–"
+        table.add_row(layer.name, layer.deconv.describe(), *cells, *(times_of(ratio) for ratio in ratios), name, chosen)
+    return table
+
+
+def _every_form(layer: LayerTimes) -> object:
+    """All forms of one layer, fastest first, and those that do not apply."""
+    table = shared.table(layer.name, "ms", "quartiles", "rounds", "over native", "MACs", numbers=("ms", "over native"))
+    timed = [(option, option.time) for option in layer.options if option.time is not None]
+    for option, time in sorted(timed, key=lambda pair: pair[1].median_ms):
+        quartiles = f"{time.low_ms:.4g}–{time.high_ms:.4g}"
+        ratio = times_of(layer.ratio(NATIVE, option.candidate))
+        macs = shared.count(option.cost.macs)
+        table.add_row(str(option.candidate), f"{time.median_ms:.4g}", quartiles, str(time.rounds), ratio, macs)
+    for refusal in layer.refusals:
+        table.add_row(str(refusal.candidate), "–", refusal.reason)
+    return table
+
+
+def milliseconds(time: Measurement | None) -> str:
+    """A median with half of its interquartile range."""
+    if time is None:
+        return "–"
+    return f"{time.median_ms:.3g} ±{(time.high_ms - time.low_ms) / 2 / time.median_ms:.0%}"
+
+
+def times_of(ratio: float | None) -> str:
+    """A ratio with its sign."""
+    return "–" if ratio is None else f"{ratio:.2f}×"
+
+
+def summary_lines(record: BenchRecord) -> list[str]:
+    """Geometric means with the worst layer, and the whole model."""
+    lines = [
+        f"{each.title}: geometric mean {each.mean:.2f}× of {each.count}, worst {each.worst:.2f}× ({each.layer})"
+        for each in record.summaries()
+    ]
+    return lines if record.model is None else [*lines, _model_line(record.model)]
+
+
+def _model_line(model: ModelTimes) -> str:
+    if not model.times:
+        return f"the whole model was not timed: {model.reason}"
+    times = ", ".join(f"{name} {milliseconds(time)} ms" for name, time in model.times.items())
+    ratios = f"native / converted {times_of(model.ratio('native', 'converted'))}"
+    if "zero_insert" in model.times:
+        ratios += f", zero_insert / converted {times_of(model.ratio('zero_insert', 'converted'))}"
+    return f"whole model: {times}; {ratios}"

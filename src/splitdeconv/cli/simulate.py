@@ -1,0 +1,182 @@
+"""``splitdeconv simulate``: cycles, traffic and energy on modelled processors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from splitdeconv.accelerator.arch import Architecture, load_architecture
+from splitdeconv.accelerator.energy import load_energies
+from splitdeconv.accelerator.layers import Network
+from splitdeconv.accelerator.sparsity import SKIPS, Skip
+from splitdeconv.cli.app import app, console, shapes
+from splitdeconv.cli.inspect import SHAPE_HELP
+from splitdeconv.errors import MissingExtraError, OutputError, UsageError
+from splitdeconv.simulation import records
+from splitdeconv.simulation.forms import FORMS, FULL, NATIVE, PAPER_FORMS, ZERO_INSERT
+from splitdeconv.simulation.models import find_networks
+
+
+@app.command()
+def simulate(
+    models: Annotated[
+        list[str], typer.Argument(help="Networks by name, `paper` for all six, .toml, .json or a model.")
+    ],
+    arch: Annotated[
+        list[str] | None, typer.Option(help="Architecture by name, or a .toml file; `zigzag:NAME` for ZigZag.")
+    ] = None,
+    form: Annotated[list[str] | None, typer.Option(help=f"How deconvs are computed: {', '.join(FORMS)}.")] = None,
+    skip: Annotated[list[str] | None, typer.Option(help=f"Zeros that are skipped: {', '.join(SKIPS)}.")] = None,
+    energy: Annotated[
+        str, typer.Option(help="Energy table by name or .toml file; the architecture's if left out.")
+    ] = "",
+    input_shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="One line for each layer.")] = False,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Ranges of the ratios when one assumption varies at a time.")
+    ] = False,
+    assumptions: Annotated[bool, typer.Option("--assumptions", help="Every number with its source.")] = False,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")] = None,
+) -> None:
+    """Estimate cycles, DRAM traffic and energy of a model's deconvs in each form, against zero insertion (NZP)."""
+    in_shapes = shapes(input_shape or [])
+    networks = [network for text in models for network in find_networks(text, in_shapes)]
+    found = []
+    for name in arch or ["dot-product-16x16"]:
+        if name.startswith("zigzag:"):
+            found += _zigzag(networks, name.partition(":")[2], form)
+            continue
+        architecture = load_architecture(name)
+        energies = load_energies(energy or architecture.energy)
+        wanted = _wanted(architecture, form, skip)
+        for network in networks:
+            rows = records.rows(network, architecture, energies, wanted, sensitivity)
+            found.append(records.network_record(network, architecture, energies, rows))
+    _print(found, layers=layers, assumptions=assumptions)
+    if json_path is not None:
+        _write(json_path, {"schema": records.SCHEMA_VERSION, "command": "simulate", "results": found})
+
+
+def _zigzag(networks: Sequence[Network], text: str, forms: Sequence[str] | None) -> list[dict[str, Any]]:
+    try:
+        from splitdeconv.simulation.zigzag_report import zigzag_records  # noqa: PLC0415  # only with the extra
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("zigzag:NAME", error.name or "zigzag-dse", "zigzag") from error
+    return zigzag_records(networks, text, forms or [FULL, "split:union"])
+
+
+def _wanted(arch: Architecture, forms: Sequence[str] | None, skips: Sequence[str] | None) -> list[tuple[str, Skip]]:
+    """Forms and skips to compute: those asked for, or what the paper compares."""
+    unknown = [name for name in skips or [] if name not in SKIPS]
+    if unknown:
+        raise UsageError(f"--skip: found '{unknown[0]}', wanted one of {', '.join(SKIPS)}")
+    if forms:
+        chosen = [SKIPS[name] for name in skips] if skips else list(arch.possible_skips())
+        return [(form, each) for form in forms for each in chosen]
+    if arch.deconv != "none":
+        return [(ZERO_INSERT, Skip()), (NATIVE, Skip())]
+    chosen = [SKIPS[name] for name in skips] if skips else list(arch.possible_skips())
+    rest = [(form, each) for form in PAPER_FORMS[1:] for each in chosen]
+    return [(ZERO_INSERT, Skip()), *rest, ("split_phases", Skip())]
+
+
+def _print(found: Sequence[dict[str, Any]], *, layers: bool, assumptions: bool) -> None:
+    out = console()
+    for record in found:
+        out.print(_zigzag_table(record) if record["architecture"]["dataflow"] == "zigzag" else _table(record))
+        for note in record["notes"]:
+            out.print(f"  note: {note}", highlight=False)
+        if layers and record["architecture"]["dataflow"] != "zigzag":
+            out.print(_layer_table(record))
+    if assumptions:
+        for arch in {record["architecture"]["name"]: record["architecture"] for record in found}.values():
+            if "stated" in arch:
+                out.print(_assumption_table(arch))
+
+
+def _table(record: dict[str, Any]) -> Table:
+    arch = record["architecture"]
+    table = Table(title=f"{record['title'] or record['network']} on {arch['title']} (estimated)", title_justify="left")
+    for column in ("form", "k cycles", "stalled", "ms", "useful", "DRAM kB", "energy", "speed-up", "energy saved"):
+        table.add_column(column, justify="left" if column == "form" else "right")
+    table.add_column("whole network", justify="right")
+    for row in record["rows"]:
+        if "refused" in row:
+            table.add_row(row["name"], f"refused: {row['refused']}")
+        else:
+            table.add_row(row["name"], *_cells(row))
+    return table
+
+
+def _zigzag_table(record: dict[str, Any]) -> Table:
+    title = f"{record['title'] or record['network']} on {record['architecture']['title']} (estimated by ZigZag)"
+    table = Table(title=title, title_justify="left")
+    for column in ("form", "k cycles", "k compute", "energy", "speed-up", "energy saved"):
+        table.add_column(column, justify="left" if column == "form" else "right")
+    for row in record["rows"]:
+        if "refused" in row:
+            table.add_row(row["name"], f"refused: {row['refused']}")
+            continue
+        cycles = f"{row['cycles'] / 1e3:.1f}", f"{row['compute_cycles'] / 1e3:.1f}"
+        ratios = f"{row['speed_up']:.2f}×", f"{100 * row['energy_saving']:.1f} %"
+        table.add_row(row["name"], *cycles, f"{row['energy_pj'] * 1e-6:.1f} µJ", *ratios)
+    return table
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    total = row["deconvs"]
+    per_unit = {"pJ": (1e-6, "µJ"), "MAC": (1e-6, "M MAC")}[total["energy_unit"]]
+    return [
+        f"{total['cycles'] / 1e3:.1f}",
+        f"{100 * total['stall_cycles'] / max(1, total['cycles']):.0f} %",
+        f"{total['ms']:.3f}",
+        f"{100 * total['utilisation']:.1f} %",
+        f"{(total['dram_reads'] + total['dram_writes']) / 1e3:.0f}",
+        f"{total['energy'] * per_unit[0]:.1f} {per_unit[1]}",
+        _ranged(row["speed_up"], row.get("speed_up_range"), 1, "×"),
+        _ranged(row["energy_saving"], row.get("saving_range"), 100, " %"),
+        f"{row['whole_speed_up']:.2f}×",
+    ]
+
+
+def _ranged(number: float, spread: Sequence[float] | None, factor: float, unit: str) -> str:
+    digits = 2 if factor == 1 else 1
+    text = f"{number * factor:.{digits}f}{unit}"
+    if spread is None:
+        return text
+    low, high = spread
+    return f"{text} ({low * factor:.{digits}f}–{high * factor:.{digits}f})"
+
+
+def _layer_table(record: dict[str, Any]) -> Table:
+    table = Table(title="layer by layer", title_justify="left")
+    for column in ("form", "layer", "what", "k compute", "k stall", "k move", "DRAM kB", "useful"):
+        table.add_column(column, justify="left" if column in ("form", "layer", "what") else "right")
+    for row in record["rows"]:
+        for layer in row.get("layers", ()):
+            numbers = [f"{layer[f'{name}_cycles'] / 1e3:.1f}" for name in ("compute", "stall", "move")]
+            traffic = f"{(layer['dram_reads'] + layer['dram_writes']) / 1e3:.0f}"
+            cells = (layer["name"], layer["what"], *numbers, traffic, f"{100 * layer['utilisation']:.1f} %")
+            table.add_row(row["name"], *cells)
+    return table
+
+
+def _assumption_table(arch: dict[str, Any]) -> Table:
+    table = Table(title=f"{arch['name']}: numbers and their sources", title_justify="left")
+    for column in ("key", "value", "source"):
+        table.add_column(column)
+    for key, stated in {**arch["stated"], **arch["energy"]}.items():
+        table.add_row(key, stated["value"], stated["source"])
+    return table
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    try:
+        path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None

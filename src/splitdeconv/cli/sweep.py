@@ -1,0 +1,93 @@
+"""``splitdeconv sweep``: many models × processors × forms, locally or on a Dask cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from splitdeconv.accelerator.arch import load_architecture
+from splitdeconv.accelerator.energy import load_energies
+from splitdeconv.accelerator.sparsity import SKIPS
+from splitdeconv.cli.app import app, console, shapes
+from splitdeconv.cli.inspect import SHAPE_HELP
+from splitdeconv.errors import MissingExtraError, UsageError
+from splitdeconv.simulation import grid
+from splitdeconv.simulation.forms import FORMS, FULL, ZERO_INSERT
+from splitdeconv.simulation.models import find_networks
+from splitdeconv.simulation.sweep import Finished, locally, run_sweep
+from splitdeconv.simulation.tables import check_suffix, read_columns
+
+PLOTTED = ("network", "form", "skip", "ms", "energy", "energy_unit")
+
+
+@app.command()
+def sweep(
+    models: Annotated[list[str], typer.Argument(help="As for `simulate`; each is one row per point.")],
+    out_path: Annotated[Path, typer.Option("--out", help="The table: .csv or .parquet.")],
+    arch: Annotated[list[str] | None, typer.Option(help="Architectures, by name or .toml file.")] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(help="A number or choice and its values: rows=8,16 or rows=8:64:8 or zero_insertion=stored."),
+    ] = None,
+    form: Annotated[list[str] | None, typer.Option(help=f"How deconvs are computed: {', '.join(FORMS)}.")] = None,
+    skip: Annotated[list[str] | None, typer.Option(help=f"Zeros that are skipped: {', '.join(SKIPS)}.")] = None,
+    energy: Annotated[str, typer.Option(help="Energy table; the architecture's if left out.")] = "",
+    input_shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
+    jobs: Annotated[int, typer.Option(min=0, help="Local processes; 0 is one for each core.")] = 0,
+    cluster: Annotated[str, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")] = "",
+    plot: Annotated[Path | None, typer.Option(help="Write a Pareto plot of time and energy (.svg, .png).")] = None,
+) -> None:
+    """Evaluate every combination and write one row for each; a sweep that was cut off goes on where it was."""
+    check_suffix(out_path)
+    unknown = [name for name in skip or [] if name not in SKIPS]
+    if unknown:
+        raise UsageError(f"--skip: found '{unknown[0]}', wanted one of {', '.join(SKIPS)}")
+    in_shapes = shapes(input_shape or [])
+    networks = [network for text in models for network in find_networks(text, in_shapes)]
+    architectures = [load_architecture(name) for name in arch or ["dot-product-16x16"]]
+    pairs = [(each, load_energies(energy or each.energy)) for each in architectures]
+    forms = list(product(form or [ZERO_INSERT, FULL], [SKIPS[name] for name in skip or ["none", "both"]]))
+    varied = dict(grid.values(text) for text in vary or [])
+    chunks = list(grid.chunks(networks, pairs, forms, varied))
+    total = prod([len(networks), len(pairs), len(forms), *(len(found) for found in varied.values())])
+    evaluate_all = _cluster(cluster) if cluster else locally(jobs or os.cpu_count() or 1)
+    rows, failures = _with_progress(chunks, out_path, evaluate_all, total)
+    console().print(
+        f"{rows} points in {out_path}, {failures} of them failed with a reason (column 'reason')", highlight=False
+    )
+    if plot is not None:
+        _plot(out_path, plot)
+
+
+def _cluster(address: str) -> Callable[[Sequence[grid.Chunk]], Finished]:
+    try:
+        from splitdeconv.simulation.cluster import on_cluster  # noqa: PLC0415  # only with the extra
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("--cluster", error.name or "distributed", "dask") from error
+    return on_cluster(address)
+
+
+def _with_progress(
+    chunks: Sequence[grid.Chunk], path: Path, evaluate_all: Callable[[Sequence[grid.Chunk]], Finished], total: int
+) -> tuple[int, int]:
+    columns = TextColumn("points"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    line = Console(stderr=True)
+    with Progress(*columns, console=line, disable=not line.is_terminal) as bar:
+        task = bar.add_task("points", total=total)
+        return run_sweep(chunks, path, evaluate_all, lambda points: bar.advance(task, points))
+
+
+def _plot(table: Path, path: Path) -> None:
+    try:
+        from splitdeconv.simulation.plot import plot_pareto  # noqa: PLC0415  # only with the extra
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("--plot", error.name or "matplotlib", "report") from error
+    plot_pareto(read_columns(table, PLOTTED), path)

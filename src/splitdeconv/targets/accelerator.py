@@ -1,0 +1,98 @@
+"""Modelled processors as a target: times are cycles over the clock, estimated, never measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+from splitdeconv.accelerator.arch import Architecture, load_architecture
+from splitdeconv.accelerator.counts import Counts, no_counts
+from splitdeconv.accelerator.evaluate import evaluate_network
+from splitdeconv.accelerator.onnx_work import model_works
+from splitdeconv.accelerator.sparsity import Skip
+from splitdeconv.errors import InputError
+from splitdeconv.measure import DROP_RATIO, Progress
+from splitdeconv.results import Candidate, Environment, Measurement
+from splitdeconv.spec import Deconv
+from splitdeconv.targets.base import Compiled, CompileError
+from splitdeconv.version import __version__
+from splitdeconv.weights import Array
+
+DEFAULT = "dot-product-16x16"
+
+
+class Estimate:
+    """A model on a modelled processor.
+
+    Attributes:
+        counts: of the whole model, maps that stay on chip between its layers considered.
+        milliseconds: cycles over the clock.
+    """
+
+    def __init__(self, model: onnx.ModelProto, counts: Counts, milliseconds: float) -> None:
+        self.counts = counts
+        self.milliseconds = milliseconds
+        self._model = model
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """What the model computes, by ONNX's own reference: a modelled processor has no arithmetic of its own."""
+        session = ReferenceEvaluator(self._model)
+        outputs = session.run(None, dict(inputs))
+        return dict(zip(session.output_names, outputs, strict=True))
+
+
+class Accelerator:
+    """``accelerator:NAME``, or ``accelerator:FILE.toml``; its hardware skips the zeros that it can."""
+
+    formats: tuple[str, ...] = ("onnx",)
+    kind: Literal["measured", "estimated"] = "estimated"
+
+    def __init__(self, option: str = "", *, threads: int = 0) -> None:  # a processor has no threads
+        self.arch: Architecture = load_architecture(option or DEFAULT)
+        self.skip = Skip("activations" in self.arch.skips, "weights" in self.arch.skips)
+        self.name = f"accelerator:{option or DEFAULT}"
+
+    def environment(self) -> Environment:
+        stated = {key: f"{each.text} ({each.source})" for key, each in self.arch.stated.items()}
+        return Environment(self.name, {"splitdeconv": __version__}, self.arch.title, 0, stated)
+
+    def refuse(self, deconv: Deconv, candidate: Candidate) -> str | None:
+        if candidate.lowering == "native" and self.arch.deconv == "none":
+            return "the processor has no deconv of its own"
+        if candidate.lowering == "col2im":
+            return "overlap-add needs a vector unit for partial sums, which the modelled processors do not have"
+        if any(size is None for size in deconv.in_sizes):
+            return "the input size is unknown, and cycles depend on it: give the sizes"
+        return None
+
+    def compile(self, model: bytes | Path) -> Compiled:
+        loaded = onnx.load(model) if isinstance(model, Path) else onnx.load_from_string(model)
+        try:
+            works = model_works(loaded, "model", self.arch.deconv)
+        except (InputError, ValueError) as error:
+            raise CompileError(str(error)) from error
+        evaluations = evaluate_network(works, self.arch, self.skip)
+        if not all(each.fits for each in evaluations):
+            raise CompileError(f"no tile of some layer fits the buffers of {self.arch.name}")
+        counts = sum((each.counts for each in evaluations), start=no_counts())
+        return Estimate(loaded, counts, float(counts.cycles / self.arch.clock_hz * 1e3))
+
+    def measure(
+        self,
+        candidates: Mapping[Candidate, Compiled],
+        inputs: Mapping[str, Array],  # an estimate needs neither values
+        seconds: float,  # nor time
+        *,
+        progress: Progress | None = None,
+        drop: float = DROP_RATIO,
+    ) -> dict[Candidate, Measurement]:
+        found = {}
+        for candidate, compiled in candidates.items():
+            assert isinstance(compiled, Estimate), "only what this target compiled"
+            time = compiled.milliseconds
+            found[candidate] = Measurement(time, time, time, 0, self.kind)
+        return found
