@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
+from onnx_ir import serde
 
 from splitdeconv.errors import SplitdeconvError
 from splitdeconv.frontends.onnx import float64
@@ -49,7 +50,10 @@ class OnnxFrontend:
         return files.in_memory(found) if isinstance(found, ir.Model) else None
 
     def hand_over(self, model: OnnxModel) -> onnx.ModelProto:
-        return ir.to_proto(model.ir)
+        try:
+            return ir.to_proto(model.ir)
+        except serde.SerdeError as error:
+            raise files.unsound(model.path, error.__cause__ or error) from None
 
     def files(self, model: OnnxModel) -> tuple[Path, ...]:
         return files.files_of(model)
