@@ -26,6 +26,7 @@ def bench(
     layers: Annotated[Path | None, typer.Option(help="A JSON list of layers, instead of a model.")] = None,
     target: Annotated[list[str] | None, typer.Option(help="Where to time. Repeatable; default onnxruntime.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Time only sites or layers that fit this pattern.")] = None,
+    dtype: Annotated[str, typer.Option(help="Of a list's layers: float32, float16 or int8.")] = "float32",
     input: Annotated[list[str] | None, typer.Option(help="NAME=file.npy: an input. Repeatable.")] = None,  # noqa: A002  # the option's name
     input_shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
     threads: Annotated[int, typer.Option(help="Worker threads of the target; 0 for its own choice.")] = 0,
@@ -46,6 +47,7 @@ def bench(
                 layers=layers,
                 target=name,
                 only=only or [],
+                dtype=dtype,
                 inputs=shared.arrays(input or []),
                 in_shapes=shared.shapes(input_shape or []),
                 threads=threads,

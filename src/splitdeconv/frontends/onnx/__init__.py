@@ -19,6 +19,7 @@ from splitdeconv.frontends.onnx.layer import layer_model
 from splitdeconv.frontends.onnx.load import OnnxModel
 from splitdeconv.frontends.onnx.quantised import read_qdq
 from splitdeconv.frontends.onnx.quantised_emit import refuse as refuse_quantised
+from splitdeconv.frontends.onnx.quantised_layer import qdq_model, trained_like_weights
 from splitdeconv.frontends.onnx.shapes import infer
 from splitdeconv.frontends.onnx.splice import forget_places, place_of, splice, stand_alone
 from splitdeconv.frontends.onnx.work import other_macs
@@ -29,6 +30,9 @@ from splitdeconv.spec import Deconv
 from splitdeconv.weights import Array, Weights
 
 __all__ = ["OnnxFrontend", "OnnxModel"]
+
+
+_BITS = 8  # of the weights of quantised layers
 
 
 class OnnxFrontend:
@@ -59,7 +63,10 @@ class OnnxFrontend:
         return files.files_of(model)
 
     def layer(self, deconv: Deconv, epilogue: Sequence[str]) -> OnnxModel:
-        return OnnxModel(ir.from_proto(layer_model(deconv, epilogue)), None)
+        if deconv.quant is None:
+            return OnnxModel(ir.from_proto(layer_model(deconv, epilogue)), None)
+        weights = trained_like_weights(deconv, _BITS)
+        return OnnxModel(ir.from_proto(qdq_model(deconv, weights, epilogue=epilogue)), None)
 
     def find(self, model: OnnxModel, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
         try:
