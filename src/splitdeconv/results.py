@@ -25,7 +25,8 @@ class Candidate:
     Attributes:
         lowering: its name.
         window: which outputs a merged convolution computes (``union``, ``crop``, ``full``), or empty.
-        form: how the phases are put back together (``depth_to_space``, ``transpose``, ``concat``, ``rows``), or empty.
+        form: how the phases are put back together (``depth_to_space``, ``transpose``, ``two_steps``, ``concat``,
+            ``stack``, ``rows``), or empty.
         after: ``relayout`` where an operation follows that lets a compiler choose the output's layout, or empty.
         quant: how quantised convolutions are written (``qdq``, ``qlinear``), or empty.
     """
@@ -33,14 +34,14 @@ class Candidate:
     lowering: str
     window: str = ""
     form: str = ""
-    after: str = ""
     quant: str = ""
+    after: str = ""
 
     def __str__(self) -> str:
         return ":".join(part for part in (self.lowering, *self._options()) if part)
 
     def _options(self) -> tuple[str, ...]:
-        return self.window, self.form, self.after, self.quant
+        return self.window, self.form, self.quant, self.after
 
     def matches(self, text: str) -> bool:
         """Whether ``text`` names this candidate, or its lowering, or some of its parts in order."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
+from onnx_ir import serde
 
 from splitdeconv.errors import InputError
 from splitdeconv.frontends.onnx.graph import places
@@ -23,12 +24,12 @@ class OnnxModel:
     Attributes:
         ir: the model.
         path: where it came from, or None for a model that was handed over in memory.
-        has_external_data: whether it came with data in other files, and so is written in that way.
+        data_files: files that hold its external data; a model that came with some is written in that way.
     """
 
     ir: ir.Model
     path: Path | None
-    has_external_data: bool = False
+    data_files: tuple[Path, ...] = ()
 
 
 def load(path: Path) -> OnnxModel:
@@ -49,15 +50,23 @@ def load(path: Path) -> OnnxModel:
     for place in places(model):
         if found := _damage(place.node):
             raise unsound(path, f"{place.node.op_type} '{place.node.name or ''}' {found}")
+    for graph in model.graphs():
+        for value in graph.outputs:
+            if not _is_made(value):
+                raise unsound(path, f"nothing makes the output '{value.name}' of '{graph.name}'")
     external = tuple(external_tensors(model))
     for tensor in external:
         _check_external(path, tensor)
-    return OnnxModel(model, path, bool(external))
+    return OnnxModel(model, path, _files(external))
 
 
 def in_memory(model: ir.Model) -> OnnxModel:
     """A model that was handed over as an object."""
-    return OnnxModel(model, None, next(external_tensors(model), None) is not None)
+    return OnnxModel(model, None, _files(external_tensors(model)))
+
+
+def _files(tensors: Iterable[ir.ExternalTensor]) -> tuple[Path, ...]:
+    return tuple(Path(path) for path in dict.fromkeys(str(tensor.path) for tensor in tensors))
 
 
 def unsound(path: Path | None, reason: object) -> InputError:
@@ -68,13 +77,22 @@ def unsound(path: Path | None, reason: object) -> InputError:
 
 def _damage(node: ir.Node) -> str | None:
     """What a node of a damaged file lacks, of that without which a model cannot be copied or written."""
+    values = [value for value in (*node.inputs, *node.outputs) if value is not None]
+    names: tuple[object, ...] = (node.name, node.op_type, node.domain, *(value.name for value in values))
+    for name in names:
+        if isinstance(name, bytes):
+            return f"has the name {name!r}, which is not UTF-8"
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.UNDEFINED and not attribute.is_ref():
             return f"has the attribute '{attribute.name}' without a type"
     for value in node.inputs:
-        if value is not None and not (value.producer() or value.is_graph_input() or value.is_initializer()):
+        if value is not None and not _is_made(value):
             return f"reads '{value.name}', which nothing makes"
     return None
+
+
+def _is_made(value: ir.Value) -> bool:
+    return value.producer() is not None or value.is_graph_input() or value.is_initializer()
 
 
 def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
@@ -115,11 +133,19 @@ def save(model: OnnxModel, path: Path) -> None:
 
     Raises:
         OSError: it cannot be written there; part of it may be.
+        InputError: the model holds what ONNX has no form for.
     """
+    try:
+        _write(model, path)
+    except serde.SerdeError as error:
+        raise unsound(model.path, error.__cause__ or error) from None
+
+
+def _write(model: OnnxModel, path: Path) -> None:
     tensors = [
         value.const_value for graph in model.ir.graphs() for value in graph.initializers.values() if value.const_value
     ]
-    if model.has_external_data or sum(tensor.nbytes for tensor in tensors) > _PROTO_LIMIT:
+    if model.data_files or sum(tensor.nbytes for tensor in tensors) > _PROTO_LIMIT:
         ir.save(_detached(model.ir), path, external_data=path.name + ".data", size_threshold_bytes=_EXTERNAL_FROM)
     else:
         ir.save(model.ir, path)
@@ -148,6 +174,4 @@ def _in_memory(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
 
 def files_of(model: OnnxModel) -> tuple[Path, ...]:
     """The files that hold the model, its own first."""
-    if model.path is None:
-        return ()
-    return (model.path, *dict.fromkeys(Path(str(tensor.path)) for tensor in external_tensors(model.ir)))
+    return () if model.path is None else (model.path, *model.data_files)

@@ -1,0 +1,78 @@
+"""How often quantised outputs differ from the definition on stored integers, and by how many steps.
+
+Nothing is timed. For each runtime: its own deconv (computed in float between DequantizeLinear and QuantizeLinear) and
+one candidate in each form, with scales as a quantiser gives them, over several layers.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from quantised_layers import FRONTEND, LAYERS
+from splitdeconv import reference
+from splitdeconv.frontends.onnx import OnnxModel
+from splitdeconv.frontends.onnx.quantised_layer import qdq_model, trained_like_weights
+from splitdeconv.layer_list import read_layers
+from splitdeconv.lowerings import lower
+from splitdeconv.quantised_proof import cut_down
+from splitdeconv.results import Candidate
+from splitdeconv.spec import Quant
+from splitdeconv.targets import target
+from splitdeconv.targets.base import CompileError
+
+FORMS = ("native", "qdq", "qlinear", "qlinear_u8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", action="append", help="default: onnxruntime and openvino")
+    parser.add_argument("--bits", type=int, choices=(7, 8), action="append", help="of the weights; default: both")
+    parser.add_argument("--per-tensor", action="store_true")
+    options = parser.parse_args()
+    layers = [layer for layer in read_layers(LAYERS.read_text(), LAYERS.name) if layer.set == "image"]
+    print(f"{'target':<14}{'types':<16}{'bits':>5}  {'form':<12}{'outputs':>10}{'differ':>12}{'steps':>7}")
+    for name in options.target or ["onnxruntime", "openvino"]:
+        for activation in ("uint8", "int8"):
+            for bits in options.bits or (7, 8):
+                quant = Quant(activation, "int8", not options.per_tensor)
+                for form in FORMS:
+                    print_form(name, quant, bits, form, [layer.deconv for layer in layers])
+
+
+def print_form(name: str, quant: Quant, bits: int, form: str, layers: list) -> None:
+    runtime = target(name)
+    outputs = differing = steps = 0
+    for layer in layers:
+        deconv = replace(cut_down(layer), quant=quant)
+        weights = trained_like_weights(deconv, bits)
+        model = OnnxModel(ir.from_proto(qdq_model(deconv, weights)), None)
+        (site,) = FRONTEND.find(model).sites
+        candidate = Candidate("native") if form == "native" else Candidate("split", "union", "transpose", quant=form)
+        if reason := runtime.refuse(site.deconv, candidate):
+            print(f"{name:<14}{quant.activation + ' × int8':<16}{bits:>5}  {form:<12}  {reason}")
+            return
+        limits = np.iinfo(quant.activation)
+        shape = (1, deconv.in_channels, *deconv.in_sizes)
+        x = np.random.default_rng(0).integers(limits.min, limits.max + 1, shape).astype(quant.activation)
+        wanted = reference.quantised_deconv(x, weights, deconv).astype(np.int32)
+        try:
+            compiled = runtime.compile(FRONTEND.emit(model, site, lower(site.deconv, "NCHW", candidate)))
+            (found,) = compiled.run({"x": x}).values()
+        except CompileError as error:
+            print(f"{name:<14}{quant.activation + ' × int8':<16}{bits:>5}  {form:<12}  {error}")
+            return
+        off = np.abs(found.astype(np.int32) - wanted)
+        outputs, differing, steps = outputs + off.size, differing + np.count_nonzero(off), max(steps, int(off.max()))
+    share = f"{differing / outputs:.1e}" if differing else "0"
+    print(
+        f"{name:<14}{quant.activation + ' × int8':<16}{bits:>5}  {form:<12}{outputs:>10}{share:>12}{steps:>7}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
