@@ -89,7 +89,10 @@ class OnnxFrontend:
         return bytes(ir.to_proto(stand_alone(model.ir, site, program, weights)).SerializeToString())
 
     def splice(self, model: OnnxModel, programs: Mapping[str, Program]) -> OnnxModel:
-        return replace(model, ir=splice(model.ir, programs))
+        try:
+            return replace(model, ir=splice(model.ir, programs))
+        except RuntimeError as error:  # onnx_ir does not copy graphs that run in a circle, or are not in order
+            raise files.unsound(model.path, error.__cause__ or error) from None
 
     def inputs(self, model: OnnxModel) -> tuple[Input, ...]:
         graph = model.ir.graph
