@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -27,7 +26,7 @@ import onnx
 import onnx_ir
 from onnx import helper, numpy_helper
 
-DECONV_SHARE = 50  # one node in so many is a deconv
+DECONV_SHARE = 100  # one node in so many is a deconv
 CHANNELS = 8
 WIDE = 1024  # channels of the large model: 16.8 MB for a 2×2 deconv, 37.7 MB for a 3×3 convolution
 KINDS = ("load+save", "convert")
@@ -86,20 +85,18 @@ def convert(source: Path, out: Path) -> None:
     splitdeconv.convert(source, out, verify=False)
 
 
-class AnonymousPeak(threading.Thread):
-    """Samples the process's own memory: without the pages of mapped files, which the system may drop at any time."""
+def status(name: str) -> int:
+    """A line of Linux's account of this process, in bytes; 0 elsewhere."""
+    path = Path("/proc/self/status")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
 
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.peak_bytes = 0
 
-    def run(self) -> None:
-        """Sample until the process ends."""
-        while True:
-            for line in Path("/proc/self/status").read_text().splitlines():
-                if line.startswith("RssAnon"):
-                    self.peak_bytes = max(self.peak_bytes, int(line.split()[1]) * 1024)
-            time.sleep(SAMPLE_SECONDS)
+def watch_own_memory(peaks: dict[str, int]) -> None:
+    """Keep the largest size of the process's own memory: without mapped files, whose pages the system may drop."""
+    while True:
+        peaks["own_peak_bytes"] = max(peaks["own_peak_bytes"], status("RssAnon"))
+        time.sleep(SAMPLE_SECONDS)
 
 
 def one_run(kind: str, source: Path, out: Path) -> None:
@@ -110,14 +107,12 @@ def one_run(kind: str, source: Path, out: Path) -> None:
         from splitdeconv.frontends import frontend  # noqa: PLC0415
 
         frontend("onnx")
-    watch = AnonymousPeak()
-    if Path("/proc/self/status").is_file():
-        watch.start()
+    peaks = {"own_peak_bytes": 0}
+    threading.Thread(target=watch_own_memory, args=(peaks,), daemon=True).start()
     start = time.perf_counter()
     run(source, out)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    print(json.dumps({"seconds": seconds, "peak_bytes": peak, "anonymous_peak_bytes": watch.peak_bytes}))
+    print(json.dumps({"seconds": seconds, "peak_bytes": status("VmHWM"), **peaks}))
 
 
 def measure(kind: str, source: Path, repeats: int) -> dict[str, list[float]]:
@@ -143,7 +138,7 @@ def report(title: str, source: Path, repeats: int) -> None:
         spread = f"{min(found['seconds']):.3f}–{max(found['seconds']):.3f}"
         peaks = ", ".join(
             f"{name.removesuffix('_bytes').replace('_', ' ')} {max(found[name]) / 1e6:.0f} MB"
-            for name in ("peak_bytes", "anonymous_peak_bytes")
+            for name in ("peak_bytes", "own_peak_bytes")
         )
         print(f"  {kind:10} {medians[kind]:.3f} s (median of {repeats}, {spread}); {peaks}")
     print(f"  convert / load+save: {medians['convert'] / medians['load+save']:.2f}")

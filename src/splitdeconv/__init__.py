@@ -50,6 +50,7 @@ def convert(
     plan: str | Path | None = None,
     inputs: Mapping[str, Array] | None = None,
     in_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    numerics: str = "exact",
     verify: bool = True,
     threads: int = 0,
     precision: str = "",
@@ -70,6 +71,8 @@ def convert(
         plan: a plan file of an earlier run.
         inputs: input name → array, for verification and timing; other inputs are random.
         in_shapes: input name → shape, for inputs whose sizes the model leaves open.
+        numerics: ``exact`` keeps every rounding step of a quantised model; ``fused`` (TFLite) drops those between a
+            deconv and its bias addition and activation, and reports the difference.
         verify: False leaves the proof out.
         threads: worker threads of the target; 0 leaves it to the target.
         precision: arithmetic of the target; empty for the model's own.
@@ -93,6 +96,7 @@ def convert(
     request = pipeline.Request(
         target=target,
         wishes=Wishes(lowering, layers or {}, planned, tuple(only), tuple(skip)),
+        numerics=numerics,
         verify=verify,
         inputs=inputs or {},
         in_shapes=in_shapes or {},

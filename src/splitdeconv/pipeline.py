@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from splitdeconv import frontends, lowerings, planner, targets, timing, verify
+from splitdeconv import context, frontends, lowerings, planner, targets, timing, verify
 from splitdeconv.errors import InputError, MissingExtraError, UsageError, VerificationError
 from splitdeconv.files import staged
 from splitdeconv.frontends.base import Frontend
@@ -41,6 +41,7 @@ class Request:
     Attributes:
         target: its name; ``generic`` measures nothing.
         wishes: what the user decides himself.
+        numerics: ``exact``, or ``fused`` where the format knows it.
         verify: False leaves the proof out.
         inputs: the user's arrays by input name; the other inputs are random.
         in_shapes: sizes for inputs that the model leaves open.
@@ -50,6 +51,7 @@ class Request:
 
     target: str = GENERIC
     wishes: Wishes = field(default_factory=Wishes)
+    numerics: str = "exact"
     verify: bool = True
     inputs: Mapping[str, Array] = field(default_factory=dict)
     in_shapes: Shapes = field(default_factory=dict)
@@ -103,19 +105,20 @@ def read_plan(path: Path) -> dict[str, str]:
         raise InputError(f"{path}: cannot be read ({error}); wanted a plan file, as --save-plan writes it") from None
 
 
-def open_model(source: object) -> tuple[Frontend, Any]:
+def open_model(source: object, numerics: str = "exact") -> tuple[Frontend, Any]:
     """The front-end and the model of a path or of an object of a format's own library.
 
     Raises:
         InputError: not a model.
+        UsageError: the format does not know these numerics.
     """
     if isinstance(source, str | Path):
-        frontend = frontends.recognise(Path(source))
+        frontend = frontends.recognise(Path(source), numerics)
         return frontend, frontend.load(Path(source))
     for name in frontends.FRONTENDS:
         frontend = frontends.frontend(name)
         if (model := frontend.adopt(source)) is not None:
-            return frontend, model
+            return frontends.frontend(name, numerics), model
     raise InputError(f"a {type(source).__name__} is not a model; wanted a path, or an object such as onnx.ModelProto")
 
 
@@ -130,13 +133,24 @@ def inspect(source: object, in_shapes: Shapes, target_names: Sequence[str]) -> I
     tables = [site_table(frontend, model, site, None) for site in findings.sites]
     asked = {name: open_target(name, frontend, timing.Options()) for name in target_names}
     said = {
-        name: {site.id: target.refuse(site.deconv, NATIVE) or "" for site in findings.sites}
+        name: {site.id: _said_of(frontend, model, site, target) for site in findings.sites}
         for name, target in asked.items()
     }
     plan = planner.plan(GENERIC, tables, Wishes(), "generic")
     environments = tuple(target.environment() for target in asked.values())
     record = RunRecord("inspect", name_of(source), "", environments, plan, findings.skipped)
     return Inspection(findings, plan, said, record)
+
+
+def _said_of(frontend: Frontend, model: Any, site: Site, target: Target) -> str:
+    """Why a target does not run a site as it is, or nothing; compilers that only estimate are asked in earnest."""
+    reason = target.refuse(site.deconv, NATIVE)
+    if reason is None and target.kind == "estimated":
+        try:
+            target.compile(frontend.emit(model, site, lowerings.lower(site.deconv, frontend.layout, NATIVE)))
+        except CompileError as error:
+            reason = str(error)
+    return reason or ""
 
 
 def site_table(frontend: Frontend, model: Any, site: Site, target: Target | None) -> Table:
@@ -169,7 +183,7 @@ def convert(source: object, out: Path | None, request: Request) -> Conversion:
         VerificationError: the rewritten model is not equal; nothing was written.
         SplitdeconvError: see ``errors``.
     """
-    frontend, model = open_model(source)
+    frontend, model = open_model(source, request.numerics)
     for name in (request.wishes.lowering, *request.wishes.layers.values()):
         if name:
             lowerings.find_lowering(name.split(":")[0])
@@ -239,7 +253,13 @@ class _Job:
         timed, notes = timing.time_sites(
             self.frontend, self.model, sized, tables, self.target, request.wishes, request.timing, request.progress
         )
-        return planner.plan(request.target, timed, request.wishes, "fastest"), (*note, *notes)
+        plan = planner.plan(request.target, timed, request.wishes, "fastest")
+        if self.target.kind == "estimated":
+            plan, in_context = context.refine(
+                self.frontend, self.model, plan, self.target, request.wishes, request.progress
+            )
+            notes = (*notes, in_context) if in_context else notes
+        return plan, (*note, *notes)
 
     def realise(self, plan: Plan, notes: tuple[str, ...], *, final: bool = False) -> Conversion:
         """Write the model, prove it equal, and let the whole model's time have the last word.
@@ -352,6 +372,10 @@ class _Job:
             proofs.append(proof)
             noise.extend([check] if check is not None else [])
         self.request.progress("comparing the whole model", 0.9)
+        if fused := [site for site in sites if self.request.numerics == "fused" and _is_integer(site)]:
+            found = [verify.check_fused(self.frontend, self.model, site, programs[site.id], runner) for site in fused]
+            notes = (*(note for _, note in found), "fused numerics change the outputs, which are not compared")
+            return Verdict(tuple(proofs), tuple(noise), tuple(check for check, _ in found), notes)
         quantised = any(site.deconv.quant is not None for site in sites)
         outputs, notes = self._compare(runner, original, rewritten, quantised)
         return Verdict(tuple(proofs), tuple(noise), outputs, notes)
@@ -422,3 +446,8 @@ def _assumed(shape: tuple[int | None, ...]) -> tuple[int, ...]:
     """An open shape with definite sizes: batch 1, and ordinary spatial sizes for its rank."""
     spatial = OPEN_SIZES.get(len(shape), 64)
     return tuple(size or (1 if axis == 0 else spatial) for axis, size in enumerate(shape))
+
+
+def _is_integer(site: Site) -> bool:
+    """Whether a site computes on integers, whose bits its epilogue's rounding steps decide."""
+    return site.deconv.quant is not None and "int" in site.deconv.quant.activation

@@ -33,14 +33,14 @@ class Candidate:
     lowering: str
     window: str = ""
     form: str = ""
-    after: str = ""
     quant: str = ""
+    after: str = ""
 
     def __str__(self) -> str:
         return ":".join(part for part in (self.lowering, *self._options()) if part)
 
     def _options(self) -> tuple[str, ...]:
-        return self.window, self.form, self.after, self.quant
+        return self.window, self.form, self.quant, self.after
 
     def matches(self, text: str) -> bool:
         """Whether ``text`` names this candidate, or its lowering, or some of its parts in order."""

@@ -38,6 +38,7 @@ class Input:
         name: as the model has it.
         dtype: a NumPy name.
         shape: sizes, None where the model leaves them open; None altogether where even the rank is open.
+        fixed: its elements, where only one set of values makes sense; empty otherwise.
         quantised: whether its integers stand for real numbers, so that every value of the type is valid.
     """
 
@@ -45,6 +46,7 @@ class Input:
     dtype: str
     shape: tuple[int | None, ...] | None
     quantised: bool = False
+    fixed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,31 @@ def check_site(
     return proof, noise
 
 
+def check_fused(frontend: Any, model: Any, site: Site, program: Program, runner: Target) -> tuple[OutputCheck, str]:
+    """How far a quantised site is from the original when its epilogue is folded in, and one sentence with the figures.
+
+    Errors are in steps of the output's scale.
+
+    Args:
+        frontend: one that has ``difference``.
+    """
+    deconv = site.deconv
+    limits = np.iinfo(np.dtype(deconv.quant.activation if deconv.quant else "int8"))
+    shape = (deconv.batch or 1, *_known(deconv.in_sizes), deconv.in_channels)
+    x = np.random.default_rng(0).integers(limits.min, limits.max, shape, limits.dtype, endpoint=True)
+    native = find_lowering("native").lower(deconv, frontend.layout, Candidate("native"))
+    compiled = [runner.compile(frontend.emit(model, site, each)) for each in (native, program)]
+    before, after = (next(iter(each.run({"x": x}).values())) for each in compiled)
+    found = frontend.difference(model, site, x, before, after)
+    figures = (
+        f"site '{site.id}': fused numerics change {found.share:.1%} of its outputs, by {found.largest} steps at most "
+        f"(expected: {found.bound}); root mean square error against float64 {found.error_before:.2f} steps before, "
+        f"{found.error_after:.2f} after"
+    )
+    against = "the original operators, in steps of the output's scale"
+    return OutputCheck(site.id, 0.0, float(found.largest), float(found.bound), against), figures
+
+
 @dataclass(frozen=True, slots=True)
 class _Trial:
     """A site over small sizes, to be run with other weights than its own."""
@@ -172,6 +197,9 @@ def random_inputs(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]]
     rng = np.random.default_rng(trial)
     feeds = {}
     for each in inputs:
+        if each.fixed:
+            feeds[each.name] = np.array(each.fixed, np.dtype(each.dtype))
+            continue
         if not each.quantised and each.dtype not in ("float16", "bfloat16", "float32", "float64"):
             return (
                 f"input '{each.name}' is {each.dtype}, whose valid values are not known: give --input {each.name}=x.npy"

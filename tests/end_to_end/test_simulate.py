@@ -69,7 +69,7 @@ def test_refusals_are_rows(tmp_path: Path) -> None:
         (["sngan", "--arch", "tpu"], "no architecture is called 'tpu'"),
         (["sngan", "--skip", "zeros"], "--skip: found 'zeros', wanted one of none, activations, weights, both"),
         (["sngan", "--form", "fft"], "no form is called 'fft'"),
-        (["sngan", "--shape", "x=a"], "--shape: found 'x=a', wanted NAME=SIZE,SIZE"),
+        (["sngan", "--input-shape", "x=a"], "--input-shape x=a: wanted whole numbers"),
         (["sngan", "--energy", "free"], "no energy table is called 'free'"),
         (["sngan", "--arch", "zigzag:none"], "zigzag"),
     ],

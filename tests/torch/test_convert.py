@@ -125,6 +125,20 @@ def test_functional_calls_are_converted_in_the_exported_graph() -> None:
                 each.get_parameter("weight").mul_(1.5)
 
 
+def test_frozen_graphs_hold_the_filters_of_their_calls() -> None:
+    module = Functional().eval()
+    converted = split.convert(module, (X,))
+    assert split.freeze(converted) is converted
+    filters = [name for name, _ in converted.named_buffers()]
+    assert len(filters) == 4  # three calls, the last without a bias, and one parameter that is sliced in the graph
+    torch.testing.assert_close(converted(X), module(X), **CLOSE)
+    state = {name: value * 2 for name, value in module.state_dict().items()}
+    for each in (converted, module):
+        each.load_state_dict(state)
+    torch.testing.assert_close(converted(X), module(X), **CLOSE)
+    assert not list(converted.named_buffers())
+
+
 def test_functional_calls_with_dynamic_sizes_train_and_come_back() -> None:
     module = Functional()
     sizes = ({0: torch.export.Dim("n"), 2: torch.export.Dim("h"), 3: torch.export.Dim("w")},)

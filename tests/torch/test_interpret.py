@@ -38,7 +38,7 @@ def assert_every_form_is_exact(deconv: Deconv, seed: int) -> None:
 
 
 @given(deconvs(), st.integers(0, 2**32))
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_every_form_is_bit_equal_to_the_definition(deconv: Deconv, seed: int) -> None:
     assert_every_form_is_exact(deconv, seed)
 
@@ -51,7 +51,7 @@ def test_every_form_is_bit_equal_to_the_definition_on_five_thousand(deconv: Deco
 
 
 @given(deconvs(), st.integers(0, 2**32))
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_filters_are_those_of_the_numpy_definition(deconv: Deconv, seed: int) -> None:
     _, weights = integer_tensors(deconv, seed)
     kernel = tuple(axis.kernel for axis in deconv.axes)

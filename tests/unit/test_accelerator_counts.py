@@ -108,7 +108,7 @@ def test_zero_insertion_that_skips_activations_does_only_the_useful_products(dec
 
 
 @given(deconvs())
-@settings(max_examples=80)
+@settings(max_examples=40)
 def test_the_useful_products_are_the_same_in_every_form_and_never_more_than_are_issued(deconv: Deconv) -> None:
     forms = [each for each in candidates(deconv, "NHWC")[0] if each.lowering in {"zero_insert", "split_phases"}]
     works = [program_work(lower(deconv, "NHWC", each)) for each in forms]
@@ -123,7 +123,7 @@ def test_the_useful_products_are_the_same_in_every_form_and_never_more_than_are_
 
 
 @given(deconvs(), st.integers(0, 99))
-@settings(max_examples=60)
+@settings(max_examples=25)
 def test_the_zeros_of_maps_are_those_that_the_program_really_makes(deconv: Deconv, seed: int) -> None:
     """Ones through the interpreter, up to each convolution, against the traced occupation."""
     x = np.ones((1, 1, *(axis.in_size or 0 for axis in deconv.axes)))

@@ -170,8 +170,10 @@ def test_an_onnx_model_with_open_sizes_asks_for_them(tmp_path: Path) -> None:
     model = onnx.load(path)
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "h"
     onnx.save(model, path)
-    with pytest.raises(InputError, match=r"Conv 'first': found sizes .* use --shape"):
+    with pytest.raises(InputError, match=r"Conv 'first': found sizes .* use --input-shape"):
         read_onnx(path, {})
+    with pytest.raises(InputError, match="no input is called 'y'; there are x"):
+        read_onnx(path, {"y": (1, 3, 7, 8)})
     (network,) = find_networks(str(path), {"x": (1, 3, 7, 8)})
     assert len(network.layers) == 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,19 @@ def test_traffic_never_falls_when_a_buffer_shrinks() -> None:
             assert found.weight_reads >= work.weight_elements
             assert found.in_reads >= work.in_elements
             previous = found.in_reads + found.weight_reads
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
+def test_fetches_are_those_of_the_loops_carried_out(count: int, out_cut: int, in_cut: int) -> None:
+    """Both loop orders run tile by tile; a fetch is a tile that is not the one that is there."""
+    pixels_outside = [(p, o, i) for p in range(count) for o in range(out_cut) for i in range(in_cut)]
+    channels_outside = [(p, o, i) for o in range(out_cut) for p in range(count) for i in range(in_cut)]
+    for order, found in zip(
+        (pixels_outside, channels_outside), traffic.fetch_times(count, out_cut, in_cut), strict=True
+    ):
+        in_tiles, weight_tiles = [(p, i) for p, _, i in order], [(o, i) for _, o, i in order]
+        fetches = [1 + sum(a != b for a, b in pairwise(tiles)) for tiles in (in_tiles, weight_tiles)]
+        assert fetches == [count * in_cut * found[0], out_cut * in_cut * found[1]]
 
 
 def test_every_tile_of_every_tiling_covers_the_whole_layer() -> None:

@@ -101,5 +101,5 @@ def test_fused_numerics_differ_by_two_steps_at_most_and_are_nearer_to_float64(ca
 
 
 def test_unknown_numerics_are_refused() -> None:
-    with pytest.raises(UsageError, match="no numerics are called 'fast'; there are exact and fused"):
+    with pytest.raises(UsageError, match="no numerics are called 'fast'; there are exact, fused"):
         TfliteFrontend("fast")

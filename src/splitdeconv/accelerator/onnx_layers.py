@@ -72,6 +72,9 @@ def read_tensors(model: Any, in_shapes: Mapping[str, tuple[int, ...]]) -> Tensor
 
 def layers_of(model: Any, label: str, name: str, in_shapes: Mapping[str, tuple[int, ...]]) -> Network:
     """The layers of a model in memory; see :func:`read_onnx`."""
+    inputs = [each.name for each in model.graph.input]
+    for wrong in [given for given in in_shapes if given not in inputs]:
+        raise InputError(f"{label}: no input is called '{wrong}'; there are {', '.join(inputs)}")
     tensors = read_tensors(model, in_shapes)
     found = [layer_of(node, tensors, label) for node in tensors.model.graph.node]
     layers = tuple(layer for layer in found if layer is not None)
@@ -140,7 +143,7 @@ def layer_of(node: Any, tensors: Tensors, label: str) -> Layer | None:
     source, result = tensors.shapes.get(node.input[0], ()), tensors.shapes.get(node.output[0], ())
     if not source or not result or 0 in source or 0 in result:
         sizes = f"{source or 'unknown'} → {result or 'unknown'}"
-        raise InputError(f"{where}: found sizes {sizes}, wanted all known: use --shape NAME=SIZE,SIZE,…")
+        raise InputError(f"{where}: found sizes {sizes}, wanted all known: use --input-shape NAME=SIZE,SIZE,…")
     name = node.name or node.output[0]
     if node.op_type in ("Gemm", "MatMul"):
         ins = source[0] if _attributes(node).get("transA") else source[-1]

@@ -105,19 +105,31 @@ def _channel_cuts(work: LayerWork, tile: tuple[int, int, int, int], groups: int)
     rows: list[tuple[int, ...]] = []
     for out_cut, in_cut in product(_halvings(outs), _halvings(ins)):
         weight_tile = _ceil(weights, out_cut * in_cut)
-        pixels_outside = (
-            read_pixels * ins * (1 if in_cut == 1 or out_cut == 1 else out_cut),
-            weights * (1 if out_cut * in_cut == 1 else count),
-        )
-        channels_outside = (
-            read_pixels * ins * (1 if count * in_cut == 1 else out_cut),
-            weights * (1 if in_cut == 1 else count),
-        )
-        in_reads, weight_reads = min(pixels_outside, channels_outside, key=sum)
+        orders = [
+            (read_pixels * ins * in_times, weights * weight_times)
+            for in_times, weight_times in fetch_times(count, out_cut, in_cut)
+        ]
+        in_reads, weight_reads = min(orders, key=sum)
         whole = out_cut * in_cut * groups == 1
         tiles = in_pixels * _ceil(ins, in_cut), out_pixels * _ceil(outs, out_cut), weight_tile
         rows.append((*tiles, whole, in_cut > 1, groups * in_reads, groups * weight_reads))
     return rows
+
+
+def fetch_times(count: int, out_cut: int, in_cut: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """How often each input tile and each weight tile is fetched, a tile staying until the next one of its kind.
+
+    Args:
+        count: tiles of pixels.
+        out_cut, in_cut: tiles of output and of input channels; the latter are always the innermost loop, so that sums
+            need not leave the chip.
+
+    Returns:
+        Input and weight tiles with the pixels in the outer loop, and with the output channels in it.
+    """
+    pixels_outside = 1 if in_cut == 1 else out_cut, 1 if out_cut * in_cut == 1 else count
+    channels_outside = 1 if count * in_cut == 1 else out_cut, 1 if in_cut == 1 else count
+    return pixels_outside, channels_outside
 
 
 def _group_cuts(work: LayerWork) -> tuple[int, ...]:

@@ -16,6 +16,8 @@ from splitdeconv.pipeline import Conversion
 from splitdeconv.results import Choice, Verdict
 from splitdeconv.timing import DEFAULT_SECONDS
 
+NUMERICS_HELP = "exact, or fused (TFLite): drop rounding steps of the epilogue, and report the difference."
+
 
 @shared.app.command()
 def convert(
@@ -28,6 +30,7 @@ def convert(
     skip: Annotated[list[str] | None, typer.Option(help="Leave sites that fit this pattern.")] = None,
     plan: Annotated[Path | None, typer.Option(help="Take the choices from this plan file.")] = None,
     save_plan: Annotated[Path | None, typer.Option(help="Write the choices to this plan file.")] = None,
+    numerics: Annotated[str, typer.Option(help=NUMERICS_HELP)] = "exact",
     verify: Annotated[bool, typer.Option(help="Prove the result equal before it is written.")] = True,
     input: Annotated[list[str] | None, typer.Option(help="NAME=file.npy: an input. Repeatable.")] = None,  # noqa: A002  # the option's name
     input_shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
@@ -50,6 +53,7 @@ def convert(
             plan=plan,
             inputs=shared.arrays(input or []),
             in_shapes=shared.shapes(input_shape or []),
+            numerics=numerics,
             verify=verify,
             threads=threads,
             precision=precision,

@@ -14,7 +14,8 @@ from splitdeconv.accelerator.arch import Architecture, load_architecture
 from splitdeconv.accelerator.energy import load_energies
 from splitdeconv.accelerator.layers import Network
 from splitdeconv.accelerator.sparsity import SKIPS, Skip
-from splitdeconv.cli.app import app, console
+from splitdeconv.cli.app import app, console, shapes
+from splitdeconv.cli.inspect import SHAPE_HELP
 from splitdeconv.errors import MissingExtraError, OutputError, UsageError
 from splitdeconv.simulation import records
 from splitdeconv.simulation.forms import FORMS, FULL, NATIVE, PAPER_FORMS, ZERO_INSERT
@@ -34,7 +35,7 @@ def simulate(
     energy: Annotated[
         str, typer.Option(help="Energy table by name or .toml file; the architecture's if left out.")
     ] = "",
-    shape: Annotated[list[str] | None, typer.Option(help="Size of a model's input, as x=1,3,64,64.")] = None,
+    input_shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
     layers: Annotated[bool, typer.Option("--layers", help="One line for each layer.")] = False,
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="Ranges of the ratios when one assumption varies at a time.")
@@ -43,8 +44,8 @@ def simulate(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")] = None,
 ) -> None:
     """Estimate cycles, DRAM traffic and energy of a model's deconvs in each form, against zero insertion (NZP)."""
-    shapes = dict(_shape(text) for text in shape or [])
-    networks = [network for text in models for network in find_networks(text, shapes)]
+    in_shapes = shapes(input_shape or [])
+    networks = [network for text in models for network in find_networks(text, in_shapes)]
     found = []
     for name in arch or ["dot-product-16x16"]:
         if name.startswith("zigzag:"):
@@ -67,14 +68,6 @@ def _zigzag(networks: Sequence[Network], text: str, forms: Sequence[str] | None)
     except ModuleNotFoundError as error:
         raise MissingExtraError("zigzag:NAME", error.name or "zigzag-dse", "zigzag") from error
     return zigzag_records(networks, text, forms or [FULL, "split:union"])
-
-
-def _shape(text: str) -> tuple[str, tuple[int, ...]]:
-    name, _, sizes = text.partition("=")
-    try:
-        return name, tuple(int(size) for size in sizes.split(","))
-    except ValueError:
-        raise UsageError(f"--shape: found '{text}', wanted NAME=SIZE,SIZE,… such as x=1,3,64,64") from None
 
 
 def _wanted(arch: Architecture, forms: Sequence[str] | None, skips: Sequence[str] | None) -> list[tuple[str, Skip]]:

@@ -16,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from splitdeconv.accelerator.arch import load_architecture
 from splitdeconv.accelerator.energy import load_energies
 from splitdeconv.accelerator.sparsity import SKIPS
-from splitdeconv.cli.app import app, console
+from splitdeconv.cli.app import app, console, shapes
+from splitdeconv.cli.inspect import SHAPE_HELP
 from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.simulation import grid
 from splitdeconv.simulation.forms import FORMS, FULL, ZERO_INSERT
@@ -39,6 +40,7 @@ def sweep(
     form: Annotated[list[str] | None, typer.Option(help=f"How deconvs are computed: {', '.join(FORMS)}.")] = None,
     skip: Annotated[list[str] | None, typer.Option(help=f"Zeros that are skipped: {', '.join(SKIPS)}.")] = None,
     energy: Annotated[str, typer.Option(help="Energy table; the architecture's if left out.")] = "",
+    input_shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
     jobs: Annotated[int, typer.Option(min=0, help="Local processes; 0 is one for each core.")] = 0,
     cluster: Annotated[str, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")] = "",
     plot: Annotated[Path | None, typer.Option(help="Write a Pareto plot of time and energy (.svg, .png).")] = None,
@@ -48,7 +50,8 @@ def sweep(
     unknown = [name for name in skip or [] if name not in SKIPS]
     if unknown:
         raise UsageError(f"--skip: found '{unknown[0]}', wanted one of {', '.join(SKIPS)}")
-    networks = [network for text in models for network in find_networks(text)]
+    in_shapes = shapes(input_shape or [])
+    networks = [network for text in models for network in find_networks(text, in_shapes)]
     architectures = [load_architecture(name) for name in arch or ["dot-product-16x16"]]
     pairs = [(each, load_energies(energy or each.energy)) for each in architectures]
     forms = list(product(form or [ZERO_INSERT, FULL], [SKIPS[name] for name in skip or ["none", "both"]]))

@@ -38,7 +38,7 @@ class Col2Im:
         return None
 
     def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
-        return tuple(Candidate(self.name, form=form) for form in merged_forms(deconv))
+        return tuple(Candidate(self.name, form=form) for form in merged_forms(deconv, layout) if form != "two_steps")
 
     def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
         order: Order = "block_major"

@@ -13,17 +13,24 @@ from splitdeconv.ops import Concat, DepthToSpace, Dim, Layout, Order, Part, Resh
 from splitdeconv.spec import Deconv
 
 
-def merged_forms(deconv: Deconv) -> tuple[str, ...]:
+def has_two_steps(deconv: Deconv, layout: Layout) -> bool:
+    """Whether columns and rows can be interleaved one after the other; in NHWC one transpose moves whole pixels."""
+    *outer, last = deconv.strides
+    return layout == "NCHW" and last > 1 and max(outer, default=1) > 1
+
+
+def merged_forms(deconv: Deconv, layout: Layout) -> tuple[str, ...]:
     """Rearrangements for a map with all phases in its channels; the first is the default."""
     strides = deconv.strides
     square = len(strides) == 2 and strides[0] == strides[1] > 1
-    return ("depth_to_space", "transpose") if square else ("transpose",)
+    forms = [("depth_to_space", square), ("transpose", True), ("two_steps", has_two_steps(deconv, layout))]
+    return tuple(form for form, applies in forms if applies)
 
 
 def split_forms(deconv: Deconv, layout: Layout) -> tuple[str, ...]:
     """As :func:`merged_forms`, and where nothing forbids it the channels cut into row phases."""
     rows = layout == "NHWC" and deconv.groups == 1 and max(deconv.strides) > 1
-    return (*merged_forms(deconv), "rows") if rows else merged_forms(deconv)
+    return (*merged_forms(deconv, layout), "rows") if rows else merged_forms(deconv, layout)
 
 
 def from_channels(build: Builder, value: int, order: Order, form: str) -> int:
@@ -39,6 +46,8 @@ def from_channels(build: Builder, value: int, order: Order, form: str) -> int:
         return build.add(DepthToSpace(strides[0], order, build.layout), value)
     if form == "rows":
         return from_rows(build, [[part] for part in _row_parts(build, value)])
+    if form == "two_steps":
+        return _by_two_steps(build, value)
     return _by_transpose(build, value, order)
 
 
@@ -80,10 +89,49 @@ def _row_parts(build: Builder, value: int) -> list[int]:
     return [build.add(Part(build.channels, index, parts), value) for index in range(parts)]
 
 
+def _by_two_steps(build: Builder, value: int) -> int:
+    """The last axis' phases first, then those of the other axes, which only moves whole rows. NCHW, channel-major.
+
+    Moving a single axis to the end is a transpose of matrices, and moving rows copies runs of memory: for both,
+    runtimes have quicker code than for the transpose of everything at once.
+    """
+    *outer, last = build.deconv.strides
+    rank = len(outer) + 1
+    channels = build.deconv.out_channels * prod(outer)
+    split = (Dim(1, axis=0), Dim(channels), Dim(last), *(Dim(1, axis=2 + number) for number in range(rank)))
+    value = build.add(Reshape(split), value)
+    value = build.add(Transpose((0, 1, *range(3, rank + 3), 2)), value)
+    return _rows_from_channels(build, value)
+
+
+def _rows_from_channels(build: Builder, value: int) -> int:
+    """``(N, C·S, *Q, s)`` → ``(N, C, *(Q·s))``, with s the last stride and S the product of the others."""
+    *outer, last = build.deconv.strides
+    rank, channels = len(outer) + 1, build.deconv.out_channels
+    striding = [number for number, stride in enumerate(outer) if stride > 1]
+    depth = [Dim(outer[number]) for number in striding]
+    sizes = [Dim(1, axis=2 + number) for number in range(rank - 1)]
+    row = Dim(last, axis=rank + 1)
+    value = build.add(Reshape((Dim(1, axis=0), Dim(channels), *depth, *sizes, row)), value)
+    spread: list[int] = []
+    joined: list[Dim] = []
+    for number, stride in enumerate(outer):
+        joined.append(Dim(stride, axis=2 + len(spread)))
+        spread.append(2 + len(striding) + number)
+        if stride > 1:
+            spread.append(2 + striding.index(number))
+    value = build.add(Transpose((0, 1, *spread, 2 + len(striding) + rank - 1)), value)
+    whole = (Dim(1, axis=0), Dim(channels), *joined, Dim(1, axis=2 + len(spread)))
+    return build.add(Reshape(whole), value)
+
+
 def phase_forms(deconv: Deconv, layout: Layout) -> tuple[str, ...]:
     """Rearrangements for one map per phase; the first is the default."""
-    concat = ("concat", "rows") if layout == "NCHW" else ("rows",)
-    return (*merged_forms(deconv), *concat)
+    merged = [form for form in merged_forms(deconv, layout) if form != "two_steps"]  # stack is this, for phases
+    if layout == "NHWC":
+        return (*merged, "rows")
+    stack = ("stack",) if has_two_steps(deconv, layout) else ()
+    return (*merged, "concat", "rows", *stack)
 
 
 def from_phases(build: Builder, values: Sequence[int], form: str) -> int:
@@ -94,10 +142,33 @@ def from_phases(build: Builder, values: Sequence[int], form: str) -> int:
     runs = [values[n : n + last] for n in range(0, len(values), last)]
     if form == "rows":
         return from_rows(build, [[to_channels_last(build, value) for value in run] for run in runs])
+    if form == "stack":
+        return _stack_rows(
+            build, [_columns_from_channels(build, build.add(Concat(build.channels), *run)) for run in runs]
+        )
     if form == "concat":
         return _stack_rows(build, [_stack_columns(build, run) for run in runs])
     order: Order = "block_major"
     return from_channels(build, build.add(Concat(build.channels), *values), order, form)
+
+
+def _columns_from_channels(build: Builder, value: int, order: Order = "block_major") -> int:
+    """Column phases to the end: ``(N, s·C, *Q)``, or ``(N, C·s, *Q)`` if channel-major, → ``(N, C, *Q, s)``."""
+    last, channels = build.deconv.strides[-1], build.deconv.out_channels
+    rank = build.rank(value)
+    depth = (Dim(last), Dim(channels)) if order == "block_major" else (Dim(channels), Dim(last))
+    value = build.add(Reshape((Dim(1, axis=0), *depth, *(Dim(1, axis=axis) for axis in range(2, rank)))), value)
+    at, kept = (1, 2) if order == "block_major" else (2, 1)
+    return build.add(Transpose((0, kept, *range(3, rank + 1), at)), value)
+
+
+def from_row_maps(build: Builder, rows: Sequence[int]) -> int:
+    """Interleave one NCHW map per row phase whose channels hold the column phases, channel-major.
+
+    Before: for each row phase ``(N, C·s, *Q)``.
+    After: ``(N, C, *(Q·s))``.
+    """
+    return _stack_rows(build, [_columns_from_channels(build, value, "channel_major") for value in rows])
 
 
 def to_channels_last(build: Builder, value: int) -> int:

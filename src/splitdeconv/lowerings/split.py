@@ -55,6 +55,6 @@ def _shift(axis: Axis, window: str) -> int:
 
 def _order(deconv: Deconv, layout: Layout, form: str) -> Order:
     """Phases inside channels where groups demand it, or where the transpose then moves longer runs."""
-    if deconv.groups > 1 or (layout == "NCHW" and form == "transpose"):
+    if deconv.groups > 1 or (layout == "NCHW" and form in ("transpose", "two_steps")):
         return "channel_major"
     return "block_major"

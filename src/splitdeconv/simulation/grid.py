@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from splitdeconv import __version__
 from splitdeconv.accelerator.arch import CHOICES, NUMBERS, YES_NO, Architecture
 from splitdeconv.accelerator.energy import ACTIONS, Energies
 from splitdeconv.accelerator.layers import Network
@@ -55,7 +56,17 @@ class Chunk:
             (layer.name, repr(layer.spec), None if layer.nonzero is None else _digest(layer.nonzero.tobytes()))
             for layer in self.network.layers
         ]
-        said = [self.network.name, layers, fixed, kinds, prices, self.energies.unit, self.form, str(self.skip)]
+        said = [
+            __version__,
+            self.network.name,
+            layers,
+            fixed,
+            kinds,
+            prices,
+            self.energies.unit,
+            self.form,
+            str(self.skip),
+        ]
         text = json.dumps([said, dict(self.choices), dict(self.numbers)], sort_keys=True, default=str)
         return _digest(text.encode())
 

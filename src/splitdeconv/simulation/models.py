@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from splitdeconv.accelerator.layers import Layer, Network, network_names, read_network
 from splitdeconv.errors import InputError, MissingExtraError
 from splitdeconv.frontends import recognise
+from splitdeconv.weights import Array
 
 ALL = "paper"
 
@@ -48,9 +51,14 @@ def _deconvs_of(path: Path) -> Network:
     """The deconvs that a front-end finds; it does not tell the other layers."""
     front = recognise(path)
     found = front.find(front.load(path))
-    layers = tuple(Layer(site.id, site.deconv, site.weights.kernel != 0) for site in found.sites)
+    layers = tuple(Layer(site.id, site.deconv, _nonzero(site.weights.kernel)) for site in found.sites)
     if not layers:
         raise InputError(f"{path}: no deconv that can be rewritten, wanted at least one")
     note = "layers other than deconvs are not read from this format: whole-network figures are those of the deconvs"
     skipped = tuple(f"{each.site} is left out: {each.reason}" for each in found.skipped)
     return Network(path.stem, path.name, str(path), layers, (note, *skipped))
+
+
+def _nonzero(kernel: Array) -> Array | None:
+    """Where weights are not zero; unknown for unsigned integers, whose zero-point is not 0."""
+    return None if np.issubdtype(kernel.dtype, np.unsignedinteger) else kernel != 0

@@ -57,7 +57,7 @@ class LiteRt:
         return None
 
     def _moves(self, activation: str) -> bool:
-        return activation != "int16" and (self.kernels != "reference" or activation == "uint8")
+        return self.kernels != "reference" or activation == "uint8"
 
     def compile(self, model: bytes | Path) -> LiteRtModel:
         content = model if isinstance(model, bytes) else model.read_bytes()

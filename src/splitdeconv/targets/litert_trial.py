@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
-from splitdeconv.targets.base import CompileError, one_line
+import numpy as np
+
 from splitdeconv.targets.child import serve
 from splitdeconv.targets.litert import interpreter
 
@@ -15,10 +17,10 @@ def main() -> None:
 
     def trial(model: bytes) -> bytes:
         made = interpreter(model, kernels, threads)
-        try:
+        with suppress(ValueError, RuntimeError):  # zeros may be no valid input; what counts is that it survives them
+            for detail in made.get_input_details():
+                made.set_tensor(detail["index"], np.zeros(detail["shape"], detail["dtype"]))
             made.invoke()
-        except (ValueError, RuntimeError) as error:
-            raise CompileError(one_line(error)) from None
         return b""
 
     serve(trial)

@@ -9,6 +9,7 @@ directly, so that exported files need nothing from this package.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from splitdeconv.spec import Axis, Deconv
 from splitdeconv.torch.forms import find_form
-from splitdeconv.torch.interpret import DECONVS, Form, routine
+from splitdeconv.torch.interpret import DECONVS, Form, Routine, routine
 
 Sizes = int | Sequence[int]
 
@@ -142,21 +143,39 @@ def apply_split(
 
 def deconv_of(weight: Tensor, has_bias: bool, geometry: Geometry) -> Deconv:
     """The deconv of a parameter and its arguments, for any batch and input sizes."""
-    kernel = [int(size) for size in weight.shape[2:]]
+    return _deconv(weight_shape(weight), has_bias, geometry)
+
+
+def weight_shape(weight: Tensor) -> tuple[int, ...]:
+    """The parameter's shape in plain numbers: a program is made for it, so these are no dynamic sizes."""
+    return tuple(int(size) for size in weight.shape)
+
+
+@lru_cache(maxsize=4096)
+def plan(
+    shape: tuple[int, ...], has_bias: bool, geometry: Geometry, lowering: str | None, channels_last: bool
+) -> tuple[Form, Routine]:
+    """Form and routine of a call; all that depends on no tensor, worked out once.
+
+    Args:
+        shape: of the parameter.
+        lowering, channels_last: as :func:`splitdeconv.torch.forms.find_form` takes them.
+    """
+    deconv = _deconv(shape, has_bias, geometry)
+    form = find_form(deconv, lowering, channels_last)
+    return form, routine(deconv, form)
+
+
+@lru_cache(maxsize=4096)
+def _deconv(shape: tuple[int, ...], has_bias: bool, geometry: Geometry) -> Deconv:
     axes = tuple(
         Axis(size, stride, dilation, pad, pad, output_pad)
         for size, stride, dilation, pad, output_pad in zip(
-            kernel, geometry.stride, geometry.dilation, geometry.padding, geometry.output_padding, strict=True
+            shape[2:], geometry.stride, geometry.dilation, geometry.padding, geometry.output_padding, strict=True
         )
     )
-    in_channels, per_group = int(weight.shape[0]), int(weight.shape[1])
-    out_channels = per_group * geometry.groups
-    return Deconv(axes, in_channels, out_channels, geometry.groups, batch=None, has_bias=has_bias)
-
-
-def form_of(x: Tensor, weight: Tensor, deconv: Deconv, lowering: str | None) -> Form:
-    """The form that a call with ``x`` takes."""
-    return find_form(deconv, lowering, _is_channels_last(x) or _is_channels_last(weight))
+    out_channels = shape[1] * geometry.groups
+    return Deconv(axes, shape[0], out_channels, geometry.groups, batch=None, has_bias=has_bias)
 
 
 def _deconvolve(
@@ -167,42 +186,50 @@ def _deconvolve(
     geometry: Geometry,
     lowering: str | None,
 ) -> Tensor:
-    rank = weight.dim() - 2
-    if not _fits(x, weight, bias, geometry):
+    shape = weight_shape(weight)
+    rank = len(geometry.stride)
+    if not _accepts(shape, None if bias is None else weight_shape(bias), geometry) or not _fits(x, weight, geometry):
         # PyTorch's own message for what cannot be computed, and its own result for what is only unusual (no channels)
-        return DECONVS[len(geometry.stride) - 1](x, weight, bias, *geometry)
+        return DECONVS[rank - 1](x, weight, bias, *geometry)
     batched = x if x.dim() == rank + 2 else x.unsqueeze(0)
-    deconv = deconv_of(weight, bias is not None, geometry)
-    last = _is_channels_last(batched) or _is_channels_last(weight)
-    found = routine(deconv, find_form(deconv, lowering, last))
+    last = is_channels_last(batched) or is_channels_last(weight)
+    _, found = plan(shape, bias is not None, geometry, lowering, last)
     y = found.apply(batched, filters or found.split(weight, bias))
     y = y.movedim(1, -1).contiguous().movedim(-1, 1) if last else y.contiguous()  # as PyTorch's own deconv
     return y if x.dim() == rank + 2 else y.squeeze(0)
 
 
-def _fits(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> bool:
-    """Whether PyTorch accepts these arguments, and there is something to compute."""
-    rank, groups = len(geometry.stride), geometry.groups
-    shape = [int(size) for size in weight.shape]  # a program is made for these: they are no dynamic sizes
-    if len(shape) != rank + 2 or x.dim() not in (rank + 1, rank + 2) or groups < 1 or 0 in shape:
+@lru_cache(maxsize=4096)
+def _accepts(shape: tuple[int, ...], bias_shape: tuple[int, ...] | None, geometry: Geometry) -> bool:
+    """Whether PyTorch accepts these parameters with these numbers, and there is something to compute."""
+    groups = geometry.groups
+    if len(shape) != len(geometry.stride) + 2 or groups < 1 or 0 in shape or shape[0] % groups:
         return False
-    if x.shape[-rank - 1] != shape[0] or shape[0] % groups:
+    if bias_shape is not None and bias_shape != (shape[1] * groups,):
         return False
-    if bias is not None and (bias.dim() != 1 or bias.shape[0] != shape[1] * groups):
+    if min(*geometry.stride, *geometry.dilation) < 1 or min(*geometry.padding, *geometry.output_padding) < 0:
+        return False
+    largest = map(max, geometry.stride, geometry.dilation)
+    return all(pad < most for pad, most in zip(geometry.output_padding, largest, strict=True))
+
+
+def _fits(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
+    """Whether PyTorch accepts this input for a parameter that it accepts."""
+    rank = len(geometry.stride)
+    if x.dim() not in (rank + 1, rank + 2) or x.shape[-rank - 1] != weight.shape[0]:
         return False
     if x.layout != torch.strided or weight.layout != torch.strided or x.device != weight.device:
         return False
-    smallest = (min(geometry.stride), min(geometry.dilation), min(geometry.padding) + 1)
-    if min(smallest) < 1 or min(geometry.output_padding) < 0:
-        return False
-    return all(_axis_fits(axis, x.shape[axis - rank], shape[axis - rank], geometry) for axis in range(rank))
+    least = _least_sizes(weight_shape(weight), geometry)
+    # size 1 is not asked for: that would set a guard on dynamic sizes
+    return all(size == 1 or x.shape[axis - rank] >= size for axis, size in enumerate(least))
 
 
-def _axis_fits(axis: int, in_size: int, kernel: int, geometry: Geometry) -> bool:
-    stride, dilation, output_pad = geometry.stride[axis], geometry.dilation[axis], geometry.output_padding[axis]
-    tail = (kernel - 1) * dilation + 1 + output_pad - 2 * geometry.padding[axis]
-    # only a small tail makes the answer depend on the size: no guard is set on dynamic sizes otherwise
-    return output_pad < max(stride, dilation) and (tail > 0 or (in_size - 1) * stride + tail > 0)
+@lru_cache(maxsize=4096)
+def _least_sizes(shape: tuple[int, ...], geometry: Geometry) -> tuple[int, ...]:
+    """The smallest input size on each axis for which there is an output."""
+    axes = _deconv(shape, False, geometry).axes
+    return tuple(1 + max(0, -(-(1 - axis.tail) // axis.stride)) for axis in axes)
 
 
 def per_axis(value: Sizes, rank: int) -> tuple[int, ...]:
@@ -213,7 +240,7 @@ def per_axis(value: Sizes, rank: int) -> tuple[int, ...]:
     return (int(value),) * rank
 
 
-def _is_channels_last(x: Tensor) -> bool:
+def is_channels_last(x: Tensor) -> bool:
     """Whether the channels are innermost in memory, as PyTorch's convolutions judge it; told from the strides.
 
     Asking ``is_contiguous`` for a memory format is not possible under ``vmap``.

@@ -8,17 +8,17 @@ the filters of the convolutions are split from it when they are needed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from operator import attrgetter
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from splitdeconv.torch.cache import Frozen, Kept, can_keep, keep
-from splitdeconv.torch.forms import find_form
-from splitdeconv.torch.functional import Geometry, apply_split, deconv_of, form_of
-from splitdeconv.torch.interpret import Form, routine
+from splitdeconv.torch.functional import Geometry, apply_split, is_channels_last, plan, weight_shape
 
 FILTERS = "_split_filter"  # name of the buffers of a frozen module, followed by a number
 
@@ -33,14 +33,19 @@ class KeepsFilters:
 
     lowering: str | None = None
     _kept: Kept | None = None
+    _frozen: Frozen | None = None
 
     def _deconvolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
-        if _module(self).training or not can_keep((weight, bias)) or x.dim() < weight.dim() - 1 or not weight.numel():
+        module, frozen = _module(self), self._frozen
+        if frozen is not None and not module.training:
+            buffers = [getattr(module, f"{FILTERS}{n}") if here else None for n, here in enumerate(frozen.present)]
+            return apply_split(x, weight, bias, buffers, geometry, frozen.lowering)
+        if module.training or not can_keep((weight, bias)) or x.dim() < weight.dim() - 1 or not weight.numel():
             return apply_split(x, weight, bias, (), geometry, self.lowering)
         # the filters do not depend on the output pad, so calls with different output sizes share them
-        deconv = deconv_of(weight, bias is not None, geometry._replace(output_padding=(0,) * len(geometry.stride)))
-        form = form_of(x, weight, deconv, self.lowering)
-        found = routine(deconv, form)
+        unpadded = geometry._replace(output_padding=(0,) * len(geometry.stride))
+        last = is_channels_last(x) or is_channels_last(weight)
+        form, found = plan(weight_shape(weight), bias is not None, unpadded, self.lowering, last)
         if self._kept is None or not self._kept.serve(found, (weight, bias)):
             self._kept = keep(found, weight, bias)
         return apply_split(x, weight, bias, self._kept.filters, geometry, str(form))
@@ -52,13 +57,11 @@ class KeepsFilters:
 class SplitConvTranspose(KeepsFilters):
     """What the modules of all ranks share."""
 
-    _frozen: Frozen | None = None
-
     def __init__(self, *args: Any, lowering: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.lowering = lowering
         if lowering is not None and not is_uninitialised(_module(self)):
-            form_of_module(_module(self))
+            _check_lowering(_module(self))
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:  # noqa: A002  # torch's own name
         """The deconv of ``input``, ``(N, in_channels, *sizes)`` or without ``N``.
@@ -67,7 +70,7 @@ class SplitConvTranspose(KeepsFilters):
             input: as ``torch.nn.ConvTranspose*`` takes it.
             output_size: wanted output size, which decides the output pad as in PyTorch.
         """
-        module, frozen = _module(self), self._frozen
+        module = _module(self)
         output_padding = module._output_padding(
             input,
             output_size,
@@ -78,10 +81,7 @@ class SplitConvTranspose(KeepsFilters):
             module.dilation,
         )
         geometry = geometry_of(module, tuple(int(pad) for pad in output_padding))
-        if frozen is None or module.training:
-            return self._deconvolve(input, module.weight, module.bias, geometry)
-        buffers = [getattr(module, f"{FILTERS}{n}") if here else None for n, here in enumerate(frozen.present)]
-        return apply_split(input, module.weight, module.bias, buffers, geometry, frozen.lowering)
+        return self._deconvolve(input, module.weight, module.bias, geometry)
 
     def train(self, mode: bool = True) -> Any:
         """As in PyTorch. Filters that were kept are forgotten; training also ends what :func:`freeze` began."""
@@ -142,6 +142,10 @@ class SplitCall(KeepsFilters, nn.Module):
         """The deconv of ``x``; shapes as in :func:`splitdeconv.torch.split_conv_transpose2d`."""
         return self._deconvolve(x, weight, bias, self.geometry)
 
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        thaw_module(self)  # the parameters of the call are loaded elsewhere
+
     def extra_repr(self) -> str:
         """The call's arguments."""
         return f"{self.geometry}, lowering={self.lowering!r}"
@@ -176,29 +180,45 @@ def freeze(module: nn.Module) -> nn.Module:
     Returns:
         ``module`` itself, in evaluation mode.
     """
-    module.eval()
+    with suppress(NotImplementedError):  # exported modules have no modes
+        module.eval()
     for each in module.modules():
         if isinstance(each, SplitConvTranspose) and not is_uninitialised(_module(each)):
             freeze_module(_module(each))
+        elif isinstance(each, fx.GraphModule):
+            _freeze_calls(each)
     return module
 
 
 def thaw(module: nn.Module) -> nn.Module:
     """Undo :func:`freeze`; returns ``module`` itself."""
     for each in module.modules():
-        if isinstance(each, SplitConvTranspose):
+        if isinstance(each, KeepsFilters):
             thaw_module(_module(each))
     return module
 
 
 def freeze_module(module: Any) -> None:
     """Make the buffers of one split module."""
-    thaw_module(module)
     _refresh_weight(module)
-    form = form_of_module(module)
+    _freeze(module, module.weight, module.bias, geometry_of(module, module.output_padding))
+
+
+def _freeze_calls(module: fx.GraphModule) -> None:
+    """Make the buffers of the calls in a graph whose parameters are stored in it."""
+    for node in module.graph.nodes:
+        split = module.get_submodule(node.target) if node.op == "call_module" else None
+        parameters = node.args[1:]
+        if isinstance(split, SplitCall) and all(each is None or each.op == "get_attr" for each in parameters):
+            weight, bias = (None if each is None else attrgetter(each.target)(module) for each in parameters)
+            _freeze(split, weight, bias, split.geometry)
+
+
+def _freeze(module: Any, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> None:
+    thaw_module(module)
+    form, found = plan(weight_shape(weight), bias is not None, geometry, module.lowering, is_channels_last(weight))
     with torch.inference_mode(mode=False), torch.no_grad():
-        deconv = deconv_of(module.weight, module.bias is not None, geometry_of(module, module.output_padding))
-        filters = routine(deconv, form).split(module.weight, module.bias)
+        filters = found.split(weight, bias)
         for number, tensor in enumerate(filters):
             if tensor is not None:
                 module.register_buffer(f"{FILTERS}{number}", tensor.detach().clone(), persistent=False)
@@ -215,20 +235,17 @@ def thaw_module(module: Any) -> None:
     module._frozen = None
 
 
-def form_of_module(module: Any) -> Form:
-    """The form of a module as it stands; the layout follows the parameter's memory format."""
-    geometry = geometry_of(module, module.output_padding)
-    deconv = deconv_of(module.weight, module.bias is not None, geometry)
-    weight = module.weight
-    last = weight.dim() > 3 and not weight.is_contiguous() and weight.movedim(1, -1).is_contiguous()
-    return find_form(deconv, module.lowering, last)
-
-
 def _refresh_weight(module: Any) -> None:
     """Let the hooks of the older weight_norm and spectral_norm compute the weight, as they do before each forward."""
     for hook in module._forward_pre_hooks.values():  # there is no public way to ask for them
         if isinstance(hook, WeightNorm | SpectralNorm):
             hook(module, None)
+
+
+def _check_lowering(module: Any) -> None:
+    """Raise what :func:`find_form` raises for a lowering that the module cannot have."""
+    geometry = geometry_of(module, module.output_padding)
+    plan(weight_shape(module.weight), module.bias is not None, geometry, module.lowering, channels_last=False)
 
 
 def geometry_of(module: Any, output_padding: tuple[int, ...]) -> Geometry:

@@ -19,7 +19,7 @@ from splitdeconv.frontends.onnx.load import OnnxModel
 from splitdeconv.frontends.onnx.quantised import read_qdq
 from splitdeconv.frontends.onnx.quantised_emit import refuse as refuse_quantised
 from splitdeconv.frontends.onnx.shapes import infer
-from splitdeconv.frontends.onnx.splice import place_of, splice, stand_alone
+from splitdeconv.frontends.onnx.splice import forget_places, place_of, splice, stand_alone
 from splitdeconv.frontends.onnx.work import other_macs
 from splitdeconv.ops import Layout, Program
 from splitdeconv.results import Skipped
@@ -96,6 +96,7 @@ class OnnxFrontend:
 
 
 def _find(model: OnnxModel, in_shapes: Mapping[str, tuple[int, ...]] | None) -> Findings:
+    forget_places(model.ir)
     shapes = infer(model.ir, in_shapes)
     found = [read_site(name, place, shapes, model.ir.ir_version) for name, place in named_places(model.ir)]
     sites = tuple(each for each in found if isinstance(each, Site))

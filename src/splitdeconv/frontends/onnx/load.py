@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +23,12 @@ class OnnxModel:
     Attributes:
         ir: the model.
         path: where it came from, or None for a model that was handed over in memory.
-        has_external_data: whether it came with data in other files, and so is written in that way.
+        data_files: files that hold its external data; a model that came with some is written in that way.
     """
 
     ir: ir.Model
     path: Path | None
-    has_external_data: bool = False
+    data_files: tuple[Path, ...] = ()
 
 
 def load(path: Path) -> OnnxModel:
@@ -52,12 +52,16 @@ def load(path: Path) -> OnnxModel:
     external = tuple(external_tensors(model))
     for tensor in external:
         _check_external(path, tensor)
-    return OnnxModel(model, path, bool(external))
+    return OnnxModel(model, path, _files(external))
 
 
 def in_memory(model: ir.Model) -> OnnxModel:
     """A model that was handed over as an object."""
-    return OnnxModel(model, None, next(external_tensors(model), None) is not None)
+    return OnnxModel(model, None, _files(external_tensors(model)))
+
+
+def _files(tensors: Iterable[ir.ExternalTensor]) -> tuple[Path, ...]:
+    return tuple(Path(path) for path in dict.fromkeys(str(tensor.path) for tensor in tensors))
 
 
 def unsound(path: Path | None, reason: object) -> InputError:
@@ -119,7 +123,7 @@ def save(model: OnnxModel, path: Path) -> None:
     tensors = [
         value.const_value for graph in model.ir.graphs() for value in graph.initializers.values() if value.const_value
     ]
-    if model.has_external_data or sum(tensor.nbytes for tensor in tensors) > _PROTO_LIMIT:
+    if model.data_files or sum(tensor.nbytes for tensor in tensors) > _PROTO_LIMIT:
         ir.save(_detached(model.ir), path, external_data=path.name + ".data", size_threshold_bytes=_EXTERNAL_FROM)
     else:
         ir.save(model.ir, path)
@@ -148,6 +152,4 @@ def _in_memory(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
 
 def files_of(model: OnnxModel) -> tuple[Path, ...]:
     """The files that hold the model, its own first."""
-    if model.path is None:
-        return ()
-    return (model.path, *dict.fromkeys(Path(str(tensor.path)) for tensor in external_tensors(model.ir)))
+    return () if model.path is None else (model.path, *model.data_files)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import onnx
 import onnx_ir as ir
+from onnx_ir import serde
 
 from splitdeconv.errors import UsageError
 from splitdeconv.frontends.onnx.graph import is_standard, places
@@ -51,6 +52,47 @@ def infer(model: ir.Model, in_shapes: Mapping[str, tuple[int, ...]] | None = Non
 
 def _skeleton(model: ir.Model) -> onnx.ModelProto:
     """The model without large constants' values and without any stated shape but those of its inputs."""
+    if model.functions or any(_has_body(node) for node in model.graph):
+        return ir.to_proto(_stripped(model))
+    return _flat(model)
+
+
+def _has_body(node: ir.Node) -> bool:
+    kinds = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+    return any(attribute.type in kinds for attribute in node.attributes.values())
+
+
+def _flat(model: ir.Model) -> onnx.ModelProto:
+    """As :func:`_stripped`, at a third of its cost, for a model of one graph."""
+    imports = [onnx.helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()]
+    imports.append(onnx.helper.make_opsetid(_HIDDEN, 1))
+    proto = onnx.ModelProto(ir_version=model.ir_version, opset_import=imports)
+    graph = proto.graph
+    graph.input.extend(serde.serialize_value(value) for value in model.graph.inputs)
+    graph.output.extend(onnx.ValueInfoProto(name=value.name or "") for value in model.graph.outputs)
+    for name, value in model.graph.initializers.items():
+        if value.const_value is not None:
+            tensor = serde.serialize_tensor(_without_values(value.const_value))
+            tensor.name = name
+            graph.initializer.append(tensor)
+    for node in model.graph:
+        found = _hidden(node)
+        graph.node.append(
+            onnx.NodeProto(
+                op_type=node.op_type,
+                domain=node.domain if found is None else _HIDDEN,
+                input=["" if value is None else value.name or "" for value in node.inputs],
+                output=[value.name or "" for value in node.outputs],
+                attribute=[serde.serialize_attribute(_small(attribute)) for attribute in node.attributes.values()],
+            )
+        )
+        if found is not None:
+            graph.value_info.append(serde.serialize_value(found))
+    return proto
+
+
+def _stripped(model: ir.Model) -> ir.Model:
+    """A copy without large constants' values and without any stated shape but those of its inputs."""
     clone = model.clone()
     for graph in clone.graphs():
         for value in graph.initializers.values():
@@ -59,12 +101,20 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
     for place in places(clone):
         for output in place.node.outputs:
             output.shape = None
-        if is_standard(place.node, "Constant"):
-            _empty_constant(place.node)
-        elif is_standard(place.node, "ConvTranspose"):
-            _fix_output_shape(place.node)
+        for name, attribute in list(place.node.attributes.items()):
+            place.node.attributes[name] = _small(attribute)
+        if (found := _hidden(place.node)) is not None:
+            place.node.domain = _HIDDEN
+            place.node.outputs[0].type, place.node.outputs[0].shape = found.type, found.shape
     clone.opset_imports[_HIDDEN] = 1
-    return ir.to_proto(clone)
+    return clone
+
+
+def _small(attribute: ir.Attr) -> ir.Attr:
+    """The attribute, without the values of a large tensor."""
+    if attribute.is_ref() or attribute.type != ir.AttributeType.TENSOR:
+        return attribute
+    return ir.AttrTensor(attribute.name, _without_values(attribute.as_tensor()))
 
 
 def _without_values(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
@@ -75,22 +125,15 @@ def _without_values(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
     return ir.ExternalTensor("none", 0, tensor.nbytes, tensor.dtype, shape=shape, name=tensor.name or "")
 
 
-def _empty_constant(node: ir.Node) -> None:
-    value = node.attributes.get("value")
-    if value is not None and not value.is_ref():
-        node.attributes["value"] = ir.AttrTensor("value", _without_values(value.as_tensor()))
-
-
-def _fix_output_shape(node: ir.Node) -> None:
-    """State the sizes that ``output_shape`` fixes, and hide the node: inference drops sizes below the input's."""
-    sizes = node.attributes.get("output_shape")
+def _hidden(node: ir.Node) -> ir.Value | None:
+    """What a ConvTranspose makes whose ``output_shape`` fixes it; inference would drop sizes below the input's."""
+    sizes = node.attributes.get("output_shape") if is_standard(node, "ConvTranspose") else None
     kernel = node.inputs[1] if len(node.inputs) > 1 else None
     if sizes is None or sizes.is_ref() or not sizes.as_ints() or kernel is None or kernel.shape is None:
-        return
+        return None
     spatial = sizes.as_ints()[-(len(kernel.shape) - 2) :]
-    node.domain = _HIDDEN
-    node.outputs[0].shape = ir.Shape([None, None, *spatial])
-    node.outputs[0].type = ir.TensorType(kernel.dtype or ir.DataType.FLOAT)
+    kind = ir.TensorType(kernel.dtype or ir.DataType.FLOAT)
+    return ir.Value(name=node.outputs[0].name, type=kind, shape=ir.Shape([None, None, *spatial]))
 
 
 def _set_input(graph: onnx.GraphProto, name: str, shape: tuple[int, ...]) -> None:

@@ -23,6 +23,7 @@ from splitdeconv.sites import Site
 from splitdeconv.spec import Deconv
 from splitdeconv.weights import Array, Weights
 
+_PLACES = "splitdeconv.places"  # onnx_ir's store for notes on a model, which clones and files do not have
 _METADATA_FROM = 10  # IR version in which nodes got metadata
 
 
@@ -189,10 +190,17 @@ def place_of(model: ir.Model, site: str) -> Place:
     Raises:
         UsageError: the model has no site of that name.
     """
-    for name, place in named_places(model):
-        if name == site:
-            return place
-    raise UsageError(f"the model has no site '{site}'")
+    places_by_site: dict[str, Place] | None = model.meta.get(_PLACES)
+    if places_by_site is None:
+        places_by_site = model.meta[_PLACES] = dict(named_places(model))
+    if site not in places_by_site:
+        raise UsageError(f"the model has no site '{site}'")
+    return places_by_site[site]
+
+
+def forget_places(model: ir.Model) -> None:
+    """To be called before a model is searched, which its owner may have changed since."""
+    model.meta.pop(_PLACES, None)
 
 
 def _source_of(weights: Weights, like: Source) -> Source:

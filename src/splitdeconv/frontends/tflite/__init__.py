@@ -33,10 +33,11 @@ class TfliteFrontend:
     name = "tflite"
     layout: Layout = "NHWC"
     suffix = ".tflite"
+    numerics_known = ("exact", "fused")
 
     def __init__(self, numerics: str = "exact") -> None:
-        if numerics not in ("exact", "fused"):
-            raise UsageError(f"no numerics are called '{numerics}'; there are exact and fused")
+        if numerics not in self.numerics_known:
+            raise UsageError(f"no numerics are called '{numerics}'; there are {', '.join(self.numerics_known)}")
         self.numerics = numerics
 
     def load(self, path: Path) -> TfliteModel:
@@ -108,5 +109,16 @@ def _site(node: Node) -> Site:
 def _input(graph: Graph, tensor: int) -> Input:
     found = graph.tensors[tensor]
     quantised = found.quantization is not None and found.quantization.scale is not None
-    name = text(found.name)
-    return Input(name, graph.type_name(tensor), graph.shape(tensor), quantised and len(found.quantization.scale) > 0)
+    quantised = quantised and len(found.quantization.scale) > 0
+    return Input(
+        text(found.name), graph.type_name(tensor), graph.shape(tensor), quantised, _output_shape(graph, tensor)
+    )
+
+
+def _output_shape(graph: Graph, tensor: int) -> tuple[int, ...]:
+    """The recorded shape, where an input of the model says the output shape of a deconv."""
+    for operator in range(len(graph.operators)):
+        if graph.name(operator) == "TRANSPOSE_CONV" and graph.inputs_of(operator)[0] == tensor:
+            shape = graph.shape(graph.outputs_of(operator)[0])
+            return () if None in shape else tuple(size or 1 for size in shape)
+    return ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from splitdeconv.frontends.tflite.nodes import Node
-from splitdeconv.ops import Add, Conv, NativeDeconv, Program, Slice
+from splitdeconv.ops import Add, Conv, DepthToSpace, NativeDeconv, Program, Slice
 
 
 def refusal(node: Node, program: Program, numerics: str) -> str | None:
@@ -18,6 +18,9 @@ def refusal(node: Node, program: Program, numerics: str) -> str | None:
         )
     if quant is not None and any(isinstance(step.op, Add) for step in program.steps):
         return "it adds partial sums, which would requantise twice"
+    moves = any(isinstance(step.op, DepthToSpace) for step in program.steps)
+    if quant is not None and quant.activation == "int16" and moves:
+        return "LiteRT's DEPTH_TO_SPACE does not take int16"
     if quant is None or quant.activation != "float32":
         return None
     if _cuts_input(program):

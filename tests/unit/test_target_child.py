@@ -1,0 +1,47 @@
+"""A child process takes the crash, the parent gets the reason."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from splitdeconv.targets.base import CompileError
+from splitdeconv.targets.child import Child
+
+ECHO = """
+from splitdeconv.targets.base import CompileError
+from splitdeconv.targets.child import serve
+def answer(request):
+    if request == b"no":
+        raise CompileError("not this one")
+    print("noise that must not reach the parent")
+    return request[::-1]
+serve(answer)
+"""
+
+
+@pytest.fixture
+def echo() -> Child:
+    return Child(["-c", ECHO])
+
+
+def test_answers_come_back_and_refusals_with_their_reason(echo: Child) -> None:
+    assert echo.ask(b"abc" * 100_000) == b"cba" * 100_000
+    with pytest.raises(CompileError, match="not this one"):
+        echo.ask(b"no")
+    assert echo.ask(b"") == b""
+    echo.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals have no names there")
+def test_a_crash_is_named_and_the_next_request_starts_anew() -> None:
+    child = Child(["-c", "import os, sys; sys.stdin.buffer.read(8); os.kill(os.getpid(), 11)"])
+    for _ in range(2):
+        with pytest.raises(CompileError, match=r"crashes on this model \(SIGSEGV\)"):
+            child.ask(b"x")
+
+
+def test_a_hang_ends() -> None:
+    with pytest.raises(CompileError, match="gave no answer within 1 s"):
+        Child(["-c", "import time; time.sleep(60)"], patience_s=1.0).ask(b"x")
