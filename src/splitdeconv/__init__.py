@@ -137,6 +137,7 @@ def bench(
     layers: str | Path | None = None,
     target: str = "onnxruntime",
     only: Sequence[str] = (),
+    dtype: str = "float32",
     inputs: Mapping[str, Array] | None = None,
     in_shapes: Mapping[str, tuple[int, ...]] | None = None,
     threads: int = 0,
@@ -151,6 +152,7 @@ def bench(
         layers: path of a JSON list of layers, instead of a model.
         target: what runs them.
         only: patterns of sites or layers; none means all.
+        dtype: of the layers of a list: ``float32``, ``float16`` or ``int8`` (QDQ with uint8 activations).
         inputs: input name → array, for the whole model; other inputs are random.
         in_shapes: input name → shape, for inputs whose sizes the model leaves open.
         threads: worker threads of the target; 0 leaves it to the target.
@@ -172,6 +174,7 @@ def bench(
     request = benchmark.Request(
         target=target,
         only=tuple(only),
+        dtype=dtype,
         inputs=inputs or {},
         in_shapes=in_shapes or {},
         timing=timing.Options(threads, precision, budget, cache=False),

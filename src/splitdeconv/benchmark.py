@@ -18,11 +18,12 @@ from splitdeconv.layer_list import Layer, read_layers
 from splitdeconv.planner import Table, Wishes
 from splitdeconv.results import Candidate, Measurement, Option, Plan, Refusal
 from splitdeconv.sites import Site
+from splitdeconv.spec import Deconv, Quant
 from splitdeconv.targets import target as find_target
 from splitdeconv.targets.base import KEEP_ALL, Compiled, CompileError, Target
 from splitdeconv.weights import Array
 
-PLAIN = Candidate("split", "union", "transpose")  # of a deconv of stride 1: its convolution and nothing else
+DTYPES = {"float32": None, "float16": None, "int8": Quant("uint8", "int8", per_channel=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Request:
     Attributes:
         target: name of the target.
         only: patterns of layers or sites; none means all.
+        dtype: of the layers of a list, one of ``DTYPES``; ``int8`` has uint8 activations.
         inputs: the user's arrays by input name; the other inputs are random.
         in_shapes: sizes for inputs that the model leaves open.
         timing: how to measure; the cache is not used.
@@ -40,6 +42,7 @@ class Request:
 
     target: str
     only: tuple[str, ...] = ()
+    dtype: str = "float32"
     inputs: Mapping[str, Array] = field(default_factory=dict)
     in_shapes: pipeline.Shapes = field(default_factory=dict)
     timing: timing.Options = field(default_factory=timing.Options)
@@ -92,19 +95,27 @@ def bench_layers(path: Path, request: Request) -> BenchRecord:
         raise InputError(f"{path}: cannot be read ({error}); wanted a JSON list of layers") from None
     target = find_target(request.target, threads=request.timing.threads, precision=request.timing.precision)
     frontend = frontends.frontend(target.formats[0])
-    entrants = [_entrant(frontend, layer, target) for layer in layers if request.takes(layer.name)]
+    if request.dtype not in DTYPES:
+        raise UsageError(f"--dtype {request.dtype}: wanted one of {', '.join(DTYPES)}")
+    entrants = [_entrant(frontend, layer, request.dtype, target) for layer in layers if request.takes(layer.name)]
     if not entrants:
         raise UsageError(f"--only: no layer of {path} fits; there are {', '.join(layer.name for layer in layers)}")
     times, _ = _race(frontend, entrants, target, request)
     return BenchRecord(str(path), target.environment(), times, notes=_restless(times))
 
 
-def _entrant(frontend: Frontend, layer: Layer, target: Target) -> _Entrant:
+def _entrant(frontend: Frontend, layer: Layer, dtype: str, target: Target) -> _Entrant:
     """A layer as a model of its own."""
-    model = frontend.layer(layer.deconv, layer.epilogue)
+    model = frontend.layer(_typed(layer.deconv, dtype), layer.epilogue)
     (site,) = frontend.find(model).sites
     table = replace(pipeline.site_table(frontend, model, site, target), site=layer.name)
     return _Entrant(layer.set, model, site, table)
+
+
+def _typed(deconv: Deconv, dtype: str) -> Deconv:
+    """The deconv in one of ``DTYPES``."""
+    quant = DTYPES[dtype]
+    return replace(deconv, dtype=dtype) if quant is None else replace(deconv, quant=quant)
 
 
 def _restless(layers: Sequence[LayerTimes]) -> tuple[str, ...]:
@@ -161,11 +172,13 @@ def _compile_equal_work(frontend: Frontend, site: Site, target: Target) -> Compi
     """The plain convolution that a site is held against, ready to run; None where that cannot be had."""
     try:
         model = frontend.layer(equal_work(site.deconv), site.epilogue)
-        (plain,) = frontend.find(model).sites
-        program = lowerings.lower(plain.deconv, frontend.layout, PLAIN)
-        return target.compile(frontend.emit(model, plain, program))
-    except (UsageError, CompileError):
+    except UsageError:
         return None
+    (plain,) = frontend.find(model).sites
+    forms = [each for each in lowerings.candidates(plain.deconv, frontend.layout)[0] if each.lowering == "split"]
+    # Of a deconv of stride 1, split is its convolution and nothing else; quantised, the first form that runs is taken.
+    compiled, _ = timing.compile_site(frontend, model, plain, forms, target)
+    return next(iter(compiled.values()), None)
 
 
 def _time_model(

@@ -82,6 +82,11 @@ class LayerTimes:
         """The time of one form, or None where it does not run."""
         if candidate == EQUAL_WORK:
             return self.equal_work
+        if candidate == ZERO_INSERT:  # quantised layers have it in several forms
+            times = [
+                o.time for o in self.options if o.candidate.lowering == ZERO_INSERT.lowering and o.time is not None
+            ]
+            return min(times, key=lambda time: time.median_ms, default=None)
         return next((option.time for option in self.options if option.candidate == candidate), None)
 
     @property
@@ -90,7 +95,7 @@ class LayerTimes:
         timed = {
             option.candidate: option.time.median_ms
             for option in self.options
-            if option.time is not None and option.candidate not in (NATIVE, ZERO_INSERT)
+            if option.time is not None and option.candidate.lowering not in (NATIVE.lowering, ZERO_INSERT.lowering)
         }
         return min(timed, key=lambda each: (timed[each], each)) if timed else None
 

@@ -24,7 +24,15 @@ MOVED_WEIGHT = 10  # for each element that is read or written between the convol
 CONV_WEIGHT = 1_500_000  # for starting one more convolution, with what stands around it; float
 CONV_WEIGHT_QUANTISED = 6_500_000  # the same time, in the four times quicker integer multiply-accumulates
 _LAST = ("zero_insert", "col2im", "native")  # only if nothing else applies, and then in this order
-_FORMS = ("", "rows", "depth_to_space", "transpose", "concat")  # of equal cost: what more runtimes do in one go, first
+_FORMS = (
+    "",
+    "rows",
+    "depth_to_space",
+    "transpose",
+    "concat",
+    "stack",
+    "two_steps",
+)  # of equal cost: what more runtimes do in one go, first
 
 SITE_SHARE = 0.2  # part of the budget that is dealt out equally; the rest goes by the work that a site is to measure
 

@@ -25,7 +25,8 @@ class Candidate:
     Attributes:
         lowering: its name.
         window: which outputs a merged convolution computes (``union``, ``crop``, ``full``), or empty.
-        form: how the phases are put back together (``depth_to_space``, ``transpose``, ``concat``, ``rows``), or empty.
+        form: how the phases are put back together (``depth_to_space``, ``transpose``, ``two_steps``, ``concat``,
+            ``stack``, ``rows``), or empty.
         after: ``relayout`` where an operation follows that lets a compiler choose the output's layout, or empty.
         quant: how quantised convolutions are written (``qdq``, ``qlinear``), or empty.
     """

@@ -10,6 +10,7 @@ import pytest
 
 import splitdeconv
 from splitdeconv.cli import main
+from splitdeconv.comparison import NATIVE, ZERO_INSERT
 from splitdeconv.errors import UsageError
 from tests.models import deconv_model
 
@@ -21,7 +22,7 @@ LAYERS = [
 
 @pytest.fixture
 def layers(tmp_path: Path) -> Path:
-    entries = [{**entry, "epilogue": ["BatchNormalization", "PRelu", "Clip"]} for entry in LAYERS]
+    entries = [{**entry, "epilogue": ["Relu"]} for entry in LAYERS]
     path = tmp_path / "layers.json"
     path.write_text(json.dumps(entries))
     return path
@@ -44,6 +45,16 @@ def test_a_list_of_layers_is_timed_in_every_form(
         assert layer["equal_work"]["rounds"] >= 5
         assert all(option["time"]["rounds"] >= 5 for option in layer["options"])
         assert {"native", "zero_insert"} <= {option["candidate"] for option in layer["options"]}
+
+
+def test_quantised_layers_have_a_limit_too(layers: Path) -> None:
+    record = splitdeconv.bench(layers=layers, only=["plane"], dtype="int8", budget=0.5)
+    (layer,) = record.layers
+    assert layer.deconv.quant is not None
+    assert layer.equal_work is not None
+    assert layer.time(ZERO_INSERT) is not None
+    with pytest.raises(UsageError, match="wanted one of float32, float16, int8"):
+        splitdeconv.bench(layers=layers, dtype="int4")
 
 
 def test_a_model_is_also_timed_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,6 +85,14 @@ def test_a_model_or_a_list_is_wanted(layers: Path) -> None:
         splitdeconv.bench()
     with pytest.raises(UsageError, match="give one of them"):
         splitdeconv.bench("model.onnx", layers=layers)
+
+
+def test_epilogues_with_parameters_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "layers.json"
+    path.write_text(json.dumps([{**LAYERS[0], "epilogue": ["BatchNormalization", "Mul", "PRelu", "Clip", "Mish"]}]))
+    (layer,) = splitdeconv.bench(layers=path, budget=0.1).layers
+    assert layer.time(NATIVE) is not None
+    assert layer.equal_work is not None
 
 
 def test_an_unknown_epilogue_is_named(tmp_path: Path) -> None:

@@ -26,12 +26,13 @@ def bench(
     layers: Annotated[Path | None, typer.Option(help="A JSON list of layers, instead of a model.")] = None,
     target: Annotated[list[str] | None, typer.Option(help="Where to time. Repeatable; default onnxruntime.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Time only sites or layers that fit this pattern.")] = None,
+    dtype: Annotated[str, typer.Option(help="Of a list's layers: float32, float16 or int8.")] = "float32",
     input: Annotated[list[str] | None, typer.Option(help="NAME=file.npy: an input. Repeatable.")] = None,  # noqa: A002  # the option's name
     input_shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
     threads: Annotated[int, typer.Option(help="Worker threads of the target; 0 for its own choice.")] = 0,
     precision: Annotated[str, typer.Option(help="Arithmetic of the target, where it has a choice.")] = "",
     budget: Annotated[float, typer.Option(help="Seconds for all layers on a target.", min=0.1)] = DEFAULT_SECONDS,
-    every: Annotated[bool, typer.Option(help="Show every form of every layer.")] = False,
+    every: Annotated[bool, typer.Option("--every", help="Show every form of every layer.")] = False,
     json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the ratios to this file (.svg, .png or .pdf).")] = None,
 ) -> None:
@@ -46,6 +47,7 @@ def bench(
                 layers=layers,
                 target=name,
                 only=only or [],
+                dtype=dtype,
                 inputs=shared.arrays(input or []),
                 in_shapes=shared.shapes(input_shape or []),
                 threads=threads,

@@ -143,32 +143,21 @@ def from_phases(build: Builder, values: Sequence[int], form: str) -> int:
     if form == "rows":
         return from_rows(build, [[to_channels_last(build, value) for value in run] for run in runs])
     if form == "stack":
-        return _stack_rows(
-            build, [_columns_from_channels(build, build.add(Concat(build.channels), *run)) for run in runs]
-        )
+        joined = [build.add(Concat(build.channels), *run) for run in runs]
+        return _stack_rows(build, [_columns_from_channels(build, value) for value in joined])
     if form == "concat":
         return _stack_rows(build, [_stack_columns(build, run) for run in runs])
     order: Order = "block_major"
     return from_channels(build, build.add(Concat(build.channels), *values), order, form)
 
 
-def _columns_from_channels(build: Builder, value: int, order: Order = "block_major") -> int:
-    """Column phases to the end: ``(N, s·C, *Q)``, or ``(N, C·s, *Q)`` if channel-major, → ``(N, C, *Q, s)``."""
+def _columns_from_channels(build: Builder, value: int) -> int:
+    """The column phases of one row phase to the end: ``(N, s·C, *Q)`` → ``(N, C, *Q, s)``."""
     last, channels = build.deconv.strides[-1], build.deconv.out_channels
     rank = build.rank(value)
-    depth = (Dim(last), Dim(channels)) if order == "block_major" else (Dim(channels), Dim(last))
-    value = build.add(Reshape((Dim(1, axis=0), *depth, *(Dim(1, axis=axis) for axis in range(2, rank)))), value)
-    at, kept = (1, 2) if order == "block_major" else (2, 1)
-    return build.add(Transpose((0, kept, *range(3, rank + 1), at)), value)
-
-
-def from_row_maps(build: Builder, rows: Sequence[int]) -> int:
-    """Interleave one NCHW map per row phase whose channels hold the column phases, channel-major.
-
-    Before: for each row phase ``(N, C·s, *Q)``.
-    After: ``(N, C, *(Q·s))``.
-    """
-    return _stack_rows(build, [_columns_from_channels(build, value, "channel_major") for value in rows])
+    sizes = (Dim(1, axis=axis) for axis in range(2, rank))
+    value = build.add(Reshape((Dim(1, axis=0), Dim(last), Dim(channels), *sizes)), value)
+    return build.add(Transpose((0, *range(2, rank + 1), 1)), value)
 
 
 def to_channels_last(build: Builder, value: int) -> int:

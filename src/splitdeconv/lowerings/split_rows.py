@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby, product
 
 from splitdeconv.lowerings.base import Builder
-from splitdeconv.lowerings.rearrange import from_row_maps, from_rows, has_two_steps, to_channels_last
+from splitdeconv.lowerings.rearrange import from_rows, to_channels_last
 from splitdeconv.ops import Layout, Part, Program
 from splitdeconv.results import Candidate
 from splitdeconv.spec import Deconv, Phase, Window, merge
@@ -33,8 +33,6 @@ class _RowForm(ABC):
         return tuple(Candidate(self.name, window) for window in options)
 
     def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
-        if candidate.form == "interleave":
-            return _interleaved(deconv, layout)
         build = Builder(deconv, layout)
         *outer, columns = (axis.phases() for axis in deconv.axes)
         sets = self.column_windows(columns)
@@ -74,23 +72,8 @@ class SplitRows(_RowForm):
     name = "split_rows"
     summary = "one convolution per row phase; concat of long rows and a reshape (NHWC inside)"
 
-    def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
-        interleave = (Candidate(self.name, form="interleave"),) if has_two_steps(deconv, layout) else ()
-        return (*super().candidates(deconv, layout), *interleave)
-
     def column_windows(self, columns: Sequence[Phase]) -> list[Window]:
         return [merge(columns)]
-
-
-def _interleaved(deconv: Deconv, layout: Layout) -> Program:
-    """The form without NHWC: column phases behind their channel, moved to the end by one transpose per row phase."""
-    build = Builder(deconv, layout)
-    *outer, columns = (axis.phases() for axis in deconv.axes)
-    rows = [
-        build.convolve(build.x, [*(merge([phase]) for phase in row_phases), merge(columns)], "channel_major")
-        for row_phases in product(*outer)
-    ]
-    return build.program(build.crop_output(from_row_maps(build, rows), [0] * len(deconv.axes)))
 
 
 class SplitRowGroups(_RowForm):

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from splitdeconv import __version__
 from splitdeconv.accelerator.arch import CHOICES, NUMBERS, YES_NO, Architecture
 from splitdeconv.accelerator.energy import ACTIONS, Energies
 from splitdeconv.accelerator.layers import Network
 from splitdeconv.accelerator.sparsity import Skip
 from splitdeconv.errors import UsageError
+from splitdeconv.version import __version__
 
 CHUNK_POINTS = 4096
 LARGEST_RANGE = 1_000_000

@@ -21,7 +21,13 @@ SIZE = 4
 Probe = tuple[str, str, int]  # operator, NumPy type name, spatial axes
 Compile = Callable[[bytes], object]
 
-_OPS_OF_FORM = {"depth_to_space": ("DepthToSpace",), "transpose": ("Transpose",), "concat": ("Concat",)}
+_OPS_OF_FORM = {
+    "depth_to_space": ("DepthToSpace",),
+    "transpose": ("Transpose",),
+    "two_steps": ("Transpose",),
+    "concat": ("Concat",),
+    "stack": ("Concat", "Transpose"),
+}
 _OPS_OF_LOWERING = {
     "native": ("ConvTranspose",),
     "zero_insert": ("Conv", "Pad"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
+from onnx_ir import serde
 
 from splitdeconv.errors import SplitdeconvError
 from splitdeconv.frontends.onnx import float64
@@ -18,6 +19,7 @@ from splitdeconv.frontends.onnx.layer import layer_model
 from splitdeconv.frontends.onnx.load import OnnxModel
 from splitdeconv.frontends.onnx.quantised import read_qdq
 from splitdeconv.frontends.onnx.quantised_emit import refuse as refuse_quantised
+from splitdeconv.frontends.onnx.quantised_layer import qdq_model, trained_like_weights
 from splitdeconv.frontends.onnx.shapes import infer
 from splitdeconv.frontends.onnx.splice import forget_places, place_of, splice, stand_alone
 from splitdeconv.frontends.onnx.work import other_macs
@@ -28,6 +30,9 @@ from splitdeconv.spec import Deconv
 from splitdeconv.weights import Array, Weights
 
 __all__ = ["OnnxFrontend", "OnnxModel"]
+
+
+_BITS = 8  # of the weights of quantised layers
 
 
 class OnnxFrontend:
@@ -49,13 +54,19 @@ class OnnxFrontend:
         return files.in_memory(found) if isinstance(found, ir.Model) else None
 
     def hand_over(self, model: OnnxModel) -> onnx.ModelProto:
-        return ir.to_proto(model.ir)
+        try:
+            return ir.to_proto(model.ir)
+        except serde.SerdeError as error:
+            raise files.unsound(model.path, error.__cause__ or error) from None
 
     def files(self, model: OnnxModel) -> tuple[Path, ...]:
         return files.files_of(model)
 
     def layer(self, deconv: Deconv, epilogue: Sequence[str]) -> OnnxModel:
-        return OnnxModel(ir.from_proto(layer_model(deconv, epilogue)), None)
+        if deconv.quant is None:
+            return OnnxModel(ir.from_proto(layer_model(deconv, epilogue)), None)
+        weights = trained_like_weights(deconv, _BITS)
+        return OnnxModel(ir.from_proto(qdq_model(deconv, weights, epilogue=epilogue)), None)
 
     def find(self, model: OnnxModel, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
         try:

@@ -1,4 +1,4 @@
-"""A single deconv, of no model in particular, as an ONNX model with random weights: for benchmarks."""
+"""A single float deconv, of no model in particular, as an ONNX model with random weights: for benchmarks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def layer_model(deconv: Deconv, epilogue: Sequence[str]) -> onnx.ModelProto:
         epilogue: names of element-wise operators; their parameters are random, one for each channel.
 
     Raises:
-        UsageError: a quantised deconv, a pad below 0, or an operator that is not known here.
+        UsageError: a pad below 0, or an operator that is not known here.
     """
     _check(deconv, epilogue)
     rng = np.random.default_rng(0)
@@ -60,8 +60,6 @@ def layer_model(deconv: Deconv, epilogue: Sequence[str]) -> onnx.ModelProto:
 
 
 def _check(deconv: Deconv, epilogue: Sequence[str]) -> None:
-    if deconv.quant is not None:
-        raise UsageError(f"{deconv.describe()}: a quantised layer cannot be written from a list; quantise a model")
     if any(axis.pad_begin < 0 or axis.pad_end < 0 for axis in deconv.axes):
         raise UsageError(f"{deconv.describe()}: ONNX has no ConvTranspose with a pad below 0")
     known = {*_UNARY, *_PER_CHANNEL, *_BOUNDS, _NORM}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from splitdeconv.errors import UsageError
@@ -17,6 +17,7 @@ from splitdeconv.frontends.tflite.work import other_macs
 from splitdeconv.ops import Layout, Program
 from splitdeconv.results import Skipped
 from splitdeconv.sites import Findings, Input, Site
+from splitdeconv.spec import Deconv
 from splitdeconv.weights import Array, Weights
 
 __all__ = ["TfliteFrontend", "TfliteModel"]
@@ -42,6 +43,10 @@ class TfliteFrontend:
 
     def load(self, path: Path) -> TfliteModel:
         return file.read(path)
+
+    def layer(self, deconv: Deconv, epilogue: Sequence[str]) -> TfliteModel:
+        """Layers without a model cannot be written in this format."""
+        raise UsageError(f"{deconv.describe()}: a layer without a model is written as ONNX only; give a .tflite model")
 
     def find(self, model: TfliteModel, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
         found = find_nodes(model.root, self.numerics)
