@@ -181,14 +181,14 @@ def compile_site(
         except CompileError as error:
             refusals[str(candidate)] = str(error)
             continue
-        first = result if first is None else first
-        reason = _wrong(result, first)
+        reason = _wrong(result, result if first is None else first)
         if not reason and site.weights.quant is not None:
             reason = wrong_numbers(frontend, model, site, program, target) or ""
         if reason:
             refusals[str(candidate)] = reason
         else:
             compiled[candidate] = ready
+            first = result if first is None else first  # only what is right itself may judge the others
     return compiled, refusals
 
 
