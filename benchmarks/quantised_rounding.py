@@ -51,7 +51,7 @@ def print_form(name: str, quant: Quant, bits: int, form: str, layers: list) -> N
         weights = trained_like_weights(deconv, bits)
         model = OnnxModel(ir.from_proto(qdq_model(deconv, weights)), None)
         (site,) = FRONTEND.find(model).sites
-        candidate = Candidate("native") if form == "native" else Candidate("split", "union", "transpose", form)
+        candidate = Candidate("native") if form == "native" else Candidate("split", "union", "transpose", quant=form)
         if reason := runtime.refuse(site.deconv, candidate):
             print(f"{name:<14}{quant.activation + ' × int8':<16}{bits:>5}  {form:<12}  {reason}")
             return

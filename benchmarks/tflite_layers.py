@@ -66,7 +66,9 @@ def case_of(layer: tuple[int, int, int, int, int], kind: str, keras: bool) -> Ca
     )
 
 
-def times(case: Case, where: Target, numerics: str, seconds: float) -> dict[Candidate, Measurement]:
+def times(
+    case: Case, where: Target, numerics: str, seconds: float
+) -> tuple[dict[Candidate, Measurement], dict[Candidate, Compiled]]:
     frontend = TfliteFrontend(numerics)
     model = file.from_bytes(build(case), "layer")
     (site,) = frontend.find(model).sites
@@ -81,17 +83,30 @@ def times(case: Case, where: Target, numerics: str, seconds: float) -> dict[Cand
         except CompileError as error:
             if candidate in NATIVE:
                 print(f"    {candidate}: {error}")
-    return where.measure(ready, {"x": random_input(case, 1)}, seconds)
+    return where.measure(ready, {"x": random_input(case, 1)}, seconds), ready
 
 
-def row(name: str, found: dict[Candidate, Measurement]) -> dict[str, object]:
+def bounds(compiled: Compiled) -> str:
+    """What takes the cycles by Vela's estimate, the largest share first."""
+    estimate = getattr(compiled, "estimate", None)
+    if estimate is None:
+        return ""
+    shares: dict[str, int] = {}
+    for operator in estimate.operators:
+        what = "moving data" if operator.operator in ("MemoryCopy", "Transpose", "MaxPool") else operator.bound
+        shares[what] = shares.get(what, 0) + operator.cycles
+    ranked = sorted(((cycles, what) for what, cycles in shares.items() if cycles), reverse=True)
+    return "bound by " + ", ".join(f"{what} {cycles / estimate.cycles:.0%}" for cycles, what in ranked)
+
+
+def row(name: str, found: dict[Candidate, Measurement], ready: dict[Candidate, Compiled]) -> dict[str, object]:
     native = min((found[each].median_ms for each in NATIVE if each in found), default=None)
     others = {each: time.median_ms for each, time in found.items() if each not in NATIVE}
     best = min(others, key=lambda each: others[each])
     ratio = native / others[best] if native else None
     print(
         f"{name:10} native {'CPU' if native is None else f'{native:9.4f}'} ms   best {others[best]:9.4f} ms  "
-        f"{'' if ratio is None else f'{ratio:6.2f}×'}  {best}"
+        f"{'' if ratio is None else f'{ratio:6.2f}×'}  {best}  {bounds(ready[best])}"
     )
     all_times = {str(each): time.median_ms for each, time in found.items()}
     return {"layer": name, "native_ms": native, "best": str(best), "ratio": ratio, "median_ms": all_times}
@@ -102,7 +117,7 @@ def table(title: str, where: Target, kind: str, keras: bool, seconds: float) -> 
     numerics = "fused" if keras else "exact"
     layers = KERAS_LAYERS if keras else LAYERS
     found = {name: times(case_of(layer, kind, keras), where, numerics, seconds) for name, layer in layers.items()}
-    rows = [row(name, each) for name, each in found.items()]
+    rows = [row(name, *each) for name, each in found.items()]
     kept = [max(1.0, float(str(each["ratio"]))) for each in rows if each["ratio"] is not None]
     mean = math.exp(sum(map(math.log, kept)) / len(kept))
     print(f"geometric mean over {len(kept)} layers, native kept where it is faster: {mean:.2f}×")

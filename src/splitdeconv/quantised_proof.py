@@ -9,6 +9,7 @@ pairs of uint8 × int8 products in 16 bits, which saturates.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -105,6 +106,21 @@ def deviation(frontend: Frontend, model: Any, site: Site, program: Program, targ
         share = max(0, np.count_nonzero(steps) - 1) / steps.size  # one tie is always allowed
         worst = Deviation(max(worst.share, share), max(worst.steps, int(steps.max())))
     return worst
+
+
+def fingerprint(site: Site) -> tuple[str, ...]:
+    """What :func:`wrong_numbers` depends on beside the geometry, for keys of what was found; empty for float sites.
+
+    Whether a kernel saturates depends on the weights, so nothing may be taken over from another layer of equal shape.
+    """
+    quant = site.weights.quant
+    if quant is None:
+        return ()
+    digest = hashlib.sha256(site.weights.kernel.tobytes())
+    arrays = (site.weights.bias, quant.x_scale, quant.w_scale, quant.w_zero, quant.y_scale)
+    for array in arrays:
+        digest.update(b"" if array is None else np.asarray(array).tobytes())
+    return (f"weights {digest.hexdigest()}", f"zero-points {quant.x_zero} {quant.y_zero}")
 
 
 def _run(

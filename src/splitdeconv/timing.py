@@ -15,7 +15,7 @@ from splitdeconv import lowerings, measure, planner
 from splitdeconv.cache import TimingCache, Timings, default_path, model_key, site_key
 from splitdeconv.frontends.base import Frontend
 from splitdeconv.planner import Table, Wishes
-from splitdeconv.quantised_proof import wrong_numbers
+from splitdeconv.quantised_proof import fingerprint, wrong_numbers
 from splitdeconv.results import Candidate, Measurement, Refusal
 from splitdeconv.sites import Site
 from splitdeconv.targets.base import Compiled, CompileError, Target
@@ -79,7 +79,7 @@ def time_sites(
             timed.append(table)
             continue
         order = planner.order(planner.scope(table, wishes).options, site.deconv)
-        key = site_key(site.deconv, site.epilogue, order, target.environment())
+        key = site_key(site.deconv, (*site.epilogue, *fingerprint(site)), order, target.environment())
         # What earlier runs found is good enough by the first dealing: what is left over differs from run to run.
         found = known.get(key) or cache.find(key, planned[table.site])
         seconds = max(planned[table.site], purse.share(table.site))

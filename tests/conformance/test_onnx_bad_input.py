@@ -434,3 +434,13 @@ def test_names_that_are_not_utf8_or_very_long(tmp_path: Path) -> None:
     model.graph.node[0].name = "ünïcødé/" + "x" * 5000
     (site,) = sites(load(model))
     assert site.id == model.graph.node[0].name
+
+
+def test_a_graph_that_runs_in_a_circle(tmp_path: Path) -> None:
+    model = single(DECONV, WEIGHTS)
+    model.graph.node[0].input[0] = "y"
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match="not a sound ONNX model"):
+        convert(path, tmp_path / "out.onnx")
+    assert [each.name for each in tmp_path.iterdir()] == ["model.onnx"]

@@ -154,7 +154,7 @@ def test_weights_are_copied_and_empty_places_hold_the_zero_point() -> None:
     deconv = typed("uint8", "uint8", per_channel=False)
     weights = random_weights(deconv, 5, w_zero=True)
     model, site = only_site(qdq_model(deconv, weights))
-    program = lower(site.deconv, "NCHW", Candidate("split", "union", "depth_to_space", "qlinear"))
+    program = lower(site.deconv, "NCHW", Candidate("split", "union", "depth_to_space", quant="qlinear"))
     emitted = onnx.load_from_string(FRONTEND.emit(model, site, program))
     (conv,) = (node for node in emitted.graph.node if node.op_type == "QLinearConv")
     stored = {each.name: numpy_helper.to_array(each) for each in emitted.graph.initializer}[conv.input[3]]
@@ -271,7 +271,7 @@ def test_the_proof_sees_a_misplaced_sub_filter() -> None:
     model, site = only_site(qdq_model(LAYER, random_weights(LAYER, 1), epilogue=("Relu",)))
     runtime = target("onnxruntime", threads=1)
     for form in ("qdq", "qlinear", "qlinear_u8"):
-        program = lower(site.deconv, "NCHW", Candidate("split", "union", "depth_to_space", form))
+        program = lower(site.deconv, "NCHW", Candidate("split", "union", "depth_to_space", quant=form))
         assert verify.check_site(FRONTEND, model, site, program, runtime)[0].exact, form
         broken, _ = verify.check_site(FRONTEND, model, site, swap_first_blocks(program), runtime)
         assert not broken.exact
@@ -310,8 +310,17 @@ def test_wrong_numbers_are_told_from_roundings() -> None:
     assert quantised_proof.wrong_numbers(FRONTEND, model, site, program, Saturating(True)) is None  # type: ignore[arg-type]
 
 
+def test_layers_of_equal_shape_and_other_weights_do_not_share_what_was_found() -> None:
+    _, one = only_site(qdq_model(LAYER, random_weights(LAYER, 1)))
+    _, same = only_site(qdq_model(LAYER, random_weights(LAYER, 1)))
+    _, other = only_site(qdq_model(LAYER, random_weights(LAYER, 2)))
+    assert quantised_proof.fingerprint(one) == quantised_proof.fingerprint(same)
+    assert quantised_proof.fingerprint(one) != quantised_proof.fingerprint(other)
+    assert quantised_proof.fingerprint(replace(one, weights=Weights(one.weights.kernel))) == ()
+
+
 def test_the_plan_and_the_record_name_the_form() -> None:
-    candidate = Candidate("split", "union", "transpose", "qlinear_u8")
+    candidate = Candidate("split", "union", "transpose", quant="qlinear_u8")
     assert str(candidate) == "split:union:transpose:qlinear_u8"
     assert candidate.matches("split:qlinear_u8")
     assert not candidate.matches("split:qdq")

@@ -32,7 +32,7 @@ def bench(
     threads: Annotated[int, typer.Option(help="Worker threads of the target; 0 for its own choice.")] = 0,
     precision: Annotated[str, typer.Option(help="Arithmetic of the target, where it has a choice.")] = "",
     budget: Annotated[float, typer.Option(help="Seconds for all layers on a target.", min=0.1)] = DEFAULT_SECONDS,
-    every: Annotated[bool, typer.Option(help="Show every form of every layer.")] = False,
+    every: Annotated[bool, typer.Option("--every", help="Show every form of every layer.")] = False,
     json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the ratios to this file (.svg, .png or .pdf).")] = None,
 ) -> None:

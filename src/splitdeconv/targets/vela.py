@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from configparser import ConfigParser
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -130,8 +130,7 @@ class Vela:
 
     def variants(self, candidate: Candidate) -> tuple[Candidate, ...]:
         """The candidate as it is, and with an operation behind it that lets Vela choose its output's layout."""
-        relayout = Candidate(candidate.lowering, candidate.window, candidate.form, "relayout")
-        return (candidate, relayout)
+        return (candidate, replace(candidate, after="relayout"))
 
     def compile(self, model: bytes | Path) -> VelaModel:
         """A whole model (a path) may leave operators to the CPU; a single site (bytes) that does is refused."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
+from onnx_ir import serde
 
 from splitdeconv.errors import SplitdeconvError
 from splitdeconv.frontends.onnx import float64
@@ -53,7 +54,10 @@ class OnnxFrontend:
         return files.in_memory(found) if isinstance(found, ir.Model) else None
 
     def hand_over(self, model: OnnxModel) -> onnx.ModelProto:
-        return ir.to_proto(model.ir)
+        try:
+            return ir.to_proto(model.ir)
+        except serde.SerdeError as error:
+            raise files.unsound(model.path, error.__cause__ or error) from None
 
     def files(self, model: OnnxModel) -> tuple[Path, ...]:
         return files.files_of(model)
@@ -85,7 +89,10 @@ class OnnxFrontend:
         return bytes(ir.to_proto(stand_alone(model.ir, site, program, weights)).SerializeToString())
 
     def splice(self, model: OnnxModel, programs: Mapping[str, Program]) -> OnnxModel:
-        return replace(model, ir=splice(model.ir, programs))
+        try:
+            return replace(model, ir=splice(model.ir, programs))
+        except RuntimeError as error:  # onnx_ir does not copy graphs that run in a circle, or are not in order
+            raise files.unsound(model.path, error.__cause__ or error) from None
 
     def inputs(self, model: OnnxModel) -> tuple[Input, ...]:
         graph = model.ir.graph

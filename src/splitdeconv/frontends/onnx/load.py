@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
+from onnx_ir import serde
 
 from splitdeconv.errors import InputError
 from splitdeconv.frontends.onnx.graph import places
@@ -49,6 +50,10 @@ def load(path: Path) -> OnnxModel:
     for place in places(model):
         if found := _damage(place.node):
             raise unsound(path, f"{place.node.op_type} '{place.node.name or ''}' {found}")
+    for graph in model.graphs():
+        for value in graph.outputs:
+            if not _is_made(value):
+                raise unsound(path, f"nothing makes the output '{value.name}' of '{graph.name}'")
     external = tuple(external_tensors(model))
     for tensor in external:
         _check_external(path, tensor)
@@ -72,13 +77,22 @@ def unsound(path: Path | None, reason: object) -> InputError:
 
 def _damage(node: ir.Node) -> str | None:
     """What a node of a damaged file lacks, of that without which a model cannot be copied or written."""
+    values = [value for value in (*node.inputs, *node.outputs) if value is not None]
+    names: tuple[object, ...] = (node.name, node.op_type, node.domain, *(value.name for value in values))
+    for name in names:
+        if isinstance(name, bytes):
+            return f"has the name {name!r}, which is not UTF-8"
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.UNDEFINED and not attribute.is_ref():
             return f"has the attribute '{attribute.name}' without a type"
     for value in node.inputs:
-        if value is not None and not (value.producer() or value.is_graph_input() or value.is_initializer()):
+        if value is not None and not _is_made(value):
             return f"reads '{value.name}', which nothing makes"
     return None
+
+
+def _is_made(value: ir.Value) -> bool:
+    return value.producer() is not None or value.is_graph_input() or value.is_initializer()
 
 
 def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
@@ -119,7 +133,15 @@ def save(model: OnnxModel, path: Path) -> None:
 
     Raises:
         OSError: it cannot be written there; part of it may be.
+        InputError: the model holds what ONNX has no form for.
     """
+    try:
+        _write(model, path)
+    except serde.SerdeError as error:
+        raise unsound(model.path, error.__cause__ or error) from None
+
+
+def _write(model: OnnxModel, path: Path) -> None:
     tensors = [
         value.const_value for graph in model.ir.graphs() for value in graph.initializers.values() if value.const_value
     ]
