@@ -165,6 +165,15 @@ def test_a_prepared_run_computes_the_same(runtime: Target) -> None:
     np.testing.assert_array_equal(compiled.run({"x": x})["y"], x)
 
 
+def test_a_model_that_states_wrong_output_sizes_is_timed(runtime: Target) -> None:
+    model = onnx.load_from_string(conv_model(identity(4), (1, 4, "h", "w")))
+    stated = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, (1, 4, 9, 9))
+    model.graph.output[0].CopyFrom(stated)
+    compiled = {NATIVE: runtime.compile(model.SerializeToString())}
+    times = runtime.measure(compiled, {"x": np.ones((1, 4, 5, 6), np.float32)}, 0.1)
+    assert times[NATIVE].rounds >= FEWEST_ROUNDS
+
+
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_float32_is_run_at_every_rank(runtime: Target, rank: int) -> None:
     deconv = Deconv((Axis(4, 2, in_size=4),) * rank, 4, 4)

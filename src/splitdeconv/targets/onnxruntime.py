@@ -110,15 +110,45 @@ class OnnxRuntimeModel:
         return dict(zip(self._outputs, found, strict=True))
 
     def prepare(self, inputs: Mapping[str, Array]) -> Callable[[], object]:
-        """A call that runs once on ``inputs``, which lie on the provider's device already."""
+        """A call that runs once on ``inputs``, which lie on the provider's device already.
+
+        Raises:
+            CompileError: as :meth:`run`.
+        """
         binding = self._session.io_binding()
         for name, values in inputs.items():
             placed = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(values), self._device, 0)
             binding.bind_ortvalue_input(name, placed)
+        run = partial(self._session.run_with_iobinding, binding)
+        run = run if self._device == "cpu" else partial(_run_to_the_end, run, binding)
+        anew = partial(self._bind_outputs, binding)
+        anew()
+        try:
+            run()
+        except Exception as error:  # the runtime's errors share no base class
+            raise CompileError(one_line(error)) from error
+        return partial(_run_anew, anew, run) if self._contradicts(binding) else run
+
+    def _bind_outputs(self, binding: Any) -> None:
+        """Let the provider allocate the outputs at the next run."""
         for name in self._outputs:
             binding.bind_output(name, self._device)
-        run = partial(self._session.run_with_iobinding, binding)
-        return run if self._device == "cpu" else partial(_run_to_the_end, run, binding)
+
+    def _contradicts(self, binding: Any) -> bool:
+        """Whether the outputs of the last run have other sizes than the model states, which ends a second run."""
+        stated = (output.shape for output in self._session.get_outputs())
+        found = (value.shape() for value in binding.get_outputs())
+        return any(
+            isinstance(size, int) and size != real
+            for sizes, shape in zip(stated, found, strict=True)
+            for size, real in zip(sizes, shape, strict=False)
+        )
+
+
+def _run_anew(bind_outputs: Callable[[], None], run: Callable[[], object]) -> None:
+    """A run that does not compare its outputs with those of the run before."""
+    bind_outputs()
+    run()
 
 
 def _run_to_the_end(run: Callable[[], object], binding: Any) -> None:
