@@ -18,7 +18,7 @@ from splitdeconv.ops import Conv, Program
 from splitdeconv.planner import NATIVE, Table, Wishes
 from splitdeconv.results import Cost, Environment, Option, OutputCheck, Plan, Refusal, RunRecord, Verdict, plan_sites
 from splitdeconv.sites import Findings, Input, Site
-from splitdeconv.targets.base import CompileError, Target
+from splitdeconv.targets.base import Compiled, CompileError, Target
 from splitdeconv.weights import Array
 
 GENERIC = "generic"
@@ -388,7 +388,7 @@ class _Job:
         verify.check_inputs(inputs, given)
         trials, notes = [], []
         try:
-            before, after = runner.compile(original), runner.compile(rewritten)
+            before, after = runner.compile(original), _compile_rewritten(runner, rewritten)
             for trial in range(1 if set(given) >= {each.name for each in inputs} else TRIALS):
                 feeds = self._feeds(inputs, trial)
                 if isinstance(feeds, str):
@@ -427,6 +427,15 @@ class _Job:
         ratio = before.median_ms / after.median_ms
         figures = f"whole model: {before.median_ms:.4g} ms before, {after.median_ms:.4g} ms after, {ratio:.2f}×"
         return left, note or f"{figures} ({before.kind} on {self.target.name})"
+
+
+def _compile_rewritten(runner: Target, rewritten: Path) -> Compiled:
+    """The rewritten model, which must compile where the original does."""
+    try:
+        return runner.compile(rewritten)
+    except CompileError as error:
+        found = f"{runner.name} takes the original but not the rewritten model ({error})"
+        raise VerificationError(f"{found}; nothing was written") from None
 
 
 def definite_shapes(
