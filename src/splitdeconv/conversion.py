@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,7 @@ def site_table(frontend: Frontend, model: Any, site: Site, target: Target | None
     return Table(site.id, site.deconv, tuple(options), tuple(refusals))
 
 
+@lru_cache(maxsize=4096)
 def cost_of(program: Program) -> Cost:
     """The target-neutral cost of a program."""
     return Cost(program.macs(), program.moved(), sum(isinstance(step.op, Conv) for step in program.steps))
