@@ -21,7 +21,8 @@ from splitdeconv.version import __version__
 
 if TYPE_CHECKING:
     from splitdeconv.comparison import BenchRecord
-    from splitdeconv.pipeline import Conversion, Inspection
+    from splitdeconv.conversion import Conversion
+    from splitdeconv.pipeline import Inspection
     from splitdeconv.weights import Array
 
 __all__ = [
@@ -89,11 +90,12 @@ def convert(
         OutputError: the result cannot be written.
         VerificationError: the result is not equal; nothing is written.
     """
-    from splitdeconv import pipeline, timing  # noqa: PLC0415  # so that importing the package imports nothing else
+    # Imported here so that importing the package imports nothing else.
+    from splitdeconv import conversion, pipeline, timing  # noqa: PLC0415
     from splitdeconv.planner import Wishes  # noqa: PLC0415
 
     planned = None if plan is None else pipeline.read_plan(Path(plan))
-    request = pipeline.Request(
+    request = conversion.Request(
         target=target,
         wishes=Wishes(lowering, layers or {}, planned, tuple(only), tuple(skip)),
         numerics=numerics,
@@ -101,7 +103,7 @@ def convert(
         inputs=inputs or {},
         in_shapes=in_shapes or {},
         timing=timing.Options(threads, precision, budget, cache),
-        progress=progress or pipeline.quiet,
+        progress=progress or conversion.quiet,
     )
     return pipeline.convert(model, None if out is None else Path(out), request)
 
@@ -167,7 +169,7 @@ def bench(
         InputError: the model or the list cannot be read, or contradicts itself.
         UsageError: an option does not fit.
     """
-    from splitdeconv import benchmark, pipeline, timing  # noqa: PLC0415  # so that importing the package imports nothing
+    from splitdeconv import benchmark, conversion, timing  # noqa: PLC0415  # as above
 
     if (model is None) == (layers is None):
         raise UsageError("bench times a model or a list of layers: give one of them")
@@ -178,6 +180,6 @@ def bench(
         inputs=inputs or {},
         in_shapes=in_shapes or {},
         timing=timing.Options(threads, precision, budget, cache=False),
-        progress=progress or pipeline.quiet,
+        progress=progress or conversion.quiet,
     )
     return benchmark.bench_model(model, request) if layers is None else benchmark.bench_layers(Path(layers), request)

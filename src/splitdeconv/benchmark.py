@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from splitdeconv import frontends, lowerings, pipeline, planner, timing, verify
+from splitdeconv import conversion, frontends, lowerings, pipeline, planner, timing, verify
 from splitdeconv.comparison import EQUAL_WORK, NATIVE, BenchRecord, LayerTimes, ModelTimes, equal_work
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.frontends.base import Frontend
@@ -44,9 +44,9 @@ class Request:
     only: tuple[str, ...] = ()
     dtype: str = "float32"
     inputs: Mapping[str, Array] = field(default_factory=dict)
-    in_shapes: pipeline.Shapes = field(default_factory=dict)
+    in_shapes: conversion.Shapes = field(default_factory=dict)
     timing: timing.Options = field(default_factory=timing.Options)
-    progress: pipeline.Progress = pipeline.quiet
+    progress: conversion.Progress = conversion.quiet
 
     def takes(self, name: str) -> bool:
         """Whether a layer is wanted."""
@@ -71,16 +71,16 @@ def bench_model(source: object, request: Request) -> BenchRecord:
     """
     frontend, model = pipeline.open_model(source)
     target = pipeline.open_target(request.target, frontend, request.timing)
-    shapes, notes = pipeline.definite_shapes(frontend, model, request.in_shapes)
+    shapes, notes = conversion.definite_shapes(frontend, model, request.in_shapes)
     findings = frontend.find(model, shapes)
     # The tables are those of the open sizes, as in a conversion.
-    tables = [pipeline.site_table(frontend, model, site, target) for site in frontend.find(model).sites]
+    tables = [conversion.site_table(frontend, model, site, target) for site in frontend.find(model).sites]
     pairs = zip(findings.sites, tables, strict=True)
     entrants = [_Entrant("", model, site, table) for site, table in pairs if request.takes(site.id)]
     layers, plan = _race(frontend, entrants, target, request)
     whole = _time_model(frontend, model, plan, shapes, target, request)
     notes = (*notes, *_restless(layers))
-    return BenchRecord(pipeline.name_of(source), target.environment(), layers, whole, findings.skipped, notes)
+    return BenchRecord(conversion.name_of(source), target.environment(), layers, whole, findings.skipped, notes)
 
 
 def bench_layers(path: Path, request: Request) -> BenchRecord:
@@ -108,7 +108,7 @@ def _entrant(frontend: Frontend, layer: Layer, dtype: str, target: Target) -> _E
     """A layer as a model of its own."""
     model = frontend.layer(_typed(layer.deconv, dtype), layer.epilogue)
     (site,) = frontend.find(model).sites
-    table = replace(pipeline.site_table(frontend, model, site, target), site=layer.name)
+    table = replace(conversion.site_table(frontend, model, site, target), site=layer.name)
     return _Entrant(layer.set, model, site, table)
 
 
@@ -182,7 +182,7 @@ def _compile_equal_work(frontend: Frontend, site: Site, target: Target) -> Compi
 
 
 def _time_model(
-    frontend: Frontend, model: Any, plan: Plan, shapes: pipeline.Shapes, target: Target, request: Request
+    frontend: Frontend, model: Any, plan: Plan, shapes: conversion.Shapes, target: Target, request: Request
 ) -> ModelTimes:
     """The whole model as it came, with zero insertion everywhere, and with the plan."""
     missing = [each for each in frontend.inputs(model) if each.name not in request.inputs]

@@ -2,78 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from splitdeconv import context, frontends, lowerings, planner, targets, timing, verify
-from splitdeconv.errors import InputError, MissingExtraError, UsageError, VerificationError
+from splitdeconv import frontends, lowerings, planner, targets, timing
+from splitdeconv.conversion import GENERIC, Conversion, Job, Request, Shapes, name_of, site_table
+from splitdeconv.errors import InputError, UsageError, VerificationError
 from splitdeconv.files import staged
 from splitdeconv.frontends.base import Frontend
-from splitdeconv.ops import Conv, Program
-from splitdeconv.planner import NATIVE, Table, Wishes
-from splitdeconv.results import Cost, Environment, Option, OutputCheck, Plan, Refusal, RunRecord, Verdict, plan_sites
-from splitdeconv.sites import Findings, Input, Site
+from splitdeconv.planner import NATIVE, Wishes
+from splitdeconv.results import Plan, RunRecord, plan_sites
+from splitdeconv.sites import Findings, Site
 from splitdeconv.targets.base import CompileError, Target
-from splitdeconv.weights import Array
-
-GENERIC = "generic"
-RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}  # what runs a model for its verification
-TRIALS = 2  # sets of random inputs; sizes that the model leaves open differ between them
-OPEN_SIZES = {3: 4096, 4: 256, 5: 64}  # by rank: what open spatial sizes are taken to be for measuring
-
-Progress = Callable[[str, float], None]
-Shapes = Mapping[str, tuple[int, ...]]
-
-
-def quiet(_stage: str, _share: float) -> None:
-    """No progress."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a conversion is asked to do.
-
-    Attributes:
-        target: its name; ``generic`` measures nothing.
-        wishes: what the user decides himself.
-        numerics: ``exact``, or ``fused`` where the format knows it.
-        verify: False leaves the proof out.
-        inputs: the user's arrays by input name; the other inputs are random.
-        in_shapes: sizes for inputs that the model leaves open.
-        timing: how to measure.
-        progress: told what is going on and the share that is done.
-    """
-
-    target: str = GENERIC
-    wishes: Wishes = field(default_factory=Wishes)
-    numerics: str = "exact"
-    verify: bool = True
-    inputs: Mapping[str, Array] = field(default_factory=dict)
-    in_shapes: Shapes = field(default_factory=dict)
-    timing: timing.Options = field(default_factory=timing.Options)
-    progress: Progress = quiet
-
-
-@dataclass(frozen=True, slots=True)
-class Conversion:
-    """What a conversion returns.
-
-    Attributes:
-        model: the rewritten model, an object of the format's own library (``onnx.ModelProto``).
-        plan: which site got what, and why.
-        verdict: the proof of equality.
-        record: everything, for JSON and reports.
-    """
-
-    model: object
-    plan: Plan
-    verdict: Verdict
-    record: RunRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,29 +97,6 @@ def _said_of(frontend: Frontend, model: Any, site: Site, target: Target) -> str:
     return reason or ""
 
 
-def site_table(frontend: Frontend, model: Any, site: Site, target: Target | None) -> Table:
-    """Everything that applies to a site with its cost, and what does not with its reason."""
-    found, refusals = lowerings.candidates(site.deconv, frontend.layout)
-    if target is not None and (variants := getattr(target, "variants", None)):
-        found = [each for candidate in found for each in variants(candidate)]
-    options = []
-    for candidate in found:
-        program = lowerings.lower(site.deconv, frontend.layout, candidate)
-        reason = frontend.refuse(model, site, program)
-        if reason is None and target is not None:
-            reason = target.refuse(site.deconv, candidate)
-        if reason is None:
-            options.append(Option(candidate, cost_of(program)))
-        else:
-            refusals.append(Refusal(candidate, reason))
-    return Table(site.id, site.deconv, tuple(options), tuple(refusals))
-
-
-def cost_of(program: Program) -> Cost:
-    """The target-neutral cost of a program."""
-    return Cost(program.macs(), program.moved(), sum(isinstance(step.op, Conv) for step in program.steps))
-
-
 def convert(source: object, out: Path | None, request: Request) -> Conversion:
     """Rewrite the deconvs of a model exactly, prove it, and write it to ``out`` if that is given.
 
@@ -191,18 +112,13 @@ def convert(source: object, out: Path | None, request: Request) -> Conversion:
     findings = frontend.find(model)
     target = None if request.target == GENERIC else open_target(request.target, frontend, request.timing)
     with _workplace(frontend, model, out) as folder:
-        job = _Job(source, frontend, model, findings, target, request, folder, out)
+        job = Job(source, frontend, model, findings, target, request, folder, out)
         plan, notes = job.decide()
         conversion = job.realise(plan, notes)
         if not conversion.verdict.passed:
             worst = conversion.verdict.worst()
             raise VerificationError(f"the rewritten model is not equal to the original: {worst}; nothing was written")
         return conversion
-
-
-def name_of(source: object) -> str:
-    """How records name a model: by its path, or by its type."""
-    return str(source) if isinstance(source, str | Path) else f"<{type(source).__name__}>"
 
 
 def open_target(name: str, frontend: Frontend, options: timing.Options) -> Target:
@@ -226,228 +142,3 @@ def _workplace(frontend: Frontend, model: Any, out: Path | None) -> Iterator[Pat
     else:
         with staged(out, frontend.files(model)) as folder:
             yield folder
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """One conversion under way."""
-
-    source: object
-    frontend: Frontend
-    model: Any
-    findings: Findings
-    target: Target | None
-    request: Request
-    folder: Path
-    out: Path | None
-
-    def decide(self) -> tuple[Plan, tuple[str, ...]]:
-        """The plan, from measurements where the target measures and something is left to choose."""
-        request, sites = self.request, self.findings.sites
-        tables = [site_table(self.frontend, self.model, site, self.target) for site in sites]
-        if self.target is None:
-            return planner.plan(GENERIC, tables, request.wishes, "generic"), ()
-        planner.check(request.wishes, [site.id for site in sites])
-        shapes, note = definite_shapes(self.frontend, self.model, self.request.in_shapes)
-        sized = self.frontend.find(self.model, shapes).sites
-        timed, notes = timing.time_sites(
-            self.frontend, self.model, sized, tables, self.target, request.wishes, request.timing, request.progress
-        )
-        plan = planner.plan(request.target, timed, request.wishes, "fastest")
-        if self.target.kind == "estimated":
-            plan, in_context = context.refine(
-                self.frontend, self.model, plan, self.target, request.wishes, request.progress
-            )
-            notes = (*notes, in_context) if in_context else notes
-        return plan, (*note, *notes)
-
-    def realise(self, plan: Plan, notes: tuple[str, ...], *, final: bool = False) -> Conversion:
-        """Write the model, prove it equal, and let the whole model's time have the last word.
-
-        Args:
-            final: the plan is what the whole model's time has left of another one.
-        """
-        programs = self._programs(plan)
-        if not programs:
-            return self._unchanged(plan, notes)
-        self.request.progress("writing", 0.0)
-        rewritten = self.frontend.splice(self.model, programs)
-        path = self.folder / (self.out.name if self.out else "rewritten" + self.frontend.suffix)
-        self.frontend.save(rewritten, path)
-        with self._original() as original:
-            verdict = self._verify(programs, original, path)
-            if verdict.passed and self.target is not None and not final:
-                left, note = self._guard(plan, original, path)
-                if left != plan:
-                    return self.realise(left, (*notes, note), final=True)
-                notes = (*notes, note) if note else notes
-        record = self._record(plan, verdict, (*self._site_notes(programs), *notes))
-        return Conversion(self.frontend.hand_over(rewritten), plan, verdict, record)
-
-    def _programs(self, plan: Plan) -> dict[str, Program]:
-        """The programs of all sites that do not stay native."""
-        return {
-            choice.site: lowerings.lower(choice.deconv, self.frontend.layout, choice.chosen)
-            for choice in plan.choices
-            if choice.chosen != NATIVE
-        }
-
-    def _site_notes(self, programs: Mapping[str, Program]) -> tuple[str, ...]:
-        sites = (site for site in self.findings.sites if site.id in programs)
-        return tuple(f"site '{site.id}': {note}" for site in sites for note in site.notes)
-
-    def _record(self, plan: Plan, verdict: Verdict, notes: tuple[str, ...]) -> RunRecord:
-        return RunRecord(
-            command="convert",
-            model=name_of(self.source),
-            output=str(self.out or ""),
-            environments=self._environments(),
-            plan=plan,
-            skipped=self.findings.skipped,
-            verdict=verdict,
-            notes=notes,
-        )
-
-    def _environments(self) -> tuple[Environment, ...]:
-        used = [self.target] if self.target else []
-        if self.request.verify:
-            used.append(self._runner())
-        return tuple({each.name: each.environment() for each in used}.values())
-
-    def _unchanged(self, plan: Plan, notes: tuple[str, ...]) -> Conversion:
-        """A model in which nothing is rewritten goes out as it came in, byte for byte."""
-        for leftover in self.folder.iterdir():
-            leftover.unlink()
-        if self.out is not None:
-            self._copy(self.out)
-        reason = "every deconv stays native" if plan.choices else "there is no deconv that can be rewritten"
-        note = f"{reason}: the model is written unchanged"
-        verdict = Verdict(skipped="nothing was rewritten")
-        return Conversion(
-            self.frontend.hand_over(self.model), plan, verdict, self._record(plan, verdict, (*notes, note))
-        )
-
-    def _copy(self, out: Path) -> None:
-        own = self.frontend.files(self.model)
-        if not own:
-            self.frontend.save(self.model, self.folder / out.name)
-            return
-        shutil.copyfile(own[0], self.folder / out.name)
-        if own[0].parent.resolve() != out.parent.resolve():
-            for file in own[1:]:
-                copy = self.folder / file.relative_to(own[0].parent)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, copy)
-
-    @contextmanager
-    def _original(self) -> Iterator[Path]:
-        """The original as a file."""
-        own = self.frontend.files(self.model)
-        if own:
-            yield own[0]
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / ("original" + self.frontend.suffix)
-            self.frontend.save(self.model, path)
-            yield path
-
-    def _runner(self) -> Target:
-        """What runs the models for the proof: the target if it runs them, else the format's own runtime."""
-        if self.target is not None and self.target.kind == "measured":
-            return self.target
-        name = RUNTIMES[self.frontend.name]
-        try:
-            return targets.target(name)
-        except MissingExtraError as error:
-            raise UsageError(f"verification runs the model: {error}, or convert with --no-verify") from None
-
-    def _verify(self, programs: Mapping[str, Program], original: Path, rewritten: Path) -> Verdict:
-        if not self.request.verify:
-            return Verdict(skipped="switched off by the user")
-        runner, proofs, noise = self._runner(), [], []
-        sites = [site for site in self.findings.sites if site.id in programs]
-        for number, site in enumerate(sites):
-            self.request.progress(f"proving {site.id}", number / len(sites))
-            proof, check = verify.check_site(self.frontend, self.model, site, programs[site.id], runner)
-            proofs.append(proof)
-            noise.extend([check] if check is not None else [])
-        self.request.progress("comparing the whole model", 0.9)
-        if fused := [site for site in sites if self.request.numerics == "fused" and _is_integer(site)]:
-            found = [verify.check_fused(self.frontend, self.model, site, programs[site.id], runner) for site in fused]
-            notes = (*(note for _, note in found), "fused numerics change the outputs, which are not compared")
-            return Verdict(tuple(proofs), tuple(noise), tuple(check for check, _ in found), notes)
-        quantised = any(site.deconv.quant is not None for site in sites)
-        outputs, notes = self._compare(runner, original, rewritten, quantised)
-        return Verdict(tuple(proofs), tuple(noise), outputs, notes)
-
-    def _compare(
-        self, runner: Target, original: Path, rewritten: Path, quantised: bool
-    ) -> tuple[tuple[OutputCheck, ...], tuple[str, ...]]:
-        """Outputs of both models on the user's inputs, or on random ones of several sizes."""
-        inputs, given = self.frontend.inputs(self.model), self.request.inputs
-        verify.check_inputs(inputs, given)
-        trials, notes = [], []
-        try:
-            before, after = runner.compile(original), runner.compile(rewritten)
-            for trial in range(1 if set(given) >= {each.name for each in inputs} else TRIALS):
-                feeds = self._feeds(inputs, trial)
-                if isinstance(feeds, str):
-                    return (), (feeds,)
-                trials.append(
-                    verify.compare_models(self.frontend, self.model, before, after, feeds, quantised=quantised)
-                )
-        except CompileError as error:
-            shapes = "; --input-shape and --input give it sizes and values that it takes"
-            notes.append(f"{runner.name} does not run the model ({error}){shapes}")
-        outputs = verify.merge_checks(trials)
-        return outputs, (*notes, *verify.unstable(outputs))
-
-    def _feeds(self, inputs: Sequence[Input], trial: int) -> dict[str, Array] | str:
-        """Inputs for one trial, or the reason why they cannot be made."""
-        missing = [each for each in inputs if each.name not in self.request.inputs]
-        drawn = verify.random_inputs(missing, self.request.in_shapes, trial)
-        return drawn if isinstance(drawn, str) else {**drawn, **self.request.inputs}
-
-    def _guard(self, plan: Plan, original: Path, rewritten: Path) -> tuple[Plan, str]:
-        """The plan that the whole model's time leaves, and a note with the figures."""
-        assert self.target is not None, "only a target has times"
-        shapes, _ = definite_shapes(self.frontend, self.model, self.request.in_shapes)
-        missing = [each for each in self.frontend.inputs(self.model) if each.name not in self.request.inputs]
-        drawn = verify.random_inputs(missing, shapes, 0)
-        if isinstance(drawn, str):
-            return plan, f"the whole model was not timed: {drawn}"
-        self.request.progress("timing the whole model", 0.95)
-        try:
-            before, after = timing.time_models(
-                self.target, original, rewritten, {**drawn, **self.request.inputs}, self.request.timing
-            )
-        except CompileError as error:
-            return plan, f"the whole model was not timed: {error}"
-        left, note = planner.guard(plan, before, after, self.request.wishes)
-        ratio = before.median_ms / after.median_ms
-        figures = f"whole model: {before.median_ms:.4g} ms before, {after.median_ms:.4g} ms after, {ratio:.2f}×"
-        return left, note or f"{figures} ({before.kind} on {self.target.name})"
-
-
-def definite_shapes(
-    frontend: Frontend, model: Any, in_shapes: Shapes
-) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
-    """A shape for every input that the model leaves open, and a note on what was assumed."""
-    shapes, assumed = dict(in_shapes), []
-    for each in frontend.inputs(model):
-        if each.name not in shapes and each.shape is not None and None in each.shape:
-            shapes[each.name] = _assumed(each.shape)
-            assumed.append(f"'{each.name}' {'×'.join(map(str, shapes[each.name]))}")
-    note = f"measured with assumed sizes for {', '.join(assumed)}; --input-shape sets others"
-    return shapes, (note,) if assumed else ()
-
-
-def _assumed(shape: tuple[int | None, ...]) -> tuple[int, ...]:
-    """An open shape with definite sizes: batch 1, and ordinary spatial sizes for its rank."""
-    spatial = OPEN_SIZES.get(len(shape), 64)
-    return tuple(size or (1 if axis == 0 else spatial) for axis, size in enumerate(shape))
-
-
-def _is_integer(site: Site) -> bool:
-    """Whether a site computes on integers, whose bits its epilogue's rounding steps decide."""
-    return site.deconv.quant is not None and "int" in site.deconv.quant.activation

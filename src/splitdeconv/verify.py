@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from splitdeconv import quantised_proof, reference
-from splitdeconv.errors import UsageError
+from splitdeconv.errors import UsageError, VerificationError
 from splitdeconv.frontends.base import Frontend
 from splitdeconv.lowerings import find_lowering
 from splitdeconv.ops import Program
@@ -263,9 +263,14 @@ def compare_models(
         quantised: whether a rewritten site is; where a sum falls between two steps it may be rounded either way.
 
     Raises:
-        CompileError: one of them does not run on these inputs.
+        CompileError: the original does not run on these inputs.
+        VerificationError: the original does, and the rewritten model does not.
     """
-    old, new = before.run(feeds), after.run(feeds)
+    old = before.run(feeds)
+    try:
+        new = after.run(feeds)
+    except CompileError as error:
+        raise VerificationError(f"the rewritten model stops where the original runs ({error})") from None
     exact = frontend.float64(original, feeds)
     if isinstance(exact, str):
         moved = before.run(_moved(feeds, quantised))

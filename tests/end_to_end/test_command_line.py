@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from splitdeconv.cli import main
+from splitdeconv.targets import CompileError
 from splitdeconv.zoo import dcgan
 from tests.models import deconv_model, op_types
 
@@ -130,3 +131,21 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(command in shown for command in ("inspect", "convert", "targets"))
+
+
+def test_a_rewritten_model_that_does_not_run_is_not_written(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from splitdeconv.targets.onnxruntime import OnnxRuntime  # noqa: PLC0415  # broken on purpose for this test alone
+
+    whole = OnnxRuntime.compile
+
+    def broken(self: OnnxRuntime, given: bytes | Path) -> object:
+        if isinstance(given, Path) and given.name == "out.onnx":
+            raise CompileError("no kernel")
+        return whole(self, given)
+
+    monkeypatch.setattr(OnnxRuntime, "compile", broken)
+    assert main(["convert", str(model), str(tmp_path / "out.onnx")]) == 1
+    assert "takes the original but not the rewritten model (no kernel)" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]

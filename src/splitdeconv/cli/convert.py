@@ -11,8 +11,8 @@ from rich.console import Console
 import splitdeconv
 from splitdeconv.cli import app as shared
 from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP, SHAPE_HELP
+from splitdeconv.conversion import Conversion
 from splitdeconv.files import write_text
-from splitdeconv.pipeline import Conversion
 from splitdeconv.results import Choice, Verdict
 from splitdeconv.timing import DEFAULT_SECONDS
 

@@ -10,9 +10,9 @@ import typer
 
 from splitdeconv.cli import app as shared
 from splitdeconv.cli.inspect import JSON_HELP
+from splitdeconv.conversion import GENERIC
 from splitdeconv.errors import SplitdeconvError
 from splitdeconv.lowerings import LOWERINGS
-from splitdeconv.pipeline import GENERIC
 from splitdeconv.targets import TARGETS, target
 
 

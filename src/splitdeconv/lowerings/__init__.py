@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings.base import Lowering
@@ -62,6 +63,7 @@ def _written(plain: Sequence[Candidate], deconv: Deconv) -> list[Candidate]:
     ]
 
 
+@lru_cache(maxsize=4096)  # models repeat their layers, and every candidate is asked for more than once
 def lower(deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
     """The program of ``candidate``, which must be one of :func:`candidates`, maybe with ``relayout`` after."""
     program = find_lowering(candidate.lowering).lower(deconv, layout, candidate)

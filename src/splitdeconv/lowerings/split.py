@@ -16,7 +16,7 @@ class Split:
     After: Conv ``(N, prod(s)·C, *Q)``, rearrangement ``(N, C, *(Q·s))``, Slice.
     Window ``union``: the smallest one that holds all phases, with nothing to crop at the begin.
     Window ``crop``: outputs are shifted until the window is smallest (``ceil(K/s)``), then cropped at the begin.
-    Window ``full``: the paper's own, every output that any input reaches, then the pads cropped.
+    Window ``full``: the paper's own, from the first output that an input reaches on; pads are cropped after.
     Source: the paper, section 4; the union window and its generality are this project's.
     """
 
