@@ -98,5 +98,5 @@ def test_epilogues_with_parameters_are_written(tmp_path: Path) -> None:
 def test_an_unknown_epilogue_is_named(tmp_path: Path) -> None:
     path = tmp_path / "layers.json"
     path.write_text(json.dumps([{**LAYERS[0], "epilogue": ["Sort"]}]))
-    with pytest.raises(UsageError, match="epilogue 'Sort' is not known; there are Add, BatchNormalization"):
+    with pytest.raises(UsageError, match="epilogue 'Sort' is not known; there are Abs, Add, BatchNormalization"):
         splitdeconv.bench(layers=path)

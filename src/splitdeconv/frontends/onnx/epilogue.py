@@ -15,7 +15,7 @@ from splitdeconv.frontends.onnx.graph import STANDARD_DOMAINS, Place
 from splitdeconv.weights import Array
 
 # Operators with one data input; further inputs (Clip's bounds) must be constant scalars.
-_UNARY = frozenset(
+UNARY = frozenset(
     [
         *("Abs", "Celu", "Ceil", "Clip", "Cos", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish"),
         *("Identity", "LeakyRelu", "Log", "Mish", "Neg", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid"),
@@ -23,8 +23,8 @@ _UNARY = frozenset(
     ]
 )
 # Operators with a data input and a parameter that is a scalar or has one value per channel.
-_BINARY = frozenset(["Add", "Div", "Max", "Min", "Mul", "PRelu", "Pow", "Sub"])
-_NORM = "BatchNormalization"
+BINARY = frozenset(["Add", "Div", "Max", "Min", "Mul", "PRelu", "Pow", "Sub"])
+NORM = "BatchNormalization"
 _BROADCASTING = 7  # from this opset on binary operators broadcast as NumPy does
 
 
@@ -107,22 +107,22 @@ def _as_stage(node: ir.Node, data_input: int, opset: int, rank: int, channels: i
 
 def _is_element_wise(node: ir.Node, data_input: int, opset: int) -> bool:
     """Whether the operator works on each element, given fitting parameters."""
-    if node.op_type in _BINARY:
+    if node.op_type in BINARY:
         return opset >= _BROADCASTING and (data_input == 0 or node.op_type != "PRelu")
     if data_input != 0:
         return False
-    return node.op_type in _UNARY or (node.op_type == _NORM and _is_inference(node, opset))
+    return node.op_type in UNARY or (node.op_type == NORM and _is_inference(node, opset))
 
 
 def _parameter(node: ir.Node, values: Array, rank: int, channels: int) -> Parameter | None:
     """``values`` as a scalar or per-channel parameter of ``node``, or None where they are neither."""
-    if node.op_type == _NORM:
+    if node.op_type == NORM:
         return Parameter(values, 0) if values.shape == (channels,) else None
     if values.size == 1 and values.ndim <= rank:
         return Parameter(values, None)
     axis = values.ndim - (rank - 1)
     per_channel = axis in (0, 1) and values.size == channels and values.shape[axis] == channels
-    return Parameter(values, axis) if per_channel and node.op_type in _BINARY else None
+    return Parameter(values, axis) if per_channel and node.op_type in BINARY else None
 
 
 def _is_inference(node: ir.Node, opset: int) -> bool:

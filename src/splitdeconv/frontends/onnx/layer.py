@@ -10,17 +10,13 @@ import onnx
 from onnx import helper, numpy_helper
 
 from splitdeconv.errors import UsageError
+from splitdeconv.frontends.onnx.epilogue import BINARY, NORM, UNARY
 from splitdeconv.spec import Deconv
 from splitdeconv.weights import Array
 
 OPSET, IR_VERSION = 17, 8
 _LATER = {"Mish": 18, "Gelu": 20, "Swish": 24}  # operators of an epilogue that came after OPSET
-_PER_CHANNEL = frozenset(["Add", "Div", "Max", "Min", "Mul", "PRelu", "Sub"])
 _BOUNDS = {"Clip": (0.0, 6.0)}  # as in MobileNet's ReLU6
-_UNARY = frozenset(
-    ["Celu", "Elu", "HardSigmoid", "HardSwish", "LeakyRelu", "Relu", "Selu", "Sigmoid", "Softplus", "Tanh", *_LATER]
-)
-_NORM = "BatchNormalization"
 
 
 def layer_model(deconv: Deconv, epilogue: Sequence[str]) -> onnx.ModelProto:
@@ -62,7 +58,7 @@ def layer_model(deconv: Deconv, epilogue: Sequence[str]) -> onnx.ModelProto:
 def _check(deconv: Deconv, epilogue: Sequence[str]) -> None:
     if any(axis.pad_begin < 0 or axis.pad_end < 0 for axis in deconv.axes):
         raise UsageError(f"{deconv.describe()}: ONNX has no ConvTranspose with a pad below 0")
-    known = {*_UNARY, *_PER_CHANNEL, *_BOUNDS, _NORM}
+    known = {*UNARY, *BINARY, NORM}
     for op_type in epilogue:
         if op_type not in known:
             raise UsageError(f"epilogue '{op_type}' is not known; there are {', '.join(sorted(known))}")
@@ -84,8 +80,8 @@ def _parameters(op_type: str, deconv: Deconv, rng: np.random.Generator) -> list[
     channels = deconv.out_channels
     if op_type in _BOUNDS:
         return [np.float64(bound).reshape(()) for bound in _BOUNDS[op_type]]
-    if op_type == _NORM:
+    if op_type == NORM:
         return [rng.uniform(0.5, 1.5, channels) for _ in range(4)]
-    if op_type in _PER_CHANNEL:
+    if op_type in BINARY:
         return [rng.uniform(0.5, 1.5, (channels, *(1,) * len(deconv.axes)))]
     return []
