@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from tests.tflite_models import Case, build, random_input
@@ -49,6 +50,8 @@ VELA = {
     "U85-1024 flash/shared": "vela:ethos-u85-1024,system-config=Ethos_U85_SYS_Flash_High,memory-mode=Shared_Sram",
 }
 NATIVE = (Candidate("native"), Candidate("native", after="relayout"))
+EQUAL_WORK = Candidate("equal_work")  # the limit: a plain convolution with the same useful multiply-accumulates
+PLAIN = Candidate("split", "union", "transpose")  # of a deconv of stride 1: a single CONV_2D
 
 
 def case_of(layer: tuple[int, int, int, int, int], kind: str, keras: bool) -> Case:
@@ -83,7 +86,19 @@ def times(
         except CompileError as error:
             if candidate in NATIVE:
                 print(f"    {candidate}: {error}")
+    if where.kind == "measured":
+        ready[EQUAL_WORK] = equal_work(case, where, numerics)
     return where.measure(ready, {"x": random_input(case, 1)}, seconds), ready
+
+
+def equal_work(case: Case, where: Target, numerics: str) -> Compiled:
+    """One CONV_2D on the same input: ``ceil(K/s)`` taps on each axis, and as many outputs as make the work equal."""
+    taps = tuple(-(-kernel // stride) for kernel, stride in zip(case.kernel, case.stride, strict=True))
+    outputs = max(1, round(case.out_channels * math.prod(case.kernel) / math.prod(taps)))
+    frontend = TfliteFrontend(numerics)
+    model = file.from_bytes(build(replace(case, kernel=taps, stride=(1, 1), out_channels=outputs)), "limit")
+    (site,) = frontend.find(model).sites
+    return where.compile(frontend.emit(model, site, lower(site.deconv, "NHWC", PLAIN)))
 
 
 def bounds(compiled: Compiled) -> str:
@@ -101,12 +116,14 @@ def bounds(compiled: Compiled) -> str:
 
 def row(name: str, found: dict[Candidate, Measurement], ready: dict[Candidate, Compiled]) -> dict[str, object]:
     native = min((found[each].median_ms for each in NATIVE if each in found), default=None)
-    others = {each: time.median_ms for each, time in found.items() if each not in NATIVE}
+    limit = found.get(EQUAL_WORK)
+    others = {each: time.median_ms for each, time in found.items() if each not in (*NATIVE, EQUAL_WORK)}
     best = min(others, key=lambda each: others[each])
     ratio = native / others[best] if native else None
     print(
         f"{name:10} native {'CPU' if native is None else f'{native:9.4f}'} ms   best {others[best]:9.4f} ms  "
-        f"{'' if ratio is None else f'{ratio:6.2f}×'}  {best}  {bounds(ready[best])}"
+        f"{'' if ratio is None else f'{ratio:6.2f}×'}  "
+        f"{'' if limit is None else f'{others[best] / limit.median_ms:5.2f} of equal work  '}{best}  {bounds(ready[best])}"
     )
     all_times = {str(each): time.median_ms for each, time in found.items()}
     return {"layer": name, "native_ms": native, "best": str(best), "ratio": ratio, "median_ms": all_times}

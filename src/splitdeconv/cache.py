@@ -20,7 +20,7 @@ from splitdeconv.results import Candidate, Environment, Json, Measurement
 from splitdeconv.spec import Deconv
 from splitdeconv.version import __version__
 
-FORMAT = 1  # of keys and contents; another number finds nothing of the old ones
+FORMAT = 2  # of keys and contents; another number finds nothing of the old ones
 BUSY_SECONDS = 10.0  # how long to wait for another process that writes
 
 _TABLE = """

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from splitdeconv.spec import Deconv
@@ -319,6 +319,16 @@ class Program:
         for step in self.steps:
             shapes.append(step.op.shape(*(shapes[value] for value in step.inputs)))
         return tuple(shapes)
+
+    def without_last_reshape(self) -> Program:
+        """The program without a reshape at its end, for timing where reshapes are free inside of a model.
+
+        At the end of a model of its own a runtime copies for it, because a model's output has its own memory.
+        Element-wise work that must come last keeps the reshape.
+        """
+        if not self.steps or not isinstance(self.steps[-1].op, Reshape) or self.output in self.sums():
+            return self
+        return replace(self, steps=self.steps[:-1])
 
     def macs(self) -> int:
         """Multiply-accumulates of the whole program; unknown sizes count as 1."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from splitdeconv import reference
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings import LOWERINGS, candidates, find_lowering, lower
-from splitdeconv.ops import Conv, DepthToSpace, Layout, Program
+from splitdeconv.ops import Conv, DepthToSpace, Layout, Program, Reshape
 from splitdeconv.results import Candidate
 from splitdeconv.spec import Axis, Deconv, Quant
 from tests.strategies import deconvs, integer_tensors
@@ -129,3 +129,19 @@ def test_kernel_equal_to_stride_is_a_pointwise_convolution_and_a_rearrangement()
 )
 def test_multiply_accumulates_of_a_5x5_kernel_of_stride_2(candidate: Candidate, ratio: int) -> None:
     assert lower(DCGAN2, "NCHW", candidate).macs() == ratio * 128 * 64 * 16 * 16
+
+
+def test_a_last_reshape_can_be_left_out_and_nothing_else() -> None:
+    x, weights = integer_tensors(SNGAN2, seed=3)
+    whole = reference.deconv(x, weights, SNGAN2)
+    for candidate in candidates(SNGAN2, "NCHW")[0]:
+        program = lower(SNGAN2, "NCHW", candidate)
+        cut = program.without_last_reshape()
+        assert len(program.steps) - len(cut.steps) == isinstance(program.steps[-1].op, Reshape)
+        np.testing.assert_array_equal(reference.run(cut, x, weights).reshape(whole.shape), whole)
+
+
+def test_a_reshape_stays_where_element_wise_work_must_follow_it() -> None:
+    program = lower(Deconv((Axis(4, 2, in_size=5),), 4, 4), "NCHW", Candidate("col2im", form="transpose"))
+    assert isinstance(program.steps[-1].op, Reshape)
+    assert program.without_last_reshape() is program

@@ -63,6 +63,8 @@ class Frontend(Protocol):
     def emit(self, model: Any, site: Site, program: Program, weights: Weights | None = None) -> bytes:
         """A stand-alone model of one site under ``program``, its epilogue included, with one input and one output.
 
+        The program may lack a reshape at its end; then the output has the shape from before it.
+
         Args:
             weights: used instead of the site's own, of the same shapes and types; without the epilogue then.
         """

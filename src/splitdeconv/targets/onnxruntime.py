@@ -29,6 +29,7 @@ class OnnxRuntime:
     """A provider of ONNX Runtime: ``onnxruntime`` (CPU), ``onnxruntime:cuda`` and so on."""
 
     formats = ("onnx",)
+    reshape_is_free = True  # inside of a model, where it shares its input's memory
     kind: Literal["measured", "estimated"] = "measured"
 
     def __init__(self, option: str = "", *, threads: int = 0) -> None:

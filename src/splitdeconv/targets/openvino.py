@@ -31,6 +31,7 @@ class OpenVino:
     """
 
     formats = ("onnx",)
+    reshape_is_free = True  # inside of a model, where it shares its input's memory
     kind: Literal["measured", "estimated"] = "measured"
     precisions = tuple(_HINTS)
 

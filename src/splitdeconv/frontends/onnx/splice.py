@@ -178,7 +178,7 @@ def stand_alone(model: ir.Model, site: Site, program: Program, weights: Weights 
         y = requantise(writer, write_quantised(writer, program, x, source, stages), source.quant.y_type).value
         dtype = ir.DataType.from_numpy(np.dtype(source.quant.y_type))
     y.name, y.type = "y", ir.TensorType(dtype)
-    y.shape = ir.Shape((deconv.batch, deconv.out_channels, *deconv.out_sizes))
+    y.shape = ir.Shape(program.shapes()[-1])
     graph.extend(writer.nodes)
     graph.outputs.append(y)
     return ir.Model(graph, ir_version=ir_version, producer_name="splitdeconv")
