@@ -123,7 +123,8 @@ def row(name: str, found: dict[Candidate, Measurement], ready: dict[Candidate, C
     print(
         f"{name:10} native {'CPU' if native is None else f'{native:9.4f}'} ms   best {others[best]:9.4f} ms  "
         f"{'' if ratio is None else f'{ratio:6.2f}×'}  "
-        f"{'' if limit is None else f'{others[best] / limit.median_ms:5.2f} of equal work  '}{best}  {bounds(ready[best])}"
+        f"{'' if limit is None else f'{others[best] / limit.median_ms:5.2f} of equal work  '}"
+        f"{best}  {bounds(ready[best])}"
     )
     all_times = {str(each): time.median_ms for each, time in found.items()}
     return {"layer": name, "native_ms": native, "best": str(best), "ratio": ratio, "median_ms": all_times}
