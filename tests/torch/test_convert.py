@@ -12,8 +12,6 @@ from torch import nn  # noqa: E402
 
 import splitdeconv.torch as split  # noqa: E402
 from splitdeconv.errors import UsageError  # noqa: E402
-from splitdeconv.results import Candidate, Measurement  # noqa: E402
-from splitdeconv.torch.measure import pick  # noqa: E402
 from tests.torch.networks import Everything, Functional, Plain, generator  # noqa: E402
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -185,7 +183,7 @@ def test_measuring_wants_inputs_and_no_lowering() -> None:
 def test_the_measured_choice_keeps_its_table() -> None:
     module = nn.Sequential(*(nn.ConvTranspose2d(4, 4, 4, 2, 1) for _ in range(2)), Plain(4, 4, 3)).eval()
     module[1].load_state_dict(module[0].state_dict())
-    converted = split.convert(module, (X,), "torch:cpu", seconds=0.01)
+    converted = split.convert(module, (X,), "torch:cpu", seconds=1.0)
     record = split.record(converted)
     assert [choice.site for choice in record.choices] == ["0", "1"]
     assert record.environment.target == "torch:cpu:eager:contiguous:float32"
@@ -205,21 +203,3 @@ def test_a_layer_that_was_not_called_is_not_measured() -> None:
         each.site: each.reason for each in split.record(split.convert(module, (X,), "torch", seconds=0.01)).skipped
     }
     assert skipped["spare"].startswith("no call of it was seen")
-
-
-def timed(low, median, high) -> Measurement:
-    return Measurement(median, low, high, 9)
-
-
-@pytest.mark.parametrize(
-    ("native", "best", "chosen", "reason"),
-    [
-        ((1.9, 2.0, 2.1), (0.9, 1.0, 1.1), "split", "2.00× as fast as native, beyond the spread of both"),
-        ((1.0, 2.0, 3.0), (0.9, 1.9, 2.0), "native", "split is 1.05× as fast, which is within the spread"),
-        ((0.9, 1.0, 1.1), (1.9, 2.0, 2.1), "native", "native is the fastest of 2 forms"),
-    ],
-)
-def test_native_stays_unless_it_is_beaten_beyond_the_noise(native, best, chosen, reason) -> None:
-    found, why = pick({Candidate("native"): timed(*native), Candidate("split"): timed(*best)})
-    assert str(found) == chosen
-    assert why.startswith(reason)

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install 's
 from torch import nn  # noqa: E402
 
 from splitdeconv.errors import UsageError  # noqa: E402
+from splitdeconv.measure import DROP_AFTER, FEWEST_ROUNDS  # noqa: E402
 from splitdeconv.results import Candidate  # noqa: E402
 from splitdeconv.spec import Axis, Deconv, Quant  # noqa: E402
 from splitdeconv.targets import CompileError, target  # noqa: E402
@@ -56,9 +57,9 @@ def test_candidates_are_timed_in_turns_and_hopeless_ones_are_dropped() -> None:
 
     on = target("torch:cpu", threads=1)
     fast, slow, broken = Candidate("native"), Candidate("zero_insert"), Candidate("split")
-    times = on.measure({fast: on.compile(nn.Identity()), slow: on.compile(Slow())}, {"x": X}, seconds=0.02)
-    assert times[slow].rounds == 4
-    assert times[fast].rounds >= 9
+    times = on.measure({fast: on.compile(nn.Identity()), slow: on.compile(Slow())}, {"x": X}, seconds=0.5)
+    assert times[slow].rounds == DROP_AFTER
+    assert times[fast].rounds >= FEWEST_ROUNDS
     assert 0 <= times[fast].low_ms <= times[fast].median_ms <= times[fast].high_ms < times[slow].median_ms
     with pytest.raises(CompileError):
         on.measure({broken: on.compile(nn.Linear(3, 3))}, {"x": X}, seconds=0.01)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 import io
 import platform
-import statistics
-import time
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from splitdeconv import measure
 from splitdeconv.errors import UsageError
-from splitdeconv.measure import DROP_RATIO, Progress
 from splitdeconv.results import Candidate, Environment, Measurement
 from splitdeconv.spec import Deconv
 from splitdeconv.targets.base import Compiled, CompileError
@@ -31,10 +30,6 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 DEVICES = ("cpu", "cuda")
 
 WARM_ROUNDS = 3  # untimed: first calls allocate, choose algorithms and compile
-SIFT_ROUND = 4  # timed rounds after which hopeless candidates are dropped
-HOPELESS = 2.0  # times the best candidate's fastest round
-LEAST_ROUNDS = 9  # for a median with quartiles
-MOST_ROUNDS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,71 +146,31 @@ class Torch:
         inputs: Mapping[str, Array],
         seconds: float,
         *,
-        progress: Progress | None = None,
-        drop: float = DROP_RATIO,
+        progress: measure.Progress | None = None,
+        drop: float = measure.DROP_RATIO,
     ) -> dict[Candidate, Measurement]:
-        """Time several forms of the same work, interleaved round by round, within about ``seconds``.
-
-        Candidates that are more than ``HOPELESS`` times slower than the best are dropped after a few rounds; their
-        measurement has only those. Compiling is not counted in ``seconds``.
-
-        Raises:
-            CompileError: a candidate does not run.
-        """
-        clock = _cuda_ms if self.setting.device == "cuda" else _cpu_ms
         ready = {key: each for key, each in candidates.items() if isinstance(each, TorchCompiled)}
         with torch.inference_mode(), _with_threads(self.threads):
-            tensors = {key: each.tensors(inputs) for key, each in ready.items()}
-            for key, each in ready.items():
-                _warm(each.module, tensors[key])
-            times = _rounds(ready, tensors, clock, seconds)
-        return {key: _measurement(each) for key, each in times.items()}
+            runs = {key: partial(_run_to_the_end, each.module, each.tensors(inputs)) for key, each in ready.items()}
+            for run in runs.values():
+                _warm(run)
+            return measure.interleaved(runs, seconds, progress=progress, drop=drop)
 
 
-def _rounds(ready: Any, tensors: Any, clock: Any, seconds: float) -> dict[Candidate, list[float]]:
-    """Milliseconds of every round of every candidate; the order turns from round to round."""
-    times: dict[Candidate, list[float]] = {key: [] for key in ready}
-    running = list(ready)
-    end = time.perf_counter() + seconds
-    for number in range(MOST_ROUNDS):
-        if number >= LEAST_ROUNDS and time.perf_counter() > end:
-            break
-        turn = number % len(running)
-        for key in running[turn:] + running[:turn]:
-            times[key].append(clock(ready[key].module, tensors[key]))
-        if number + 1 == SIFT_ROUND:
-            best = min(min(times[key]) for key in running)
-            running = [key for key in running if min(times[key]) <= HOPELESS * best]
-    return times
-
-
-def _warm(module: Any, tensors: Sequence[Tensor]) -> None:
+def _warm(run: Callable[[], object]) -> None:
+    """The first calls, which allocate, choose algorithms and compile, outside of the budget."""
     try:
         for _ in range(WARM_ROUNDS):
-            module(*tensors)
+            run()
     except Exception as error:  # a compiler's own errors have no common base
         raise CompileError(first_line(error)) from error
 
 
-def _cpu_ms(module: Any, tensors: Sequence[Tensor]) -> float:
-    start = time.perf_counter_ns()
+def _run_to_the_end(module: Any, tensors: Sequence[Tensor]) -> None:
+    """One call; a GPU works on after it, so wait for that."""
     module(*tensors)
-    return (time.perf_counter_ns() - start) / 1e6
-
-
-def _cuda_ms(module: Any, tensors: Sequence[Tensor]) -> float:
-    """Time between two events on the device's own clock."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    module(*tensors)
-    end.record()
-    end.synchronize()
-    return float(start.elapsed_time(end))
-
-
-def _measurement(times: list[float]) -> Measurement:
-    low, median, high = statistics.quantiles(times, n=4)
-    return Measurement(median, low, high, len(times))
+    if tensors[0].is_cuda:
+        torch.cuda.synchronize()
 
 
 def _load(model: bytes) -> nn.Module:

@@ -27,7 +27,9 @@ from splitdeconv.ops import (
     NativeDeconv,
     Op,
     Pad,
+    Part,
     Program,
+    Relayout,
     Reshape,
     Slice,
     Step,
@@ -224,6 +226,18 @@ def _concat(op: Concat, _: int) -> Apply:
     return lambda values, _: torch.cat(values, op.axis)
 
 
+def _part(op: Part, _: int) -> Apply:
+    def apply(values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
+        size = values[0].shape[op.axis] // op.parts
+        return values[0].narrow(op.axis, op.index * size, size)
+
+    return apply
+
+
+def _relayout(_op: Relayout, _: int) -> Apply:
+    return lambda values, _: values[0]
+
+
 def _depth_to_space(op: DepthToSpace, _: int) -> Apply:
     if op.layout == "NCHW" and op.order == "channel_major":
         return lambda values, _: F.pixel_shuffle(values[0], op.block)
@@ -271,6 +285,8 @@ APPLY: dict[type[Op], Callable[..., Apply]] = {
     Reshape: _reshape,
     Transpose: _transpose,
     Concat: _concat,
+    Part: _part,
+    Relayout: _relayout,
     DepthToSpace: _depth_to_space,
     Add: _add,
     AddBias: _add_bias,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from splitdeconv import planner
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.ops import Conv, NativeDeconv
-from splitdeconv.results import Candidate, Choice, Cost, Measurement, Option, Refusal
+from splitdeconv.planner import NATIVE, Table, Wishes
+from splitdeconv.results import Candidate, Choice, Cost, Option, Refusal
 from splitdeconv.spec import Deconv
 from splitdeconv.targets import Compiled, CompileError
 from splitdeconv.targets.torch import Torch
@@ -24,7 +26,6 @@ from splitdeconv.torch.modules import (
     freeze_module,
 )
 
-NATIVE = Candidate("native")
 MODULES = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 SPLIT_MODULES = (SplitConvTranspose1d, SplitConvTranspose2d, SplitConvTranspose3d)
 
@@ -57,9 +58,12 @@ def layer_of(x_shape: Sequence[int], weight: Tensor, has_bias: bool, geometry: G
 def choose_measured(site: str, layer: Layer, target: Torch, seconds: float) -> tuple[Choice, str | None]:
     """Measure all forms of a layer; returns the choice and the name of the chosen form (None: native).
 
-    Native stays unless a form's upper quartile is below native's lower quartile.
+    Native stays unless a form beats it beyond the noise, by the rule that holds for all measuring targets.
     """
-    forms = {displayed(form): form for form in all_forms(layer.deconv)}
+    found_forms = sorted(
+        all_forms(layer.deconv), key=lambda form: form.candidate != NATIVE
+    )  # what must be beaten first
+    forms = {displayed(form): form for form in found_forms}
     refusals = candidates(layer.deconv, "NCHW")[1]
     ready: dict[Candidate, Compiled] = {}
     for candidate, form in forms.items():
@@ -72,23 +76,9 @@ def choose_measured(site: str, layer: Layer, target: Torch, seconds: float) -> t
     shape = (layer.deconv.batch or 1, layer.deconv.in_channels, *(size or 1 for size in layer.deconv.in_sizes))
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).numpy()
     times = target.measure(ready, {"x": x}, seconds)
-    options = tuple(Option(each, _cost(layer.deconv, forms[each]), times[each]) for each in times)
-    chosen, reason = pick(times)
-    choice = Choice(site, layer.deconv, chosen, reason, options, tuple(refusals))
-    return choice, None if chosen == NATIVE else str(forms[chosen])
-
-
-def pick(times: Mapping[Candidate, Measurement]) -> tuple[Candidate, str]:
-    """The fastest candidate where it beats ``native`` beyond the spread of both, ``native`` otherwise."""
-    native = times[NATIVE]
-    best = min(times, key=lambda each: times[each].median_ms)
-    found = times[best]
-    if best == NATIVE:
-        return NATIVE, f"native is the fastest of {len(times)} forms"
-    ratio = native.median_ms / found.median_ms
-    if found.high_ms >= native.low_ms:
-        return NATIVE, f"{best} is {ratio:.2f}× as fast, which is within the spread of the measurement"
-    return best, f"{ratio:.2f}× as fast as native, beyond the spread of both"
+    options = tuple(Option(each, _cost(layer.deconv, forms[each]), times.get(each)) for each in ready)
+    choice = planner.choose(Table(site, layer.deconv, options, tuple(refusals)), Wishes(), "fastest")
+    return choice, None if choice.chosen == NATIVE else str(forms[choice.chosen])
 
 
 def displayed(form: Form) -> Candidate:
