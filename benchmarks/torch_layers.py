@@ -85,7 +85,7 @@ def row(name: str, shape: Shape, batch: int, on, seconds: float) -> dict:
     """Everything about one layer on one target."""
     found = layer(shape, batch)
     choice, _ = choose_measured(name, found, on, seconds)
-    times = {str(option.candidate): option.time for option in choice.options}
+    times = {str(option.candidate): option.time for option in choice.options if option.time is not None}
     layout = "NHWC" if on.setting.memory_format == "channels_last" and shape.rank > 1 else "NCHW"
     rule = str(displayed(default_form(found.deconv, layout)))
     best = min(times, key=lambda each: times[each].median_ms)
