@@ -36,23 +36,6 @@ def quiet(_stage: str, _share: float) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Inspection:
-    """What an inspection returns.
-
-    Attributes:
-        findings: the deconvs, those that cannot be rewritten, and the rest of the model's work.
-        plan: what the generic rule would take, with the costs of all candidates.
-        said: target → site → why it does not run the deconv as it is (empty: it does).
-        record: everything, for JSON.
-    """
-
-    findings: Findings
-    plan: Plan
-    said: Mapping[str, Mapping[str, str]]
-    record: RunRecord
-
-
-@dataclass(frozen=True, slots=True)
 class Request:
     """What a conversion is asked to do.
 
