@@ -238,7 +238,7 @@ def _axes(entry: Mapping[str, Any], where: str) -> list[tuple[int, int, int, int
         pairs = [(begin, end) for begin, end in pads]
     else:
         raise InputError(f'{where}: pads: found {pads!r}, wanted "same" or [begin, end] for each of {len(sizes)} axes')
-    return [(*numbers, *pair) for *numbers, pair in zip(sizes, kernels, strides, dilations, pairs, strict=True)]  # type: ignore[misc]
+    return [(*numbers, *pair) for *numbers, pair in zip(sizes, kernels, strides, dilations, pairs, strict=True)]  # type: ignore[misc]  # starred targets
 
 
 def _is_pair(pair: Any) -> bool:
