@@ -61,10 +61,11 @@ class Op(ABC):
 
 @dataclass(frozen=True, slots=True)
 class NativeDeconv(Op):
-    """The runtime's own deconv."""
+    """The runtime's own deconv; with a crop behind it as in the model, or absorbed into its pads."""
 
     deconv: Deconv
     layout: Layout
+    absorbs: bool = False
 
     def shape(self, *inputs: Shape) -> Shape:
         (source,) = inputs

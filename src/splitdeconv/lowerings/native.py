@@ -11,8 +11,8 @@ from splitdeconv.spec import Deconv
 class Native:
     """The runtime's own deconv, as the model has it.
 
-    Before: ConvTranspose.
-    After: the same node.
+    Before: ConvTranspose, maybe with a crop behind it.
+    After: the same nodes. Window ``absorbed``: the crop becomes part of the deconv's pads.
     """
 
     name = "native"
@@ -23,8 +23,11 @@ class Native:
         return None
 
     def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
-        return (Candidate(self.name),)
+        plain = Candidate(self.name)
+        negative = any(min(axis.pad_begin, axis.pad_end) < 0 for axis in deconv.axes)
+        return (plain, Candidate(self.name, "absorbed")) if deconv.crop and not negative else (plain,)
 
     def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
         build = Builder(deconv, layout)
-        return build.program(build.add(NativeDeconv(deconv, layout), build.x))
+        absorbs = candidate.window == "absorbed"
+        return build.program(build.add(NativeDeconv(deconv, layout, absorbs), build.x))

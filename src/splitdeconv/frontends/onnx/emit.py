@@ -25,6 +25,7 @@ from splitdeconv.ops import (
     Slice,
     Transpose,
 )
+from splitdeconv.spec import Deconv
 from splitdeconv.weights import Array, Quantisation, conv_channels, conv_filter
 
 
@@ -124,11 +125,28 @@ def write_op(op: Op, writer: Writer, inputs: list[ir.Value], shapes: list[Shape]
 
 
 def _native(op: NativeDeconv, writer: Writer, x: ir.Value, source: Source) -> ir.Value:
-    """The original node, on the given weights."""
+    """The original node on the given weights, and the crop behind it; or one node that does both."""
     weights = [writer.lazy("weight", (source.key, "W"), source.kernel, source.dtype, op.deconv.kernel_shape)]
     if source.bias is not None:
         weights.append(writer.lazy("bias", (source.key, "B"), source.bias, source.dtype, [op.deconv.out_channels]))
-    return writer.copy(source.original, [x, *weights])
+    if op.absorbs:
+        return writer.op("ConvTranspose", [x, *weights], _deconv_attributes(op.deconv), notes=True)
+    y = writer.copy(source.original, [x, *weights])
+    begin, end = zip(*op.deconv.crop, strict=True) if op.deconv.crop else ((), ())
+    return writer.slice(y, (0, 0, *begin), (0, 0, *end)) if any(begin + end) else y
+
+
+def _deconv_attributes(deconv: Deconv) -> dict[str, int | list[int]]:
+    """Every attribute of a ConvTranspose, spelled out; pads are at least 0."""
+    axes = deconv.axes
+    return {
+        "kernel_shape": [axis.kernel for axis in axes],
+        "strides": [axis.stride for axis in axes],
+        "dilations": [axis.dilation for axis in axes],
+        "pads": [*(axis.pad_begin for axis in axes), *(axis.pad_end for axis in axes)],
+        "output_padding": [axis.output_pad for axis in axes],
+        "group": deconv.groups,
+    }
 
 
 def _conv(op: Conv, writer: Writer, x: ir.Value, source: Source) -> ir.Value:

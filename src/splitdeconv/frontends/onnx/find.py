@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from splitdeconv.errors import InputError
 from splitdeconv.frontends.onnx.constants import constant, is_overridable
-from splitdeconv.frontends.onnx.epilogue import find_epilogue
+from splitdeconv.frontends.onnx.epilogue import find_tail
 from splitdeconv.frontends.onnx.geometry import RunTimeGeometryError, axes_from, read_attributes
 from splitdeconv.frontends.onnx.graph import Place, is_standard, places
 from splitdeconv.frontends.onnx.quantised import UnsupportedError, quantised_notes, read_qdq
@@ -66,13 +66,20 @@ def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site 
         return Skipped(name, place.where, str(reason))
     notes = tuple(_override_note(each) for each in (weight, bias_value) if each and is_overridable(each, ir_version))
     if qdq is None:
-        stages = find_epilogue(place, kernel.ndim, deconv.out_channels)
-        operators = tuple(stage.node.op_type for stage in stages)
+        tail = find_tail(place, kernel.ndim, deconv.out_channels, deconv.out_sizes)
+        operators = tuple(stage.node.op_type for stage in tail.stages)
+        if tail.crop is not None:
+            deconv = deconv.cropped(tail.crop.begin, tail.crop.end)
+            notes = (*notes, f"the crop behind it ({_crop_text(deconv)}) becomes part of its pads")
         return Site(name, deconv, Weights(kernel, bias), operators, place.where, notes)
     operators = tuple(stage.node.op_type for stage in qdq.stages)
     quantised = replace(deconv, dtype=qdq.values.x_type, quant=qdq.quant())
     weights = Weights(kernel, bias, qdq.values)
     return Site(name, quantised, weights, operators, place.where, (*notes, *quantised_notes(weights)))
+
+
+def _crop_text(deconv: Deconv) -> str:
+    return ", ".join(f"{begin} and {end}" for begin, end in deconv.crop)
 
 
 def _override_note(value: ir.Value) -> str:

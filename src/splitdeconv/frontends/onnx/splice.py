@@ -12,7 +12,7 @@ import onnx_ir as ir
 from splitdeconv.errors import UsageError
 from splitdeconv.frontends.onnx.constants import constant, drop_unused
 from splitdeconv.frontends.onnx.emit import Source, write_program
-from splitdeconv.frontends.onnx.epilogue import Stage, find_epilogue
+from splitdeconv.frontends.onnx.epilogue import Tail, find_tail
 from splitdeconv.frontends.onnx.find import named_places
 from splitdeconv.frontends.onnx.graph import Place, places
 from splitdeconv.frontends.onnx.quantised import Qdq, read_qdq
@@ -41,8 +41,9 @@ def splice(model: ir.Model, programs: Mapping[str, Program]) -> ir.Model:
 
 
 def is_native(program: Program) -> bool:
-    """Whether the program is the runtime's own deconv."""
-    return isinstance(program.steps[0].op, NativeDeconv)
+    """Whether the program is the runtime's own deconv as the model has it."""
+    op = program.steps[0].op
+    return isinstance(op, NativeDeconv) and not op.absorbs
 
 
 def _names(model: ir.Model) -> set[str]:
@@ -57,8 +58,11 @@ def _names(model: ir.Model) -> set[str]:
 def _replace(site: str, place: Place, program: Program, constants: Constants, ir_version: int) -> None:
     """Write the program behind the epilogue's last node, and remove the nodes that it replaces."""
     qdq = None if program.deconv.quant is None else read_qdq(place)
-    stages = _stages(place, program.deconv) if qdq is None else qdq.stages
-    old = [place.node, *(stage.node for stage in stages), *([] if qdq is None else [qdq.output])]
+    if qdq is None:
+        tail = _tail(place, program.deconv)
+        stages, old = tail.stages, [place.node, *tail.nodes]
+    else:
+        stages, old = qdq.stages, [place.node, *(stage.node for stage in qdq.stages), qdq.output]
     parameters = [value for node in old for value in node.inputs if value is not None]
     writer = Writer(site, place.opset, constants, _notes(site, place, program))
     last = old[-1]
@@ -82,8 +86,8 @@ def _replace(site: str, place: Place, program: Program, constants: Constants, ir
             drop_unused(value)
 
 
-def _stages(place: Place, deconv: Deconv) -> tuple[Stage, ...]:
-    return find_epilogue(place, len(deconv.axes) + 2, deconv.out_channels)
+def _tail(place: Place, deconv: Deconv) -> Tail:
+    return find_tail(place, len(deconv.axes) + 2, deconv.out_channels, deconv.uncropped_sizes)
 
 
 def _source(place: Place, qdq: Qdq | None = None) -> Source:
@@ -169,7 +173,7 @@ def stand_alone(model: ir.Model, site: Site, program: Program, weights: Weights 
     x = ir.Value(name="x", type=ir.TensorType(dtype), shape=ir.Shape(program.in_shape))
     graph = ir.Graph([x], [], nodes=[], opset_imports={"": place.opset}, name=site.id)
     writer = Writer(site.id, place.opset, Constants(graph, ir_version, {"x", "y"}), {})
-    source, stages = _source(place, qdq), _stages(place, deconv) if qdq is None else qdq.stages
+    source, stages = _source(place, qdq), _tail(place, deconv).stages if qdq is None else qdq.stages
     if weights is not None:
         source, stages = _source_of(weights, source), ()
     if source.quant is None:
