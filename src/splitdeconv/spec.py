@@ -219,6 +219,8 @@ class Deconv:
         quant: how it is quantised, or None.
         crop: what a crop behind the deconv cuts off at the begin and end of each axis, and the axes' pads count
             already; empty without a crop.
+        diagonal: whether the model has this depthwise deconv as a dense one whose filter is zero between channels.
+        separable: whether all channels share one filter, and that is exactly a product of one vector for each axis.
     """
 
     axes: tuple[Axis, ...]
@@ -230,6 +232,8 @@ class Deconv:
     has_bias: bool = False
     quant: Quant | None = None
     crop: tuple[tuple[int, int], ...] = ()
+    diagonal: bool = False
+    separable: bool = False
 
     def __post_init__(self) -> None:
         for name in ("in_channels", "out_channels"):

@@ -11,8 +11,8 @@ from splitdeconv.spec import Deconv
 class Native:
     """The runtime's own deconv, as the model has it.
 
-    Before: ConvTranspose, maybe with a crop behind it.
-    After: the same nodes. Window ``absorbed``: the crop becomes part of the deconv's pads.
+    Before: ConvTranspose, maybe with a crop behind it, or dense although its filter is zero between channels.
+    After: the same nodes. Window ``simplified``: one depthwise or dense ConvTranspose with the crop in its pads.
     """
 
     name = "native"
@@ -25,9 +25,10 @@ class Native:
     def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
         plain = Candidate(self.name)
         negative = any(min(axis.pad_begin, axis.pad_end) < 0 for axis in deconv.axes)
-        return (plain, Candidate(self.name, "absorbed")) if deconv.crop and not negative else (plain,)
+        simpler = (deconv.crop or deconv.diagonal) and not negative
+        return (plain, Candidate(self.name, "simplified")) if simpler else (plain,)
 
     def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
         build = Builder(deconv, layout)
-        absorbs = candidate.window == "absorbed"
-        return build.program(build.add(NativeDeconv(deconv, layout, absorbs), build.x))
+        simplified = candidate.window == "simplified"
+        return build.program(build.add(NativeDeconv(deconv, layout, simplified), build.x))

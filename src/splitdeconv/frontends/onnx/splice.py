@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from splitdeconv.errors import UsageError
+from splitdeconv.factors import diagonal_of
 from splitdeconv.frontends.onnx.constants import constant, drop_unused
 from splitdeconv.frontends.onnx.emit import Source, write_program
 from splitdeconv.frontends.onnx.epilogue import Tail, find_tail
@@ -43,7 +44,7 @@ def splice(model: ir.Model, programs: Mapping[str, Program]) -> ir.Model:
 def is_native(program: Program) -> bool:
     """Whether the program is the runtime's own deconv as the model has it."""
     op = program.steps[0].op
-    return isinstance(op, NativeDeconv) and not op.absorbs
+    return isinstance(op, NativeDeconv) and not op.simplified
 
 
 def _names(model: ir.Model) -> set[str]:
@@ -69,11 +70,11 @@ def _replace(site: str, place: Place, program: Program, constants: Constants, ir
     if qdq is None:
         x = place.node.inputs[0]
         assert x is not None, "a ConvTranspose has an input"
-        output = write_program(writer, program, x, _source(place), stages)
+        output = write_program(writer, program, x, _source(place, program.deconv), stages)
         take_over(last.outputs[0], output)
     else:
         x = qdq.x
-        stored = write_quantised(writer, program, x, _source(place, qdq), stages)
+        stored = write_quantised(writer, program, x, _source(place, program.deconv, qdq), stages)
         output = hand_over(writer, stored, last.outputs[0], qdq.values.y_type)
     if ir_version < _METADATA_FROM:
         _metadata_to_doc(writer.nodes)
@@ -90,14 +91,14 @@ def _tail(place: Place, deconv: Deconv) -> Tail:
     return find_tail(place, len(deconv.axes) + 2, deconv.out_channels, deconv.uncropped_sizes)
 
 
-def _source(place: Place, qdq: Qdq | None = None) -> Source:
+def _source(place: Place, deconv: Deconv, qdq: Qdq | None = None) -> Source:
     """The site's trained values, to be read when they are written."""
     _, weight, bias = (*place.node.inputs, None)[:3]
     if qdq is not None:
         weight, bias = qdq.weight, qdq.bias
     assert weight is not None, "a located site has a weight"
     return Source(
-        kernel=_reader(weight, place.opset),
+        kernel=_diagonal_reader(weight, place.opset) if deconv.diagonal else _reader(weight, place.opset),
         bias=None if bias is None else _reader(bias, place.opset),
         dtype=_dtype(weight, place.opset),
         key=(id(weight), id(bias)) if qdq is None else (id(weight), id(bias), *qdq.values.w_zero.reshape(-1).tolist()),
@@ -118,6 +119,18 @@ def _reader(value: ir.Value, opset: int) -> Callable[[], Array]:
         return read
     folded = read()
     return lambda: folded
+
+
+def _diagonal_reader(value: ir.Value, opset: int) -> Callable[[], Array]:
+    """Reads the depthwise filters in a dense kernel that is zero between channels."""
+    whole = _reader(value, opset)
+
+    def read() -> Array:
+        found = diagonal_of(whole())
+        assert found is not None, "found to be zero between channels"
+        return found
+
+    return read
 
 
 def _dtype(value: ir.Value, opset: int) -> ir.DataType:
@@ -173,7 +186,7 @@ def stand_alone(model: ir.Model, site: Site, program: Program, weights: Weights 
     x = ir.Value(name="x", type=ir.TensorType(dtype), shape=ir.Shape(program.in_shape))
     graph = ir.Graph([x], [], nodes=[], opset_imports={"": place.opset}, name=site.id)
     writer = Writer(site.id, place.opset, Constants(graph, ir_version, {"x", "y"}), {})
-    source, stages = _source(place, qdq), _tail(place, deconv).stages if qdq is None else qdq.stages
+    source, stages = _source(place, deconv, qdq), _tail(place, deconv).stages if qdq is None else qdq.stages
     if weights is not None:
         source, stages = _source_of(weights, source), ()
     if source.quant is None:
