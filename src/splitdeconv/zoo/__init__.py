@@ -45,17 +45,14 @@ def network(name: str) -> Network:
 
 
 def deconvs(name: str) -> tuple[Deconv, ...]:
-    """The deconvs that a network must show, in order, each with a bias; needs no framework.
+    """The deconvs that a network must show, in order; needs no framework.
+
+    All of them have a bias in the modules, which is not part of these specs: exporters drop one that is zero.
 
     Raises:
         UsageError: no such network.
     """
-    found = (layer.spec for layer in network(name).deconvs)
-    return tuple(_with_bias(spec) for spec in found if isinstance(spec, Deconv))
-
-
-def _with_bias(deconv: Deconv) -> Deconv:
-    return Deconv(deconv.axes, deconv.in_channels, deconv.out_channels, has_bias=True)
+    return tuple(layer.spec for layer in network(name).deconvs if isinstance(layer.spec, Deconv))
 
 
 def build(name: str, seed: int = 0, weights: str | Path | None = None) -> ZooNetwork:
