@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from splitdeconv.accelerator.layers import Network, network_names, read_network
 from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.spec import Deconv
+from splitdeconv.zoo.quiet import quiet
 
 if TYPE_CHECKING:
     from splitdeconv.zoo.modules import ZooNetwork
@@ -103,9 +104,10 @@ def export(
         raise UsageError(f"{path}: wanted a file that ends in {' or '.join(FORMATS)}")
     if dtype not in DTYPES:
         raise UsageError(f"no dtype is called '{dtype}'; there are {', '.join(DTYPES)}")
-    made = build(name, seed, weights)
-    writer = _module(f"splitdeconv.zoo.to_{path.suffix[1:]}")
-    writer.write(made, path, dtype, seed)
+    with quiet():
+        made = build(name, seed, weights)
+        writer = _module(f"splitdeconv.zoo.to_{path.suffix[1:]}")
+        writer.write(made, path, dtype, seed)
 
 
 def trained() -> Path:
