@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long check format bench clean
+.PHONY: help demo test test-long check format docs bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -23,7 +23,7 @@ $(VENV)/.dev: pyproject.toml
 demo: $(VENV)/.user  ## build a DCGAN generator, convert it, prove it equal; table and images in demo/
 	$(BIN)/python -m splitdeconv.demo demo
 
-test: $(VENV)/.dev check  ## lint, types, import rules, and all tests but the long ones
+test: $(VENV)/.dev check docs  ## lint, types, import rules, documentation, and all tests but the long ones
 	$(BIN)/python -m pytest -n $(JOBS) -q
 
 test-long: $(VENV)/.dev  ## the hypothesis and fuzz runs of many minutes
@@ -39,6 +39,9 @@ check: $(VENV)/.dev  ## lint, types and import rules only
 format: $(VENV)/.dev  ## format and fix what can be fixed
 	$(BIN)/ruff format --quiet .
 	$(BIN)/ruff check --fix --quiet .
+
+docs: $(VENV)/.dev  ## the documentation as a site in build/docs; a broken link or reference is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs build/docs
 
 bench: $(VENV)/.dev  ## the project's own benchmarks; run on an idle machine, tables and times in bench-out/
 	@mkdir -p bench-out
