@@ -68,7 +68,7 @@ def _sums(found: Inspection) -> str:
     inserted = sum(deconv.zero_insert_macs() for deconv in deconvs)
     split = sum(deconv.split_macs() for deconv in deconvs)
     text = (
-        f"{len(deconvs)} deconvs: {shared.count(native)} MACs; with zeros inserted (NZP) {shared.count(inserted)}, "
+        f"{len(deconvs)} deconv{'s' if len(deconvs) > 1 else ''}: {shared.count(native)} MACs; with zeros inserted (NZP) {shared.count(inserted)}, "
         f"split (SD) {shared.count(split)}."
     )
     if any(None in (deconv.batch, *deconv.in_sizes) for deconv in deconvs):
