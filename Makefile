@@ -23,7 +23,7 @@ $(VENV)/.dev: pyproject.toml
 demo: $(VENV)/.user  ## build a DCGAN generator, convert it, prove it equal; table and images in demo/
 	$(BIN)/python -m splitdeconv.demo demo
 
-test: $(VENV)/.dev check docs  ## lint, types, import rules, documentation, and all tests but the long ones
+test: $(VENV)/.dev check  ## lint, types, import rules, and all tests but the long ones
 	$(BIN)/python -m pytest -n $(JOBS) -q
 
 test-long: $(VENV)/.dev  ## the hypothesis and fuzz runs of many minutes

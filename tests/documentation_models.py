@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from tests import tflite_models
 LATENT, SIZE, KERNEL, CHANNELS = 100, 8, 5, (256, 128, 64, 3)
 
 
-def generator(path: str | Path, *, size: int | str = SIZE) -> None:
-    """A DCGAN generator with random weights: three 5×5/2 deconvs, 256→128→64→3 channels.
+def generator(path: str | Path, *, size: int | str = SIZE, channels: Sequence[int] = CHANNELS) -> None:
+    """A DCGAN generator with random weights: 5×5/2 deconvs with ReLU between them.
 
     Args:
         path: where to write it.
         size: of the first map; a name leaves it open, and there is no dense layer before it then.
+        channels: of the maps; one deconv between any two.
     """
     rng = np.random.default_rng(0)
     weights: dict[str, Array] = {}
@@ -36,17 +38,18 @@ def generator(path: str | Path, *, size: int | str = SIZE) -> None:
     def drawn(*shape: int) -> Array:
         return (0.02 * rng.standard_normal(shape)).astype(np.float32)
 
-    map_shape = [1, CHANNELS[0], size, size]
+    map_shape = [1, channels[0], size, size]
     value, in_shape = "features", map_shape
     if size == SIZE:
-        value = node("Gemm", ["z"], "dense", [drawn(LATENT, CHANNELS[0] * SIZE**2)])
+        value = node("Gemm", ["z"], "dense", [drawn(LATENT, channels[0] * SIZE**2)])
         value, in_shape = node("Reshape", [value], "map", [np.array(map_shape, np.int64)]), [1, LATENT]
-    for number, (before, after) in enumerate(pairwise(CHANNELS), start=1):
+    for number, (before, after) in enumerate(pairwise(channels), start=1):
         value = node("Relu", [value], f"relu{number}", [])
         arrays = [drawn(before, after, KERNEL, KERNEL), drawn(after)]
         value = node("ConvTranspose", [value], f"deconv{number}", arrays, strides=[2, 2], pads=[1, 1, 2, 2])
     node("Tanh", [value], "image", [])
-    out_shape = [1, CHANNELS[-1], 8 * SIZE, 8 * SIZE] if size == SIZE else [1, CHANNELS[-1], None, None]
+    out_size = 2 ** (len(channels) - 1) * SIZE if size == SIZE else None
+    out_shape = [1, channels[-1], out_size, out_size]
     graph = helper.make_graph(
         nodes,
         "generator",
