@@ -12,7 +12,6 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from splitdeconv.weights import Array
-from tests import tflite_models
 
 LATENT, SIZE, KERNEL, CHANNELS = 100, 8, 5, (256, 128, 64, 3)
 

@@ -125,7 +125,9 @@ def convert(source: object, out: Path | None, request: Request) -> Conversion:
 def _check_names(frontend: Frontend, model: Any, out: Path | None, request: Request) -> None:
     """Hold what the user named against the model, before anything takes time."""
     if out is not None and out.suffix != frontend.suffix and out.suffix[1:] in frontends.FRONTENDS:
-        raise UsageError(f"{out}: the model is {frontend.name} and stays so; wanted a name that ends in {frontend.suffix}")
+        raise UsageError(
+            f"{out}: the model is {frontend.name} and stays so; wanted a name that ends in {frontend.suffix}"
+        )
     inputs = frontend.inputs(model)
     verify.check_inputs(inputs, request.inputs)
     verify.check_shapes(inputs, request.in_shapes)

@@ -1,9 +1,9 @@
 """The examples of the documentation do what the pages say: Python blocks run, shell blocks print what is shown.
 
-``console`` blocks hold commands behind ``$`` and their whole output, in which ``...`` stands for any text; ``sh`` blocks
-hold commands that only have to succeed. Blocks of one page share a folder and their variables. What is needed to begin
-with is made in blocks that the reader does not see (``<!--- invisible-code-block: python``). Where outputs change on
-purpose, ``REWRITE_DOCUMENTATION=1 pytest tests/end_to_end/test_documentation_examples.py`` writes the new ones.
+``console`` blocks hold commands behind ``$`` and their whole output, in which ``...`` stands for any text; ``sh``
+blocks hold commands that only have to succeed. Blocks of one page share a folder and their variables. What is needed to
+begin with is made in blocks that the reader does not see (``<!--- invisible-code-block: python``). Where outputs change
+on purpose, ``REWRITE_DOCUMENTATION=1 pytest tests/end_to_end/test_documentation_examples.py`` writes the new ones.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The site that ``make docs`` builds: no broken link or reference, nothing from elsewhere, pictures as they are drawn."""
+"""The site that ``make docs`` builds: no broken link or reference, nothing from elsewhere, pictures as drawn."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def test_every_page_is_built(site: Path) -> None:
 
 
 def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
-    loads = re.compile(r"""<(?:script|img|iframe|source|video)[^>]*\ssrc=["'](?:https?:)?//|<link[^>]*href=["'](?:https?:)?//""")
+    loads = re.compile(
+        r"""<(?:script|img|iframe|source|video)[^>]*\ssrc=["'](?:https?:)?//|<link[^>]*href=["'](?:https?:)?//"""
+    )
     styles = re.compile(r"""url\(["']?(?:https?:)?//|@import""")
     assert not [page.name for page in site.rglob("*.html") if loads.search(page.read_text())]
     assert not [sheet.name for sheet in site.rglob("*.css") if styles.search(sheet.read_text())]

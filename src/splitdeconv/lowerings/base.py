@@ -101,7 +101,7 @@ class Builder:
     def convolve(self, value: int, windows: Sequence[Window], order: Order) -> int:
         """The phases of all ``windows`` (one for each axis) of ``value`` in one convolution, row-major in its blocks.
 
-        ``order`` is that of the output channels: ``block_major`` (phase, channel) or ``channel_major`` (channel, phase).
+        ``order`` of the output channels is ``block_major`` (phase, channel) or ``channel_major`` (channel, phase).
         Zeros that a window needs become the convolution's own pads. Where an axis needs both zeros and a crop, the
         zeros come first, so that no intermediate size can be below 1.
         """
