@@ -41,7 +41,7 @@ format: $(VENV)/.dev  ## format and fix what can be fixed
 	$(BIN)/ruff check --fix --quiet .
 
 docs: $(VENV)/.dev  ## the documentation as a site in build/docs; a broken link or reference is an error
-	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs build/docs
+	$(BIN)/sphinx-build --quiet --fresh-env --write-all --fail-on-warning --keep-going docs build/docs
 
 bench: $(VENV)/.dev  ## the project's own benchmarks; run on an idle machine, tables and times in bench-out/
 	@mkdir -p bench-out

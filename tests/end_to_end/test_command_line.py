@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+import splitdeconv
 from splitdeconv.cli import main
 from splitdeconv.targets import CompileError
 from splitdeconv.zoo import dcgan
@@ -85,6 +86,11 @@ def test_a_wrong_result_is_not_written(
     assert main(["convert", str(model), str(tmp_path / "out.onnx")]) == 1
     assert "site 'up' is not bit-equal to the definition" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"splitdeconv {splitdeconv.__version__}\n"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 REWRITE = bool(os.environ.get("REWRITE_DOCUMENTATION"))
-NEEDS = {"start-pytorch": "torch", "pytorch": "torch"}
+NEEDS = {"start-pytorch": ("torch", "onnxscript"), "pytorch": ("torch", "onnxscript")}
 SECONDS = 120
 ROUNDING = re.compile(r"\d\.\de[+-]\d\d")  # errors of real values, which differ between processors
 CHATTER = "INFO: Created TensorFlow Lite"  # LiteRT's own line, once in a process
@@ -86,8 +86,8 @@ EXAMPLES = Sybil(
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_examples_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if page.stem in NEEDS:
-        pytest.importorskip(NEEDS[page.stem])
+    for package in NEEDS.get(page.stem, ()):
+        pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     for example in EXAMPLES.parse(page).examples():
         example.evaluate()
