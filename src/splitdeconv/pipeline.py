@@ -63,7 +63,8 @@ def open_model(source: object, numerics: str = "exact") -> tuple[Frontend, Any]:
         frontend = frontends.frontend(name)
         if (model := frontend.adopt(source)) is not None:
             return frontends.frontend(name, numerics), model
-    raise InputError(f"a {type(source).__name__} is not a model; wanted a path, or an object such as onnx.ModelProto")
+    wanted = "a path, or an object such as onnx.ModelProto; PyTorch modules go to splitdeconv.torch.convert"
+    raise InputError(f"a {type(source).__name__} is not a model; wanted {wanted}")
 
 
 def inspect(source: object, in_shapes: Shapes, target_names: Sequence[str]) -> Inspection:

@@ -88,6 +88,11 @@ def test_a_wrong_result_is_not_written(
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
 
 
+def test_an_object_that_is_no_model_is_told_where_to_go() -> None:
+    with pytest.raises(splitdeconv.InputError, match=r"a list is not a model; .*splitdeconv\.torch\.convert"):
+        splitdeconv.convert([])
+
+
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"splitdeconv {splitdeconv.__version__}\n"
