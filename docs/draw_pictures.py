@@ -69,10 +69,10 @@ def cell(axes: Axes, theme: Theme, x: float, y: float, text: str = "", phase: in
     fill = theme.empty if phase is None else theme.phases[phase]
     axes.add_patch(Rectangle((x, y), 1, 1, facecolor=fill, edgecolor=theme.ground, linewidth=2))
     colour = theme.faint if phase is None else ON_COLOUR
-    axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", color=colour, fontsize=9)
+    axes.text(x + 0.5, y + 0.5, text, ha="center", va="center", color=colour, fontsize=10)
 
 
-def label(axes: Axes, theme: Theme, x: float, y: float, text: str, size: float = 10, ha: str = "center") -> None:
+def label(axes: Axes, theme: Theme, x: float, y: float, text: str, size: float = 12, ha: str = "center") -> None:
     """A line of text around ``(x, y)``."""
     axes.text(x, y, text, ha=ha, va="center", color=theme.ink, fontsize=size)
 
@@ -194,10 +194,10 @@ def rearrangement(axes: Axes, theme: Theme) -> None:
             axes.text(x + half / 2, y + half / 2, text, ha="center", va="center", color=ON_COLOUR, fontsize=7)
         arrow(axes, theme, (4.8, 6.5), (8.4, top + 1.4), theme.phases[number])
         arrow(axes, theme, (11.6, top + 1.4), (14.2, 6.5), theme.phases[number])
-    label(axes, theme, 6.2, 0.6, "four small", 9)
-    label(axes, theme, 6.2, 1.3, "convolutions", 9)
-    label(axes, theme, 13.2, 0.6, "pixels put", 9)
-    label(axes, theme, 13.2, 1.3, "in place", 9)
+    label(axes, theme, 6.2, 0.6, "four small")
+    label(axes, theme, 6.2, 1.3, "convolutions")
+    label(axes, theme, 13.2, 0.6, "pixels put")
+    label(axes, theme, 13.2, 1.3, "in place")
     for row, column in product(range(AXIS.out_size), repeat=2):
         number = phase_of(row, column)
         cell(axes, theme, 14.6 + column, 2.5 + row, SIGNS[number], number)
@@ -214,11 +214,11 @@ def wasted_taps(axes: Axes, theme: Theme) -> None:
     )
     kernels = ((3, 1), (4, 1), (5, 2))
     for column, (kernel, pad) in enumerate(kernels):
-        label(axes, theme, 7.4 + column * 6, 0.8, f"kernel {kernel}, stride 2", 10)
+        label(axes, theme, 7.4 + column * 6, 0.8, f"kernel {kernel}, stride 2", 13)
         for row, (name, windows) in enumerate(forms):
             top = 1.6 + row * 3
             if column == 0:
-                label(axes, theme, 4.6, top + 1, name, 10, "right")
+                label(axes, theme, 4.6, top + 1, name, 13, "right")
             axis = Axis(kernel, STRIDE, pad_begin=pad, pad_end=pad, in_size=8)
             served = tap_phases(axis)
             for number, taps in enumerate(windows(axis)):
