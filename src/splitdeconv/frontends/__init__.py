@@ -33,7 +33,7 @@ def frontend(name: str, numerics: str = "exact") -> Frontend:
         return cast("Frontend", kind())
     known: tuple[str, ...] = getattr(kind, "numerics_known", ("exact",))
     if numerics not in known:
-        raise UsageError(f"--numerics {numerics}: {name} models know only {', '.join(known)}")
+        raise UsageError(f"--numerics {numerics}: {name} models know {', '.join(known)}")
     return cast("Frontend", kind(numerics))
 
 
