@@ -261,7 +261,7 @@ def test_weights_behind_a_quantize_linear_of_constants_are_read_as_integers() ->
     proto.graph.node[2].input[0] = "w_stored"
     model, site = only_site(proto)
     np.testing.assert_array_equal(site.weights.kernel, weights.kernel)
-    assert site.deconv.quant == Quant("uint8", "int8", True, ("qdq", "qlinear", "qlinear_u8"))
+    assert site.deconv.quant == Quant("uint8", "int8", True, ("qdq", "qlinear", "qlinear_u8", "float"))
     rewritten = FRONTEND.splice(model, {site.id: lower(site.deconv, "NCHW", Candidate("split_rows", quant="qlinear"))})
     left = {node.op_type for node in rewritten.ir.graph}
     assert left == {"QLinearConv", "Transpose", "Concat", "Reshape"}
