@@ -232,7 +232,7 @@ def _parameters(node: ir.Node, opset: int, what: str) -> tuple[Array, Array | No
     if scale.dtype != np.float32:
         raise UnsupportedError(f"the scale of its {what} is {scale.dtype.name}, wanted float32")
     if _integer(node, "block_size", 0):
-        raise UnsupportedError(f"its {what} has a scale for each block, wanted one for each channel or tensor")
+        raise UnsupportedError(f"a scale for each block of its {what}, wanted one for each channel or tensor")
     return scale, zero
 
 
