@@ -19,6 +19,7 @@ import pytest
 from onnx import numpy_helper
 
 from splitdeconv import verify
+from splitdeconv.cli import main
 from splitdeconv.frontends.onnx import OnnxFrontend, OnnxModel
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.results import Candidate
@@ -316,3 +317,14 @@ def test_scales_that_onnx_does_not_define_are_named() -> None:
     skipped = FRONTEND.find(FRONTEND.load(STORED / "nncf_weights.onnx")).skipped
     assert len(skipped) == len(KERNELS)
     assert "the scales of its weights have the shape [6, 1, 1]" in skipped[0].reason
+
+
+@pytest.mark.parametrize("name", ["nncf_mixed", "torch_per_tensor", "torch_per_channel", "torch_x86"])
+def test_models_of_other_tools_are_converted_as_a_user_does(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Even where ONNX Runtime saturates in a convolution of the original that is not ours, and no longer afterwards."""
+    out = tmp_path / "out.onnx"
+    assert main(["convert", str(STORED / f"{name}.onnx"), str(out)]) == 0
+    assert "sites bit-equal to the definition" in capsys.readouterr().out
+    assert "ConvTranspose" not in {node.op_type for node in onnx.load(out).graph.node}
