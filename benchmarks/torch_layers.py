@@ -51,11 +51,11 @@ LAYERS = {
     "pose": Shape(2, 256, 256, 4, 2, 1, 0, 32),
     "sr": Shape(2, 56, 1, 9, 3, 4, 2, 85),
     "fcn": Shape(2, 21, 21, 16, 8, 4, 0, 32),
-    "vocoder1": Shape(1, 512, 256, 16, 8, 4, 0, 32),
-    "vocoder2": Shape(1, 256, 128, 16, 8, 4, 0, 256),
-    "phasenet3": Shape(1, 32, 16, 7, 4, 1, 0, 188),
-    "brain2": Shape(3, 32, 16, 3, 2, 1, 1, 32),
-    "brain3": Shape(3, 16, 8, 3, 2, 1, 1, 64),
+    "vocoder1": Shape(1, 512, 256, 16, 8, 4, 0, 64),
+    "vocoder2": Shape(1, 256, 128, 16, 8, 4, 0, 512),
+    "vocoder4": Shape(1, 64, 32, 4, 2, 1, 0, 8192),
+    "volume2": Shape(3, 64, 32, 2, 2, 0, 0, 24),
+    "volume4": Shape(3, 32, 16, 4, 2, 1, 0, 24),
 }
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 

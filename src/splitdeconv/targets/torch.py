@@ -130,10 +130,14 @@ class Torch:
             return "torch's eager and compiled modes run quantised deconvs in float: measure the float layer instead"
         return None
 
-    def compile(self, model: bytes | nn.Module) -> TorchCompiled:
+    def compile(self, model: bytes | nn.Module, example_inputs: Sequence[Tensor] = ()) -> TorchCompiled:
+        """As the protocol says; with example inputs the module runs once before ``torch.compile`` sees it."""
         module = _load(model) if isinstance(model, bytes) else copy.deepcopy(model).eval()
         try:
             module = _placed_module(module, self.setting)
+            if example_inputs:
+                with torch.no_grad():
+                    module(*(_placed(each, self.setting) for each in example_inputs))
             if self.setting.mode == "compiled":
                 module = torch.compile(_with_own_code(module), fullgraph=True, dynamic=False)
         except (RuntimeError, NotImplementedError) as error:

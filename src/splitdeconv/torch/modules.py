@@ -7,7 +7,7 @@ the filters of the convolutions are split from it when they are needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from operator import attrgetter
 from typing import Any, cast
@@ -17,8 +17,9 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from splitdeconv.torch.cache import Frozen, Kept, can_keep, keep
+from splitdeconv.torch.cache import Frozen, Kept, Packed, can_keep, keep
 from splitdeconv.torch.functional import Geometry, apply_split, is_channels_last, plan, weight_shape
+from splitdeconv.torch.packed import can_compile_packed, can_pack
 
 FILTERS = "_split_filter"  # name of the buffers of a frozen module, followed by a number
 
@@ -34,24 +35,47 @@ class KeepsFilters:
     lowering: str | None = None
     _kept: Kept | None = None
     _frozen: Frozen | None = None
+    _packed: Packed | None = None
 
     def _deconvolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
         module, frozen = _module(self), self._frozen
         if frozen is not None and not module.training:
-            buffers = [getattr(module, f"{FILTERS}{n}") if here else None for n, here in enumerate(frozen.present)]
-            return apply_split(x, weight, bias, buffers, geometry, frozen.lowering)
+            filters = self._frozen_filters(frozen, x, weight, bias, geometry)
+            return apply_split(x, weight, bias, filters, geometry, frozen.lowering)
         if module.training or not can_keep((weight, bias)) or x.dim() < weight.dim() - 1 or not weight.numel():
             return apply_split(x, weight, bias, (), geometry, self.lowering)
         # the filters do not depend on the output pad, so calls with different output sizes share them
         unpadded = geometry._replace(output_padding=(0,) * len(geometry.stride))
         last = is_channels_last(x) or is_channels_last(weight)
         form, found = plan(weight_shape(weight), bias is not None, unpadded, self.lowering, last)
-        if self._kept is None or not self._kept.serve(found, (weight, bias)):
-            self._kept = keep(found, weight, bias)
+        batched = x if x.dim() == weight.dim() else x.unsqueeze(0)
+        wanted = tuple(batched.shape) if found.pack is not None and can_pack(x, (weight, bias)) else ()
+        if self._kept is None or not self._kept.serve(found, (weight, bias), wanted):
+            self._kept = keep(found, weight, bias, wanted)
         return apply_split(x, weight, bias, self._kept.filters, geometry, str(form))
 
+    def _frozen_filters(
+        self, frozen: Frozen, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry
+    ) -> Sequence[Tensor | None]:
+        """The buffers, or the same in oneDNN's order where this call may use it."""
+        module, packed = _module(self), self._packed
+        buffers = tuple(getattr(module, f"{FILTERS}{n}") if here else None for n, here in enumerate(frozen.present))
+        in_shape = tuple(x.shape) if x.dim() == weight.dim() else (1, *x.shape)
+        if can_compile_packed(x):
+            return buffers if packed is None or packed.in_shape != in_shape else packed.filters
+        if x.dim() < weight.dim() - 1 or not can_pack(x, buffers):
+            return buffers
+        if packed is None or packed.in_shape != in_shape:
+            _, found = plan(weight_shape(weight), bias is not None, geometry, frozen.lowering, is_channels_last(weight))
+            if found.pack is None:
+                return buffers
+            with torch.inference_mode(mode=False):
+                packed = Packed(in_shape, found.pack(buffers, in_shape))
+            self._packed = packed
+        return packed.filters
+
     def __getstate__(self) -> Mapping[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_kept", "_packed")}
 
 
 class SplitConvTranspose(KeepsFilters):
@@ -169,13 +193,18 @@ class LazySplitConvTranspose3d(SplitConvTranspose, nn.LazyConvTranspose3d):
     cls_to_become = SplitConvTranspose3d
 
 
-def freeze(module: nn.Module) -> nn.Module:
+def freeze(module: nn.Module, example_inputs: Sequence[Any] | None = None) -> nn.Module:
     """Split all filters of ``module`` once and keep them as buffers, for inference, export and CUDA graphs.
 
     In evaluation mode the split modules in ``module`` then use these buffers alone: a compiled or exported graph holds
     the filters as constants and no work on the parameters. The buffers move and change type with the module and are no
     part of the state dict; loading a state dict splits anew. Changing a parameter in place while the module is frozen
     does not: call ``freeze`` again. ``module.train()`` or :func:`thaw` ends it.
+
+    Args:
+        module: with split modules or calls in it.
+        example_inputs: positional inputs, with which the frozen module is run once. On the CPU, in float32, the filters
+            are then packed for inputs of these sizes, and code that is compiled for these sizes uses that.
 
     Returns:
         ``module`` itself, in evaluation mode.
@@ -187,6 +216,9 @@ def freeze(module: nn.Module) -> nn.Module:
             freeze_module(_module(each))
         elif isinstance(each, fx.GraphModule):
             _freeze_calls(each)
+    if example_inputs is not None:
+        with torch.no_grad():
+            module(*example_inputs)
     return module
 
 
@@ -232,7 +264,7 @@ def thaw_module(module: Any) -> None:
     for number, here in enumerate(module._frozen.present):
         if here:
             delattr(module, f"{FILTERS}{number}")
-    module._frozen = None
+    module._frozen = module._packed = None
 
 
 def _refresh_weight(module: Any) -> None:
