@@ -103,10 +103,14 @@ class Frozen:
     Attributes:
         lowering: with which the module was frozen, layout included.
         present: which of the routine's tensors there are; the others are None.
+        parameters: shape of the weight, and whether there is a bias.
+        by_rule: what the rule for inference takes, for modules that name no lowering.
     """
 
     lowering: str
     present: tuple[bool, ...]
+    parameters: tuple[tuple[int, ...], bool]
+    by_rule: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,8 +119,10 @@ class Packed:
 
     Attributes:
         in_shape: for which they were packed, ``(N, C, *sizes)``.
+        lowering: the form that uses them.
         filters: what the routine applies.
     """
 
     in_shape: tuple[int, ...]
+    lowering: str
     filters: Filters

@@ -59,6 +59,20 @@ def default_form(deconv: Deconv, layout: Layout) -> Form:
     return Form(min(found, key=lambda each: _work(nominal, layout, each)), layout)
 
 
+def inference_form(deconv: Deconv, channels_last: bool) -> Form:
+    """The rule for inference in float32 on the CPU, where :mod:`splitdeconv.torch.packed` applies.
+
+    PyTorch's own deconv, unless there is one axis, or a stride above 2, or no overlap of taps: elsewhere no form was
+    faster beyond the noise (``benchmarks/torch_layers.py``). Else :func:`default_form`, on contiguous maps with the
+    convolutions in channels-last memory where taps overlap.
+    """
+    overlaps = any(axis.extent > axis.stride for axis in deconv.axes)
+    if overlaps and len(deconv.axes) > 1 and max(deconv.strides) <= 2:
+        return Form(NATIVE, "NCHW")
+    form = default_form(deconv, "NHWC" if channels_last else "NCHW")
+    return Form(form.candidate, "NHWC-NCHW") if overlaps and not channels_last else form
+
+
 def _nominal(deconv: Deconv) -> Deconv:
     """The same deconv over a map of nominal size, so that neither sizes nor output pads change the choice."""
     axes = [dataclasses.replace(axis, output_pad=0, in_size=None) for axis in deconv.axes]

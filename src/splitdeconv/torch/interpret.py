@@ -8,7 +8,7 @@ all of them, symbolic ones included.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Literal
@@ -83,13 +83,15 @@ class Routine:
             bias of each arithmetic operation.
         pack: from those tensors and an input shape ``(N, C, *sizes)`` to the same in oneDNN's order, see
             :mod:`splitdeconv.torch.packed`; None where the form does not work on channels-last memory.
-        apply: from the input ``(N, C, *sizes)`` and the tensors, packed or not, to the output.
+        apply: from the input ``(N, C, *sizes)`` and the tensors to the output.
+        apply_packed: the same with the packed tensors.
     """
 
     program: Program
     split: Callable[[Tensor, Tensor | None], Filters]
     pack: Callable[[Filters, Sequence[int]], Filters] | None
     apply: Callable[[Tensor, Sequence[Tensor | None]], Tensor]
+    apply_packed: Callable[[Tensor, Sequence[Tensor | None]], Tensor]
 
 
 @lru_cache(maxsize=4096)
@@ -98,20 +100,21 @@ def routine(deconv: Deconv, form: Form) -> Routine:
     return interpret(lower(deconv, form.program_layout, form.candidate), form.layout)
 
 
-def operations(deconv: Deconv, form: Form) -> tuple[Program, list[tuple[Apply, tuple[int, ...]]]]:
+def operations(deconv: Deconv, form: Form) -> tuple[Program, list[Operation]]:
     """The program that PyTorch runs for ``deconv`` in ``form``, and for each of its steps the operation and its inputs.
 
     The operations take the values and a flat list of filter and bias of each arithmetic operation.
     """
     program = shuffle_by_channels(lower(deconv, form.program_layout, form.candidate))
-    return program, _operations(program)
+    return program, _operations(program, APPLY)
 
 
 def interpret(program: Program, layout: FormLayout | None = None) -> Routine:
     """``program`` as PyTorch operations; ``layout`` is that of its form where it is not the program's own."""
     program = shuffle_by_channels(program)
-    steps = _operations(program)
-    quick = _with_assembly(program, steps)
+    steps = _operations(program, APPLY)
+    compiled = _operations(program, APPLY_COMPILED)
+    eager = _with_assembly(program, _operations(program, APPLY_EAGER))
     last = (layout or program.layout) != "NCHW"
     splits = [_split(step.op, program.deconv) for step in program.steps if isinstance(step.op, ARITHMETIC)]
 
@@ -119,15 +122,22 @@ def interpret(program: Program, layout: FormLayout | None = None) -> Routine:
         return tuple(tensor for each in splits for tensor in each(weight, bias))
 
     def apply(x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
-        is_packed = packed.is_any_packed(filters)
-        if last:
-            x = packed.channels_last(x) if is_packed else _channels_last(x)
-        values = [x if program.layout == "NCHW" else x.movedim(1, -1)]
-        for operation, inputs in quick if is_packed and not torch.compiler.is_compiling() else steps:
-            values.append(operation([values[number] for number in inputs], filters))
-        return values[-1] if program.layout == "NCHW" else values[-1].movedim(-1, 1)
+        return _run(program.layout, steps, _channels_last(x) if last else x, filters)
 
-    return Routine(program, split, partial(_pack, program) if last else None, apply)
+    def apply_packed(x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
+        if torch.compiler.is_compiling():
+            return _run(program.layout, compiled, _channels_last(x), filters)
+        return _run(program.layout, eager, packed.channels_last(x), filters)
+
+    return Routine(program, split, partial(_pack, program) if last else None, apply, apply_packed)
+
+
+def _run(layout: Layout, steps: Sequence[Operation], x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
+    """The operations one after the other, on maps in ``layout``; ``x`` and the output are ``(N, C, *sizes)``."""
+    values = [x if layout == "NCHW" else x.movedim(1, -1)]
+    for operation, inputs in steps:
+        values.append(operation([values[number] for number in inputs], filters))
+    return values[-1] if layout == "NCHW" else values[-1].movedim(-1, 1)
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -154,10 +164,10 @@ def _pack(program: Program, filters: Filters, in_shape: Sequence[int]) -> Filter
     return tuple(found)
 
 
-def _operations(program: Program) -> list[tuple[Apply, tuple[int, ...]]]:
+def _operations(program: Program, table: Mapping[type[Op], Callable[..., Apply]]) -> list[Operation]:
     found, at = [], 0
     for step in program.steps:
-        found.append((APPLY[type(step.op)](step.op, at), step.inputs))
+        found.append((table[type(step.op)](step.op, at), step.inputs))
         at += 2 if isinstance(step.op, ARITHMETIC) else 0
     return found
 
@@ -230,11 +240,22 @@ def _conv(op: Conv, at: int) -> Apply:
         x = values[0] if op.layout == "NCHW" else values[0].movedim(-1, 1)
         if not even:
             x = F.pad(x, around)
-        weight, bias = filters[at], filters[at + 1]
-        if packed.is_packed(weight):
-            y = packed.convolve(op, x, weight, bias)
-        else:
-            y = convolve(x, weight, bias, 1, padding, op.dilations, op.groups)
+        y = convolve(x, filters[at], filters[at + 1], 1, padding, op.dilations, op.groups)
+        return y if op.layout == "NCHW" else y.movedim(1, -1)
+
+    return apply
+
+
+def _packed_conv(op: Conv, at: int) -> Apply:
+    _, (begin, end) = packed.pads(op)
+    even = not any((*begin, *end))
+    around = _pads((0, 0, *begin), (0, 0, *end))
+
+    def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
+        x = values[0] if op.layout == "NCHW" else values[0].movedim(-1, 1)
+        weight = filters[at]
+        assert weight is not None, "a convolution has a filter"
+        y = packed.convolve(op, x if even else F.pad(x, around), weight, filters[at + 1])
         return y if op.layout == "NCHW" else y.movedim(1, -1)
 
     return apply
@@ -294,11 +315,11 @@ def _reshape(op: Reshape, _: int) -> Apply:
 
 
 def _transpose(op: Transpose, _: int) -> Apply:
-    def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
-        y = values[0].permute(op.perm)
-        return packed.contiguous(y) if packed.is_any_packed(filters) else y
+    return lambda values, _: values[0].permute(op.perm)
 
-    return apply
+
+def _copied_transpose(op: Transpose, _: int) -> Apply:
+    return lambda values, _: packed.contiguous(values[0].permute(op.perm))
 
 
 def _concat(op: Concat, _: int) -> Apply:
@@ -370,3 +391,6 @@ APPLY: dict[type[Op], Callable[..., Apply]] = {
     Add: _add,
     AddBias: _add_bias,
 }
+# with packed filters: in a graph, whose compiler joins the steps, and one operation after the other
+APPLY_COMPILED: dict[type[Op], Callable[..., Apply]] = {**APPLY, Conv: _packed_conv}
+APPLY_EAGER: dict[type[Op], Callable[..., Apply]] = {**APPLY_COMPILED, Transpose: _copied_transpose}

@@ -8,7 +8,6 @@ They know no gradients, and a packed filter is quick only for the input size tha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -42,11 +41,12 @@ def can_pack(x: Tensor, parameters: Sequence[Tensor | None]) -> bool:
     return all(_is_plain(tensor) for tensor in given) and x.numel() > 0 and is_available()
 
 
-def can_compile_packed(x: Tensor) -> bool:
+def can_compile_packed(tensors: Sequence[Tensor | None]) -> bool:
     """Whether a call that ``torch.compile`` sees may use filters that are packed already; exported files may not."""
-    if not torch.compiler.is_dynamo_compiling() or torch.compiler.is_exporting():
+    given = [tensor for tensor in tensors if tensor is not None]
+    if torch.compiler.is_exporting() or not _is_inference(given):
         return False
-    return x.device.type == "cpu" and x.dtype == torch.float32 and _is_inference([x])
+    return all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in given)
 
 
 def _is_inference(given: Sequence[Tensor]) -> bool:
@@ -61,16 +61,6 @@ def _is_plain(tensor: Tensor) -> bool:
         return False
     plain = tensor.device.type == "cpu" and tensor.layout == torch.strided
     return plain and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-
-
-def is_packed(weight: object) -> TypeGuard[Tensor]:
-    """Whether :func:`pack` made it; it may also be a stand-in of a graph."""
-    return isinstance(weight, Tensor) and bool(weight.is_mkldnn)
-
-
-def is_any_packed(filters: Sequence[object]) -> bool:
-    """Whether one of them is packed, which says that :func:`can_pack` held for the call."""
-    return any(map(is_packed, filters))
 
 
 def pack(conv: Conv, weight: Tensor, shape: Sequence[int]) -> Tensor:
@@ -113,7 +103,7 @@ def _numbers(conv: Conv, padding: Counts) -> tuple[list[int], list[int], list[in
 def channels_last(x: Tensor) -> Tensor:
     """The same map, channels innermost in memory."""
     last = x.movedim(1, -1)
-    if torch.compiler.is_compiling() or not x.is_contiguous() or last.is_contiguous() or not _is_blocked(x):
+    if not x.is_contiguous() or last.is_contiguous() or not _is_blocked(x):
         return last.contiguous().movedim(-1, 1)
     batch, channels = x.shape[:2]
     y = torch.empty(last.shape, dtype=x.dtype)
@@ -129,8 +119,8 @@ def _is_blocked(x: Tensor) -> bool:
 
 def contiguous(x: Tensor) -> Tensor:
     """A contiguous copy of ``x``; neighbours that stay neighbours are moved as one wide element."""
-    if torch.compiler.is_compiling() or x.is_contiguous():
-        return x.contiguous()
+    if x.is_contiguous():
+        return x
     (wide,) = as_wide(x)
     return wide.contiguous().view(x.dtype)
 
