@@ -165,6 +165,9 @@ def ran(module: nn.Module, x: torch.Tensor) -> set[str]:
 def test_without_a_lowering_inference_keeps_the_deconv_where_no_form_was_faster() -> None:
     overlapping, ours = layer()
     assert inference_form(PAIRS, channels_last=False).candidate.lowering == "native"
+    apart = Deconv((Axis(2, 2),) * 2, 4, 4)
+    rules = [inference_form(apart, channels_last).candidate.lowering for channels_last in (False, True)]
+    assert rules == ["split", "native"]
     x = integers(4, 4)
     assert "aten::conv_transpose2d" in ran(ours, x)
     assert "aten::conv_transpose2d" in ran(split.freeze(copy.deepcopy(ours)), x)

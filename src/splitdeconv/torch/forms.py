@@ -62,12 +62,12 @@ def default_form(deconv: Deconv, layout: Layout) -> Form:
 def inference_form(deconv: Deconv, channels_last: bool) -> Form:
     """The rule for inference in float32 on the CPU, where :mod:`splitdeconv.torch.packed` applies.
 
-    PyTorch's own deconv, unless there is one axis, or a stride above 2, or no overlap of taps: elsewhere no form was
-    faster beyond the noise (``benchmarks/torch_layers.py``). Else :func:`default_form`, on contiguous maps with the
-    convolutions in channels-last memory where taps overlap.
+    PyTorch's own deconv where the rule's form was not faster beyond the noise (`benchmarks/torch_layers.py`): with two
+    or three axes and no stride above 2 if taps overlap, or if the maps are channels-last. Else :func:`default_form`, on
+    contiguous maps with the convolutions in channels-last memory where taps overlap.
     """
     overlaps = any(axis.extent > axis.stride for axis in deconv.axes)
-    if overlaps and len(deconv.axes) > 1 and max(deconv.strides) <= 2:
+    if len(deconv.axes) > 1 and max(deconv.strides) <= 2 and (overlaps or channels_last):
         return Form(NATIVE, "NCHW")
     form = default_form(deconv, "NHWC" if channels_last else "NCHW")
     return Form(form.candidate, "NHWC-NCHW") if overlaps and not channels_last else form
