@@ -28,7 +28,7 @@ class Candidate:
         form: how the phases are put back together (``depth_to_space``, ``transpose``, ``two_steps``, ``concat``,
             ``stack``, ``rows``), or empty.
         after: ``relayout`` where an operation follows that lets a compiler choose the output's layout, or empty.
-        quant: how quantised convolutions are written (``qdq``, ``qlinear``), or empty.
+        quant: how quantised convolutions are written (``qdq``, ``qlinear``, ``float``, …), or empty.
     """
 
     lowering: str

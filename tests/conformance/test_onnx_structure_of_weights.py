@@ -19,7 +19,7 @@ from splitdeconv.lowerings import lower
 from splitdeconv.results import Candidate
 from splitdeconv.spec import Axis, Deconv
 from splitdeconv.weights import Array, Weights
-from tests.onnx_models import FRONTEND, conversions, count, load, run, single, sites
+from tests.onnx_models import FRONTEND, build, conversions, count, deconv_attributes, load, run, single, sites
 from tests.strategies import integer_tensors, separable_deconvs
 
 
@@ -149,3 +149,21 @@ def test_a_matrix_is_the_deconv_of_one_axis() -> None:
     x = np.random.default_rng(0).integers(-8, 9, (1, 1, 4)).astype(np.float64)
     wanted = reference.deconv(x, Weights(vector.reshape(1, 1, 5)), Deconv((axis,), 1, 1))
     np.testing.assert_array_equal(x @ axis_matrix(vector, axis), wanted)
+
+
+def test_a_dense_filter_that_is_stored_as_integers() -> None:
+    deconv, weights = fcn(2, 3, 5, 1)
+    known = {"q": (weights.kernel * 16).astype(np.int8), "scale": np.float32(1 / 16), "zero": np.int8(0)}
+    nodes = [
+        helper.make_node("DequantizeLinear", list(known), ["w"]),
+        helper.make_node("ConvTranspose", ["x", "w"], ["y"], name="site", **deconv_attributes(deconv)),
+    ]
+    x = np.random.default_rng(0).integers(-8, 9, (1, 3, 5, 5)).astype(np.float32)
+    model = build(
+        nodes, {"x": x.shape}, {"y": [None] * 4}, {name: np.asarray(values) for name, values in known.items()}
+    )
+    (site,) = sites(load(model))
+    assert (site.deconv.groups, site.deconv.diagonal, site.deconv.separable) == (3, True, True)
+    wanted = reference.deconv(x.astype(np.float64), weights, deconv)
+    for candidate, converted in conversions(model):
+        np.testing.assert_array_equal(run(converted, {"x": x})["y"], wanted, str(candidate))

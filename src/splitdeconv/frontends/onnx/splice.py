@@ -15,9 +15,10 @@ from splitdeconv.frontends.onnx.constants import constant, drop_unused
 from splitdeconv.frontends.onnx.emit import Source, write_program
 from splitdeconv.frontends.onnx.epilogue import Tail, find_tail
 from splitdeconv.frontends.onnx.find import named_places
-from splitdeconv.frontends.onnx.graph import Place, places
-from splitdeconv.frontends.onnx.quantised import Qdq, read_qdq
-from splitdeconv.frontends.onnx.quantised_emit import hand_over, requantise, write_quantised
+from splitdeconv.frontends.onnx.graph import MICROSOFT, Place, places
+from splitdeconv.frontends.onnx.quantised import Qdq, read_qdq, read_stored_kernel, stored_kernel
+from splitdeconv.frontends.onnx.quantised_emit import write_quantised
+from splitdeconv.frontends.onnx.quantised_values import hand_over, requantise
 from splitdeconv.frontends.onnx.writer import Constants, Writer, take_over
 from splitdeconv.ops import NativeDeconv, Program
 from splitdeconv.sites import Site
@@ -98,22 +99,23 @@ def _source(place: Place, deconv: Deconv, qdq: Qdq | None = None) -> Source:
         weight, bias = qdq.weight, qdq.bias
     assert weight is not None, "a located site has a weight"
     return Source(
-        kernel=_diagonal_reader(weight, place.opset) if deconv.diagonal else _reader(weight, place.opset),
+        kernel=_reader(weight, place.opset, _kernel_of(deconv, qdq)),
         bias=None if bias is None else _reader(bias, place.opset),
-        dtype=_dtype(weight, place.opset),
+        dtype=_dtype(weight, place.opset) if qdq is None else ir.DataType.from_numpy(np.dtype(qdq.quant().weight)),
         key=(id(weight), id(bias)) if qdq is None else (id(weight), id(bias), *qdq.values.w_zero.reshape(-1).tolist()),
         original=place.node,
         quant=None if qdq is None else qdq.values,
+        stored=read_stored_kernel(place) if qdq is None and not deconv.diagonal else None,
     )
 
 
-def _reader(value: ir.Value, opset: int) -> Callable[[], Array]:
-    """Reads a constant: a stored one when it is called, a folded one now, before its nodes are gone."""
+def _reader(value: ir.Value, opset: int, of: Callable[[Array], Array] = np.asarray) -> Callable[[], Array]:
+    """Reads ``of`` a constant: of a stored one when it is called, of a folded one now, before its nodes are gone."""
 
     def read() -> Array:
         found = constant(value, opset)
         assert found is not None, "a located site's weights are constant"
-        return found
+        return of(found)
 
     if value.const_value is not None:
         return read
@@ -121,16 +123,18 @@ def _reader(value: ir.Value, opset: int) -> Callable[[], Array]:
     return lambda: folded
 
 
-def _diagonal_reader(value: ir.Value, opset: int) -> Callable[[], Array]:
-    """Reads the depthwise filters in a dense kernel that is zero between channels."""
-    whole = _reader(value, opset)
+def _kernel_of(deconv: Deconv, qdq: Qdq | None) -> Callable[[Array], Array]:
+    """What makes the site's kernel of its constant."""
+    if qdq is not None:
+        return stored_kernel
+    return _diagonal if deconv.diagonal else np.asarray
 
-    def read() -> Array:
-        found = diagonal_of(whole())
-        assert found is not None, "found to be zero between channels"
-        return found
 
-    return read
+def _diagonal(kernel: Array) -> Array:
+    """The depthwise filters in a dense kernel that is zero between channels."""
+    found = diagonal_of(kernel)
+    assert found is not None, "found to be zero between channels"
+    return found
 
 
 def _dtype(value: ir.Value, opset: int) -> ir.DataType:
@@ -198,6 +202,7 @@ def stand_alone(model: ir.Model, site: Site, program: Program, weights: Weights 
     y.shape = ir.Shape(program.shapes()[-1])
     graph.extend(writer.nodes)
     graph.outputs.append(y)
+    graph.opset_imports.update({node.domain: 1 for node in writer.nodes if node.domain == MICROSOFT})
     return ir.Model(graph, ir_version=ir_version, producer_name="splitdeconv")
 
 
