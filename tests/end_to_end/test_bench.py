@@ -77,7 +77,7 @@ def test_a_plot_of_an_unknown_kind_is_refused_before_measuring(
     layers: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["bench", "--layers", str(layers), "--plot", "ratios.gif"]) == 2
-    assert "wanted a file that ends in .svg" in capsys.readouterr().err
+    assert "wanted a plot file that ends in .svg" in capsys.readouterr().err
 
 
 def test_a_model_or_a_list_is_wanted(layers: Path) -> None:

@@ -13,7 +13,7 @@ from splitdeconv import comparison
 from splitdeconv.cli import app as shared
 from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP, SHAPE_HELP
 from splitdeconv.comparison import EQUAL_WORK, NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes
-from splitdeconv.errors import UsageError
+from splitdeconv.report import plots, ratios
 from splitdeconv.results import Measurement
 from splitdeconv.timing import DEFAULT_SECONDS
 
@@ -38,7 +38,7 @@ def bench(
 ) -> None:
     """Time native, zero insertion and every lowering side by side, against the convolution of equal work."""
     if plot is not None:
-        _check_plot(plot)
+        plots.check(plot)
     records = []
     for name in target or ["onnxruntime"]:
         with shared.progress_bar() as progress:
@@ -61,23 +61,7 @@ def bench(
     if json is not None:
         shared.emit_json(comparison.to_json(records), json)
     if plot is not None:
-        from splitdeconv.report.ratios import draw  # noqa: PLC0415  # needs matplotlib, which is an extra
-
-        draw(records, plot)
-
-
-def _check_plot(path: Path) -> None:
-    """Before minutes of measuring, that the plot can be drawn.
-
-    Raises:
-        UsageError: an unknown kind of file.
-        MissingExtraError: matplotlib is not installed.
-    """
-    from splitdeconv.report import KINDS, load_pyplot  # noqa: PLC0415  # needs matplotlib, which is an extra
-
-    if path.suffix.lower() not in KINDS:
-        raise UsageError(f"--plot {path}: wanted a file that ends in {', '.join(KINDS)}")
-    load_pyplot()
+        plots.save(ratios.figure(records, titled=True), plot)
 
 
 def show(out: Console, record: BenchRecord, *, every: bool = False) -> None:

@@ -1,0 +1,140 @@
+"""Pages of invented content: well formed, whole in themselves, and nothing of what they hold is lost."""
+
+from __future__ import annotations
+
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+
+from splitdeconv.errors import MissingExtraError, OutputError, UsageError
+from splitdeconv.report import page, plots
+from splitdeconv.report.page import (
+    Badge,
+    Code,
+    Columns,
+    Details,
+    Facts,
+    Figure,
+    Figures,
+    Note,
+    Page,
+    Picture,
+    Pictures,
+    Plot,
+    Section,
+    Table,
+)
+from tests.pages import parsed, words
+
+HOSTILE = "gen/<script>alert(1)</script>/\"quoted\" & 'more'"
+
+
+def one_pixel() -> bytes:
+    """A PNG file."""
+
+    def chunk(kind: bytes, held: bytes) -> bytes:
+        return struct.pack(">I", len(held)) + kind + held + struct.pack(">I", zlib.crc32(kind + held))
+
+    header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(b"\0\x7f")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def drawn(text: str) -> str:
+    with plots.drawing(200) as figure:
+        panel = figure.subplots()
+        panel.barh([0, 1], [1, 2], **plots.bar_style(1), label=text)
+        panel.legend()
+    return plots.to_svg(figure, f"two bars of {text}")
+
+
+def full_page() -> Page:
+    rows: tuple[tuple[page.Cell, ...], ...] = (
+        (HOSTILE, "256→128 5×5/2 @8×8", "1.23 ±3%", 52_430_000, Badge("bit-equal", "good")),
+        ("second", Code("split:union"), "–", 1.23456, Badge("differs", "bad")),
+    )
+    table = Table("What each site got", ("site", "form", "ms", "MACs", "proof"), rows, ("A note.",), "measured")
+    blocks = (
+        table,
+        Columns((Plot("Time", drawn("bars"), "estimated"), Plot("Time again", drawn(HOSTILE)))),
+        Details("All forms", (table, Facts((("command", Code("splitdeconv convert a b")),)))),
+        Pictures("Side by side", (Picture("ours", one_pixel()), Picture("theirs", one_pixel()))),
+        Note("Beware of this", "warn"),
+    )
+    figures = Figures((Figure("exact?", "yes", "2 of 2", "good"), Figure("faster", "2.4×", kind="measured")))
+    sections = (Section("Sites", "One.\n\nTwo.", blocks), Section("Sites", "", (Note("Same title."),)))
+    return Page(f"Report on {HOSTILE}", "It was exact.", sections, (figures,))
+
+
+def test_a_page_is_well_formed_and_holds_everything() -> None:
+    tree = parsed(page.html(full_page()))
+    read = words(tree)
+    for wanted in (HOSTILE, "It was exact.", "One.", "Two.", "1.23 ±3%", "52\u202f430\u202f000", "1.235", "A note.",
+                   "measured", "estimated", "✓ bit-equal", "✗ differs", "splitdeconv convert a b", "All forms",
+                   "! Beware of this", "Same title.", "ours", "2.4×"):  # fmt: skip
+        assert " ".join(wanted.split()) in read, wanted
+    assert len(list(tree.iter("caption"))) == 2
+    assert {each.attrib["scope"] for each in tree.iter("th")} == {"col", "row"}
+    assert len(list(tree.iter("img"))) == 2
+
+
+def test_the_same_page_is_the_same_text() -> None:
+    assert page.html(full_page()) == page.html(full_page())
+
+
+def test_columns_of_numbers_align_right() -> None:
+    tree = parsed(page.html(full_page()))
+    table = next(tree.iter("table"))
+    assert [header.attrib.get("class") for header in table.iter("th")][:5] == [None, None, "number", "number", None]
+
+
+def test_plots_keep_their_text_and_follow_the_page() -> None:
+    svg = drawn("bars")
+    assert ">bars</text>" in svg
+    assert "var(--series-2)" in svg
+    assert "#d55e00" not in svg
+    assert "<pattern" in svg, "told apart without colour"
+
+
+@pytest.mark.parametrize("suffix", plots.KINDS)
+def test_plots_are_also_files(suffix: str, tmp_path: Path) -> None:
+    with plots.drawing(100) as figure:
+        figure.subplots()
+    plots.save(figure, tmp_path / f"plot{suffix}")
+    assert (tmp_path / f"plot{suffix}").stat().st_size > 500
+    with pytest.raises(OutputError, match="cannot be written"):
+        plots.save(figure, tmp_path / "missing" / f"plot{suffix}")
+
+
+def test_a_plot_of_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"wanted a plot file that ends in \.svg, \.png, \.pdf"):
+        plots.check(Path("plot.gif"))
+
+
+def test_a_page_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    page.write_page(full_page(), tmp_path / "report.html")
+    assert parsed((tmp_path / "report.html").read_text(encoding="utf-8")) is not None
+    with pytest.raises(OutputError, match="cannot be written"):
+        page.write_page(full_page(), tmp_path / "missing" / "report.html")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["report.html"]
+
+
+@pytest.mark.parametrize(("package", "ask"), [("jinja2", page.check), ("matplotlib", plots.check)])
+def test_a_missing_package_is_one_clear_line(package: str, ask: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError, match=r"needs .*: pip install 'splitdeconv\[report\]'"):
+        ask()  # type: ignore[operator]
+
+
+def test_long_names_are_shortened_in_the_middle() -> None:
+    name = "generator/block7/upsample/ConvTranspose_12345"
+    assert plots.shortened(name, 20) == "genera…anspose_12345"
+    assert plots.shortened("short", 20) == "short"
+
+
+def test_a_table_of_unequal_rows_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"table 'Sizes': row \(1, 2\) has 2 cells, wanted 1"):
+        Table("Sizes", ("a",), ((1,), (1, 2)))
