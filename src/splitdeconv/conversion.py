@@ -85,9 +85,7 @@ class Conversion:
         return self.frontend.hand_over(self.rewritten)
 
 
-def site_table(
-    frontend: Frontend, model: Any, site: Site, target: Target | None, *, baseline: bool = False
-) -> Table:
+def site_table(frontend: Frontend, model: Any, site: Site, target: Target | None, *, baseline: bool = False) -> Table:
     """Everything that applies to a site with its cost, and what does not with its reason.
 
     Args:

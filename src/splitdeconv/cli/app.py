@@ -29,7 +29,7 @@ app = typer.Typer(
 )
 
 # In the order in which the help lists them. Each module registers its command.
-COMMANDS = ("inspect", "convert", "bench", "targets", "simulate", "sweep")
+COMMANDS = ("inspect", "convert", "bench", "targets", "simulate", "sweep", "reproduce")
 
 
 def load_commands() -> None:

@@ -25,9 +25,7 @@ def _step(setting: Setting, runtime: Runtime, name: str) -> Step:
     def run(progress: Progress) -> Json:
         return time_network(name, runtime, setting.out / MODELS, progress, quick=setting.quick).as_json()
 
-    return Step(
-        f"{runtime.name}.{name}", runtime.kind, _command(runtime, name), runtime.all_packages, run, effort=True
-    )
+    return Step(f"{runtime.name}.{name}", runtime.kind, _command(runtime, name), runtime.all_packages, run, effort=True)
 
 
 def _command(runtime: Runtime, name: str) -> str:
@@ -96,7 +94,9 @@ def _sheet(runtime: Runtime, of: Mapping[str, Times], *, whole: bool) -> Sheet:
     )
     what = "whole networks" if whole else "deconv parts"
     key = "whole" if whole else "deconvs"
-    return Sheet(f"{runtime.name}-{key}", f"{runtime.title}: {what}", runtime.kind, columns, tuple(rows), _own_notes(of))
+    return Sheet(
+        f"{runtime.name}-{key}", f"{runtime.title}: {what}", runtime.kind, columns, tuple(rows), _own_notes(of)
+    )
 
 
 def _spread(found: Times, *, whole: bool) -> float | None:
@@ -154,7 +154,14 @@ def _chart(runtime: Runtime, of: Mapping[str, Times]) -> Chart:
     marks = {"the paper, lowest": low, "the paper, highest": high}
     caption = f"{runtime.title}: speed of the deconv parts, NZP = 1"
     return Chart(
-        f"{runtime.name}-over-nzp", caption, "bars", tuple(TITLES[name] for name in names), series, "times NZP's speed", marks
+        f"{runtime.name}-over-nzp",
+        caption,
+        runtime.kind,
+        "bars",
+        tuple(TITLES[name] for name in names),
+        series,
+        "times NZP's speed",
+        marks,
     )
 
 

@@ -35,7 +35,9 @@ def write_convolution(
         MissingExtraError: the exporter of TFLite is not installed.
     """
     rng = np.random.default_rng(0)
-    weights = (rng.standard_normal((channels[1], channels[0], kernel, kernel)) / kernel / channels[0] ** 0.5).astype("f4")
+    weights = (rng.standard_normal((channels[1], channels[0], kernel, kernel)) / kernel / channels[0] ** 0.5).astype(
+        "f4"
+    )
     if path.suffix == ".onnx":
         return _write_onnx(path, size, weights, pads)
     return _write_tflite(path, size, weights, pads)

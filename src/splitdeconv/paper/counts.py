@@ -53,10 +53,10 @@ def counts(progress: Progress) -> Result:
     found = {}
     for number, name in enumerate(NAMES):
         progress(TITLES[name], number / len(NAMES))
-        found[name] = ours = macs_of(tuple(each.spec for each in network(name).deconvs if isinstance(each.spec, Deconv)))
-        pairs = zip(
-            (ours.original, ours.zero_insert, ours.split), ("mac", "nzp-mac", "sd-mac"), strict=True
+        found[name] = ours = macs_of(
+            tuple(each.spec for each in network(name).deconvs if isinstance(each.spec, Deconv))
         )
+        pairs = zip((ours.original, ours.zero_insert, ours.split), ("mac", "nzp-mac", "sd-mac"), strict=True)
         cells = [cell for count, key in pairs for cell in (count / _MILLION, published(key).value(name))]
         rows.append((TITLES[name], *cells, ours.phases / _MILLION))
     columns = [Column("network")]
@@ -68,14 +68,19 @@ def counts(progress: Progress) -> Result:
         "counted",
         (*columns, Column("without zero taps, ours", "M")),
         tuple(rows),
-        (ARTGAN, "Without zero taps, each phase has its own taps only (split_phases): as many products as the original."),
+        (
+            ARTGAN,
+            "Without zero taps, each phase has its own taps only (split_phases): as many products as the original.",
+        ),
     )
     series = {
         label: tuple(getattr(found[name], key) / found[name].original for name in NAMES)
         for label, key in {"NZP": "zero_insert", "SD": "split", "without zero taps": "phases"}.items()
     }
     ticks = tuple(TITLES[name] for name in NAMES)
-    chart = Chart("counts", "Multiply-accumulates, original = 1", "bars", ticks, series, "of the original", {})
+    chart = Chart(
+        "counts", "Multiply-accumulates, original = 1", "counted", "bars", ticks, series, "of the original", {}
+    )
     return Result((sheet,), (chart,), notes=_differences(found))
 
 

@@ -124,8 +124,12 @@ def _result(found: Mapping[str, Json]) -> Result:
         "estimated": [name for name in rates if name in ARRAYS],
         "measured": [name for name in rates if name in RUNTIMES],
     }
-    sheets = [_sheet(kind, names, rates, which) for kind, names in kinds.items() if names for which in ("maps", "filters")]
-    charts = [_chart(kind, names, rates, which) for kind, names in kinds.items() if names for which in ("maps", "filters")]
+    sheets = [
+        _sheet(kind, names, rates, which) for kind, names in kinds.items() if names for which in ("maps", "filters")
+    ]
+    charts = [
+        _chart(kind, names, rates, which) for kind, names in kinds.items() if names for which in ("maps", "filters")
+    ]
     return Result(tuple(sheets), tuple(charts), notes=_NOTES)
 
 
@@ -150,7 +154,9 @@ def _sheet(kind: Kind, names: Sequence[str], rates: Mapping[str, Sequence[Rate]]
         heads += [Column(f"{name}, 10⁹ MAC/s"), Column(f"{name}, normalised", "×")]
     fixed = f"filters of {FILTER}×{FILTER}" if which == "maps" else f"maps of {MAP}×{MAP}"
     caption = f"Speed of a convolution {INS}→{OUTS} with {fixed}"
-    note = "float32, one convolution after the other; the smallest is 1." if kind == "measured" else "The smallest is 1."
+    note = (
+        "float32, one convolution after the other; the smallest is 1." if kind == "measured" else "The smallest is 1."
+    )
     columns = (*heads, Column("authors' Edge TPU, normalised", "×"))
     return Sheet(f"efficiency-{which}-{kind}", caption, kind, columns, tuple(rows), (note,))
 
@@ -165,7 +171,7 @@ def _chart(kind: Kind, names: Sequence[str], rates: Mapping[str, Sequence[Rate]]
     what = "map" if which == "maps" else "filter"
     ticks = tuple(f"{size}×{size}" for size in sizes)
     caption = f"Speed against {what} size, {kind}; the smallest is 1"
-    return Chart(f"efficiency-{which}-{kind}", caption, "lines", ticks, series, "normalised speed", {})
+    return Chart(f"efficiency-{which}-{kind}", caption, kind, "lines", ticks, series, "normalised speed", {})
 
 
 _NOTES = (

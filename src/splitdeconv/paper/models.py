@@ -16,3 +16,10 @@ def zoo_model(name: str, path: Path, dtype: str = "float32") -> None:
     from splitdeconv import zoo  # noqa: PLC0415  # needs torch, an extra
 
     zoo.export(name, path, dtype=dtype, seed=SEED)
+
+
+def trained_model() -> Path:
+    """The trained generator that comes with the package, as ONNX."""
+    from splitdeconv import zoo  # noqa: PLC0415  # as above
+
+    return zoo.trained()

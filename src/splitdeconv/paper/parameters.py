@@ -66,7 +66,9 @@ def parameters(progress: Progress) -> Result:
             "Biases and normalisation are not counted. The whole networks are the layers of our lists.",
         ),
     )
-    return Result((sheet,), notes=("The paper's parameter counts are not known here, so there is nothing beside ours.", ARTGAN))
+    return Result(
+        (sheet,), notes=("The paper's parameter counts are not known here, so there is nothing beside ours.", ARTGAN)
+    )
 
 
 PART: Part = single(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,8 +133,3 @@ def folder_of(out: Path) -> Path:
         raise UsageError(f"{out}: is a file; wanted a folder for the report")
     out.mkdir(parents=True, exist_ok=True)
     return out
-
-
-def names(finished: Sequence[Finished]) -> tuple[str, ...]:
-    """The parts that are there."""
-    return tuple(each.part.name for each in finished)

@@ -78,6 +78,7 @@ class Chart:
     Attributes:
         name: of its SVG file, without the ending.
         caption: what it shows.
+        kind: of its numbers.
         shape: ``bars`` or ``lines``.
         ticks: labels of the horizontal axis.
         series: label → a height for each tick, or None.
@@ -88,6 +89,7 @@ class Chart:
 
     name: str
     caption: str
+    kind: Kind
     shape: Literal["bars", "lines"]
     ticks: tuple[str, ...]
     series: Mapping[str, tuple[float | None, ...]]
@@ -154,7 +156,8 @@ def result_of(found: Mapping[str, Any]) -> Result:
         for each in found["charts"]
     )
     galleries = tuple(
-        Gallery(each["caption"], tuple((label, file) for label, file in each["pictures"])) for each in found["galleries"]
+        Gallery(each["caption"], tuple((label, file) for label, file in each["pictures"]))
+        for each in found["galleries"]
     )
     return Result(sheets, charts, galleries, tuple(found["notes"]))
 

@@ -16,7 +16,10 @@ from splitdeconv.paper.times import Times, from_record
 
 QUICK_SECONDS, FULL_SECONDS = 4.0, 20.0  # for each network on each runtime, all its forms together
 QUICK_FORMS = 4  # of each deconv, besides those of the paper
-EXPORTERS = {".onnx": ("torch", "onnx", "onnxscript", "onnxruntime"), ".tflite": ("torch", "litert-torch", "ai-edge-quantizer")}
+EXPORTERS = {
+    ".onnx": ("torch", "onnx", "onnxscript", "onnxruntime"),
+    ".tflite": ("torch", "litert-torch", "ai-edge-quantizer"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,5 +121,3 @@ def exported(name: str, runtime: Runtime, folder: Path, progress: Progress) -> P
             raise OutputError(f"{folder}: cannot be made ({error.strerror}); wanted a folder for models") from None
         zoo_model(name, path, runtime.dtype)
     return path
-
-

@@ -16,7 +16,7 @@ from splitdeconv.errors import InputError, MissingExtraError, OutputError, Split
 from splitdeconv.paper.part import Part, Progress, Setting, Step
 from splitdeconv.paper.published import published
 from splitdeconv.paper.result import Cell, Column, Gallery, Result, Sheet
-from splitdeconv.paper.models import zoo_model
+from splitdeconv.paper.models import trained_model, zoo_model
 from splitdeconv.results import Json
 from splitdeconv.weights import Array
 
@@ -213,7 +213,7 @@ def _steps(setting: Setting) -> Sequence[Step]:
     command = f"splitdeconv reproduce {setting.out} --only ssim"
 
     def generator(progress: Progress) -> Json:
-        return _measure(GENERATOR, trained_generator(), setting.out, progress)
+        return _measure(GENERATOR, trained_model(), setting.out, progress)
 
     def fst(progress: Progress) -> Json:
         if setting.fst is not None:
@@ -265,7 +265,9 @@ def _result(found: Mapping[str, Json]) -> Result:
         Column("largest difference"),
         Column("paper's SSIM"),
     )
-    sheet = Sheet("ssim", "Pictures against the exact ones, evaluated in float64", "counted", columns, tuple(rows), _NOTES)
+    sheet = Sheet(
+        "ssim", "Pictures against the exact ones, evaluated in float64", "counted", columns, tuple(rows), _NOTES
+    )
     return Result((sheet,), galleries=tuple(galleries))
 
 
@@ -276,7 +278,16 @@ def _row(source: str, scheme: str, found: Any) -> tuple[Cell, ...]:
     whole, overlap = (float(np.mean([each[key] for each in found])) for key in ("whole", "overlap"))
     largest = max(each["largest"] for each in found)
     size, offset = ("×".join(map(str, one["size"])), ", ".join(map(str, one["offset"])))
-    return (source, scheme, whole, overlap, size, offset, f"{largest:.2g}" if largest else "0, equal bits", _theirs(scheme))
+    return (
+        source,
+        scheme,
+        whole,
+        overlap,
+        size,
+        offset,
+        f"{largest:.2g}" if largest else "0, equal bits",
+        _theirs(scheme),
+    )
 
 
 def _theirs(scheme: str) -> str:

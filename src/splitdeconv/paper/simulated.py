@@ -96,6 +96,7 @@ def _chart(array: str, found: Found) -> Chart:
     return Chart(
         f"simulated-{array}",
         f"Estimated speed-up over NZP, {array}",
+        "estimated",
         "bars",
         tuple(TITLES[name] for name in NAMES),
         series,

@@ -81,7 +81,9 @@ def find(folder: Path, part: str, step: Step, *, quick: bool) -> tuple[Stored | 
     try:
         stored = Stored(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: not a result of this command ({error}); remove it, or measure with --fresh") from None
+        raise InputError(
+            f"{path}: not a result of this command ({error}); remove it, or measure with --fresh"
+        ) from None
     if stored.schema != SCHEMA:
         return None, f"it was written in another form ({stored.schema} instead of {SCHEMA})"
     if stored.quick and step.effort and not quick:

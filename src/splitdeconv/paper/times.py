@@ -9,7 +9,12 @@ from typing import Any
 from splitdeconv.comparison import EQUAL_WORK, NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, fixed_split
 from splitdeconv.results import Candidate, Json, Measurement
 
-FORMS = ("native", "zero_insert", "split", "chosen")  # as the paper and the page call them: native, NZP, SD, chosen plan
+FORMS = (
+    "native",
+    "zero_insert",
+    "split",
+    "chosen",
+)  # as the paper and the page call them: native, NZP, SD, chosen plan
 
 
 @dataclass(frozen=True, slots=True)
