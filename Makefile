@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 JOBS ?= auto
+TORCH ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long check format bench clean
@@ -17,10 +18,11 @@ $(VENV)/.user: pyproject.toml
 
 $(VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet '$(TORCH)'
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-demo: $(VENV)/.user  ## build a DCGAN generator, convert it, prove it equal; table and images in demo/
+demo: $(VENV)/.user  ## convert a trained generator of faces and prove it equal; table and images in demo/
 	$(BIN)/python -m splitdeconv.demo demo
 
 test: $(VENV)/.dev check  ## lint, types, import rules, and all tests but the long ones

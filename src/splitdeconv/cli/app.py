@@ -29,7 +29,7 @@ app = typer.Typer(
 )
 
 # In the order in which the help lists them. Each module registers its command.
-COMMANDS = ("inspect", "convert", "bench", "targets", "simulate", "sweep", "reproduce")
+COMMANDS = ("inspect", "convert", "bench", "targets", "simulate", "sweep", "zoo", "reproduce")
 
 
 def load_commands() -> None:
