@@ -48,6 +48,7 @@ class Request:
         in_shapes: sizes for inputs that the model leaves open.
         forms: how many forms of each layer are timed, the most promising; ``native``, ``zero_insert`` and the paper's
             split come on top. 0 takes all.
+        equal_work: whether to time the plain convolution of the same work, too.
         timing: how to measure; the cache is not used.
         progress: told what is going on and the share that is done.
     """
@@ -58,6 +59,7 @@ class Request:
     inputs: Mapping[str, Array] = field(default_factory=dict)
     in_shapes: conversion.Shapes = field(default_factory=dict)
     forms: int = 0
+    equal_work: bool = True
     timing: timing.Options = field(default_factory=timing.Options)
     progress: conversion.Progress = conversion.quiet
 
@@ -148,7 +150,7 @@ def _race(
     for number, entrant in enumerate(entrants):
         stage = timing.stage(request.progress, f"measuring {entrant.table.site}", number, len(entrants))
         started = time.perf_counter()
-        table, limit = _time_layer(frontend, entrant, target, purse.share(entrant.table.site), stage, request.forms)
+        table, limit = _time_layer(frontend, entrant, target, purse.share(entrant.table.site), stage, request)
         purse.pay(time.perf_counter() - started)
         choice = planner.choose(table, Wishes(), "fastest")
         layers.append(
@@ -168,16 +170,16 @@ def _race(
 
 
 def _time_layer(
-    frontend: Frontend, entrant: _Entrant, target: Target, seconds: float, progress: timing.Share, forms: int
+    frontend: Frontend, entrant: _Entrant, target: Target, seconds: float, progress: timing.Share, request: Request
 ) -> tuple[Table, Measurement | None]:
     """The table of one layer with all times, and the time of the plain convolution of the same work."""
     site, table = entrant.site, entrant.table
     order = planner.order(table.options, site.deconv)
-    if forms:
-        order = short_list(order, forms)
+    if request.forms:
+        order = short_list(order, request.forms)
         table = replace(table, options=tuple(option for option in table.options if option.candidate in order))
     compiled, refusals = timing.compile_site(frontend, entrant.model, site, order, target)
-    limit = _compile_equal_work(frontend, site, target)
+    limit = _compile_equal_work(frontend, site, target) if request.equal_work else None
     racers = compiled if limit is None else {**compiled, EQUAL_WORK: limit}
     inputs = timing.site_inputs(frontend, site)
     times = target.measure(racers, inputs, seconds, progress=progress, drop=KEEP_ALL) if compiled else {}

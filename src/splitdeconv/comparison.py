@@ -71,7 +71,7 @@ def _splits(candidates: Iterable[Candidate]) -> list[Candidate]:
     return [each for each in found if each.window == "full"] or found
 
 
-def short_list(order: Sequence[Candidate], most: int) -> list[Candidate]:
+def short_list(order: Sequence[Candidate], most: int) -> tuple[Candidate, ...]:
     """The first ``most`` candidates, and behind them those that a comparison with the paper needs.
 
     These are ``native``, ``zero_insert`` and the paper's SD; of the latter every form where depth-to-space is missing,
@@ -80,7 +80,8 @@ def short_list(order: Sequence[Candidate], most: int) -> list[Candidate]:
     fixed = fixed_split(order)
     depth_to_space = fixed is not None and fixed.form == "depth_to_space"
     kept = {*order[:most], *(_splits(order) if not depth_to_space else [fixed])}
-    return [each for each in order if each in kept or each.lowering in (NATIVE.lowering, ZERO_INSERT.lowering)]
+    paper = (NATIVE.lowering, ZERO_INSERT.lowering)
+    return tuple(each for each in order if each in kept or each.lowering in paper)
 
 
 @dataclass(frozen=True, slots=True)

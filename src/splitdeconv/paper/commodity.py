@@ -125,7 +125,7 @@ def _own_notes(of: Mapping[str, Times]) -> tuple[str, ...]:
 
 def _layers(runtime: Runtime, of: Mapping[str, Times]) -> Sheet:
     """Every deconv with every time, as CSV."""
-    forms = ("zero_insert", "native", "split", "chosen", "equal_work")
+    forms = ("zero_insert", "native", "split", "chosen")
     rows: list[tuple[Cell, ...]] = []
     for name, found in of.items():
         for layer in found.layers:
@@ -189,15 +189,18 @@ def _paper() -> tuple[Sheet, ...]:
 def _notes(times: Found) -> tuple[str, ...]:
     estimated = [runtime.title for runtime in RUNTIMES if runtime.name in times and runtime.kind == "estimated"]
     notes = [
-        "The authors' Edge TPU and NCS2 are not the processors here, so only the ratios can be held against each other. "
+        "The authors' Edge TPU and NCS2 are not the processors here, so only the ratios can be held against each "
+        "other. "
         "Theirs do not contain the rearrangement of the output, which ran on the host; ours do.",
-        "SD is the paper's: one convolution over the full window for every deconv, its outputs rearranged by depth-to-space "
+        "SD is the paper's: one convolution over the full window for every deconv, its outputs rearranged by "
+        "depth-to-space "
         "or by a transpose. The chosen plan takes for each deconv what was fastest here, native included.",
         ARTGAN,
     ]
     if estimated:
         notes.append(
-            "Vela computes a deconv by inserting zeros, so there NZP and native are the same; nothing was run on an NPU."
+            "Vela computes a deconv by inserting zeros, so there NZP and native are the same; nothing was run on "
+            "an NPU."
         )
     return tuple(notes)
 
@@ -205,7 +208,8 @@ def _notes(times: Found) -> tuple[str, ...]:
 PART = Part(
     "commodity",
     "Commodity processors",
-    "The six networks on today's runtimes, as the paper did it on the Edge TPU and the NCS2: once the deconvs alone, each "
+    "The six networks on today's runtimes, as the paper did it on the Edge TPU and the NCS2: once the deconvs "
+    "alone, each "
     "as a model of its own, and once the whole networks. All forms of a deconv are timed in the same rounds.",
     _steps,
     _result,

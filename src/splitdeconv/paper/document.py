@@ -141,7 +141,8 @@ def _published() -> page.Section:
     )
     table = page.Table("The paper's and its authors' figures", ("figure", "values", "unit", "status", "source"), rows)
     text = (
-        "Confirmed figures were read in their source. Recollected ones were not, and stand here as assumptions. Of unknown "
+        "Confirmed figures were read in their source. Recollected ones were not, and stand here as assumptions. "
+        "Of unknown "
         "ones the value is not known here, so nothing stands beside ours."
     )
     return page.Section("Published figures", text, (page.Details("All figures with their sources", (table,)),))

@@ -15,6 +15,7 @@ from splitdeconv.accelerator.energy import load_energies
 from splitdeconv.accelerator.layers import ConvAxis, Layer, Network, PlainConv
 from splitdeconv.accelerator.sparsity import Skip
 from splitdeconv.comparison import NATIVE
+from splitdeconv.paper.child import in_child
 from splitdeconv.paper.part import Part, Progress, Setting, Step
 from splitdeconv.paper.published import published
 from splitdeconv.paper.result import Cell, Chart, Column, Kind, Result, Sheet
@@ -83,7 +84,8 @@ def measured(runtime: str, seconds: float, progress: Progress) -> tuple[Rate, ..
     """Every convolution in float32 on a runtime.
 
     Raises:
-        MissingExtraError: the runtime, or what writes its models, is not installed.
+        MissingExtraError: the runtime is not installed.
+        UsageError: what writes its models is not installed.
     """
     from splitdeconv.paper.convolutions import write_convolution  # noqa: PLC0415  # needs onnx, an extra
 
@@ -93,11 +95,11 @@ def measured(runtime: str, seconds: float, progress: Progress) -> tuple[Rate, ..
         for number, (size, kernel) in enumerate(points()):
             progress(f"{kernel}×{kernel} at {size}×{size}", number / len(points()))
             path = Path(folder) / f"conv{RUNTIMES[runtime]}"
-            name, shape = write_convolution(path, size, kernel, (INS, OUTS), pads(kernel))
+            name, shape = in_child(write_convolution, path, size, kernel, (INS, OUTS), pads(kernel))
             x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
             time = target.measure({NATIVE: target.compile(path)}, {name: x}, seconds)[NATIVE]
-            times = (time.median_ms, time.high_ms, time.low_ms)
-            found.append(Rate(size, kernel, *(macs(size, kernel) / each * 1e3 for each in times), time.rounds))
+            rate, low, high = (macs(size, kernel) / ms * 1e3 for ms in (time.median_ms, time.high_ms, time.low_ms))
+            found.append(Rate(size, kernel, rate, low, high, time.rounds))
     return tuple(found)
 
 
@@ -175,9 +177,11 @@ def _chart(kind: Kind, names: Sequence[str], rates: Mapping[str, Sequence[Rate]]
 
 
 _NOTES = (
-    "The authors found that their Edge TPU computes small maps and small filters less efficiently, which is one reason why "
+    "The authors found that their Edge TPU computes small maps and small filters less efficiently, which is one "
+    "reason why "
     "split filters do not always win. Ours shows the same study on today's runtimes and on the modelled arrays.",
-    "Their gain with the filter size (5.22 at 5×5) means that the time hardly grew with it: the time was not that of the "
+    "Their gain with the filter size (5.22 at 5×5) means that the time hardly grew with it: the time was not "
+    "that of the "
     "arithmetic. A runtime whose time is that of the arithmetic shows a flat line.",
 )
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-
 from dataclasses import dataclass
 from pathlib import Path
 
 from splitdeconv import benchmark, targets, timing
 from splitdeconv.errors import OutputError
+from splitdeconv.paper.child import in_child
 from splitdeconv.paper.models import SEED, zoo_model
 from splitdeconv.paper.part import Progress, environment
 from splitdeconv.paper.result import Kind
@@ -84,7 +84,8 @@ def time_network(name: str, runtime: Runtime, folder: Path, progress: Progress, 
         quick: less time and fewer forms.
 
     Raises:
-        MissingExtraError: the runtime, or what exports its models, is not installed.
+        MissingExtraError: the runtime is not installed.
+        UsageError: what exports its models is not installed.
         CompileError: the runtime does not take the network.
     """
     seconds = QUICK_SECONDS if quick else FULL_SECONDS
@@ -97,6 +98,7 @@ def time_network(name: str, runtime: Runtime, folder: Path, progress: Progress, 
     request = benchmark.Request(
         runtime.target,
         forms=QUICK_FORMS if quick else 0,
+        equal_work=False,
         timing=timing.Options(seconds=seconds, cache=False),
         progress=progress,
     )
@@ -108,7 +110,7 @@ def exported(name: str, runtime: Runtime, folder: Path, progress: Progress) -> P
 
     Raises:
         OutputError: the folder cannot be made.
-        MissingExtraError: the exporter is not installed.
+        UsageError: the exporter is not installed.
     """
     versions = sorted(environment(EXPORTERS[runtime.suffix]).items())
     digest = hashlib.sha256(repr((versions, SEED)).encode()).hexdigest()[:8]
@@ -119,5 +121,5 @@ def exported(name: str, runtime: Runtime, folder: Path, progress: Progress) -> P
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{folder}: cannot be made ({error.strerror}); wanted a folder for models") from None
-        zoo_model(name, path, runtime.dtype)
+        in_child(zoo_model, name, path, runtime.dtype)
     return path

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from splitdeconv.errors import InputError, MissingExtraError, OutputError, SplitdeconvError
+from splitdeconv.paper.child import in_child
+from splitdeconv.paper.models import trained_model, zoo_model
 from splitdeconv.paper.part import Part, Progress, Setting, Step
 from splitdeconv.paper.published import published
 from splitdeconv.paper.result import Cell, Column, Gallery, Result, Sheet
-from splitdeconv.paper.models import trained_model, zoo_model
 from splitdeconv.results import Json
 from splitdeconv.weights import Array
 
@@ -163,7 +164,8 @@ def photograph(height: int, width: int) -> Array:
     """Scikit-image's picture of an astronaut, ``(1, 3, height, width)`` float32 from 0 to 255."""
     picture = _skimage("skimage.data").astronaut()
     resized = _skimage("skimage.transform").resize(picture, (height, width), anti_aliasing=True, preserve_range=True)
-    return np.moveaxis(resized, -1, 0)[np.newaxis].astype(np.float32)
+    image: Array = np.moveaxis(resized, -1, 0)[np.newaxis].astype(np.float32)
+    return image
 
 
 def feeds_of(model: Path) -> list[dict[str, Array]]:
@@ -220,7 +222,7 @@ def _steps(setting: Setting) -> Sequence[Step]:
             return _measure(FST, setting.fst, setting.out, progress)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "fst.onnx"
-            zoo_model("fst", path)
+            in_child(zoo_model, "fst", path)
             return _measure(FST, path, setting.out, progress)
 
     own = {} if setting.fst is None else {"model": _digest(setting.fst)}
@@ -303,9 +305,11 @@ _NOTES = (
     "rounding, in every scheme: what differs is the conversion, never the order of summation. SD's pictures then equal "
     "the exact ones in every bit, and their SSIM is exactly 1.",
     "SSIM as Wang et al. define it, by scikit-image, with a Gaussian window of σ = 1.5, averaged over the pictures.",
-    "A smaller picture is placed where it differs least from the exact one; in the whole picture black stands for what it "
+    "A smaller picture is placed where it differs least from the exact one; in the whole picture black stands "
+    "for what it "
     "has lost, and the common part is the picture itself.",
-    "The inexact conversions are ours, after their descriptions and the authors' comparison pictures, of which Shi's DCGAN "
+    "The inexact conversions are ours, after their descriptions and the authors' comparison pictures, of which "
+    "Shi's DCGAN "
     "picture has 50×50 instead of 64×64 pixels and Chang's is moved by seven.",
 )
 
@@ -313,7 +317,8 @@ PART = Part(
     "ssim",
     "Similarity of the pictures",
     "The paper's check that a conversion is right: the structural similarity (SSIM) of the pictures that converted "
-    "networks make. The two earlier conversions are here for this comparison only; no command converts a model by them.",
+    "networks make. The two earlier conversions are here for this comparison only; no command converts a model "
+    "by them.",
     _steps,
     _result,
 )

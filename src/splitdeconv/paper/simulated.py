@@ -117,10 +117,12 @@ def _bounds(name: str) -> tuple[float, float]:
 _NOTES = (
     "The arrays' configuration (16×16 multipliers, 32×7 PEs, 8 bits, 256 KB and 416 KB, 800 MHz) is recollected, not "
     "confirmed; the CSV files have the range of each ratio when one assumption changes at a time.",
-    "Dot-production array: dense SD lies below the paper's range where 5×5 and 3×3 filters are extended with zeros; with "
+    "Dot-production array: dense SD lies below the paper's range where 5×5 and 3×3 filters are extended with "
+    "zeros; with "
     "these zeros skipped it lies inside. Above the range are networks whose last layer has 3 output channels, of which "
     "NZP fills 3 of 16 columns and SD 12.",
-    "Regular 2-D array: most ratios lie below the range, because 32×7 PEs hold one channel of one map and the split makes "
+    "Regular 2-D array: most ratios lie below the range, because 32×7 PEs hold one channel of one map and the "
+    "split makes "
     "the maps smaller; mapping several small maps side by side brings them up.",
     "FCN-Engine is our model of it: only its abstract is known.",
     ARTGAN,

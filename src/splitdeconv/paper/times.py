@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from splitdeconv.comparison import EQUAL_WORK, NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, fixed_split
+from splitdeconv.comparison import NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, fixed_split
 from splitdeconv.results import Candidate, Json, Measurement
 
 FORMS = (
@@ -37,7 +37,7 @@ class Layer:
 
     Attributes:
         name, what: of the deconv.
-        times: form → time; ``equal_work`` is the plain convolution of the same work.
+        times: form → time.
         plan: the candidate that was chosen.
         split: the candidate that stands for SD.
     """
@@ -130,7 +130,7 @@ def from_record(record: BenchRecord, *, inserts_zeros: bool = False) -> Times:
 def _layer(layer: LayerTimes, *, inserts_zeros: bool) -> Layer:
     split = fixed_split([option.candidate for option in layer.options])
     baseline = NATIVE if inserts_zeros else ZERO_INSERT
-    pairs = {"native": NATIVE, "zero_insert": baseline, "chosen": layer.chosen, "equal_work": EQUAL_WORK}
+    pairs = {"native": NATIVE, "zero_insert": baseline, "chosen": layer.chosen}
     times = {form: layer.time(candidate) for form, candidate in pairs.items()}
     times["split"] = None if split is None else layer.time(split)
     known = {form: None if time is None else _time(time) for form, time in times.items()}

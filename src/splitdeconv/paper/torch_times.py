@@ -48,7 +48,8 @@ def time_module(name: str, target: str, seconds: float, progress: Progress) -> T
     times = runner.measure(ready, {"x": example.numpy()}, seconds, drop=math.inf)
     whole = {str(form): Time(time.median_ms, time.low_ms, time.high_ms, time.rounds) for form, time in times.items()}
     notes = (
-        "a deconv whose pads differ by side is computed with the smaller one on both, and cropped, as in PyTorch itself",
+        "a deconv whose pads differ by side is computed with the smaller one on both, and cropped, as in PyTorch "
+        "itself",
         "a form of a deconv that takes more than twice the fastest one's time is timed in three rounds",
     )
     return Times(layers, whole, asdict(runner.environment()), notes)
