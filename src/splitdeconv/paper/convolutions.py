@@ -71,4 +71,4 @@ def _write_tflite(path: Path, size: int, weights: np.ndarray, pads: tuple[int, i
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         last = litert_torch.to_channel_last_io(layer, [0], [0]).eval()
         litert_torch.convert(last, (torch.zeros(1, size, size, ins),)).export(str(path))
-    return "args_0", (1, size, size, ins)
+    return "serving_default_args_0", (1, size, size, ins)

@@ -1,5 +1,6 @@
 """A whole ONNX model in float64 with its deconvs computed by one scheme: exactly, by SD, or by an inexact "
-"conversion."""
+"conversion.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ MANTISSA = 53  # bits of a float64's significand
 
 def split_deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
     """The paper's SD: the full window where the deconv has one, its phases interleaved by depth-to-space or "
-    "transpose."""
+    "transpose.
+    """
     found = [each for each in candidates(spec, "NCHW")[0] if each.lowering == "split"]
     full = [each for each in found if each.window == "full"]
     return reference.run(lower(spec, "NCHW", (full or found)[0]), x, weights)

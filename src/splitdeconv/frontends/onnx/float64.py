@@ -184,7 +184,7 @@ class ConvTranspose(OpRun):
     def _run(self, x: Array, w: Array, b: Array | None = None, **attributes: Any) -> tuple[Array]:
         groups = attributes.get("group") or 1
         axes = axes_from(attributes, w.shape[2:], x.shape[2:])
-        spec = Deconv(axes, w.shape[0], w.shape[1] * groups, groups, x.shape[0])
+        spec = Deconv(axes, w.shape[0], w.shape[1] * groups, groups, x.shape[0], has_bias=b is not None)
         return (self.deconv(x, Weights(w, b), spec),)
 
 
