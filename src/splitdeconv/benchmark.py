@@ -95,7 +95,7 @@ def bench_model(source: object, request: Request) -> BenchRecord:
     ]
     pairs = zip(findings.sites, tables, strict=True)
     entrants = [_Entrant("", model, site, table) for site, table in pairs if request.takes(site.id)]
-    layers, plan = _race(frontend, entrants, target, request)
+    layers, plan = _race(frontend, entrants, target, request, request.timing.site_seconds)
     whole = _time_model(frontend, model, plan, shapes, target, request)
     notes = (*notes, *_restless(layers))
     return BenchRecord(conversion.name_of(source), target.environment(), layers, whole, findings.skipped, notes)
@@ -118,7 +118,7 @@ def bench_layers(path: Path, request: Request) -> BenchRecord:
     entrants = [_entrant(frontend, layer, request.dtype, target) for layer in layers if request.takes(layer.name)]
     if not entrants:
         raise UsageError(f"--only: no layer of {path} fits; there are {', '.join(layer.name for layer in layers)}")
-    times, _ = _race(frontend, entrants, target, request)
+    times, _ = _race(frontend, entrants, target, request, request.timing.seconds)
     return BenchRecord(str(path), target.environment(), times, notes=_restless(times))
 
 
@@ -142,10 +142,10 @@ def _restless(layers: Sequence[LayerTimes]) -> tuple[str, ...]:
 
 
 def _race(
-    frontend: Frontend, entrants: Sequence[_Entrant], target: Target, request: Request
+    frontend: Frontend, entrants: Sequence[_Entrant], target: Target, request: Request, seconds: float
 ) -> tuple[tuple[LayerTimes, ...], Plan]:
     """The times of all layers, and what the planner makes of them."""
-    purse = timing.Purse(request.timing.seconds, {entrant.table.site: entrant.table for entrant in entrants})
+    purse = timing.Purse(seconds, {entrant.table.site: entrant.table for entrant in entrants})
     layers, tables = [], []
     for number, entrant in enumerate(entrants):
         stage = timing.stage(request.progress, f"measuring {entrant.table.site}", number, len(entrants))
@@ -225,7 +225,7 @@ def _time_model(
                 models[name] = Path(folder, name + frontend.suffix)
                 frontend.save(frontend.splice(model, programs), models[name])
         try:
-            times = timing.race_models(target, models, {**drawn, **request.inputs})
+            times = timing.race_models(target, models, {**drawn, **request.inputs}, request.timing.model_seconds)
         except CompileError as error:
             return ModelTimes(reason=str(error))
     return ModelTimes({**times, "converted": times.get("converted", times["native"])})
