@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from splitdeconv.accelerator.layers import Network, network_names, read_network
 from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.spec import Deconv
+from splitdeconv.zoo.quiet import quiet
 
 if TYPE_CHECKING:
     from splitdeconv.zoo.modules import ZooNetwork
@@ -45,17 +46,14 @@ def network(name: str) -> Network:
 
 
 def deconvs(name: str) -> tuple[Deconv, ...]:
-    """The deconvs that a network must show, in order, each with a bias; needs no framework.
+    """The deconvs that a network must show, in order; needs no framework.
+
+    All of them have a bias in the modules, which is not part of these specs: exporters drop one that is zero.
 
     Raises:
         UsageError: no such network.
     """
-    found = (layer.spec for layer in network(name).deconvs)
-    return tuple(_with_bias(spec) for spec in found if isinstance(spec, Deconv))
-
-
-def _with_bias(deconv: Deconv) -> Deconv:
-    return Deconv(deconv.axes, deconv.in_channels, deconv.out_channels, has_bias=True)
+    return tuple(layer.spec for layer in network(name).deconvs if isinstance(layer.spec, Deconv))
 
 
 def build(name: str, seed: int = 0, weights: str | Path | None = None) -> ZooNetwork:
@@ -106,9 +104,10 @@ def export(
         raise UsageError(f"{path}: wanted a file that ends in {' or '.join(FORMATS)}")
     if dtype not in DTYPES:
         raise UsageError(f"no dtype is called '{dtype}'; there are {', '.join(DTYPES)}")
-    made = build(name, seed, weights)
-    writer = _module(f"splitdeconv.zoo.to_{path.suffix[1:]}")
-    writer.write(made, path, dtype, seed)
+    with quiet():
+        made = build(name, seed, weights)
+        writer = _module(f"splitdeconv.zoo.to_{path.suffix[1:]}")
+        writer.write(made, path, dtype, seed)
 
 
 def trained() -> Path:

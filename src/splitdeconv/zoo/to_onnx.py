@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -53,17 +49,16 @@ def export(network: ZooNetwork) -> onnx.ModelProto:
 def exported(module: torch.nn.Module, network: ZooNetwork) -> onnx.ModelProto:
     """Any module that stands for ``network``, through ``torch.onnx.export``."""
     example = network.sample(torch.Generator().manual_seed(0))
-    with _quiet():
-        program = torch.onnx.export(
-            module,
-            (example,),
-            input_names=[network.input_name],
-            output_names=list(network.output_names),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-            external_data=False,
-        )
+    program = torch.onnx.export(
+        module,
+        (example,),
+        input_names=[network.input_name],
+        output_names=list(network.output_names),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+        external_data=False,
+    )
     assert program is not None
     model: onnx.ModelProto = program.model_proto
     return _without_traces(model)
@@ -89,20 +84,6 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on packages that this does not need."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
 class _Samples(CalibrationDataReader):
     """Some inputs from a fixed seed."""
 
@@ -121,19 +102,18 @@ def _quantised(model: onnx.ModelProto, network: ZooNetwork, seed: int) -> onnx.M
     with tempfile.TemporaryDirectory() as folder:
         plain, prepared, quantised = (Path(folder) / f"{name}.onnx" for name in ("plain", "prepared", "quantised"))
         onnx.save(model, plain)
-        with _quiet():
-            quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
-            quantize_static(
-                str(prepared),
-                str(quantised),
-                _Samples(network, seed),
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                reduce_range=True,  # else x86 processors without VNNI saturate the sums, as ONNX Runtime's manual says
-                op_types_to_quantize=_QUANTISED,
-            )
+        quant_pre_process(str(plain), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(quantised),
+            _Samples(network, seed),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            reduce_range=True,  # else x86 processors without VNNI saturate the sums, as ONNX Runtime's manual says
+            op_types_to_quantize=_QUANTISED,
+        )
         return onnx.load(quantised)
 
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +35,9 @@ def write(network: ZooNetwork, path: Path, dtype: str, seed: int) -> None:
     """
     with staged(path) as folder:
         file = folder / path.name
-        with _quiet():
-            _export(network, file)
-            if dtype == "int8":
-                _quantise(network, file, seed)
+        _export(network, file)
+        if dtype == "int8":
+            _quantise(network, file, seed)
 
 
 def _export(network: ZooNetwork, file: Path) -> None:
@@ -112,11 +107,3 @@ def _lower(context: Any, x: Any, kernel: Any, bias: Any, stride: int, begin: int
         has_side_effect=ir.BoolAttr.get(False),
         backend_config=ir.StringAttr.get(str(ir.DictAttr.get(options))),
     )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's progress."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
