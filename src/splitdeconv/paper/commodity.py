@@ -31,7 +31,7 @@ def _step(setting: Setting, runtime: Runtime, name: str) -> Step:
 def _command(runtime: Runtime, name: str) -> str:
     """What measures the same by hand."""
     if not runtime.suffix:
-        return f"python benchmarks/torch_layers.py {runtime.target}"
+        return f"splitdeconv.torch.convert(splitdeconv.zoo.build('{name}'), (example,), '{runtime.target}')  # Python"
     model = f"{name}-{runtime.dtype}{runtime.suffix}"
     export = f"splitdeconv zoo export {name} {model} --dtype {runtime.dtype}"
     return f"{export} && splitdeconv bench {model} --target {runtime.target} --every"

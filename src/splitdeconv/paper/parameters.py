@@ -54,7 +54,7 @@ def parameters(progress: Progress) -> Result:
         whole = [_weights(found.layers, form) / _MILLION for form in ("", "sd", "ours")]
         rows.append((TITLES[name], *deconvs, deconvs[1] / deconvs[0], *whole))
     heads = [Column(f"deconvs, {form}", "M", 3) for form in ("original", "SD", "ours")]
-    wholes = [Column(f"whole network, {form}", "M", 3) for form in ("original", "SD", "ours")]
+    wholes = [Column(f"whole, {form}", "M", 3) for form in ("original", "SD", "ours")]
     sheet = Sheet(
         "parameters",
         "Weights, in millions",

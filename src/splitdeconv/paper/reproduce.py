@@ -104,7 +104,7 @@ def _part(part: Part, request: Request, *, wanted: bool) -> Finished:
 def _step(part: Part, step: Step, request: Request, where: str, *, wanted: bool) -> Stored | str:
     """The step's result, taken up or made; where it is not wanted and cannot be taken up, why it is left out."""
     setting = request.setting
-    stored, changed = store.find(setting.out, part.name, step, quick=setting.quick)
+    stored, changed = store.find(setting.out, part.name, step, quick=setting.quick, asked=wanted)
     if not wanted:
         outdated = f"{step.name} of an earlier run is left out: {changed}; run the part again" if changed else ""
         return stored or outdated

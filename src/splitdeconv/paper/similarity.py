@@ -211,7 +211,11 @@ def _save(path: Path, picture: Array) -> None:
 
 
 def _steps(setting: Setting) -> Sequence[Step]:
-    """The trained generator, and a style-transfer network: the user's, or the zoo's."""
+    """The trained generator, and a style-transfer network: the user's, or the zoo's.
+
+    Raises:
+        InputError: the user's model cannot be read.
+    """
     command = f"splitdeconv reproduce {setting.out} --only ssim"
 
     def generator(progress: Progress) -> Json:
@@ -225,11 +229,12 @@ def _steps(setting: Setting) -> Sequence[Step]:
             in_child(zoo_model, "fst", path)
             return _measure(FST, path, setting.out, progress)
 
+    trained = {"model": _digest(trained_model())} if trained_model().exists() else {}
     own = {} if setting.fst is None else {"model": _digest(setting.fst)}
     packages = _PACKAGES if setting.fst is not None else (*_PACKAGES, "torch")
     with_own = command if setting.fst is None else f"{command} --fst {setting.fst}"
     return (
-        Step(GENERATOR, "counted", command, _PACKAGES, generator),
+        Step(GENERATOR, "counted", command, _PACKAGES, generator, trained),
         Step(FST, "counted", with_own, packages, fst, own),
     )
 
@@ -247,7 +252,6 @@ def _digest(path: Path) -> str:
 
 
 _TITLES = {GENERATOR: "trained generator", FST: "fast style transfer"}
-_LABELS = ("SD", "Shi et al. (inexact)", "Chang et al. (inexact)")
 
 
 def _result(found: Mapping[str, Json]) -> Result:

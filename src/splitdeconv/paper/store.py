@@ -67,10 +67,17 @@ def keep(folder: Path, stored: Stored) -> None:
     write_text(path, json.dumps(asdict(stored), indent=1, ensure_ascii=False) + "\n")
 
 
-def find(folder: Path, part: str, step: Step, *, quick: bool) -> tuple[Stored | None, str]:
+def find(folder: Path, part: str, step: Step, *, quick: bool, asked: bool = True) -> tuple[Stored | None, str]:
     """An earlier result of a step that still holds, or None with the reason why it does not (empty: there is none).
 
     A result holds if everything that its numbers depend on is as it was; a full run does not take up a quick one.
+
+    Args:
+        folder: of the report.
+        part, step: which.
+        quick: what the run asks for.
+        asked: False where the result only comes along beside parts that were asked for: then effort and models that an
+            earlier run was given may be others, which the result itself tells.
 
     Raises:
         InputError: the file is not what this version writes.
@@ -86,9 +93,13 @@ def find(folder: Path, part: str, step: Step, *, quick: bool) -> tuple[Stored | 
         ) from None
     if stored.schema != SCHEMA:
         return None, f"it was written in another form ({stored.schema} instead of {SCHEMA})"
-    if stored.quick and step.effort and not quick:
+    if asked and stored.quick and step.effort and not quick:
         return None, "it was made with --quick"
-    return (stored, "") if not (changed := _changes(stored.environment, step.environment())) else (None, changed)
+    now = step.environment()
+    if not asked:
+        now = {name: text for name, text in now.items() if name in stored.environment and name not in step.inputs}
+    changed = _changes({name: text for name, text in stored.environment.items() if asked or name in now}, now)
+    return (None, changed) if changed else (stored, "")
 
 
 def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:
