@@ -56,13 +56,5 @@ class Faces(ZooNetwork):
     def shipped(self) -> dict[str, Tensor] | None:
         """The weights in ``faces.onnx``, where the exporter keeps their names."""
         tensors = onnx.load(zoo.trained()).graph.initializer
-        return {
-            _name(each.name): torch.from_numpy(numpy_helper.to_array(each).copy())
-            for each in tensors
-            if each.data_type == onnx.TensorProto.FLOAT
-        }
-
-
-def _name(initializer: str) -> str:
-    """Name of a parameter in the state dict: exported deconvs stand inside a wrapper."""
-    return initializer.replace(".original.", ".")
+        floats = [each for each in tensors if each.data_type == onnx.TensorProto.FLOAT]
+        return {each.name: torch.from_numpy(numpy_helper.to_array(each).copy()) for each in floats}

@@ -100,6 +100,11 @@ def folded(network: nn.Module) -> nn.Module:
     return copied
 
 
+def plain_name(name: str) -> str:
+    """Name of a parameter without the wrapper that :func:`with_operation` puts around it."""
+    return name.replace(".original.", ".")
+
+
 def normal_weights(network: nn.Module, deviation: float) -> None:
     """Weights from a normal distribution and no bias, as GANs start; batch norm stays as it is."""
     for module in network.modules():

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from splitdeconv.files import staged
 from splitdeconv.weights import Array
-from splitdeconv.zoo.modules import Deconv2d, ZooNetwork, with_operation
+from splitdeconv.zoo.modules import Deconv2d, ZooNetwork, plain_name, with_operation
 
 OPSET = 20
 CALIBRATION_SAMPLES = 8
@@ -61,7 +61,7 @@ def exported(module: torch.nn.Module, network: ZooNetwork) -> onnx.ModelProto:
     )
     assert program is not None
     model: onnx.ModelProto = program.model_proto
-    return _without_traces(model)
+    return _tidied(model)
 
 
 def conv_transpose(x: Tensor, layer: Deconv2d) -> Tensor:
@@ -77,10 +77,16 @@ def conv_transpose(x: Tensor, layer: Deconv2d) -> Tensor:
     return y
 
 
-def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Without the stack traces that the exporter leaves: they hold paths of the machine."""
+def _tidied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Deconvs and parameters under the module's names, without stack traces: those hold paths of the machine."""
     for entry in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, model.graph):
         del entry.metadata_props[:]
+    for tensor in model.graph.initializer:
+        tensor.name = plain_name(tensor.name)
+    for node in model.graph.node:
+        node.input[:] = [plain_name(name) for name in node.input]
+        if node.op_type == "ConvTranspose":
+            node.name = node.input[1].removesuffix(".deconv.weight")
     return model
 
 
