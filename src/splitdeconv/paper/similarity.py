@@ -1,191 +1,27 @@
-"""SSIM of SD's and of the inexact conversions' pictures against the exact ones (extra ``paper``)."""
+"""The part that compares pictures: SSIM of SD and of the inexact conversions, on a generator and on style transfer."""
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from importlib import import_module
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from splitdeconv.errors import InputError, MissingExtraError, OutputError, SplitdeconvError
+from splitdeconv.errors import InputError
 from splitdeconv.paper.child import in_child
 from splitdeconv.paper.models import trained_model, zoo_model
 from splitdeconv.paper.part import Part, Progress, Setting, Step
+from splitdeconv.paper.pictures import compare_model, feeds_of, save
 from splitdeconv.paper.published import published
 from splitdeconv.paper.result import Cell, Column, Gallery, Result, Sheet
 from splitdeconv.results import Json
-from splitdeconv.weights import Array
 
-SAMPLES = 4  # pictures of a generator, in a two-by-two sheet
 GENERATOR, FST = "generator", "fst"
-_TANH = 1.001  # pictures within this are taken to run from −1 to 1, all others from 0 to 255
 _PACKAGES = ("onnx", "onnx-ir", "scikit-image")
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """One scheme's picture against the exact one.
-
-    Attributes:
-        scheme: its name.
-        size: height and width in pixels.
-        offset: row and column of the exact picture where it lies.
-        whole: SSIM of the whole picture; where the scheme has lost its border, black stands.
-        overlap: SSIM of the part that both have.
-        largest: difference in that part, as a share of the range of values.
-    """
-
-    scheme: str
-    size: tuple[int, int]
-    offset: tuple[int, int]
-    whole: float
-    overlap: float
-    largest: float
-
-
-def compare(scheme: str, exact: Array, found: Array, limits: tuple[float, float]) -> Compared:
-    """Place ``found`` where it fits best in ``exact``, and compare.
-
-    Args:
-        scheme: name.
-        exact, found: ``(height, width, 3)``; ``found`` is not larger.
-        limits: the values of black and white.
-    """
-    offset = best_offset(exact, found)
-    height, width = found.shape[:2]
-    region = exact[offset[0] : offset[0] + height, offset[1] : offset[1] + width]
-    canvas = np.full_like(exact, limits[0])
-    canvas[offset[0] : offset[0] + height, offset[1] : offset[1] + width] = found
-    span = limits[1] - limits[0]
-    largest = float(np.max(np.abs(region - found))) / span
-    return Compared(scheme, (height, width), offset, ssim(exact, canvas, span), ssim(region, found, span), largest)
-
-
-def best_offset(exact: Array, found: Array) -> tuple[int, int]:
-    """Row and column of ``exact`` at which ``found`` differs least from it, of all places where it lies within."""
-    rows, columns = (many - few + 1 for many, few in zip(exact.shape[:2], found.shape[:2], strict=True))
-    places = [(row, column) for row in range(rows) for column in range(columns)]
-    height, width = found.shape[:2]
-    return min(
-        places,
-        key=lambda at: float(np.mean(np.abs(exact[at[0] : at[0] + height, at[1] : at[1] + width] - found))),
-    )
-
-
-def ssim(first: Array, second: Array, span: float) -> float:
-    """Mean SSIM of two colour pictures as Wang et al. compute it (Gaussian window, IEEE TIP 13(4), 2004), in float64.
-
-    Equal arrays give exactly 1: numerator and denominator are then the same number in every pixel.
-    """
-    metrics = _skimage("skimage.metrics")
-    found: float = metrics.structural_similarity(
-        first,
-        second,
-        channel_axis=-1,
-        data_range=span,
-        gaussian_weights=True,
-        sigma=1.5,
-        use_sample_covariance=False,
-    )
-    return float(found)
-
-
-def _skimage(module: str) -> Any:
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("SSIM", error.name or "scikit-image", "paper") from error
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """All schemes on one model.
-
-    Attributes:
-        compared: scheme → its comparisons, one for each picture, or the reason why there are none.
-        pictures: scheme → its pictures side by side, 8 bits, ``(height, width, 3)``.
-    """
-
-    compared: Mapping[str, tuple[Compared, ...] | str]
-    pictures: Mapping[str, Array]
-
-
-def compare_model(model: Path, feeds: Sequence[Mapping[str, Array]], progress: Progress) -> Comparison:
-    """Every scheme's pictures of a model, compared with the exact ones.
-
-    Args:
-        model: ONNX, its first output ``(1, 3, height, width)``.
-        feeds: inputs of each picture.
-        progress: told the scheme.
-    """
-    from splitdeconv.paper.schemes import EXACT, SCHEMES, image_of  # noqa: PLC0415  # needs onnx, an extra
-
-    exact = [_colour(image_of(model, feed, SCHEMES[EXACT])) for feed in feeds]
-    limits = [limits_of(each) for each in exact]
-    compared: dict[str, tuple[Compared, ...] | str] = {}
-    pictures: dict[str, Array] = {}
-    for number, (name, scheme) in enumerate(SCHEMES.items()):
-        progress(name, number / len(SCHEMES))
-        try:
-            images = exact if name == EXACT else [_colour(image_of(model, feed, scheme)) for feed in feeds]
-        except SplitdeconvError as error:
-            compared[name] = str(error)
-            continue
-        compared[name] = tuple(compare(name, *each) for each in zip(exact, images, limits, strict=True))
-        pictures[name] = np.concatenate([to_bytes(*each) for each in zip(images, limits, strict=True)], axis=1)
-    return Comparison(compared, pictures)
-
-
-def limits_of(picture: Array) -> tuple[float, float]:
-    """The values of black and white: of a tanh, or of bytes."""
-    return (-1.0, 1.0) if float(np.max(np.abs(picture))) <= _TANH else (0.0, 255.0)
-
-
-def to_bytes(picture: Array, limits: tuple[float, float]) -> Array:
-    """The picture in 8 bits."""
-    low, high = limits
-    levels: Array = np.rint((picture - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)
-    return levels
-
-
-def _colour(image: Array) -> Array:
-    """``(1, 3, H, W)`` → ``(H, W, 3)``."""
-    if image.ndim != 4 or image.shape[:2] != (1, 3):
-        raise InputError(f"the model's first output has shape {list(image.shape)}, wanted one picture [1, 3, H, W]")
-    return np.ascontiguousarray(np.moveaxis(image[0], 0, -1))
-
-
-def photograph(height: int, width: int) -> Array:
-    """Scikit-image's picture of an astronaut, ``(1, 3, height, width)`` float32 from 0 to 255."""
-    picture = _skimage("skimage.data").astronaut()
-    resized = _skimage("skimage.transform").resize(picture, (height, width), anti_aliasing=True, preserve_range=True)
-    image: Array = np.moveaxis(resized, -1, 0)[np.newaxis].astype(np.float32)
-    return image
-
-
-def feeds_of(model: Path) -> list[dict[str, Array]]:
-    """The photograph for a model that takes a picture; some latent vectors for one that takes those.
-
-    Raises:
-        InputError: the model has several inputs, or one of another shape.
-    """
-    from splitdeconv.frontends.onnx import OnnxFrontend  # noqa: PLC0415  # needs onnx, an extra
-
-    front = OnnxFrontend()
-    inputs = front.inputs(front.load(model))
-    shape = tuple(size or 1 for size in inputs[0].shape or ())
-    if len(inputs) != 1 or not (len(shape) == 2 or shape[:2] == (1, 3)):
-        found = "; ".join(f"{each.name} {list(each.shape or ())}" for each in inputs)
-        raise InputError(f"{model}: inputs {found}; wanted one, a latent vector [1, N] or a picture [1, 3, H, W]")
-    name = inputs[0].name
-    if len(shape) == 4:
-        return [{name: photograph(shape[2], shape[3])}]
-    return [{name: np.random.default_rng(seed).standard_normal(shape).astype(np.float32)} for seed in range(SAMPLES)]
 
 
 def _measure(source: str, model: Path, out: Path, progress: Progress) -> Json:
@@ -194,20 +30,12 @@ def _measure(source: str, model: Path, out: Path, progress: Progress) -> Json:
     files = {}
     for number, (scheme, picture) in enumerate(found.pictures.items()):
         files[scheme] = f"ssim/{source}-{number}-{scheme.split(' ', 1)[0].lower()}.png"
-        _save(out / files[scheme], picture)
+        save(out / files[scheme], picture)
     compared = {
         scheme: each if isinstance(each, str) else [asdict(one) for one in each]
         for scheme, each in found.compared.items()
     }
     return {"compared": compared, "pictures": files}
-
-
-def _save(path: Path, picture: Array) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _skimage("skimage.io").imsave(path, picture, check_contrast=False)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error})") from None
 
 
 def _steps(setting: Setting) -> Sequence[Step]:
@@ -229,12 +57,11 @@ def _steps(setting: Setting) -> Sequence[Step]:
             in_child(zoo_model, "fst", path)
             return _measure(FST, path, setting.out, progress)
 
-    trained = {"model": _digest(trained_model())} if trained_model().exists() else {}
     own = {} if setting.fst is None else {"model": _digest(setting.fst)}
     packages = _PACKAGES if setting.fst is not None else (*_PACKAGES, "torch")
     with_own = command if setting.fst is None else f"{command} --fst {setting.fst}"
     return (
-        Step(GENERATOR, "counted", command, _PACKAGES, generator, trained),
+        Step(GENERATOR, "counted", command, _PACKAGES, generator, {"model": _digest(trained_model())}),
         Step(FST, "counted", with_own, packages, fst, own),
     )
 

@@ -11,7 +11,7 @@ from onnx import helper
 
 from splitdeconv import reference
 from splitdeconv.errors import InputError
-from splitdeconv.paper import similarity
+from splitdeconv.paper import pictures
 from splitdeconv.paper.schemes import SCHEMES, on_grid, split_deconv, summable
 from splitdeconv.spec import Axis, Deconv
 from splitdeconv.weights import Array, Weights
@@ -58,7 +58,7 @@ def generator(path: Path, kernel: int = 4) -> Path:
 @pytest.mark.parametrize("kernel", [3, 4, 5])
 def test_split_deconvolution_gives_every_bit_and_the_others_do_not(kernel: int, tmp_path: Path) -> None:
     model = generator(tmp_path / "generator.onnx", kernel)
-    found = similarity.compare_model(model, similarity.feeds_of(model), silent)
+    found = pictures.compare_model(model, pictures.feeds_of(model), silent)
     for each in found.compared[SD]:
         assert not isinstance(each, str)
         assert (each.whole, each.overlap, each.largest, each.offset) == (1.0, 1.0, 0.0, (0, 0))
@@ -66,7 +66,7 @@ def test_split_deconvolution_gives_every_bit_and_the_others_do_not(kernel: int, 
     for scheme in (SHI, CHANG):
         assert all(not isinstance(each, str) and each.whole < 0.99 for each in found.compared[scheme]), scheme
     assert found.pictures[SHI].shape[0] < found.pictures[EXACT].shape[0]
-    assert found.pictures[EXACT].shape == (24, 24 * similarity.SAMPLES, 3)
+    assert found.pictures[EXACT].shape == (24, 24 * pictures.SAMPLES, 3)
 
 
 def test_rounded_values_sum_to_the_same_bits_in_any_order() -> None:
@@ -87,7 +87,7 @@ def test_the_grid_has_no_more_bits_than_were_asked_for() -> None:
 
 def test_a_smaller_picture_is_placed_where_it_fits() -> None:
     exact = np.random.default_rng(2).random((20, 22, 3))
-    found = similarity.compare("cut", exact, exact[3:18, 5:20], (0.0, 1.0))
+    found = pictures.compare("cut", exact, exact[3:18, 5:20], (0.0, 1.0))
     assert found.offset == (3, 5)
     assert found.overlap == 1.0
     assert found.whole < 0.95  # black where the border was
@@ -97,14 +97,14 @@ def test_ssim_falls_with_the_noise() -> None:
     rng = np.random.default_rng(3)
     picture = rng.random((16, 16, 3))
     levels = [
-        similarity.ssim(picture, picture + size * rng.standard_normal(picture.shape), 1.0) for size in (0, 0.1, 0.5)
+        pictures.ssim(picture, picture + size * rng.standard_normal(picture.shape), 1.0) for size in (0, 0.1, 0.5)
     ]
     assert levels[0] == 1.0
     assert levels[0] > levels[1] > levels[2]
 
 
 def test_a_photograph_for_models_that_take_pictures_and_a_refusal_of_others(tmp_path: Path) -> None:
-    picture = similarity.photograph(24, 32)
+    picture = pictures.photograph(24, 32)
     assert picture.shape == (1, 3, 24, 32)
     assert picture.min() >= 0
     assert 200 < picture.max() <= 255
@@ -113,13 +113,13 @@ def test_a_photograph_for_models_that_take_pictures_and_a_refusal_of_others(tmp_
     model.graph.input[0].type.tensor_type.shape.dim.add().dim_value = 8
     onnx.save(model, tmp_path / "sound.onnx")
     with pytest.raises(InputError, match=r"wanted one, a latent vector \[1, N\] or a picture"):
-        similarity.feeds_of(tmp_path / "sound.onnx")
+        pictures.feeds_of(tmp_path / "sound.onnx")
 
 
 def test_the_styled_photograph_is_exactly_the_same_by_split_deconvolution(shared: Path) -> None:
     """The paper's own network with trained weights."""
     model = shared / "models" / "fst_rain_princess_256.onnx"
-    found = similarity.compare_model(model, similarity.feeds_of(model), silent)
+    found = pictures.compare_model(model, pictures.feeds_of(model), silent)
     by_scheme: dict[str, Array | float] = {name: each[0].whole for name, each in found.compared.items()}  # type: ignore[union-attr]
     assert by_scheme[SD] == 1.0
     assert by_scheme[SHI] < 0.99
