@@ -13,7 +13,6 @@ from splitdeconv.paper.times import Times, times_of
 from splitdeconv.results import Json
 
 MODELS = "models"
-FIRST = ("onnxruntime-float32", "litert-float32", "onnxruntime-int8", "litert-int8")  # those of the figure to reach
 Found = Mapping[str, Mapping[str, Times]]  # runtime → network → times
 
 
@@ -64,10 +63,19 @@ def _reached(times: Found, *, whole: bool) -> Sheet:
     low, high = (published("speed-up").values[key] for key in ("low", "high"))
     notes = (
         f"The paper's range for SD and its variants over NZP, on the arrays that it simulates: {low:g}–{high:g}×.",
+        _reaching(f"The geometric mean lies above {high:g}× on", measured, rows[-2], high),
+        _reaching(f"Every network that was timed reaches {low:g}× on", measured, rows[-1], low),
         "Sums over a network's deconvs, each timed as a model of its own, all its forms in the same rounds.",
     )
     heads = (Column("network"), *(Column(runtime.title, "×") for runtime in measured))
     return Sheet("over-nzp", "Chosen plan over NZP, deconv parts", "measured", heads, tuple(rows), notes)
+
+
+def _reaching(text: str, runtimes: Sequence[Runtime], row: tuple[Cell, ...], least: float) -> str:
+    """The runtimes whose cell of ``row`` is at least so large, in a sentence."""
+    cells = zip(runtimes, row[1:], strict=True)
+    names = [runtime.title for runtime, cell in cells if isinstance(cell, float) and cell >= least]
+    return f"{text}: {'; '.join(names) or 'none'}."
 
 
 def _ratio(times: Found, runtime: Runtime, name: str, fast: str, *, whole: bool) -> float | None:

@@ -47,7 +47,8 @@ def write(out: Path, finished: Sequence[Finished], *, quick: bool) -> Path:
             write_text(out / TABLES / f"{sheet.name}.csv", sheet.csv())
         sections.append(_section(out, part))
     report = out / REPORT
-    page.write_page(page.Page(TITLE, _lead(finished, quick=quick), (*sections, _published())), report)
+    first = _first([sheet for part in finished for sheet in part.result.sheets])
+    page.write_page(page.Page(TITLE, _lead(finished, quick=quick), (*sections, _published()), first), report)
     return report
 
 
@@ -59,6 +60,24 @@ def _lead(finished: Sequence[Finished], *, quick: bool) -> str:
         f"the paper's. {effort}Every table says whether its numbers were counted, estimated or measured; at the end of "
         f"each part stands what made them, and where. Parts: {parts}; splitdeconv {__version__}."
     )
+
+
+def _first(sheets: Sequence[Sheet]) -> tuple[page.Block, ...]:
+    """The few figures that are looked for first, as far as they are there."""
+    by_name = {sheet.name: sheet for sheet in sheets}
+    figures: list[page.Figure] = []
+    if (ratios := by_name.get("over-nzp")) is not None:
+        (means,) = (row for row in ratios.rows if row[0] == "geometric mean")
+        for column, mean in list(zip(ratios.columns, means, strict=True))[1:]:
+            if mean is not None:
+                detail = "chosen plan over NZP, deconv parts, geometric mean"
+                figures.append(page.Figure(column.title, column.text(mean), detail, kind=ratios.kind))
+    if (pictures := by_name.get("ssim")) is not None:
+        found = [row[2] for row in pictures.rows if row[1] == "SD" and isinstance(row[2], float)]
+        if found:
+            exact = "exactly 1" if min(found) == 1 else f"{min(found):.6f}"
+            figures.append(page.Figure("SSIM of SD's pictures", exact, "in float64", kind=pictures.kind))
+    return (page.Figures(tuple(figures)),) if figures else ()
 
 
 def _section(out: Path, part: Finished) -> page.Section:
