@@ -54,7 +54,13 @@ def _marks(panel: Any, chart: Chart) -> None:
     for label, height in chart.marks.items():
         panel.axhline(height, color=plots.INK, linewidth=1, linestyle="--")
         panel.annotate(
-            f"{label} {height:g}", (1, height), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=11
+            f"{label} {height:g}",
+            (1, height),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            fontsize=11,
+            bbox={"facecolor": plots.PAPER, "edgecolor": "none", "alpha": 0.8, "pad": 1},
         )
 
 

@@ -14,7 +14,9 @@ from splitdeconv.errors import InputError, MissingExtraError, OutputError, Split
 from splitdeconv.paper.part import Progress
 from splitdeconv.weights import Array
 
-SAMPLES = 4  # pictures of a generator
+SAMPLES = 4  # pictures of a generator, two in a row
+LOST = 200  # grey
+EXACT = "exact"  # the scheme that all others are compared with
 _TANH = 1.001  # pictures within this are taken to run from −1 to 1, all others from 0 to 255
 
 
@@ -99,7 +101,7 @@ class Comparison:
 
     Attributes:
         compared: scheme → its comparisons, one for each picture, or the reason why there are none.
-        pictures: scheme → its pictures side by side, 8 bits, ``(height, width, 3)``.
+        pictures: scheme → its pictures in one, 8 bits, ``(height, width, 3)``, each where it lies in the exact one.
     """
 
     compared: Mapping[str, tuple[Compared, ...] | str]
@@ -114,7 +116,7 @@ def compare_model(model: Path, feeds: Sequence[Mapping[str, Array]], progress: P
         feeds: inputs of each picture.
         progress: told the scheme.
     """
-    from splitdeconv.paper.schemes import EXACT, SCHEMES, image_of  # noqa: PLC0415  # needs onnx, an extra
+    from splitdeconv.paper.schemes import SCHEMES, image_of  # noqa: PLC0415  # needs onnx, an extra
 
     exact = [_colour(image_of(model, feed, SCHEMES[EXACT])) for feed in feeds]
     limits = [limits_of(each) for each in exact]
@@ -128,8 +130,27 @@ def compare_model(model: Path, feeds: Sequence[Mapping[str, Array]], progress: P
             compared[name] = str(error)
             continue
         compared[name] = tuple(compare(name, *each) for each in zip(exact, images, limits, strict=True))
-        pictures[name] = np.concatenate([to_bytes(*each) for each in zip(images, limits, strict=True)], axis=1)
+        places = [each.offset for each in compared[name] if isinstance(each, Compared)]
+        shown = [
+            on_canvas(to_bytes(image, limit), whole.shape, place)
+            for image, limit, whole, place in zip(images, limits, exact, places, strict=True)
+        ]
+        pictures[name] = tiled(shown)
     return Comparison(compared, pictures)
+
+
+def on_canvas(picture: Array, shape: tuple[int, ...], place: tuple[int, int]) -> Array:
+    """A picture in 8 bits where it lies in the exact one, grey where it has lost something."""
+    canvas = np.full(shape, LOST, np.uint8)
+    canvas[place[0] : place[0] + picture.shape[0], place[1] : place[1] + picture.shape[1]] = picture
+    return canvas
+
+
+def tiled(pictures: Sequence[Array]) -> Array:
+    """One picture as it is; more of them in rows of two."""
+    rows = [np.concatenate(pictures[number : number + 2], axis=1) for number in range(0, len(pictures), 2)]
+    found: Array = np.concatenate(rows, axis=0)
+    return found
 
 
 def limits_of(picture: Array) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from splitdeconv.frontends.onnx.float64 import evaluate
 from splitdeconv.frontends.onnx.load import load
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.paper.inexact import Scheme, inexact_chang, inexact_shi
+from splitdeconv.paper.pictures import EXACT
 from splitdeconv.spec import Deconv
 from splitdeconv.weights import Array, Weights
 
@@ -30,7 +31,6 @@ def split_deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
     return reference.run(lower(spec, "NCHW", (full or found)[0]), x, weights)
 
 
-EXACT = "exact"
 SCHEMES: Mapping[str, Scheme] = {
     EXACT: reference.deconv,
     "SD": split_deconv,

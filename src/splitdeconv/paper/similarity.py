@@ -15,7 +15,7 @@ from splitdeconv.errors import InputError
 from splitdeconv.paper.child import in_child
 from splitdeconv.paper.models import trained_model, zoo_model
 from splitdeconv.paper.part import Part, Progress, Setting, Step
-from splitdeconv.paper.pictures import compare_model, feeds_of, save
+from splitdeconv.paper.pictures import EXACT, compare_model, feeds_of, save
 from splitdeconv.paper.published import published
 from splitdeconv.paper.result import Cell, Column, Gallery, Result, Sheet
 from splitdeconv.results import Json
@@ -85,16 +85,19 @@ def _result(found: Mapping[str, Json]) -> Result:
     rows: list[tuple[Cell, ...]] = []
     galleries = []
     for source, step in found.items():
-        rows += [_row(_TITLES[source], scheme, each) for scheme, each in step["compared"].items()]
+        compared = {scheme: each for scheme, each in step["compared"].items() if scheme != EXACT}
+        rows += [_row(_TITLES[source], scheme, each) for scheme, each in compared.items()]
         pictures = tuple((scheme, file) for scheme, file in step["pictures"].items())
-        galleries.append(Gallery(f"{_TITLES[source]}: what each conversion makes of the same input", pictures))
+        galleries.append(
+            Gallery(f"{_TITLES[source]}: what each conversion makes of the same input; grey is lost", pictures)
+        )
     columns = (
         Column("model"),
         Column("conversion"),
         Column("SSIM, whole picture", "", 4),
         Column("SSIM, common part", "", 4),
         Column("size"),
-        Column("lies at"),
+        Column("first row, column"),
         Column("largest difference"),
         Column("paper's SSIM"),
     )
@@ -125,8 +128,6 @@ def _row(source: str, scheme: str, found: Any) -> tuple[Cell, ...]:
 
 def _theirs(scheme: str) -> str:
     """What the paper publishes for a scheme."""
-    if not scheme.startswith(("SD", "Shi", "Chang")):
-        return ""
     figure = published(f"ssim-{scheme.split(' ', 1)[0].lower()}")
     return figure.status if not figure.values else f"{figure.values['dcgan']:g}"
 
