@@ -111,6 +111,17 @@ def test_a_missing_extra_leaves_a_part_out_and_says_how_to_install_it(
     assert "pip install 'splitdeconv[paper]'" in (tmp_path / "report.html").read_text().replace("&#39;", "'")
 
 
+def test_without_onnx_every_part_that_needs_it_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "splitdeconv.paper.schemes", None)
+    monkeypatch.setitem(sys.modules, "splitdeconv.paper.convolutions", None)
+    assert run(tmp_path, "--only", "ssim", "--only", "efficiency") == 0
+    said = capsys.readouterr().out
+    assert "pip install 'splitdeconv[paper]'" in said
+    assert "pip install 'splitdeconv[onnx]'" in said
+
+
 def test_without_the_report_extra_nothing_is_begun(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

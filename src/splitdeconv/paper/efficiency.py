@@ -16,7 +16,7 @@ from splitdeconv.accelerator.layers import ConvAxis, Layer, Network, PlainConv
 from splitdeconv.accelerator.sparsity import Skip
 from splitdeconv.comparison import NATIVE
 from splitdeconv.paper.child import in_child
-from splitdeconv.paper.part import Part, Progress, Setting, Step
+from splitdeconv.paper.part import Part, Progress, Setting, Step, needing
 from splitdeconv.paper.published import published
 from splitdeconv.paper.result import Cell, Chart, Column, Kind, Result, Sheet
 from splitdeconv.paper.simulated import ARRAYS
@@ -87,8 +87,8 @@ def measured(runtime: str, seconds: float, progress: Progress) -> tuple[Rate, ..
         MissingExtraError: the runtime is not installed.
         UsageError: what writes its models is not installed.
     """
-    from splitdeconv.paper.convolutions import write_convolution  # noqa: PLC0415  # needs onnx, an extra
-
+    with needing("an ONNX convolution", "onnx"):
+        from splitdeconv.paper.convolutions import write_convolution  # noqa: PLC0415
     target = targets.target(runtime)
     found = []
     with tempfile.TemporaryDirectory() as folder:

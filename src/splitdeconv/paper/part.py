@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
+from splitdeconv.errors import MissingExtraError
 from splitdeconv.paper.result import Kind, Result, result_of
 from splitdeconv.results import Json
 from splitdeconv.targets import processor
@@ -95,6 +97,19 @@ def environment(packages: Sequence[str]) -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+@contextmanager
+def needing(what: str, extra: str) -> Iterator[None]:
+    """What is imported inside belongs to an extra, whose absence is one line.
+
+    Raises:
+        MissingExtraError: a package is missing.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(what, error.name or extra, extra) from error
 
 
 def single(name: str, title: str, text: str, kind: Kind, function: Callable[[Progress], Result]) -> Part:

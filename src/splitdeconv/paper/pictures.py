@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from splitdeconv.errors import InputError, MissingExtraError, OutputError, SplitdeconvError
-from splitdeconv.paper.part import Progress
+from splitdeconv.errors import InputError, OutputError, SplitdeconvError
+from splitdeconv.paper.part import Progress, needing
 from splitdeconv.weights import Array
 
 SAMPLES = 4  # pictures of a generator, two in a row
@@ -89,10 +89,8 @@ def ssim(first: Array, second: Array, span: float) -> float:
 
 
 def _skimage(module: str) -> Any:
-    try:
+    with needing("SSIM", "paper"):
         return import_module(module)
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("SSIM", error.name or "scikit-image", "paper") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import numpy as np
 from splitdeconv.errors import InputError
 from splitdeconv.paper.child import in_child
 from splitdeconv.paper.models import trained_model, zoo_model
-from splitdeconv.paper.part import Part, Progress, Setting, Step
+from splitdeconv.paper.part import Part, Progress, Setting, Step, needing
 from splitdeconv.paper.pictures import EXACT, compare_model, feeds_of, save
 from splitdeconv.paper.published import published
 from splitdeconv.paper.result import Cell, Column, Gallery, Result, Sheet
@@ -26,7 +26,8 @@ _PACKAGES = ("onnx", "onnx-ir", "scikit-image")
 
 def _measure(source: str, model: Path, out: Path, progress: Progress) -> Json:
     """Compare, and keep the pictures in the report's folder."""
-    found = compare_model(model, feeds_of(model), progress)
+    with needing("SSIM", "paper"):
+        found = compare_model(model, feeds_of(model), progress)
     files = {}
     for number, (scheme, picture) in enumerate(found.pictures.items()):
         files[scheme] = f"ssim/{source}-{number}-{scheme.split(' ', 1)[0].lower()}.png"
