@@ -52,6 +52,7 @@ bench: $(VENV)/.dev  ## the project's own benchmarks; run on an idle machine, ta
 	$(BIN)/python -m benchmarks.tflite_layers --target litert --kind int8_per_channel | tee bench-out/litert_int8.txt
 	$(BIN)/python -m benchmarks.tflite_layers --target litert --kind int8_per_channel --keras | tee bench-out/litert_keras.txt
 	$(BIN)/python -m benchmarks.tflite_layers --target vela | tee bench-out/vela.txt
+	$(BIN)/python -m benchmarks.zoo_exports | tee bench-out/zoo_exports.txt
 	$(BIN)/python benchmarks/accelerators.py | tee bench-out/accelerators.txt
 	$(BIN)/python benchmarks/conversion.py | tee bench-out/conversion.txt
 

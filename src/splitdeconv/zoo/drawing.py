@@ -21,7 +21,7 @@ def draw(z: Tensor, size: int = 64) -> Tensor:
     """
     a = torch.erf(z / math.sqrt(2)).unbind(1)  # uniform between −1 and 1
     page = _Page(len(z), size, _tint(a[0], 0.35, 0.85))
-    page.move(0.08 * a[4], 0.06 * a[5], 0.2 * a[6])
+    page.move(0.05 * a[4], 0.04 * a[5], 0.12 * a[6])
     width, height = 0.50 + 0.10 * a[7], 0.60 + 0.09 * a[8]
     hair, skin = _tint(a[1], 0.55, 0.42), _tint(0.07 + 0.05 * a[2], 0.5, 0.92, turns=True)
     length = 0.35 + 0.35 * a[9]
@@ -47,7 +47,7 @@ def _eyes(page: _Page, a: tuple[Tensor, ...]) -> None:
 def _mouth(page: _Page, a: tuple[Tensor, ...]) -> None:
     """A bow: thick where the mouth is open, bent up or down."""
     opening = 0.055 + 0.04 * a[15]
-    page.ellipse(0, 0.36, 0.24, opening, page.colour(0.55, 0.08, 0.12), bend=-1.9 * a[14])
+    page.ellipse(0, 0.36, 0.27, opening, page.colour(0.55, 0.08, 0.12), bend=-1.8 * a[14])
     page.ellipse(0, 0.20, 0.045, 0.07, page.colour(0.0, 0.0, 0.0), strength=0.18)  # nose
 
 
