@@ -278,16 +278,19 @@ class Job:
     ) -> tuple[tuple[OutputCheck, ...], tuple[str, ...]]:
         """Outputs of both models on the user's inputs, or on random ones of several sizes."""
         inputs, given = self.frontend.inputs(self.model), self.request.inputs
-        verify.check_inputs(inputs, given)
         trials, notes = [], []
         try:
             before, after = runner.compile(original), _compile_rewritten(runner, rewritten)
+            compile_plain = getattr(runner, "compile_plain", None) if quantised else None
+            plain = None if compile_plain is None else compile_plain(original)
             for trial in range(1 if set(given) >= {each.name for each in inputs} else TRIALS):
                 feeds = self._feeds(inputs, trial)
                 if isinstance(feeds, str):
                     return (), (feeds,)
                 trials.append(
-                    verify.compare_models(self.frontend, self.model, before, after, feeds, quantised=quantised)
+                    verify.compare_models(
+                        self.frontend, self.model, before, after, feeds, quantised=quantised, plain=plain
+                    )
                 )
         except CompileError as error:
             shapes = "; --input-shape and --input give it sizes and values that it takes"

@@ -28,7 +28,7 @@ class Candidate:
         form: how the phases are put back together (``depth_to_space``, ``transpose``, ``two_steps``, ``concat``,
             ``stack``, ``rows``), or empty.
         after: ``relayout`` where an operation follows that lets a compiler choose the output's layout, or empty.
-        quant: how quantised convolutions are written (``qdq``, ``qlinear``), or empty.
+        quant: how quantised convolutions are written (``qdq``, ``qlinear``, ``float``, …), or empty.
     """
 
     lowering: str
@@ -51,7 +51,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A candidate that does not apply, and why."""
+    """A ``candidate`` that does not apply, and the ``reason`` why: one sentence."""
 
     candidate: Candidate
     reason: str
@@ -126,7 +126,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One row of a site's table: a candidate with its cost and, on a measuring target, its time."""
+    """One row of a site's table: a ``candidate`` with its ``cost`` and, on a measuring target, its ``time``."""
 
     candidate: Candidate
     cost: Cost
@@ -156,7 +156,12 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which candidate each site gets."""
+    """Which candidate each site gets.
+
+    Attributes:
+        target: name of the target that it was made for.
+        choices: one for each site, in the model's order.
+    """
 
     target: str
     choices: tuple[Choice, ...]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -17,6 +18,7 @@ from rich.text import Text
 
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.files import write_text
+from splitdeconv.version import __version__
 from splitdeconv.weights import Array
 
 app = typer.Typer(
@@ -30,6 +32,21 @@ app = typer.Typer(
 
 # In the order in which the help lists them. Each module registers its command.
 COMMANDS = ("inspect", "convert", "bench", "targets", "simulate", "sweep", "zoo", "reproduce")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"splitdeconv {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """What stands before a command."""
 
 
 def load_commands() -> None:
