@@ -31,7 +31,7 @@ app = typer.Typer(
 )
 
 # In the order in which the help lists them. Each module registers its command.
-COMMANDS = ("inspect", "convert", "bench", "targets", "simulate", "sweep", "zoo")
+COMMANDS = ("inspect", "convert", "bench", "targets", "simulate", "sweep", "zoo", "reproduce")
 
 
 def _show_version(wanted: bool) -> None:
