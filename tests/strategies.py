@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import reduce
+
 import numpy as np
 from hypothesis import strategies as st
 
@@ -36,6 +39,14 @@ def deconvs(draw: st.DrawFn, negative_pads: bool = True) -> Deconv:
     return Deconv(spatial, in_channels, out_channels, groups, draw(st.integers(1, 2)), has_bias=draw(st.booleans()))
 
 
+@st.composite
+def separable_deconvs(draw: st.DrawFn, negative_pads: bool = True) -> Deconv:
+    """A depthwise deconv whose channels share one filter, a product of vectors."""
+    deconv = draw(deconvs(negative_pads))
+    channels = draw(st.integers(1, 3))
+    return replace(deconv, in_channels=channels, out_channels=channels, groups=channels, separable=True)
+
+
 def integer_tensors(deconv: Deconv, seed: int, dtype: str = "float64") -> tuple[Array, Weights]:
     """Input (NCHW) and weights of small integers, stored as ``dtype``."""
     rng = np.random.default_rng(seed)
@@ -45,4 +56,8 @@ def integer_tensors(deconv: Deconv, seed: int, dtype: str = "float64") -> tuple[
 
     x = integers(deconv.batch, deconv.in_channels, *deconv.in_sizes)
     bias = integers(deconv.out_channels) if deconv.has_bias else None
-    return x, Weights(integers(*deconv.kernel_shape), bias)
+    kernel = integers(*deconv.kernel_shape)
+    if deconv.separable:
+        vectors = [rng.choice([-2, -1, 1, 2], axis.kernel) for axis in deconv.axes]
+        kernel = np.broadcast_to(reduce(np.multiply.outer, vectors), deconv.kernel_shape).astype(dtype)
+    return x, Weights(kernel, bias)

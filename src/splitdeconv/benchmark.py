@@ -90,10 +90,9 @@ def bench_model(source: object, request: Request) -> BenchRecord:
     findings = frontend.find(model, shapes)
     # The tables are those of the open sizes, as in a conversion.
     measured = target.kind == "measured"
-    tables = [
-        conversion.site_table(frontend, model, site, target, baseline=measured) for site in frontend.find(model).sites
-    ]
-    pairs = zip(findings.sites, tables, strict=True)
+    sites = frontend.find(model).sites
+    tables = [conversion.site_table(frontend, model, site, target, baseline=measured) for site in sites]
+    pairs = zip(conversion.with_sizes(sites, findings.sites), tables, strict=True)
     entrants = [_Entrant("", model, site, table) for site, table in pairs if request.takes(site.id)]
     layers, plan = _race(frontend, entrants, target, request, request.timing.site_seconds)
     whole = _time_model(frontend, model, plan, shapes, target, request)

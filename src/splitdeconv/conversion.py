@@ -141,7 +141,7 @@ class Job:
             return planner.plan(GENERIC, tables, request.wishes, "generic"), ()
         planner.check(request.wishes, [site.id for site in sites])
         shapes, note = definite_shapes(self.frontend, self.model, self.request.in_shapes)
-        sized = self.frontend.find(self.model, shapes).sites
+        sized = with_sizes(sites, self.frontend.find(self.model, shapes).sites)
         timed, notes = timing.time_sites(
             self.frontend, self.model, sized, tables, self.target, request.wishes, request.timing, request.progress
         )
@@ -332,6 +332,12 @@ def _compile_rewritten(runner: Target, rewritten: Path) -> Compiled:
     except CompileError as error:
         found = f"{runner.name} takes the original but not the rewritten model ({error})"
         raise VerificationError(f"{found}; nothing was written") from None
+
+
+def with_sizes(sites: Sequence[Site], sized: Sequence[Site]) -> list[Site]:
+    """The same sites with definite sizes, without those that can only be rewritten where the sizes are definite."""
+    known = {site.id for site in sites}
+    return [site for site in sized if site.id in known]
 
 
 def definite_shapes(

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from splitdeconv.spec import Deconv
+from splitdeconv.spec import Axis, Deconv
 
 Layout = Literal["NCHW", "NHWC"]
 Order = Literal["block_major", "channel_major"]
@@ -61,10 +61,14 @@ class Op(ABC):
 
 @dataclass(frozen=True, slots=True)
 class NativeDeconv(Op):
-    """The runtime's own ``deconv``, with input and output in ``layout``."""
+    """The runtime's own ``deconv``, input and output in ``layout``, as the model has it; or ``simplified``.
+
+    That is with its crop in its pads, and without zeros between channels.
+    """
 
     deconv: Deconv
     layout: Layout
+    simplified: bool = False
 
     def shape(self, *inputs: Shape) -> Shape:
         (source,) = inputs
@@ -279,6 +283,29 @@ class Conv(Op):
 
 
 @dataclass(frozen=True, slots=True)
+class Spread(Op):
+    """One axis of a separable deconv as a product with a banded matrix, ``(input size, output size)``.
+
+    Attributes:
+        number: of the spatial axis, whose vector fills the matrix.
+        axis: its geometry, of open size.
+        at: where the axis lies in the value, the last place or the one before.
+    """
+
+    number: int
+    axis: Axis
+    at: int
+
+    def shape(self, *inputs: Shape) -> Shape:
+        size = inputs[0][self.at]
+        spread = None if size is None else self.axis.out_size_of(size)
+        return (*inputs[0][: self.at], spread, *inputs[0][self.at + 1 :])
+
+    def macs(self, *inputs: Shape) -> int:
+        return elements(self.shape(*inputs)) * (inputs[0][self.at] or 1)
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """An operation ``op`` and the values ``inputs`` that it reads."""
 
@@ -339,7 +366,7 @@ class Program:
 
     def moved(self) -> int:
         """Elements of maps that the data movement around the convolutions reads and writes."""
-        arithmetic = (Conv, NativeDeconv)
+        arithmetic = (Conv, NativeDeconv, Spread)
         return sum(
             step.op.moved(*inputs) for step, inputs in self._with_shapes() if not isinstance(step.op, arithmetic)
         )
@@ -354,7 +381,7 @@ class Program:
 
         Element-wise work that follows the deconv may be done on them instead: once for each.
         """
-        if any(isinstance(step.op, Add) for step in self.steps):
+        if any(isinstance(step.op, Add | Spread) for step in self.steps):
             return (self.output,)
         arithmetic = (Conv, NativeDeconv)
         return tuple(n + 1 for n, step in enumerate(self.steps) if isinstance(step.op, arithmetic))

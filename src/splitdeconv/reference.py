@@ -11,6 +11,7 @@ from itertools import product
 
 import numpy as np
 
+from splitdeconv.factors import axis_matrix, vectors_of
 from splitdeconv.ops import (
     Add,
     AddBias,
@@ -26,6 +27,7 @@ from splitdeconv.ops import (
     Relayout,
     Reshape,
     Slice,
+    Spread,
     Transpose,
     channel_axis,
 )
@@ -139,6 +141,8 @@ def _apply(op: Op, inputs: list[Array], weights: Weights) -> Array:
         case Conv():
             y = _conv(_to_channels_first(x, op.layout), op, weights)
             return _from_channels_first(y, op.layout)
+        case Spread():
+            return _spread(x, op, weights)
         case Concat():
             joined: Array = np.concatenate(inputs, axis=op.axis)
             return joined
@@ -169,6 +173,14 @@ def _move(op: Op, x: Array) -> Array:
         case DepthToSpace():
             return _from_channels_first(_depth_to_space(_to_channels_first(x, op.layout), op), op.layout)
     raise TypeError(f"the interpreter does not know {type(op).__name__}")
+
+
+def _spread(x: Array, op: Spread, weights: Weights) -> Array:
+    """One axis times its banded matrix."""
+    vectors = vectors_of(weights.kernel)
+    assert vectors is not None, "only separable deconvs have such a step"
+    matrix = axis_matrix(vectors[op.number], op.axis.with_in_size(x.shape[op.at]))
+    return np.moveaxis(np.tensordot(x, matrix, (op.at, 0)), -1, op.at)
 
 
 def _conv(x: Array, conv: Conv, weights: Weights) -> Array:

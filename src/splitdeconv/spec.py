@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 
@@ -217,6 +217,10 @@ class Deconv:
         dtype: type of the arithmetic, a NumPy name (``float32``, ``bfloat16``).
         has_bias: whether a bias is added per output channel.
         quant: how it is quantised, or None.
+        crop: what a crop behind the deconv cuts off at the begin and end of each axis, and the axes' pads count
+            already; empty without a crop.
+        diagonal: whether the model has this depthwise deconv as a dense one whose filter is zero between channels.
+        separable: whether all channels share one filter, and that is exactly a product of one vector for each axis.
     """
 
     axes: tuple[Axis, ...]
@@ -227,6 +231,9 @@ class Deconv:
     dtype: str = "float32"
     has_bias: bool = False
     quant: Quant | None = None
+    crop: tuple[tuple[int, int], ...] = ()
+    diagonal: bool = False
+    separable: bool = False
 
     def __post_init__(self) -> None:
         for name in ("in_channels", "out_channels"):
@@ -271,9 +278,24 @@ class Deconv:
     def with_in_sizes(self, batch: int | None, in_sizes: Sequence[int | None]) -> Deconv:
         """The same deconv over another batch and other input sizes."""
         axes = tuple(axis.with_in_size(size) for axis, size in zip(self.axes, in_sizes, strict=True))
-        return Deconv(
-            axes, self.in_channels, self.out_channels, self.groups, batch, self.dtype, self.has_bias, self.quant
+        return replace(self, axes=axes, batch=batch)
+
+    def cropped(self, begin: Sequence[int], end: Sequence[int]) -> Deconv:
+        """The same deconv with a crop of its output counted in its pads."""
+        axes = tuple(
+            replace(axis, pad_begin=axis.pad_begin + first, pad_end=axis.pad_end + last)
+            for axis, first, last in zip(self.axes, begin, end, strict=True)
         )
+        known = self.crop or ((0, 0),) * len(axes)
+        crop = tuple((b + first, e + last) for (b, e), first, last in zip(known, begin, end, strict=True))
+        return replace(self, axes=axes, crop=crop)
+
+    @property
+    def uncropped_sizes(self) -> tuple[int | None, ...]:
+        """Output size of each axis before the crop."""
+        crop = self.crop or ((0, 0),) * len(self.axes)
+        sizes = zip(self.out_sizes, crop, strict=True)
+        return tuple(None if size is None else size + begin + end for size, (begin, end) in sizes)
 
     def describe(self) -> str:
         """One short cell for tables: ``128→64 5×5/2 @16×16``."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -157,7 +158,15 @@ def _integers(deconv: Deconv, seed: int) -> tuple[Array, Weights]:
         return rng.integers(-largest, largest + 1, shape).astype(deconv.dtype)
 
     x = draw(deconv.batch or 1, deconv.in_channels, *_known(deconv.in_sizes))
-    return x, Weights(draw(*deconv.kernel_shape), draw(deconv.out_channels) if deconv.has_bias else None)
+    kernel = _separable_kernel(deconv, rng) if deconv.separable else draw(*deconv.kernel_shape)
+    return x, Weights(kernel, draw(deconv.out_channels) if deconv.has_bias else None)
+
+
+def _separable_kernel(deconv: Deconv, rng: np.random.Generator) -> Array:
+    """A filter for all channels that is the product of a vector for each axis, of small whole numbers but 0."""
+    vectors = [rng.choice([-2.0, -1.0, 1.0, 2.0], axis.kernel) for axis in deconv.axes]
+    one = reduce(np.multiply.outer, vectors).astype(deconv.dtype)
+    return np.ascontiguousarray(np.broadcast_to(one, deconv.kernel_shape))
 
 
 def _as_type(weights: Weights, dtype: str) -> Weights:

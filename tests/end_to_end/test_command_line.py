@@ -154,3 +154,12 @@ def test_a_rewritten_model_that_does_not_run_is_not_written(
     assert main(["convert", str(model), str(tmp_path / "out.onnx")]) == 1
     assert "takes the original but not the rewritten model (no kernel)" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
+
+
+def test_a_site_that_only_definite_sizes_make_one_is_skipped_and_not_measured(tmp_path: Path) -> None:
+    path, shapes = tmp_path / "in.onnx", {"x": (1, 4, 5, 5)}
+    onnx.save(deconv_model((1, 4, "h", "w"), strides=[2, 2], output_shape=[10, 10]), path)
+    conversion = splitdeconv.convert(path, target="onnxruntime", budget=0.5, cache=False, in_shapes=shapes)
+    assert [skipped.site for skipped in conversion.record.skipped] == ["up"]
+    assert conversion.plan.choices == ()
+    assert splitdeconv.bench(path, target="onnxruntime", budget=0.5, in_shapes=shapes).layers == ()

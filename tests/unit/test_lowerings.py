@@ -15,11 +15,13 @@ from splitdeconv.lowerings import LOWERINGS, candidates, find_lowering, lower
 from splitdeconv.ops import Conv, DepthToSpace, Layout, Program, Reshape
 from splitdeconv.results import Candidate
 from splitdeconv.spec import Axis, Deconv, Quant
-from tests.strategies import deconvs, integer_tensors
+from tests.strategies import deconvs, integer_tensors, separable_deconvs
 
 LAYOUTS: tuple[Layout, ...] = ("NCHW", "NHWC")
 DCGAN2 = Deconv((Axis(5, 2, 1, 2, 2, 1, 16), Axis(5, 2, 1, 2, 2, 1, 16)), 128, 64)
 SNGAN2 = Deconv((Axis(4, 2, 1, 1, 1, 0, 8), Axis(4, 2, 1, 1, 1, 0, 8)), 256, 128)
+
+BILINEAR = Deconv((Axis(4, 2, 1, 1, 1, 0, 8), Axis(4, 2, 1, 1, 1, 0, 8)), 3, 3, 3, separable=True)
 
 
 def assert_every_candidate_is_exact(deconv: Deconv, seed: int) -> None:
@@ -38,6 +40,12 @@ def assert_every_candidate_is_exact(deconv: Deconv, seed: int) -> None:
 @given(deconvs(), st.integers(0, 2**32))
 @settings(max_examples=300)
 def test_every_lowering_is_bit_equal_to_the_definition(deconv: Deconv, seed: int) -> None:
+    assert_every_candidate_is_exact(deconv, seed)
+
+
+@given(separable_deconvs(), st.integers(0, 2**32))
+def test_and_on_separable_filters(deconv: Deconv, seed: int) -> None:
+    assert any(candidate.lowering == "separable" for candidate in candidates(deconv, "NCHW")[0])
     assert_every_candidate_is_exact(deconv, seed)
 
 
@@ -63,7 +71,7 @@ def test_programs_do_not_depend_on_sizes(deconv: Deconv) -> None:
 
 @pytest.mark.parametrize("name", sorted(LOWERINGS))
 def test_no_lowering_refuses_everything(name: str) -> None:
-    found, _ = candidates(DCGAN2, "NCHW")
+    found = [*candidates(DCGAN2, "NCHW")[0], *candidates(BILINEAR, "NCHW")[0]]
     assert any(candidate.lowering == name for candidate in found)
 
 
@@ -96,6 +104,9 @@ def swap_first_blocks(program: Program) -> Program:
         ("col2im", Deconv((Axis(2, 2),), 4, 4), "nothing to add"),
         ("col2im", Deconv((Axis(4, 2),), 4, 4, groups=2), "groups do not allow"),
         ("col2im", Deconv((Axis(4, 2, pad_end=-1),), 4, 4), "a negative pad"),
+        ("separable", Deconv((Axis(4, 2, in_size=8),), 4, 4, 4), "not, for all channels, the product"),
+        ("separable", Deconv((Axis(4, 2),), 4, 4, 4, separable=True), "the input size is unknown"),
+        ("separable", Deconv((Axis(4, 2, in_size=1024),), 4, 4, 4, separable=True), "more than 1048576"),
     ],
 )
 def test_a_refusal_says_why(lowering: str, deconv: Deconv, reason: str) -> None:

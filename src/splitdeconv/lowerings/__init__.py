@@ -10,6 +10,7 @@ from splitdeconv.errors import UsageError
 from splitdeconv.lowerings.base import Lowering
 from splitdeconv.lowerings.col2im import Col2Im
 from splitdeconv.lowerings.native import Native
+from splitdeconv.lowerings.separable import Separable
 from splitdeconv.lowerings.split import Split
 from splitdeconv.lowerings.split_phases import SplitPhases
 from splitdeconv.lowerings.split_rows import SplitRowGroups, SplitRows
@@ -20,7 +21,16 @@ from splitdeconv.spec import Deconv
 
 LOWERINGS: dict[str, Lowering] = {
     lowering.name: lowering
-    for lowering in (Native(), ZeroInsert(), Split(), SplitPhases(), SplitRows(), SplitRowGroups(), Col2Im())
+    for lowering in (
+        Native(),
+        ZeroInsert(),
+        Split(),
+        SplitPhases(),
+        SplitRows(),
+        SplitRowGroups(),
+        Separable(),
+        Col2Im(),
+    )
 }
 
 __all__ = ["LOWERINGS", "Lowering", "candidates", "find_lowering", "lower"]

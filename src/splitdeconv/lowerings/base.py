@@ -74,9 +74,9 @@ class Builder:
         """Number of axes of a value."""
         return len(self._shapes[value])
 
-    def channel_count(self, value: int) -> int:
-        """Number of channels of a value."""
-        channels = self._shapes[value][self.channels]
+    def channel_count(self, value: int, last: bool = False) -> int:
+        """Number of channels of a value; of a channels-last one with ``last``."""
+        channels = self._shapes[value][-1 if last else self.channels]
         assert channels is not None, "channels are always known"
         return channels
 

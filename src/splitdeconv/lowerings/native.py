@@ -11,8 +11,8 @@ from splitdeconv.spec import Deconv
 class Native:
     """The runtime's own deconv, as the model has it.
 
-    Before: ConvTranspose.
-    After: the same node.
+    Before: ConvTranspose, maybe with a crop behind it, or dense although its filter is zero between channels.
+    After: the same nodes. Window ``simplified``: one depthwise or dense ConvTranspose with the crop in its pads.
     """
 
     name = "native"
@@ -23,8 +23,12 @@ class Native:
         return None
 
     def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
-        return (Candidate(self.name),)
+        plain = Candidate(self.name)
+        negative = any(min(axis.pad_begin, axis.pad_end) < 0 for axis in deconv.axes)
+        simpler = (deconv.crop or deconv.diagonal) and not negative
+        return (plain, Candidate(self.name, "simplified")) if simpler else (plain,)
 
     def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
         build = Builder(deconv, layout)
-        return build.program(build.add(NativeDeconv(deconv, layout), build.x))
+        simplified = candidate.window == "simplified"
+        return build.program(build.add(NativeDeconv(deconv, layout, simplified), build.x))

@@ -177,7 +177,13 @@ def from_rows(build: Builder, rows: Sequence[Sequence[int]]) -> int:
     """
     rank = len(build.deconv.strides)
     joined = [run[0] if len(run) == 1 else build.add(Concat(rank + 1), *run) for run in rows]
-    return _from_channels_last(build, _reshape_rows(build, _concat_rows(build, joined, first=1)))
+    # ONNX Runtime moves a Transpose behind a Concat; a Reshape between them keeps it with the convolution, whose
+    # blocked output it then writes channels-last at once.
+    flat = len(joined) > 1 and build.layout == "NCHW" and build.deconv.quant is None
+    if flat:
+        joined = [_flatten_rows(build, value) for value in joined]
+    whole = _concat_rows(build, joined, first=1)
+    return _from_channels_last(build, _reshape_rows(build, whole, flat))
 
 
 def _concat_rows(build: Builder, values: Sequence[int], first: int) -> int:
@@ -199,9 +205,20 @@ def _row_dims(strides: Sequence[int], first: int) -> list[Dim]:
     ]
 
 
-def _reshape_rows(build: Builder, value: int) -> int:
-    dims = _row_dims(build.deconv.strides, first=1)
-    return build.add(Reshape((Dim(1, axis=0), *dims, Dim(build.deconv.out_channels))), value)
+def _flatten_rows(build: Builder, value: int) -> int:
+    """``(N, …, Q, s·C)`` → ``(N, …, Q·s·C)``: a row of pixels as one run of memory."""
+    rank, depth = len(build.deconv.strides), build.channel_count(value, last=True)
+    dims = (*(Dim(1, axis=axis) for axis in range(rank)), Dim(depth, axis=rank))
+    return build.add(Reshape(dims), value)
+
+
+def _reshape_rows(build: Builder, value: int, flat: bool) -> int:
+    *dims, last = _row_dims(build.deconv.strides, first=1)
+    channels = build.deconv.out_channels
+    if flat:  # the last axis holds the channels too, and they are counted in
+        before = build.deconv.strides[-2]
+        last = Dim(1, axis=len(build.deconv.strides), over=before * channels)
+    return build.add(Reshape((Dim(1, axis=0), *dims, last, Dim(channels))), value)
 
 
 def _from_channels_last(build: Builder, value: int) -> int:

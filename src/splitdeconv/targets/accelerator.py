@@ -65,6 +65,8 @@ class Accelerator:
             return "the processor has no deconv of its own"
         if candidate.lowering == "col2im":
             return "overlap-add needs a vector unit for partial sums, which the modelled processors do not have"
+        if candidate.lowering == "separable":
+            return "its matrices stand on the left of maps, which the modelled processors do not count"
         if any(size is None for size in deconv.in_sizes):
             return "the input size is unknown, and cycles depend on it: give the sizes"
         return None

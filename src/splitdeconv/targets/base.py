@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
-from splitdeconv.measure import DROP_RATIO, Progress
+from splitdeconv.measure import DROP_RATIO, Progress, interleaved
 from splitdeconv.results import Candidate, Environment, Measurement
 from splitdeconv.spec import Deconv
 from splitdeconv.weights import Array
@@ -100,3 +100,22 @@ class Target(Protocol):
             The times, as :func:`splitdeconv.measure.interleaved` takes them; what the budget left out is missing.
         """
         ...
+
+
+class Measuring:
+    """The half of a target that times its models in this process; :meth:`Target.compile` makes ``MeasuredModel``."""
+
+    kind: Literal["measured", "estimated"] = "measured"
+
+    def measure(
+        self,
+        candidates: Mapping[Candidate, Compiled],
+        inputs: Mapping[str, Array],
+        seconds: float,
+        *,
+        progress: Progress | None = None,
+        drop: float = DROP_RATIO,
+    ) -> dict[Candidate, Measurement]:
+        """See :meth:`Target.measure`."""
+        runs = {each: cast("MeasuredModel", compiled).prepare(inputs) for each, compiled in candidates.items()}
+        return interleaved(runs, seconds, progress=progress, drop=drop)

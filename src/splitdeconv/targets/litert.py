@@ -11,19 +11,18 @@ from typing import Any, Literal
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from splitdeconv import measure
 from splitdeconv.errors import UsageError
-from splitdeconv.results import Candidate, Environment, Measurement
+from splitdeconv.results import Candidate, Environment
 from splitdeconv.spec import Deconv
 from splitdeconv.targets import processor
-from splitdeconv.targets.base import Compiled, CompileError, one_line
+from splitdeconv.targets.base import CompileError, Measuring, one_line
 from splitdeconv.targets.child import Child
 from splitdeconv.weights import Array
 
 KERNELS = {"xnnpack": OpResolverType.BUILTIN, "reference": OpResolverType.BUILTIN_REF}
 
 
-class LiteRt:
+class LiteRt(Measuring):
     """Implements :class:`~splitdeconv.targets.base.Target` for ``litert``, ``litert:xnnpack``, ``litert:reference``.
 
     Models are first tried in a child process, so that one that brings the interpreter down is a refusal.
@@ -67,21 +66,6 @@ class LiteRt:
             return LiteRtModel(made, partial(interpreter, content, self.kernels, self.threads))
         except ValueError as error:  # names that are no text
             raise CompileError(one_line(error)) from None
-
-    def measure(
-        self,
-        candidates: Mapping[Candidate, Compiled],
-        inputs: Mapping[str, Array],
-        seconds: float,
-        *,
-        progress: measure.Progress | None = None,
-        drop: float = measure.DROP_RATIO,
-    ) -> dict[Candidate, Measurement]:
-        runs = {}
-        for candidate, compiled in candidates.items():
-            assert isinstance(compiled, LiteRtModel), "made by this target's compile"
-            runs[candidate] = compiled.prepare(inputs)
-        return measure.interleaved(runs, seconds, progress=progress, drop=drop)
 
 
 class LiteRtModel:

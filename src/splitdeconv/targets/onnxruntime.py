@@ -6,17 +6,16 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from splitdeconv import measure
 from splitdeconv.errors import UsageError
-from splitdeconv.results import Candidate, Environment, Measurement
+from splitdeconv.results import Candidate, Environment
 from splitdeconv.spec import Deconv
 from splitdeconv.targets import onnx_probe, processor
-from splitdeconv.targets.base import Compiled, CompileError, one_line
+from splitdeconv.targets.base import CompileError, Measuring, one_line
 from splitdeconv.weights import Array
 
 _SUFFIX = "ExecutionProvider"
@@ -25,12 +24,11 @@ _DEVICES = {"cuda": "cuda", "tensorrt": "cuda", "nvtensorrtrtx": "cuda"}  # wher
 _FATAL = 4
 
 
-class OnnxRuntime:
+class OnnxRuntime(Measuring):
     """A provider of ONNX Runtime: ``onnxruntime`` (CPU), ``onnxruntime:cuda`` and so on."""
 
     formats = ("onnx",)
     reshape_is_free = True  # inside of a model, where it shares its input's memory
-    kind: Literal["measured", "estimated"] = "measured"
 
     def __init__(self, option: str = "", *, threads: int = 0) -> None:
         self._provider = _provider(option or "cpu")
@@ -87,21 +85,6 @@ class OnnxRuntime:
         # Threads of one session that spin after its run would slow the next session's: see docs/decisions/measuring.md
         options.add_session_config_entry("session.force_spinning_stop", "1")
         return options
-
-    def measure(
-        self,
-        candidates: Mapping[Candidate, Compiled],
-        inputs: Mapping[str, Array],
-        seconds: float,
-        *,
-        progress: measure.Progress | None = None,
-        drop: float = measure.DROP_RATIO,
-    ) -> dict[Candidate, Measurement]:
-        runs = {}
-        for candidate, compiled in candidates.items():
-            assert isinstance(compiled, OnnxRuntimeModel), "made by this target's compile"
-            runs[candidate] = compiled.prepare(inputs)
-        return measure.interleaved(runs, seconds, progress=progress, drop=drop)
 
 
 class OnnxRuntimeModel:

@@ -6,24 +6,23 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import openvino
 
-from splitdeconv import measure
 from splitdeconv.errors import UsageError
-from splitdeconv.results import Candidate, Environment, Measurement
+from splitdeconv.results import Candidate, Environment
 from splitdeconv.spec import Deconv
 from splitdeconv.targets import onnx_probe, processor
-from splitdeconv.targets.base import Compiled, CompileError, one_line
+from splitdeconv.targets.base import CompileError, Measuring, one_line
 from splitdeconv.weights import Array
 
 _HINTS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 _CAPABILITIES = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16"}
 
 
-class OpenVino:
+class OpenVino(Measuring):
     """A device of OpenVINO: ``openvino`` (CPU), ``openvino:GPU`` and so on.
 
     Left alone, OpenVINO computes float32 models in bfloat16 where the processor has it. Here they stay float32 unless
@@ -32,7 +31,6 @@ class OpenVino:
 
     formats = ("onnx",)
     reshape_is_free = True  # inside of a model, where it shares its input's memory
-    kind: Literal["measured", "estimated"] = "measured"
     precisions = tuple(_HINTS)
 
     def __init__(self, option: str = "", *, threads: int = 0, precision: str = "float32") -> None:
@@ -85,21 +83,6 @@ class OpenVino:
         if self._threads and self._device == "CPU":
             config["INFERENCE_NUM_THREADS"] = self._threads
         return config
-
-    def measure(
-        self,
-        candidates: Mapping[Candidate, Compiled],
-        inputs: Mapping[str, Array],
-        seconds: float,
-        *,
-        progress: measure.Progress | None = None,
-        drop: float = measure.DROP_RATIO,
-    ) -> dict[Candidate, Measurement]:
-        runs = {}
-        for candidate, compiled in candidates.items():
-            assert isinstance(compiled, OpenVinoModel), "made by this target's compile"
-            runs[candidate] = compiled.prepare(inputs)
-        return measure.interleaved(runs, seconds, progress=progress, drop=drop)
 
 
 class OpenVinoModel:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from splitdeconv.factors import axis_matrix, dense_of, vectors_of
 from splitdeconv.frontends.onnx.epilogue import Parameter, Stage
 from splitdeconv.frontends.onnx.integer_filter import StoredKernel, write_filter
 from splitdeconv.frontends.onnx.writer import Writer, run_time_dims
@@ -24,8 +25,10 @@ from splitdeconv.ops import (
     Reshape,
     Shape,
     Slice,
+    Spread,
     Transpose,
 )
+from splitdeconv.spec import Deconv
 from splitdeconv.weights import Array, Quantisation, conv_channels, conv_filter
 
 
@@ -121,17 +124,39 @@ def write_op(op: Op, writer: Writer, inputs: list[ir.Value], shapes: list[Shape]
             return writer.op("DepthToSpace", inputs, {"blocksize": op.block, **mode})
         case Add():
             return writer.op("Add", inputs)
+        case Spread():
+            return _spread(op, writer, inputs[0], shapes[0], source)
         case AddBias():
             return _add_bias(writer, inputs[0], len(shapes[0]), source)
     raise TypeError(f"ONNX has no form for {type(op).__name__}")
 
 
 def _native(op: NativeDeconv, writer: Writer, x: ir.Value, source: Source) -> ir.Value:
-    """The original node, on the given weights."""
-    weights = [writer.lazy("weight", (source.key, "W"), source.kernel, source.dtype, op.deconv.kernel_shape)]
+    """The original node on the given weights, and the crop behind it; or one simpler node."""
+    read, shape = source.kernel, op.deconv.kernel_shape
+    if op.deconv.diagonal and not op.simplified:
+        read, shape = lambda: dense_of(source.kernel()), (shape[0], shape[0], *shape[2:])
+    weights = [writer.lazy("weight", (source.key, "W", op.simplified), read, source.dtype, shape)]
     if source.bias is not None:
         weights.append(writer.lazy("bias", (source.key, "B"), source.bias, source.dtype, [op.deconv.out_channels]))
-    return writer.copy(source.original, [x, *weights])
+    if op.simplified:
+        return writer.op("ConvTranspose", [x, *weights], _deconv_attributes(op.deconv), notes=True)
+    y = writer.copy(source.original, [x, *weights])
+    begin, end = zip(*op.deconv.crop, strict=True) if op.deconv.crop else ((), ())
+    return writer.slice(y, (0, 0, *begin), (0, 0, *end)) if any(begin + end) else y
+
+
+def _deconv_attributes(deconv: Deconv) -> dict[str, int | list[int]]:
+    """Every attribute of a ConvTranspose, spelled out; pads are at least 0."""
+    axes = deconv.axes
+    return {
+        "kernel_shape": [axis.kernel for axis in axes],
+        "strides": [axis.stride for axis in axes],
+        "dilations": [axis.dilation for axis in axes],
+        "pads": [*(axis.pad_begin for axis in axes), *(axis.pad_end for axis in axes)],
+        "output_padding": [axis.output_pad for axis in axes],
+        "group": deconv.groups,
+    }
 
 
 def _conv(op: Conv, writer: Writer, x: ir.Value, source: Source) -> ir.Value:
@@ -162,6 +187,23 @@ def conv_attributes(op: Conv) -> dict[str, int | list[int]]:
     if op.groups > 1:
         attributes["group"] = op.groups
     return attributes
+
+
+def _spread(op: Spread, writer: Writer, x: ir.Value, shape: Shape, source: Source) -> ir.Value:
+    """MatMul with the banded matrix, from the right on the last axis, from the left on the one before."""
+    axis, last = op.axis.with_in_size(shape[op.at]), op.at == len(shape) - 1
+    assert axis.in_size is not None, "a separable form is only offered where sizes are known"
+    assert axis.out_size is not None, "a separable form is only offered where sizes are known"
+
+    def matrix() -> Array:
+        vectors = vectors_of(source.kernel())
+        assert vectors is not None, "a separable form is only offered for such filters"
+        whole = axis_matrix(vectors[op.number], axis)
+        return whole if last else np.ascontiguousarray(whole.T)
+
+    sizes = (axis.in_size, axis.out_size) if last else (axis.out_size, axis.in_size)
+    constant = writer.lazy("matrix", (source.key, op.number, axis, last), matrix, source.dtype, sizes)
+    return writer.op("MatMul", [x, constant] if last else [constant, x], notes=True)
 
 
 def _add_bias(writer: Writer, x: ir.Value, rank: int, source: Source) -> ir.Value:

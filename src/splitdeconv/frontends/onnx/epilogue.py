@@ -6,12 +6,15 @@ channels; everything else stays as it is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from splitdeconv.frontends.onnx.constants import constant
+from splitdeconv.frontends.onnx.crop import Crop, read_crop
 from splitdeconv.frontends.onnx.graph import STANDARD_DOMAINS, Place
+from splitdeconv.ops import Size
 from splitdeconv.weights import Array
 
 # Operators with one data input; further inputs (Clip's bounds) must be constant scalars.
@@ -56,8 +59,23 @@ class Stage:
     parameters: tuple[Parameter | None, ...]
 
 
-def find_epilogue(place: Place, rank: int, channels: int) -> tuple[Stage, ...]:
-    """The chain of element-wise nodes behind the node at ``place``.
+@dataclass(frozen=True)
+class Tail:
+    """What follows a deconv and becomes part of its site.
+
+    Attributes:
+        stages: element-wise nodes.
+        crop: what all crops among them cut off together, or None without one.
+        nodes: all of them, in order.
+    """
+
+    stages: tuple[Stage, ...]
+    crop: Crop | None
+    nodes: tuple[ir.Node, ...]
+
+
+def find_tail(place: Place, rank: int, channels: int, sizes: Sequence[Size] | None) -> Tail:
+    """The chain of element-wise nodes and crops behind the node at ``place``.
 
     It ends before a node that something else also reads from, or whose parameters are not constant or not per channel.
 
@@ -65,26 +83,37 @@ def find_epilogue(place: Place, rank: int, channels: int) -> tuple[Stage, ...]:
         place: the deconv.
         rank: number of axes of its output, batch and channels included.
         channels: its output channels.
+        sizes: its output's spatial sizes, None where unknown. None altogether: the chain ends before a crop too.
     """
     stages: list[Stage] = []
+    nodes: list[ir.Node] = []
+    crop: Crop | None = None
     value = place.node.outputs[0]
-    while (stage := _next_stage(value, place, rank, channels)) is not None:
-        stages.append(stage)
-        value = stage.node.outputs[0]
-    return tuple(stages)
+    while (use := _only_use(value, place)) is not None:
+        node, data_input = use
+        stage = _as_stage(node, data_input, place.opset, rank, channels)
+        if stage is not None:
+            stages.append(stage)
+        elif sizes is not None and (more := read_crop(node, data_input, place.opset, sizes)) is not None:
+            crop = more if crop is None else crop.then(more)
+            sizes = more.sizes_of(sizes)
+        else:
+            break
+        nodes.append(node)
+        value = node.outputs[0]
+    return Tail(tuple(stages), crop, tuple(nodes))
 
 
-def _next_stage(value: ir.Value, place: Place, rank: int, channels: int) -> Stage | None:
-    """The only reader of ``value`` as a stage, or None."""
+def _only_use(value: ir.Value, place: Place) -> tuple[ir.Node, int] | None:
+    """The only reader of ``value``, a standard node of the same graph with one output in use, and which input it is."""
     uses = tuple(value.uses())
     if len(uses) != 1 or value.is_graph_output():
         return None
-    node, data_input = uses[0].node, uses[0].idx
+    node = uses[0].node
     outputs = [output for output in node.outputs if output.uses() or output.is_graph_output()]
     same_graph = node.graph is place.node.graph
-    if node.domain not in STANDARD_DOMAINS or not same_graph or outputs != [node.outputs[0]]:
-        return None
-    return _as_stage(node, data_input, place.opset, rank, channels)
+    standard = node.domain in STANDARD_DOMAINS
+    return (node, uses[0].idx) if standard and same_graph and outputs == [node.outputs[0]] else None
 
 
 def _as_stage(node: ir.Node, data_input: int, opset: int, rank: int, channels: int) -> Stage | None:

@@ -8,8 +8,9 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from splitdeconv.errors import InputError
+from splitdeconv.factors import diagonal_of, vectors_of
 from splitdeconv.frontends.onnx.constants import constant, is_overridable
-from splitdeconv.frontends.onnx.epilogue import find_epilogue
+from splitdeconv.frontends.onnx.epilogue import find_tail
 from splitdeconv.frontends.onnx.geometry import RunTimeGeometryError, axes_from, read_attributes
 from splitdeconv.frontends.onnx.graph import Place, is_standard, places
 from splitdeconv.frontends.onnx.quantised import UnsupportedError, quantised_notes, read_qdq, unread_weight
@@ -66,13 +67,31 @@ def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site 
         return Skipped(name, place.where, str(reason))
     notes = tuple(_override_note(each) for each in (weight, bias_value) if each and is_overridable(each, ir_version))
     if qdq is None:
-        stages = find_epilogue(place, kernel.ndim, deconv.out_channels)
-        operators = tuple(stage.node.op_type for stage in stages)
+        deconv, kernel = _simplified(deconv, kernel)
+        tail = find_tail(place, kernel.ndim, deconv.out_channels, deconv.out_sizes)
+        operators = tuple(stage.node.op_type for stage in tail.stages)
+        if deconv.diagonal:
+            notes = (*notes, "its filter is zero between channels, so every form is depthwise")
+        if tail.crop is not None:
+            deconv = deconv.cropped(tail.crop.begin, tail.crop.end)
+            notes = (*notes, f"the crop behind it ({_crop_text(deconv)}) becomes part of its pads")
         return Site(name, deconv, Weights(kernel, bias), operators, place.where, notes)
     operators = tuple(stage.node.op_type for stage in qdq.stages)
     quantised = replace(deconv, dtype=qdq.values.x_type, quant=qdq.quant())
     weights = Weights(kernel, bias, qdq.values)
     return Site(name, quantised, weights, operators, place.where, (*notes, *quantised_notes(weights)))
+
+
+def _simplified(deconv: Deconv, kernel: Array) -> tuple[Deconv, Array]:
+    """A dense deconv that is zero between channels as a depthwise one; and whether its filter is separable."""
+    if deconv.groups == 1 and (diagonal := diagonal_of(kernel)) is not None:
+        deconv, kernel = replace(deconv, groups=deconv.in_channels, diagonal=True), diagonal
+    depthwise = deconv.groups == deconv.in_channels == deconv.out_channels
+    return replace(deconv, separable=depthwise and vectors_of(kernel) is not None), kernel
+
+
+def _crop_text(deconv: Deconv) -> str:
+    return ", ".join(f"{begin} and {end}" for begin, end in deconv.crop)
 
 
 def _override_note(value: ir.Value) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from splitdeconv.frontends.onnx.constants import constant
-from splitdeconv.frontends.onnx.epilogue import Stage, find_epilogue
+from splitdeconv.frontends.onnx.epilogue import Stage, find_tail
 from splitdeconv.frontends.onnx.graph import Place, is_quantiser
 from splitdeconv.frontends.onnx.integer_filter import StoredKernel
 from splitdeconv.frontends.onnx.quantised_emit import forms
@@ -90,7 +90,7 @@ def read_qdq(place: Place) -> Qdq | None:
         return None
     groups = place.node.attributes.get("group")
     channels = kernel.shape[1] * (groups.as_int() if groups is not None and not groups.is_ref() else 1)
-    stages = find_epilogue(place, kernel.ndim, channels)
+    stages = find_tail(place, kernel.ndim, channels, None).stages
     output = _quantize_behind(stages[-1].node if stages else place.node)
     if output is None or output.graph is not place.node.graph:
         return None

@@ -10,9 +10,10 @@ import numpy as np
 import onnx_ir as ir
 
 from splitdeconv.errors import UsageError
+from splitdeconv.factors import diagonal_of
 from splitdeconv.frontends.onnx.constants import constant, drop_unused
 from splitdeconv.frontends.onnx.emit import Source, write_program
-from splitdeconv.frontends.onnx.epilogue import Stage, find_epilogue
+from splitdeconv.frontends.onnx.epilogue import Tail, find_tail
 from splitdeconv.frontends.onnx.find import named_places
 from splitdeconv.frontends.onnx.graph import MICROSOFT, Place, places
 from splitdeconv.frontends.onnx.quantised import Qdq, read_qdq, read_stored_kernel, stored_kernel
@@ -42,8 +43,9 @@ def splice(model: ir.Model, programs: Mapping[str, Program]) -> ir.Model:
 
 
 def is_native(program: Program) -> bool:
-    """Whether the program is the runtime's own deconv."""
-    return isinstance(program.steps[0].op, NativeDeconv)
+    """Whether the program is the runtime's own deconv as the model has it."""
+    op = program.steps[0].op
+    return isinstance(op, NativeDeconv) and not op.simplified
 
 
 def _names(model: ir.Model) -> set[str]:
@@ -58,19 +60,22 @@ def _names(model: ir.Model) -> set[str]:
 def _replace(site: str, place: Place, program: Program, constants: Constants, ir_version: int) -> None:
     """Write the program behind the epilogue's last node, and remove the nodes that it replaces."""
     qdq = None if program.deconv.quant is None else read_qdq(place)
-    stages = _stages(place, program.deconv) if qdq is None else qdq.stages
-    old = [place.node, *(stage.node for stage in stages), *([] if qdq is None else [qdq.output])]
+    if qdq is None:
+        tail = _tail(place, program.deconv)
+        stages, old = tail.stages, [place.node, *tail.nodes]
+    else:
+        stages, old = qdq.stages, [place.node, *(stage.node for stage in qdq.stages), qdq.output]
     parameters = [value for node in old for value in node.inputs if value is not None]
     writer = Writer(site, place.opset, constants, _notes(site, place, program))
     last = old[-1]
     if qdq is None:
         x = place.node.inputs[0]
         assert x is not None, "a ConvTranspose has an input"
-        output = write_program(writer, program, x, _source(place), stages)
+        output = write_program(writer, program, x, _source(place, program.deconv), stages)
         take_over(last.outputs[0], output)
     else:
         x = qdq.x
-        stored = write_quantised(writer, program, x, _source(place, qdq), stages)
+        stored = write_quantised(writer, program, x, _source(place, program.deconv, qdq), stages)
         output = hand_over(writer, stored, last.outputs[0], qdq.values.y_type)
     if ir_version < _METADATA_FROM:
         _metadata_to_doc(writer.nodes)
@@ -83,24 +88,24 @@ def _replace(site: str, place: Place, program: Program, constants: Constants, ir
             drop_unused(value)
 
 
-def _stages(place: Place, deconv: Deconv) -> tuple[Stage, ...]:
-    return find_epilogue(place, len(deconv.axes) + 2, deconv.out_channels)
+def _tail(place: Place, deconv: Deconv) -> Tail:
+    return find_tail(place, len(deconv.axes) + 2, deconv.out_channels, deconv.uncropped_sizes)
 
 
-def _source(place: Place, qdq: Qdq | None = None) -> Source:
+def _source(place: Place, deconv: Deconv, qdq: Qdq | None = None) -> Source:
     """The site's trained values, to be read when they are written."""
     _, weight, bias = (*place.node.inputs, None)[:3]
     if qdq is not None:
         weight, bias = qdq.weight, qdq.bias
     assert weight is not None, "a located site has a weight"
     return Source(
-        kernel=_reader(weight, place.opset) if qdq is None else _reader(weight, place.opset, stored_kernel),
+        kernel=_reader(weight, place.opset, _kernel_of(deconv, qdq)),
         bias=None if bias is None else _reader(bias, place.opset),
         dtype=_dtype(weight, place.opset) if qdq is None else ir.DataType.from_numpy(np.dtype(qdq.quant().weight)),
         key=(id(weight), id(bias)) if qdq is None else (id(weight), id(bias), *qdq.values.w_zero.reshape(-1).tolist()),
         original=place.node,
         quant=None if qdq is None else qdq.values,
-        stored=read_stored_kernel(place) if qdq is None else None,
+        stored=read_stored_kernel(place) if qdq is None and not deconv.diagonal else None,
     )
 
 
@@ -116,6 +121,20 @@ def _reader(value: ir.Value, opset: int, of: Callable[[Array], Array] = np.asarr
         return read
     folded = read()
     return lambda: folded
+
+
+def _kernel_of(deconv: Deconv, qdq: Qdq | None) -> Callable[[Array], Array]:
+    """What makes the site's kernel of its constant."""
+    if qdq is not None:
+        return stored_kernel
+    return _diagonal if deconv.diagonal else np.asarray
+
+
+def _diagonal(kernel: Array) -> Array:
+    """The depthwise filters in a dense kernel that is zero between channels."""
+    found = diagonal_of(kernel)
+    assert found is not None, "found to be zero between channels"
+    return found
 
 
 def _dtype(value: ir.Value, opset: int) -> ir.DataType:
@@ -171,7 +190,7 @@ def stand_alone(model: ir.Model, site: Site, program: Program, weights: Weights 
     x = ir.Value(name="x", type=ir.TensorType(dtype), shape=ir.Shape(program.in_shape))
     graph = ir.Graph([x], [], nodes=[], opset_imports={"": place.opset}, name=site.id)
     writer = Writer(site.id, place.opset, Constants(graph, ir_version, {"x", "y"}), {})
-    source, stages = _source(place, qdq), _stages(place, deconv) if qdq is None else qdq.stages
+    source, stages = _source(place, deconv, qdq), _tail(place, deconv).stages if qdq is None else qdq.stages
     if weights is not None:
         source, stages = _source_of(weights, source), ()
     if source.quant is None:
