@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from splitdeconv import conversion, frontends, lowerings, pipeline, planner, timing, verify
+from splitdeconv import conversion, frontends, lowerings, pipeline, planner, provenance, timing, verify
 from splitdeconv.comparison import EQUAL_WORK, NATIVE, BenchRecord, LayerTimes, ModelTimes, equal_work
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.frontends.base import Frontend
@@ -80,7 +80,15 @@ def bench_model(source: object, request: Request) -> BenchRecord:
     layers, plan = _race(frontend, entrants, target, request)
     whole = _time_model(frontend, model, plan, shapes, target, request)
     notes = (*notes, *_restless(layers))
-    return BenchRecord(conversion.name_of(source), target.environment(), layers, whole, findings.skipped, notes)
+    return BenchRecord(
+        conversion.name_of(source),
+        target.environment(),
+        layers,
+        whole,
+        findings.skipped,
+        notes,
+        provenance.of_this_run(),
+    )
 
 
 def bench_layers(path: Path, request: Request) -> BenchRecord:
@@ -101,7 +109,9 @@ def bench_layers(path: Path, request: Request) -> BenchRecord:
     if not entrants:
         raise UsageError(f"--only: no layer of {path} fits; there are {', '.join(layer.name for layer in layers)}")
     times, _ = _race(frontend, entrants, target, request)
-    return BenchRecord(str(path), target.environment(), times, notes=_restless(times))
+    return BenchRecord(
+        str(path), target.environment(), times, notes=_restless(times), provenance=provenance.of_this_run()
+    )
 
 
 def _entrant(frontend: Frontend, layer: Layer, dtype: str, target: Target) -> _Entrant:

@@ -11,13 +11,25 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from splitdeconv import context, lowerings, planner, targets, timing, verify
+from splitdeconv import context, lowerings, planner, provenance, targets, timing, verify
 from splitdeconv.errors import MissingExtraError, UsageError, VerificationError
 from splitdeconv.frontends.base import Frontend
 from splitdeconv.ops import Conv, Program
 from splitdeconv.planner import NATIVE, Table, Wishes
 from splitdeconv.quantised_proof import wrong_numbers
-from splitdeconv.results import Cost, Environment, Option, OutputCheck, Plan, Refusal, RunRecord, Verdict
+from splitdeconv.results import (
+    Choice,
+    Cost,
+    Environment,
+    Option,
+    OutputCheck,
+    Plan,
+    Refusal,
+    RunRecord,
+    SiteWork,
+    Verdict,
+    WholeTimes,
+)
 from splitdeconv.sites import Findings, Input, Site
 from splitdeconv.targets.base import Compiled, CompileError, Target
 from splitdeconv.weights import Array
@@ -115,12 +127,21 @@ def name_of(source: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One conversion under way."""
+    """One conversion under way.
+
+    Attributes:
+        findings: as the model has them.
+        shapes: of the inputs, for measuring and counting.
+        sized: the same findings with these shapes.
+        folder: in which the result is made.
+    """
 
     source: object
     frontend: Frontend
     model: Any
     findings: Findings
+    shapes: Shapes
+    sized: Findings
     target: Target | None
     request: Request
     folder: Path
@@ -133,10 +154,15 @@ class Job:
         if self.target is None:
             return planner.plan(GENERIC, tables, request.wishes, "generic"), ()
         planner.check(request.wishes, [site.id for site in sites])
-        shapes, note = definite_shapes(self.frontend, self.model, self.request.in_shapes)
-        sized = self.frontend.find(self.model, shapes).sites
         timed, notes = timing.time_sites(
-            self.frontend, self.model, sized, tables, self.target, request.wishes, request.timing, request.progress
+            self.frontend,
+            self.model,
+            self.sized.sites,
+            tables,
+            self.target,
+            request.wishes,
+            request.timing,
+            request.progress,
         )
         plan = planner.plan(request.target, timed, request.wishes, "fastest")
         if self.target.kind == "estimated":
@@ -144,29 +170,29 @@ class Job:
                 self.frontend, self.model, plan, self.target, request.wishes, request.progress
             )
             notes = (*notes, in_context) if in_context else notes
-        return plan, (*note, *notes)
+        return plan, notes
 
-    def realise(self, plan: Plan, notes: tuple[str, ...], *, final: bool = False) -> Conversion:
+    def realise(self, plan: Plan, notes: tuple[str, ...], whole: WholeTimes | None = None) -> Conversion:
         """Write the model, prove it equal, and let the whole model's time have the last word.
 
         Args:
-            final: the plan is what the whole model's time has left of another one.
+            whole: times with another plan, of which they have left this one.
         """
         programs = self._programs(plan)
         if not programs:
-            return self._unchanged(plan, notes)
+            return self._unchanged(plan, notes, whole)
         self.request.progress("writing", 0.0)
         rewritten = self.frontend.splice(self.model, programs)
         path = self.folder / (self.out.name if self.out else "rewritten" + self.frontend.suffix)
         self.frontend.save(rewritten, path)
         with self._original() as original:
             verdict = self._verify(programs, original, path)
-            if verdict.passed and self.target is not None and not final:
-                left, note = self._guard(plan, original, path)
+            if verdict.passed and self.target is not None and whole is None:
+                left, note, whole = self._guard(plan, original, path)
                 if left != plan:
-                    return self.realise(left, (*notes, note), final=True)
-                notes = (*notes, note) if note else notes
-        record = self._record(plan, verdict, (*self._site_notes(programs), *notes))
+                    return self.realise(left, (*notes, note), whole)
+                notes = (*notes, note)
+        record = self._record(plan, verdict, (*self._site_notes(programs), *notes), whole)
         return Conversion(self.frontend, rewritten, plan, verdict, record)
 
     def _programs(self, plan: Plan) -> dict[str, Program]:
@@ -181,17 +207,30 @@ class Job:
         sites = (site for site in self.findings.sites if site.id in programs)
         return tuple(f"site '{site.id}': {note}" for site in sites for note in site.notes)
 
-    def _record(self, plan: Plan, verdict: Verdict, notes: tuple[str, ...]) -> RunRecord:
+    def _record(
+        self, plan: Plan, verdict: Verdict, notes: tuple[str, ...], whole: WholeTimes | None = None
+    ) -> RunRecord:
         return RunRecord(
             command="convert",
             model=name_of(self.source),
-            output=str(self.out or ""),
+            output=str(self.out or "") if verdict.passed else "",
             environments=self._environments(),
             plan=plan,
             skipped=self.findings.skipped,
             verdict=verdict,
             notes=notes,
+            work=tuple(self._work(choice, site) for choice, site in zip(plan.choices, self.sized.sites, strict=True)),
+            other_macs=self.sized.other_macs,
+            whole=whole,
+            provenance=provenance.of_this_run(),
         )
+
+    def _work(self, choice: Choice, sized: Site) -> SiteWork:
+        """The arithmetic of one site."""
+        native = chosen = sized.deconv.macs()
+        if choice.chosen != NATIVE:
+            chosen = cost_of(lowerings.lower(sized.deconv, self.frontend.layout, choice.chosen)).macs
+        return SiteWork(choice.site, sized.deconv, native, sized.deconv.zero_insert_macs(), chosen)
 
     def _environments(self) -> tuple[Environment, ...]:
         used = [self.target] if self.target else []
@@ -199,7 +238,7 @@ class Job:
             used.append(self._runner())
         return tuple({each.name: each.environment() for each in used}.values())
 
-    def _unchanged(self, plan: Plan, notes: tuple[str, ...]) -> Conversion:
+    def _unchanged(self, plan: Plan, notes: tuple[str, ...], whole: WholeTimes | None) -> Conversion:
         """A model in which nothing is rewritten goes out as it came in, byte for byte."""
         for leftover in self.folder.iterdir():
             leftover.unlink()
@@ -208,7 +247,7 @@ class Job:
         reason = "every deconv stays native" if plan.choices else "there is no deconv that can be rewritten"
         note = f"{reason}: the model is written unchanged"
         verdict = Verdict(skipped="nothing was rewritten")
-        return Conversion(self.frontend, self.model, plan, verdict, self._record(plan, verdict, (*notes, note)))
+        return Conversion(self.frontend, self.model, plan, verdict, self._record(plan, verdict, (*notes, note), whole))
 
     def _copy(self, out: Path) -> None:
         own = self.frontend.files(self.model)
@@ -263,7 +302,10 @@ class Job:
             notes = (*(note for _, note in found), "fused numerics change the outputs, which are not compared")
             return Verdict(tuple(proofs), tuple(noise), tuple(check for check, _ in found), notes)
         quantised = any(site.deconv.quant is not None for site in sites)
-        outputs, notes = self._compare(runner, original, rewritten, quantised)
+        try:
+            outputs, notes = self._compare(runner, original, rewritten, quantised)
+        except VerificationError as error:
+            return Verdict(tuple(proofs), tuple(noise), notes=tuple(doubts), failure=str(error))
         return Verdict(tuple(proofs), tuple(noise), outputs, (*doubts, *notes))
 
     def _compare(
@@ -294,25 +336,25 @@ class Job:
         drawn = verify.random_inputs(missing, self.request.in_shapes, trial)
         return drawn if isinstance(drawn, str) else {**drawn, **self.request.inputs}
 
-    def _guard(self, plan: Plan, original: Path, rewritten: Path) -> tuple[Plan, str]:
-        """The plan that the whole model's time leaves, and a note with the figures."""
+    def _guard(self, plan: Plan, original: Path, rewritten: Path) -> tuple[Plan, str, WholeTimes | None]:
+        """The plan that the whole model's time leaves, a note with the figures, and the times."""
         assert self.target is not None, "only a target has times"
-        shapes, _ = definite_shapes(self.frontend, self.model, self.request.in_shapes)
         missing = [each for each in self.frontend.inputs(self.model) if each.name not in self.request.inputs]
-        drawn = verify.random_inputs(missing, shapes, 0)
+        drawn = verify.random_inputs(missing, self.shapes, 0)
         if isinstance(drawn, str):
-            return plan, f"the whole model was not timed: {drawn}"
+            return plan, f"the whole model was not timed: {drawn}", None
         self.request.progress("timing the whole model", 0.95)
         try:
             before, after = timing.time_models(
                 self.target, original, rewritten, {**drawn, **self.request.inputs}, self.request.timing
             )
         except CompileError as error:
-            return plan, f"the whole model was not timed: {error}"
+            return plan, f"the whole model was not timed: {error}", None
         left, note = planner.guard(plan, before, after, self.request.wishes)
         ratio = before.median_ms / after.median_ms
         figures = f"whole model: {before.median_ms:.4g} ms before, {after.median_ms:.4g} ms after, {ratio:.2f}×"
-        return left, note or f"{figures} ({before.kind} on {self.target.name})"
+        note = note or f"{figures} ({before.kind} on {self.target.name})"
+        return left, note, WholeTimes(before, after, kept=left == plan)
 
 
 def _compile_rewritten(runner: Target, rewritten: Path) -> Compiled:
@@ -320,8 +362,7 @@ def _compile_rewritten(runner: Target, rewritten: Path) -> Compiled:
     try:
         return runner.compile(rewritten)
     except CompileError as error:
-        found = f"{runner.name} takes the original but not the rewritten model ({error})"
-        raise VerificationError(f"{found}; nothing was written") from None
+        raise VerificationError(f"{runner.name} takes the original but not the rewritten model ({error})") from None
 
 
 def definite_shapes(

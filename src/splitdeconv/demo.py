@@ -25,7 +25,7 @@ def main(folder: Path) -> None:
     before, after = folder / "dcgan.onnx", folder / "dcgan_split.onnx"
     onnx.save(dcgan.build(), before)
     conversion = splitdeconv.convert(before, after)
-    show(console(), conversion)
+    show(console(), conversion.record)
     emit_json(conversion.record.to_json(), folder / "record.json")
     latents = np.random.default_rng(1).standard_normal((IMAGES, dcgan.LATENT)).astype(np.float32)
     old, new = _images(before, latents), _images(after, latents)

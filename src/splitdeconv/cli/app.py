@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import typer
@@ -15,8 +17,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from splitdeconv.comparison import BenchRecord
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.files import write_text
+from splitdeconv.results import RunRecord
 from splitdeconv.weights import Array
 
 app = typer.Typer(
@@ -28,8 +32,10 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
+Record = TypeVar("Record", RunRecord, BenchRecord)
+
 # In the order in which the help lists them. Each module registers its command.
-COMMANDS = ("inspect", "convert", "bench", "targets", "simulate", "sweep")
+COMMANDS = ("inspect", "convert", "bench", "report", "targets", "simulate", "sweep")
 
 
 def load_commands() -> None:
@@ -68,6 +74,11 @@ def progress_bar() -> Iterator[Callable[[str, float], None]]:
             bar.update(task, description=stage, completed=share)
 
         yield show
+
+
+def signed(record: Record, context: typer.Context) -> Record:
+    """The record with the command line, which ``main`` puts into the context, in its provenance."""
+    return replace(record, provenance=replace(record.provenance, arguments=context.obj or ()))
 
 
 def emit_json(text: str, path: Path) -> None:
@@ -124,11 +135,3 @@ def arrays(given: Sequence[str]) -> dict[str, Array]:
             raise InputError(f"{value}: holds several arrays; wanted one, as numpy.save writes it")
         found[name] = loaded
     return found
-
-
-def count(number: float) -> str:
-    """A large number for people: ``109.77 M``."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.2f} {unit}"
-    return f"{number:.0f}"

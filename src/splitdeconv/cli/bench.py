@@ -12,9 +12,11 @@ import splitdeconv
 from splitdeconv import comparison
 from splitdeconv.cli import app as shared
 from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP, SHAPE_HELP
+from splitdeconv.cli.report import REPORT_HELP, check
 from splitdeconv.comparison import EQUAL_WORK, NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes
-from splitdeconv.report import plots, ratios
-from splitdeconv.results import Measurement
+from splitdeconv.report import page, plots, ratios
+from splitdeconv.report.bench import page as bench_page
+from splitdeconv.report.numbers import count, milliseconds, times_of
 from splitdeconv.timing import DEFAULT_SECONDS
 
 NUMBERS = ("native", "zero_insert", "equal-work", "best", "over native", "over zero_insert", "of equal-work")
@@ -22,6 +24,7 @@ NUMBERS = ("native", "zero_insert", "equal-work", "best", "over native", "over z
 
 @shared.app.command()
 def bench(
+    context: typer.Context,
     model: Annotated[Path | None, typer.Argument(help=MODEL_HELP)] = None,
     layers: Annotated[Path | None, typer.Option(help="A JSON list of layers, instead of a model.")] = None,
     target: Annotated[list[str] | None, typer.Option(help="Where to time. Repeatable; default onnxruntime.")] = None,
@@ -34,11 +37,13 @@ def bench(
     budget: Annotated[float, typer.Option(help="Seconds for all layers on a target.", min=0.1)] = DEFAULT_SECONDS,
     every: Annotated[bool, typer.Option("--every", help="Show every form of every layer.")] = False,
     json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = None,
+    report: Annotated[Path | None, typer.Option(help=REPORT_HELP)] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the ratios to this file (.svg, .png or .pdf).")] = None,
 ) -> None:
     """Time native, zero insertion and every lowering side by side, against the convolution of equal work."""
     if plot is not None:
         plots.check(plot)
+    check(report)
     records = []
     for name in target or ["onnxruntime"]:
         with shared.progress_bar() as progress:
@@ -55,11 +60,14 @@ def bench(
                 budget=budget,
                 progress=progress,
             )
+        record = shared.signed(record, context)
         records.append(record)
         if json is None or str(json) != "-":
             show(shared.console(), record, every=every)
     if json is not None:
         shared.emit_json(comparison.to_json(records), json)
+    if report is not None:
+        page.write_page(bench_page(records), report)
     if plot is not None:
         plots.save(ratios.figure(records, titled=True), plot)
 
@@ -107,23 +115,11 @@ def _every_form(layer: LayerTimes) -> object:
     for option, time in sorted(timed, key=lambda pair: pair[1].median_ms):
         quartiles = f"{time.low_ms:.4g}–{time.high_ms:.4g}"
         ratio = times_of(layer.ratio(NATIVE, option.candidate))
-        macs = shared.count(option.cost.macs)
+        macs = count(option.cost.macs)
         table.add_row(str(option.candidate), f"{time.median_ms:.4g}", quartiles, str(time.rounds), ratio, macs)
     for refusal in layer.refusals:
         table.add_row(str(refusal.candidate), "–", refusal.reason)
     return table
-
-
-def milliseconds(time: Measurement | None) -> str:
-    """A median with half of its interquartile range."""
-    if time is None:
-        return "–"
-    return f"{time.median_ms:.3g} ±{(time.high_ms - time.low_ms) / 2 / time.median_ms:.0%}"
-
-
-def times_of(ratio: float | None) -> str:
-    """A ratio with its sign."""
-    return "–" if ratio is None else f"{ratio:.2f}×"
 
 
 def summary_lines(record: BenchRecord) -> list[str]:

@@ -11,6 +11,7 @@ from rich.console import Console
 import splitdeconv
 from splitdeconv.cli import app as shared
 from splitdeconv.pipeline import Inspection
+from splitdeconv.report.numbers import count
 
 MODEL_HELP = "An .onnx or .tflite file."
 SHAPE_HELP = "NAME=1,3,224,224: sizes for an input that the model leaves open. Repeatable."
@@ -54,7 +55,7 @@ def _table(found: Inspection) -> object:
             table,
             site.id,
             deconv.describe(),
-            *(shared.count(macs) for macs in (deconv.macs(), deconv.zero_insert_macs(), deconv.split_macs(), fewest)),
+            *(count(macs) for macs in (deconv.macs(), deconv.zero_insert_macs(), deconv.split_macs(), fewest)),
             " ".join(site.epilogue),
             str(choice.chosen),
             *(answers[site.id] or "runs it" for answers in found.said.values()),
@@ -68,14 +69,12 @@ def _sums(found: Inspection) -> str:
     inserted = sum(deconv.zero_insert_macs() for deconv in deconvs)
     split = sum(deconv.split_macs() for deconv in deconvs)
     text = (
-        f"{len(deconvs)} deconvs: {shared.count(native)} MACs; with zeros inserted (NZP) {shared.count(inserted)}, "
-        f"split (SD) {shared.count(split)}."
+        f"{len(deconvs)} deconvs: {count(native)} MACs; with zeros inserted (NZP) {count(inserted)}, "
+        f"split (SD) {count(split)}."
     )
     if any(None in (deconv.batch, *deconv.in_sizes) for deconv in deconvs):
         return text + " Sizes marked ? are open and count as 1; --input-shape sets them."
     other = found.findings.other_macs
     if other is None:
         return text + " The rest of the model has open sizes; --input-shape sets them."
-    return (
-        text + f" The deconvs are {native / (native + other):.1%} of the model's {shared.count(native + other)} MACs."
-    )
+    return text + f" The deconvs are {native / (native + other):.1%} of the model's {count(native + other)} MACs."

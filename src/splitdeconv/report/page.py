@@ -39,7 +39,14 @@ class Code:
     text: str
 
 
-Cell: TypeAlias = str | int | float | Badge | Code
+@dataclass(frozen=True, slots=True)
+class Unbroken:
+    """Words that stay on one line."""
+
+    text: str
+
+
+Cell: TypeAlias = str | int | float | Badge | Code | Unbroken
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +247,12 @@ def _templates() -> Any:
     )
     found.globals.update(type_of=lambda found: type(found).__name__, number=_counter(), MARKS=MARKS)
     found.filters.update(
-        paragraphs=_paragraphs, numeric=_numeric_columns, shown=shown, data_uri=_data_uri, with_own_ids=with_own_ids
+        paragraphs=_paragraphs,
+        breakable=_breakable,
+        numeric=_numeric_columns,
+        shown=shown,
+        data_uri=_data_uri,
+        with_own_ids=with_own_ids,
     )
     return found
 
@@ -290,6 +302,13 @@ def shown(cell: str | float) -> str:
     if isinstance(cell, int) or abs(cell) >= 10_000:
         return f"{cell:,.0f}".replace(",", "\u202f")
     return f"{cell:.4g}"
+
+
+def _breakable(name: str) -> Any:
+    """A name that may be broken after the signs between its parts."""
+    from markupsafe import Markup, escape  # noqa: PLC0415  # comes with jinja2
+
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[/:._])(?=[^/:._\s])", name))
 
 
 def _data_uri(png: bytes) -> str:

@@ -1,0 +1,42 @@
+"""``splitdeconv report``, and what ``--report`` of other commands shares with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from splitdeconv.cli import app as shared
+from splitdeconv.errors import InputError
+from splitdeconv.report import page, plots
+
+REPORT_HELP = "Write a report for people to this file: one self-contained HTML page."
+
+
+@shared.app.command()
+def report(
+    record: Annotated[Path, typer.Argument(help="What --json of convert or bench has written.")],
+    out: Annotated[Path, typer.Argument(help="The HTML file to write.")],
+) -> None:
+    """Make the HTML report of an earlier conversion or benchmark from its JSON record."""
+    from splitdeconv.report.records import page_of  # noqa: PLC0415  # only with the extra
+
+    check(out)
+    try:
+        text = record.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{record}: cannot be read ({error}); wanted what --json has written") from None
+    page.write_page(page_of(text, str(record)), out)
+    shared.console().print(f"written: {out}", soft_wrap=True, markup=False)
+
+
+def check(out: Path | None) -> None:
+    """Before minutes of measuring, that a report can be written; nothing without ``out``.
+
+    Raises:
+        MissingExtraError: a package of the extra is not installed.
+    """
+    if out is not None:
+        page.check()
+        plots.check()

@@ -1,0 +1,125 @@
+"""Blocks about one deconv: its geometry, and every form of it with its cost, its time, or why it does not apply."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from splitdeconv import measure
+from splitdeconv.comparison import NATIVE
+from splitdeconv.lowerings import LOWERINGS
+from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, times_of
+from splitdeconv.report.page import Badge, Block, Cell, Code, Columns, Details, Facts, Kind, Table
+from splitdeconv.results import Candidate, Measurement, Option, Refusal
+from splitdeconv.spec import Deconv
+
+GEOMETRY = (
+    "Geometry, for example “256→128 5×5/2 @8×8”: 256 input and 128 output channels, kernel 5×5, stride 2, input of "
+    "8×8; “g4” is four groups, “d2×2” dilation, “?” a size that the model leaves open."
+)
+SPREAD = ("± is half of the distance between the quartiles over all rounds.",)
+
+_AXES: dict[int, tuple[str, ...]] = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+
+
+def kind_of(options: Sequence[Option]) -> Kind | None:
+    """Whether the times of a site are measured or estimated; None without times."""
+    return next((option.time.kind for option in options if option.time is not None), None)
+
+
+def time_of(options: Sequence[Option], candidate: Candidate) -> Measurement | None:
+    """The time of one form, where it can be compared with others."""
+    found = (option.time for option in options if option.candidate == candidate and option.time is not None)
+    return next((time for time in found if measure.is_settled(time)), None)
+
+
+def every_form(
+    name: str, deconv: Deconv, options: Sequence[Option], refusals: Sequence[Refusal], chosen: Candidate
+) -> Details:
+    """One deconv in full: geometry, all forms that apply, fastest first, and those that do not."""
+    blocks: list[Block] = [Facts(geometry(deconv))]
+    if options:
+        blocks.append(_forms(options, chosen))
+    if refusals:
+        rows = tuple((Code(str(each.candidate)), each.reason) for each in refusals)
+        blocks.append(Table("Forms that do not apply", ("form", "why not"), rows))
+    return Details(f"{name} — {deconv.describe()} — {chosen}", tuple(blocks))
+
+
+def geometry(deconv: Deconv) -> tuple[tuple[str, Cell], ...]:
+    """The numbers of a deconv in words."""
+    names = _AXES.get(len(deconv.axes), tuple(f"axis {number}" for number in range(len(deconv.axes))))
+    rows: list[tuple[str, Cell]] = [
+        (
+            "channels",
+            f"{deconv.in_channels} in, {deconv.out_channels} out, {deconv.groups} in groups"
+            if deconv.groups > 1
+            else f"{deconv.in_channels} in, {deconv.out_channels} out",
+        ),
+    ]
+    for name, axis in zip(names, deconv.axes, strict=True):
+        grown = "" if axis.out_size is None else f", output size {axis.out_size}"
+        rows.append((name, axis.describe() + grown))
+    batch = "open" if deconv.batch is None else str(deconv.batch)
+    rows.append(("batch, type", f"{batch}, {deconv.dtype if deconv.quant is None else _quantised(deconv)}"))
+    return tuple(rows)
+
+
+def _quantised(deconv: Deconv) -> str:
+    assert deconv.quant is not None, "asked for quantised deconvs only"
+    scales = "one scale per channel" if deconv.quant.per_channel else "one scale"
+    return f"{deconv.quant.activation} with {deconv.quant.weight} weights, {scales}"
+
+
+def _forms(options: Sequence[Option], chosen: Candidate) -> Block:
+    """Times and arithmetic of all forms, in the same order."""
+    kind = kind_of(options)
+    ranked = sorted(options, key=lambda option: (option.time is None, option.time.median_ms if option.time else 0.0))
+    marked = frozenset(number for number, option in enumerate(ranked) if option.candidate == chosen)
+    names = [
+        (Code(str(each.candidate)), Badge("chosen", "good") if each.candidate == chosen else "") for each in ranked
+    ]
+    counted = Table(
+        "What each form computes and moves",
+        ("form", "", "MACs", "moved", "convs"),
+        tuple(
+            (*name, count(each.cost.macs), count(each.cost.moved), each.cost.convs)
+            for name, each in zip(names, ranked, strict=True)
+        ),
+        ("moved: elements that the rearrangement around the convolutions reads and writes.",),
+        "counted",
+        marked,
+    )
+    if kind is None:
+        return counted
+    native = time_of(options, NATIVE)
+    timed = Table(
+        "Every form that applies, fastest first",
+        ("form", "", "ms", "speed", "rounds"),
+        tuple(
+            (*name, milliseconds(each.time), times_of(gain(native, each.time)), _rounds(each.time))
+            for name, each in zip(names, ranked, strict=True)
+        ),
+        SPREAD if kind == "measured" else (),
+        kind,
+        marked,
+    )
+    return Columns((timed, counted))
+
+
+def gain(before: Measurement | None, after: Measurement | None) -> float | None:
+    """How many times as fast ``after`` is, or None where one of them cannot be compared."""
+    if before is None or after is None or not (measure.is_settled(before) and measure.is_settled(after)):
+        return None
+    return measure.ratio(before, after)
+
+
+def _rounds(time: Measurement | None) -> Cell:
+    if time is None or time.kind == "estimated":
+        return NO_NUMBER
+    return time.rounds if measure.is_settled(time) else f"{time.rounds}, dropped"
+
+
+def forms_in_words() -> Table:
+    """What the names of the forms mean."""
+    rows = tuple((Code(each.name), each.summary, each.source) for each in LOWERINGS.values())
+    return Table("The forms", ("form", "what it does", "source"), rows)
