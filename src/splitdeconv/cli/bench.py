@@ -43,7 +43,7 @@ def bench(
     """Time native, zero insertion and every lowering side by side, against the convolution of equal work."""
     if plot is not None:
         plots.check(plot)
-    check(report)
+    check(report, [each for each in (model, layers) if each is not None], [json, plot])
     records = []
     for name in target or ["onnxruntime"]:
         with shared.progress_bar() as progress:

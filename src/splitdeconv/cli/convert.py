@@ -47,7 +47,7 @@ def convert(
     report: Annotated[Path | None, typer.Option(help=REPORT_HELP)] = None,
 ) -> None:
     """Rewrite every deconv of a model exactly as ordinary convolutions, prove it, and write the result."""
-    check(report)
+    check(report, [model], [out, json, save_plan])
     try:
         with shared.progress_bar() as progress:
             conversion = splitdeconv.convert(

@@ -107,7 +107,8 @@ def _speed(record: RunRecord) -> list[Figure]:
         detail = f"{before.median_ms:.4g} ms → {after.median_ms:.4g} ms{taken_back}"
         ratio = measure.ratio(before, after)
         found.append(Figure("Whole model, speed", f"{ratio:.2f}×", detail, kind=after.kind))
-    if timed := gains.timed(record):
+    timed = gains.timed(record)
+    if any(after is not before for _, before, after in timed):
         before_ms = sum(before.median_ms for _, before, _ in timed)
         after_ms = sum(after.median_ms for _, _, after in timed)
         detail = f"{before_ms:.4g} ms → {after_ms:.4g} ms, each timed alone"

@@ -71,7 +71,8 @@ def _plot(caption: str, groups: Sequence[Group], kind: Kind, axis: str = "millis
 
 
 def _pair(before: Measurement, after: Measurement) -> tuple[Bar, ...]:
-    old = Bar("before", before.median_ms, f"{before.median_ms:.3g} ms", BEFORE, (before.low_ms, before.high_ms))
+    name = "unchanged" if after is before else "before"
+    old = Bar(name, before.median_ms, f"{before.median_ms:.3g} ms", BEFORE, (before.low_ms, before.high_ms))
     if after is before:
         return (old,)
     text = f"{after.median_ms:.3g} ms, {measure.ratio(before, after):.2f}×"
@@ -129,8 +130,10 @@ def _counts(work: SiteWork) -> tuple[str, str, str]:
 
 
 def _work_bars(work: SiteWork) -> tuple[Bar, ...]:
-    after = [("after", work.chosen, AFTER)] if work.chosen != work.native else []
-    named = [("before", work.native, BEFORE), *after, ("zeros inserted", work.zero_insert, ZEROS)]
+    changed = work.chosen != work.native
+    named = [("before" if changed else "unchanged", work.native, BEFORE)]
+    named += [("after", work.chosen, AFTER)] if changed else []
+    named.append(("zeros inserted", work.zero_insert, ZEROS))
     return tuple(Bar(name, number / 1e6, count(number), series) for name, number, series in named)
 
 

@@ -32,9 +32,7 @@ def figure(record: RunRecord) -> Figure:
         return Figure(title, "NO", f"{detail}; nothing was written", "bad")
     if not verdict.outputs:
         return Figure(title, "each deconv is", f"{detail}; outputs of the whole model were not compared", "warn")
-    return Figure(
-        title, "proved", f"{detail}; {number_of(len(verdict.outputs), 'output')} within the noise", "good"
-    )
+    return Figure(title, "proved", f"{detail}; {number_of(len(verdict.outputs), 'output')} within the noise", "good")
 
 
 def by_site(record: RunRecord) -> dict[str, Badge]:
