@@ -14,8 +14,6 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
 from splitdeconv.comparison import BenchRecord
 from splitdeconv.errors import InputError, UsageError
@@ -45,21 +43,8 @@ def load_commands() -> None:
 
 
 def console() -> Console:
-    """Where results go; without a terminal as plain text of any width."""
+    """Where results go; without a terminal as wide plain text."""
     return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-
-
-def table(*columns: str, numbers: Sequence[str] = ()) -> Table:
-    """An empty table; ``numbers`` names the columns that align to the right."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
-    return made
-
-
-def add_row(made: Table, *cells: str) -> None:
-    """Add a row of plain text, in which brackets are brackets."""
-    made.add_row(*(Text(cell) for cell in cells))
 
 
 @contextmanager

@@ -10,7 +10,9 @@ from rich.console import Console
 
 import splitdeconv
 from splitdeconv.cli import app as shared
+from splitdeconv.cli import listing
 from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP, SHAPE_HELP
+from splitdeconv.cli.listing import Listing
 from splitdeconv.cli.report import REPORT_HELP, check
 from splitdeconv.errors import VerificationError
 from splitdeconv.files import write_text
@@ -91,20 +93,20 @@ def _keep(record: RunRecord, json: Path | None, report: Path | None) -> None:
 def show(out: Console, record: RunRecord) -> None:
     """The table of layers, the proof, and what the user should know."""
     if record.plan.choices:
-        table = shared.table("site", "deconv", "lowering", "MACs", "convs", "why", numbers=("MACs", "convs"))
-        for choice in record.plan.choices:
-            shared.add_row(
-                table, choice.site, choice.deconv.describe(), str(choice.chosen), *_cost(choice), choice.reason
-            )
-        out.print(table)
+        rows = [
+            (choice.site, choice.deconv.describe(), str(choice.chosen), *_cost(choice), choice.reason)
+            for choice in record.plan.choices
+        ]
+        headers = ("site", "deconv", "lowering", "MACs", "convs", "why")
+        listing.show(out, Listing(headers, rows, ("MACs", "convs"), "why"))
     for skipped in record.skipped:
-        out.print(f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}", soft_wrap=True, markup=False)
+        listing.say(out, f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}")
     for note in record.notes:
-        out.print(f"note: {note}", soft_wrap=True, markup=False)
+        listing.say(out, f"note: {note}")
     for line in proof_lines(record.verdict) if record.verdict is not None else ():
-        out.print(line, soft_wrap=True, markup=False)
+        listing.say(out, line)
     if record.output:
-        out.print(f"written: {record.output}", soft_wrap=True, markup=False)
+        listing.say(out, f"written: {record.output}")
 
 
 def _cost(choice: Choice) -> tuple[str, str]:

@@ -10,6 +10,8 @@ from rich.console import Console
 
 import splitdeconv
 from splitdeconv.cli import app as shared
+from splitdeconv.cli import listing
+from splitdeconv.cli.listing import Listing
 from splitdeconv.pipeline import Inspection
 from splitdeconv.report.numbers import count
 
@@ -37,30 +39,26 @@ def show(out: Console, found: Inspection) -> None:
     """The table, the sums, and what is left alone."""
     sites = found.findings.sites
     if sites:
-        out.print(_table(found))
-        out.print(_sums(found), soft_wrap=True)
+        listing.show(out, _table(found))
+        listing.say(out, _sums(found))
     else:
-        out.print("no deconv that can be rewritten")
+        listing.say(out, "no deconv that can be rewritten")
     for skipped in found.findings.skipped:
-        out.print(f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}", soft_wrap=True, markup=False)
+        listing.say(out, f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}")
 
 
-def _table(found: Inspection) -> object:
+def _table(found: Inspection) -> Listing:
     numbers = ("MACs", "NZP", "SD", "fewest")
-    table = shared.table("site", "deconv", *numbers, "then", "generic choice", *found.said, numbers=numbers)
+    rows = []
     for site, choice in zip(found.findings.sites, found.plan.choices, strict=True):
         deconv = site.deconv
         fewest = min(option.cost.macs for option in choice.options if option.candidate.lowering != "native")
-        shared.add_row(
-            table,
-            site.id,
-            deconv.describe(),
-            *(count(macs) for macs in (deconv.macs(), deconv.zero_insert_macs(), deconv.split_macs(), fewest)),
-            " ".join(site.epilogue),
-            str(choice.chosen),
-            *(answers[site.id] or "runs it" for answers in found.said.values()),
-        )
-    return table
+        macs = (deconv.macs(), deconv.zero_insert_macs(), deconv.split_macs(), fewest)
+        answers = (said[site.id] or "runs it" for said in found.said.values())
+        names = (" ".join(site.epilogue), str(choice.chosen))
+        rows.append((site.id, deconv.describe(), *map(count, macs), *names, *answers))
+    headers = ("site", "deconv", *numbers, "then", "generic choice", *found.said)
+    return Listing(headers, rows, numbers, headers[-1] if found.said else "")
 
 
 def _sums(found: Inspection) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from splitdeconv.cli import app as shared
+from splitdeconv.cli import listing
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.files import staged
 from splitdeconv.report import page, plots
@@ -31,7 +32,7 @@ def report(
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{record}: cannot be read ({reason}); wanted what --json has written") from None
     page.write_page(page_of(text, str(record)), out)
-    shared.console().print(f"written: {out}", soft_wrap=True, markup=False)
+    listing.say(shared.console(), f"written: {out}")
 
 
 def check(out: Path | None, inputs: Sequence[Path] = (), others: Sequence[Path | None] = ()) -> None:
