@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from splitdeconv import context, lowerings, planner, provenance, targets, timing, verify
+from splitdeconv import context, lowerings, measure, planner, provenance, targets, timing, verify
 from splitdeconv.errors import MissingExtraError, UsageError, VerificationError
 from splitdeconv.frontends.base import Frontend
 from splitdeconv.ops import Conv, Program
@@ -351,7 +351,7 @@ class Job:
         except CompileError as error:
             return plan, f"the whole model was not timed: {error}", None
         left, note = planner.guard(plan, before, after, self.request.wishes)
-        ratio = before.median_ms / after.median_ms
+        ratio = measure.ratio(before, after)
         figures = f"whole model: {before.median_ms:.4g} ms before, {after.median_ms:.4g} ms after, {ratio:.2f}×"
         note = note or f"{figures} ({before.kind} on {self.target.name})"
         return left, note, WholeTimes(before, after, kept=left == plan)

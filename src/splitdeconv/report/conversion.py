@@ -18,6 +18,7 @@ from splitdeconv.report.page import (
     Page,
     Section,
     Table,
+    Tone,
     Unbroken,
 )
 from splitdeconv.results import Choice, RunRecord
@@ -106,7 +107,8 @@ def _speed(record: RunRecord) -> list[Figure]:
         taken_back = "" if record.whole.kept else "; taken back"
         detail = f"{before.median_ms:.4g} ms → {after.median_ms:.4g} ms{taken_back}"
         ratio = measure.ratio(before, after)
-        found.append(Figure("Whole model, speed", f"{ratio:.2f}×", detail, kind=after.kind))
+        tone: Tone = "warn" if record.whole.kept and ratio < 1 else "plain"
+        found.append(Figure("Whole model, speed", f"{ratio:.2f}×", detail, tone, after.kind))
     timed = gains.timed(record)
     if any(after is not before for _, before, after in timed):
         before_ms = sum(before.median_ms for _, before, _ in timed)

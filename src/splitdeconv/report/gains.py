@@ -30,7 +30,7 @@ def section(record: RunRecord) -> Section | None:
         drawn.append(_work_plot(record.work))
     if not drawn:
         return None
-    blocks: list[Block] = [Columns(tuple(drawn))]
+    blocks: list[Block] = [Columns(tuple(drawn))] if len(drawn) > 1 else drawn
     if whole is not None:
         group = Group("whole model", _pair(whole.before, whole.after))
         blocks.insert(0, _plot("Time of the whole model, before and after", [group], kind))
@@ -131,7 +131,7 @@ def _counts(work: SiteWork) -> tuple[str, str, str]:
 
 def _work_bars(work: SiteWork) -> tuple[Bar, ...]:
     changed = work.chosen != work.native
-    named = [("before" if changed else "unchanged", work.native, BEFORE)]
+    named = [("before" if changed else "before and after", work.native, BEFORE)]
     named += [("after", work.chosen, AFTER)] if changed else []
     named.append(("zeros inserted", work.zero_insert, ZEROS))
     return tuple(Bar(name, number / 1e6, count(number), series) for name, number, series in named)

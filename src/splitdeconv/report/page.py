@@ -309,7 +309,7 @@ def _breakable(name: str) -> Any:
     """A name that may be broken after the signs between its parts."""
     from markupsafe import Markup, escape  # noqa: PLC0415  # comes with jinja2
 
-    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[/:._])(?=[^/:._\s])", name))
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[/:._])(?=[^\W\d_])", name))
 
 
 def _code(text: str) -> Any:

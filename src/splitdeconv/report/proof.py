@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from splitdeconv.comparison import NATIVE
 from splitdeconv.report.numbers import number_of
-from splitdeconv.report.page import Badge, Block, Figure, Note, Section, Table
+from splitdeconv.report.page import Badge, Block, Cell, Figure, Note, Section, Table
 from splitdeconv.results import OutputCheck, RunRecord, Verdict
 
 EXPLAINED = (
@@ -73,16 +73,14 @@ def section(record: RunRecord) -> Section:
 
 
 def _proofs(verdict: Verdict) -> Table:
-    rows = tuple(
-        (
-            each.site,
-            Badge("bit-equal", "good") if each.exact else Badge("differs", "bad"),
-            each.where,
-            each.detail or "–",
-        )
+    headers: tuple[str, ...] = ("site", "result", "computed by", "difference")
+    rows: list[tuple[Cell, ...]] = [
+        (each.site, Badge("bit-equal", "good") if each.exact else Badge("differs", "bad"), each.where, each.detail)
         for each in verdict.proofs
-    )
-    return Table("Each rewritten deconv against the definition", ("site", "result", "computed by", "difference"), rows)
+    ]
+    if all(each.exact for each in verdict.proofs):
+        headers, rows = headers[:-1], [row[:-1] for row in rows]
+    return Table("Each rewritten deconv against the definition", headers, tuple(rows))
 
 
 def _errors(caption: str, name: str, checks: tuple[OutputCheck, ...]) -> Table:

@@ -8,7 +8,7 @@ from splitdeconv import measure
 from splitdeconv.comparison import NATIVE
 from splitdeconv.lowerings import LOWERINGS
 from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, times_of
-from splitdeconv.report.page import Badge, Block, Cell, Code, Columns, Details, Facts, Kind, Table
+from splitdeconv.report.page import Badge, Block, Cell, Code, Details, Facts, Kind, Table
 from splitdeconv.results import Candidate, Measurement, Option, Refusal
 from splitdeconv.spec import Deconv
 
@@ -16,7 +16,12 @@ GEOMETRY = (
     "Geometry, for example “256→128 5×5/2 @8×8”: 256 input and 128 output channels, kernel 5×5, stride 2, input of "
     "8×8; “g4” is four groups, “d2×2” dilation, “?” a size that the model leaves open."
 )
-SPREAD = ("± is half of the distance between the quartiles over all rounds.",)
+SPREAD = (
+    "± is half of the distance between the quartiles over all rounds; speed is the median of before over after in the "
+    "same round.",
+)
+_COUNTED = ("MACs", "moved", "convs")
+_MOVED = "Moved are the elements that the rearrangement around the convolutions reads and writes."
 
 _AXES: dict[int, tuple[str, ...]] = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
@@ -70,40 +75,29 @@ def _quantised(deconv: Deconv) -> str:
     return f"{deconv.quant.activation} with {deconv.quant.weight} weights, {scales}"
 
 
-def _forms(options: Sequence[Option], chosen: Candidate) -> Block:
-    """Times and arithmetic of all forms, in the same order."""
+def _forms(options: Sequence[Option], chosen: Candidate) -> Table:
+    """Times and arithmetic of all forms, the fastest first."""
     kind = kind_of(options)
     ranked = sorted(options, key=lambda option: (option.time is None, option.time.median_ms if option.time else 0.0))
     marked = frozenset(number for number, option in enumerate(ranked) if option.candidate == chosen)
-    names = [
-        (Code(str(each.candidate)), Badge("chosen", "good") if each.candidate == chosen else "") for each in ranked
-    ]
-    counted = Table(
-        "What each form computes and moves",
-        ("form", "", "MACs", "moved", "convs"),
-        tuple(
-            (*name, count(each.cost.macs), count(each.cost.moved), each.cost.convs)
-            for name, each in zip(names, ranked, strict=True)
-        ),
-        ("moved: elements that the rearrangement around the convolutions reads and writes.",),
-        "counted",
-        marked,
+    native = time_of(options, NATIVE)
+    timed = [(milliseconds(each.time), times_of(gain(native, each.time)), _rounds(each.time)) for each in ranked]
+    rows = tuple(
+        (
+            Code(str(each.candidate)),
+            Badge("chosen", "good") if each.candidate == chosen else _dropped(each.time),
+            *(times if kind else ()),
+            count(each.cost.macs),
+            count(each.cost.moved),
+            each.cost.convs,
+        )
+        for each, times in zip(ranked, timed, strict=True)
     )
     if kind is None:
-        return counted
-    native = time_of(options, NATIVE)
-    timed = Table(
-        "Every form that applies, fastest first",
-        ("form", "", "ms", "speed", "rounds"),
-        tuple(
-            (*name, milliseconds(each.time), times_of(gain(native, each.time)), _rounds(each.time))
-            for name, each in zip(names, ranked, strict=True)
-        ),
-        SPREAD if kind == "measured" else (),
-        kind,
-        marked,
-    )
-    return Columns((timed, counted))
+        return Table("Every form that applies", ("form", "result", *_COUNTED), rows, (_MOVED,), "counted", marked)
+    notes = (*(SPREAD if kind == "measured" else ()), f"MACs, moved and convs are counted. {_MOVED}")
+    headers = ("form", "result", "ms", "speed", "rounds", *_COUNTED)
+    return Table("Every form that applies, the fastest first", headers, rows, notes, kind, marked)
 
 
 def gain(before: Measurement | None, after: Measurement | None) -> float | None:
@@ -114,9 +108,11 @@ def gain(before: Measurement | None, after: Measurement | None) -> float | None:
 
 
 def _rounds(time: Measurement | None) -> Cell:
-    if time is None or time.kind == "estimated":
-        return NO_NUMBER
-    return time.rounds if measure.is_settled(time) else f"{time.rounds}, dropped"
+    return NO_NUMBER if time is None or time.kind == "estimated" else time.rounds
+
+
+def _dropped(time: Measurement | None) -> str:
+    return "" if time is None or measure.is_settled(time) else "dropped early"
 
 
 def forms_in_words() -> Table:
