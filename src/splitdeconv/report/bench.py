@@ -63,7 +63,7 @@ def _lead(record: BenchRecord) -> str:
         parts.append(f"the whole model is {ratio:.2f} times as fast converted as it came")
     gained = _summary(record, "native / converted")
     if gained is not None:
-        parts.append(f"its {number_of(gained.count, 'layer')} {gained.mean:.2f} times (geometric mean)")
+        parts.append(f"its {number_of(gained.count, 'layer')} {gained.mean:.2f} times as fast (geometric mean)")
     inserted = _summary(record, "zero_insert / converted")
     if inserted is not None:
         parts.append(f"{inserted.mean:.2f} times as fast as with zeros inserted")
