@@ -46,8 +46,13 @@ def rewritten(record: RunRecord) -> list[Choice]:
     return [choice for choice in record.plan.choices if choice.chosen != NATIVE]
 
 
+def _failed(record: RunRecord) -> bool:
+    """Whether the proof failed, so that no model was written."""
+    return record.verdict is not None and not record.verdict.passed
+
+
 def _title(name: str, record: RunRecord) -> str:
-    if record.verdict is not None and not record.verdict.passed:
+    if _failed(record):
         return f"{name}: conversion failed, nothing was written"
     done = rewritten(record)
     if not done:
@@ -96,7 +101,8 @@ def _figures(record: RunRecord) -> Figures:
     total = len(record.plan.choices) + skipped
     details = [f"{total - done - skipped} stay as they are"] if total - done - skipped else []
     details += [f"{skipped} cannot be rewritten"] if skipped else []
-    found.append(Figure("Deconvs rewritten", f"{done} of {total}", ", ".join(details)))
+    label = "Deconvs tried, none written" if _failed(record) else "Deconvs rewritten"
+    found.append(Figure(label, f"{done} of {total}", ", ".join(details)))
     return Figures(tuple(found))
 
 
@@ -137,14 +143,14 @@ def _sites(record: RunRecord) -> Section:
         (each.site, NO_NUMBER, "left alone", f"{each.reason} (in {each.where})", Badge("not rewritten"))
         for each in record.skipped
     )
+    title, has = ("What was tried", "was tried") if _failed(record) else ("What was done", "it has now")
     if not rows:
-        return Section("What was done", "The model has no deconv.")
+        return Section(title, "The model has no deconv.")
     headers = ("site", "deconv", "form", "why", "result")
-    table = Table(
-        "Every deconv of the model, the form that it has now, and why", headers, tuple(rows), (sites.GEOMETRY,)
-    )
+    caption = f"Every deconv of the model, the form that {has}, and why"
+    table = Table(caption, headers, tuple(rows), (sites.GEOMETRY,))
     notes = tuple(Note(note) for note in record.notes)
-    return Section("What was done", "", (table, *notes))
+    return Section(title, "", (table, *notes))
 
 
 def _forms(record: RunRecord) -> Section | None:

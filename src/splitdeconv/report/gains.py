@@ -88,15 +88,16 @@ def _times(record: RunRecord, whole: WholeTimes | None, kind: Kind) -> Table:
     notes = list(sites.SPREAD) if kind == "measured" else ["By the compiler's own estimate; nothing was run."]
     if any(NO_NUMBER in row for row in rows):
         notes.append("– before: the target does not run the deconv as it was. – after: it stays as it is.")
-    headers = ("site", "ms before", "ms after", "speed", "rounds")
+    headers: tuple[str, ...] = ("site", "ms before", "ms after", "speed", "rounds")
+    if kind == "estimated":
+        headers, rows = headers[:-1], [row[:-1] for row in rows]
     return Table(f"Times on {record.plan.target}", headers, tuple(rows), tuple(notes), kind)
 
 
 def _row(before: Measurement | None, after: Measurement) -> tuple[Cell, ...]:
-    rounds: Cell = "" if after.kind == "estimated" else after.rounds
     if after is before:
-        return milliseconds(before), NO_NUMBER, NO_NUMBER, rounds
-    return milliseconds(before), milliseconds(after), times_of(sites.gain(before, after)), rounds
+        return milliseconds(before), NO_NUMBER, NO_NUMBER, after.rounds
+    return milliseconds(before), milliseconds(after), times_of(sites.gain(before, after)), after.rounds
 
 
 def _work_table(record: RunRecord) -> Table:

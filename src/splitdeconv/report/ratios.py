@@ -81,7 +81,7 @@ def _panel(panel: Any, record: BenchRecord) -> None:
 def _row_title(layer: LayerTimes, found: dict[str, float | None]) -> str:
     best = found[KINDS_OF_FORM[0]]
     name = plots.shortened(f"{layer.name}  {layer.deconv.describe()}", _NAME_LENGTH)
-    return f"{name}  {best:.2f}×" if best is not None else f"{name}  no lowering runs"
+    return f"{name}: {best:.2f}×" if best is not None else f"{name}: no lowering runs"
 
 
 def _limits(ratios: Sequence[dict[str, float | None]]) -> tuple[float, float]:

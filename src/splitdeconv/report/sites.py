@@ -81,7 +81,12 @@ def _forms(options: Sequence[Option], chosen: Candidate) -> Table:
     ranked = sorted(options, key=lambda option: (option.time is None, option.time.median_ms if option.time else 0.0))
     marked = frozenset(number for number, option in enumerate(ranked) if option.candidate == chosen)
     native = time_of(options, NATIVE)
-    timed = [(milliseconds(each.time), times_of(gain(native, each.time)), _rounds(each.time)) for each in ranked]
+    timed: list[tuple[Cell, ...]] = [
+        (milliseconds(each.time), times_of(gain(native, each.time)), each.time.rounds if each.time else NO_NUMBER)
+        for each in ranked
+    ]
+    if kind == "estimated":
+        timed = [times[:-1] for times in timed]
     rows = tuple(
         (
             Code(str(each.candidate)),
@@ -96,7 +101,8 @@ def _forms(options: Sequence[Option], chosen: Candidate) -> Table:
     if kind is None:
         return Table("Every form that applies", ("form", "result", *_COUNTED), rows, (_MOVED,), "counted", marked)
     notes = (*(SPREAD if kind == "measured" else ()), f"MACs, moved and convs are counted. {_MOVED}")
-    headers = ("form", "result", "ms", "speed", "rounds", *_COUNTED)
+    rounds = ("rounds",) if kind == "measured" else ()
+    headers = ("form", "result", "ms", "speed", *rounds, *_COUNTED)
     return Table("Every form that applies, the fastest first", headers, rows, notes, kind, marked)
 
 
@@ -105,10 +111,6 @@ def gain(before: Measurement | None, after: Measurement | None) -> float | None:
     if before is None or after is None or not (measure.is_settled(before) and measure.is_settled(after)):
         return None
     return measure.ratio(before, after)
-
-
-def _rounds(time: Measurement | None) -> Cell:
-    return NO_NUMBER if time is None or time.kind == "estimated" else time.rounds
 
 
 def _dropped(time: Measurement | None) -> str:
