@@ -21,7 +21,8 @@ from splitdeconv.report.bench import page as bench_page
 from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, times_of
 from splitdeconv.timing import DEFAULT_SECONDS
 
-NUMBERS = ("native", "zero_insert", "equal-work", "best", "over native", "over zero_insert", "of equal-work")
+TIMES = ("native ms", "zero_insert ms", "equal-work ms", "best ms")
+NUMBERS = (*TIMES, "over native", "over zero_insert", "of equal-work")
 
 
 @shared.app.command()
@@ -125,10 +126,11 @@ def _show_every_form(out: Console, layer: LayerTimes) -> None:
     ]
     numbers = ("ms", "rounds", "over native", "MACs")
     out.print()
+    listing.say(out, f"{layer.name}  {layer.deconv.describe()}")
     if rows:
-        listing.show(out, Listing((layer.name, "ms", "quartiles", "rounds", "over native", "MACs"), rows, numbers))
+        listing.show(out, Listing(("form", "ms", "quartiles", "rounds", "over native", "MACs"), rows, numbers))
     for refusal in layer.refusals:
-        listing.say(out, f"{layer.name}: {refusal.candidate} does not apply: {refusal.reason}")
+        listing.say(out, f"{refusal.candidate} does not apply: {refusal.reason}")
 
 
 def summary_lines(record: BenchRecord) -> list[str]:

@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from splitdeconv.report.numbers import NO_NUMBER
+
 FOLDED = 24  # narrowest column of text that still reads well
 _GAP = 2  # between columns
 _INDENT = "  "
@@ -117,7 +119,7 @@ def _in_pairs(out: Console, listing: Listing, beneath: Sequence[str]) -> None:
         cells = dict(zip(listing.headers, row, strict=True))
         out.print(Text(row[0], style="bold"), soft_wrap=True)
         lines: list[str] = []
-        for pair in (f"{header} {cells[header]}" for header in beneath if cells[header]):
+        for pair in (f"{header} {cells[header]}" for header in beneath if cells[header] not in ("", NO_NUMBER)):
             if lines and cell_len(f"{lines[-1]} · {pair}") <= out.width:
                 lines[-1] += f" · {pair}"
             else:

@@ -99,7 +99,8 @@ def _figures(record: RunRecord) -> Figures:
     found = [proof.figure(record), *_speed(record), *_work(record)]
     done, skipped = len(rewritten(record)), len(record.skipped)
     total = len(record.plan.choices) + skipped
-    details = [f"{total - done - skipped} stay as they are"] if total - done - skipped else []
+    stay = total - done - skipped
+    details = [f"{stay} stay as they are" if stay > 1 else "1 stays as it is"] if stay else []
     details += [f"{skipped} cannot be rewritten"] if skipped else []
     label = "Deconvs tried, none written" if _failed(record) else "Deconvs rewritten"
     found.append(Figure(label, f"{done} of {total}", ", ".join(details)))
