@@ -15,6 +15,7 @@ from splitdeconv.comparison import EQUAL_WORK, NATIVE, BenchRecord, LayerTimes, 
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.frontends.base import Frontend
 from splitdeconv.layer_list import Layer, read_layers
+from splitdeconv.open_sizes import definite_shapes
 from splitdeconv.planner import Table, Wishes
 from splitdeconv.results import Candidate, Measurement, Option, Plan, Refusal
 from splitdeconv.sites import Site
@@ -71,7 +72,7 @@ def bench_model(source: object, request: Request) -> BenchRecord:
     """
     frontend, model = pipeline.open_model(source)
     target = pipeline.open_target(request.target, frontend, request.timing)
-    shapes, notes = conversion.definite_shapes(frontend, model, request.in_shapes)
+    shapes, notes = definite_shapes(frontend, model, request.in_shapes)
     findings = frontend.find(model, shapes)
     # The tables are those of the open sizes, as in a conversion.
     tables = [conversion.site_table(frontend, model, site, target) for site in frontend.find(model).sites]

@@ -37,7 +37,6 @@ from splitdeconv.weights import Array
 GENERIC = "generic"
 RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}  # what runs a model for its verification
 TRIALS = 2  # sets of random inputs; sizes that the model leaves open differ between them
-OPEN_SIZES = {3: 4096, 4: 256, 5: 64}  # by rank: what open spatial sizes are taken to be for measuring
 
 Progress = Callable[[str, float], None]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -210,6 +209,7 @@ class Job:
     def _record(
         self, plan: Plan, verdict: Verdict, notes: tuple[str, ...], whole: WholeTimes | None = None
     ) -> RunRecord:
+        sized = {site.id: site for site in self.sized.sites}
         return RunRecord(
             command="convert",
             model=name_of(self.source),
@@ -219,7 +219,7 @@ class Job:
             skipped=self.findings.skipped,
             verdict=verdict,
             notes=notes,
-            work=tuple(self._work(choice, site) for choice, site in zip(plan.choices, self.sized.sites, strict=True)),
+            work=tuple(self._work(choice, sized[choice.site]) for choice in plan.choices),
             other_macs=self.sized.other_macs,
             whole=whole,
             provenance=provenance.of_this_run(),
@@ -363,25 +363,6 @@ def _compile_rewritten(runner: Target, rewritten: Path) -> Compiled:
         return runner.compile(rewritten)
     except CompileError as error:
         raise VerificationError(f"{runner.name} takes the original but not the rewritten model ({error})") from None
-
-
-def definite_shapes(
-    frontend: Frontend, model: Any, in_shapes: Shapes
-) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
-    """A shape for every input that the model leaves open, and a note on what was assumed."""
-    shapes, assumed = dict(in_shapes), []
-    for each in frontend.inputs(model):
-        if each.name not in shapes and each.shape is not None and None in each.shape:
-            shapes[each.name] = _assumed(each.shape)
-            assumed.append(f"'{each.name}' {'×'.join(map(str, shapes[each.name]))}")
-    note = f"measured with assumed sizes for {', '.join(assumed)}; --input-shape sets others"
-    return shapes, (note,) if assumed else ()
-
-
-def _assumed(shape: tuple[int | None, ...]) -> tuple[int, ...]:
-    """An open shape with definite sizes: batch 1, and ordinary spatial sizes for its rank."""
-    spatial = OPEN_SIZES.get(len(shape), 64)
-    return tuple(size or (1 if axis == 0 else spatial) for axis, size in enumerate(shape))
 
 
 def _is_integer(site: Site) -> bool:

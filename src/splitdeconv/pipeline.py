@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from splitdeconv import frontends, lowerings, planner, provenance, targets, timing
-from splitdeconv.conversion import GENERIC, Conversion, Job, Request, Shapes, definite_shapes, name_of, site_table
+from splitdeconv.conversion import GENERIC, Conversion, Job, Request, Shapes, name_of, site_table
 from splitdeconv.errors import InputError, UsageError, VerificationError
 from splitdeconv.files import staged
 from splitdeconv.frontends.base import Frontend
+from splitdeconv.open_sizes import definite_shapes
 from splitdeconv.planner import NATIVE, Wishes
 from splitdeconv.results import Plan, RunRecord, plan_sites
 from splitdeconv.sites import Findings, Site
