@@ -13,7 +13,7 @@ from splitdeconv.errors import InputError
 from splitdeconv.lowerings import LOWERINGS
 from splitdeconv.report import bench, conversion, records
 from splitdeconv.report.page import html
-from splitdeconv.results import Candidate, Plan, RunRecord, Verdict
+from splitdeconv.results import Candidate, Plan, RunRecord, Verdict, WholeTimes
 from tests import invented_records as invented
 from tests.pages import parsed, words
 
@@ -47,7 +47,10 @@ def test_every_deconv_and_its_reason_is_on_the_page(make: object) -> None:
 
 
 def test_success_says_proved_and_how_much_faster() -> None:
-    text = read(invented.converted())
+    record = invented.converted()
+    assert record.verdict is not None
+    assert "! proved, with notes" in read(record)
+    text = read(replace(record, verdict=replace(record.verdict, notes=())))
     assert "✓ proved" in text
     assert "3 of 3 sites bit-equal" in text
     assert "the whole model takes 10 ms instead of 20 ms (measured): 2.00 times as fast" in text
@@ -79,6 +82,21 @@ def test_what_was_taken_back_is_said_with_its_times() -> None:
     assert "took 10.1 ms, the original 10 ms" in text
 
 
+def test_what_was_asked_for_by_name_stays_without_a_false_claim_of_speed() -> None:
+    times = WholeTimes(invented.time(10.0), invented.time(10.1), kept=False)
+    text = read(replace(invented.converted(), whole=times))
+    assert "only what was asked for by name was kept" in text
+    assert "times as fast" not in text
+
+
+def test_outputs_that_were_not_compared_are_not_called_equal() -> None:
+    record = invented.converted()
+    assert record.verdict is not None
+    text = read(replace(record, verdict=replace(record.verdict, outputs=())))
+    assert "each proved bit-equal alone; the whole model's outputs were not compared" in text
+    assert "proved equal to the original" not in text
+
+
 def test_without_times_none_are_shown() -> None:
     text = read(invented.by_rule())
     assert "Nothing was timed: generic chooses by rule" in text
@@ -103,6 +121,7 @@ def test_a_model_without_deconvs_has_a_page() -> None:
     record = invented.converted()
     text = read(replace(record, plan=Plan("generic", ()), work=(), skipped=(), verdict=Verdict(skipped="nothing")))
     assert "It has no deconv that can be rewritten" in text
+    assert record.notes[0] in text
 
 
 @pytest.mark.parametrize("make", CONVERSIONS, ids=lambda make: make.__name__)

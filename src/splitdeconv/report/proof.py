@@ -14,9 +14,14 @@ EXPLAINED = (
 )
 
 
-def is_proved(record: RunRecord) -> bool:
-    """Whether the proof was made and went well."""
-    return record.verdict is not None and not record.verdict.skipped and record.verdict.passed
+def in_words(record: RunRecord) -> str:
+    """What was proved of a rewritten model that passed."""
+    verdict = record.verdict
+    if verdict is None or verdict.skipped:
+        return "written without being proved equal"
+    if not verdict.outputs:
+        return "each proved bit-equal alone; the whole model's outputs were not compared"
+    return "proved equal to the original" + (", with notes under Verification" if verdict.notes else "")
 
 
 def figure(record: RunRecord) -> Figure:
@@ -32,7 +37,10 @@ def figure(record: RunRecord) -> Figure:
         return Figure(title, "NO", f"{detail}; nothing was written", "bad")
     if not verdict.outputs:
         return Figure(title, "each deconv is", f"{detail}; outputs of the whole model were not compared", "warn")
-    return Figure(title, "proved", f"{detail}; {number_of(len(verdict.outputs), 'output')} within the noise", "good")
+    detail += f"; {number_of(len(verdict.outputs), 'output')} within the noise"
+    if verdict.notes:
+        return Figure(title, "proved, with notes", detail, "warn")
+    return Figure(title, "proved", detail, "good")
 
 
 def by_site(record: RunRecord) -> dict[str, Badge]:
