@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 JOBS ?= auto
+TORCH ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long check format bench clean
@@ -17,10 +18,11 @@ $(VENV)/.user: pyproject.toml
 
 $(VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet '$(TORCH)'
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
-demo: $(VENV)/.user  ## build a DCGAN generator, convert it, prove it equal; table and images in demo/
+demo: $(VENV)/.user  ## convert a trained generator of faces and prove it equal; table and images in demo/
 	$(BIN)/python -m splitdeconv.demo demo
 
 test: $(VENV)/.dev check  ## lint, types, import rules, and all tests but the long ones
@@ -50,6 +52,7 @@ bench: $(VENV)/.dev  ## the project's own benchmarks; run on an idle machine, ta
 	$(BIN)/python -m benchmarks.tflite_layers --target litert --kind int8_per_channel | tee bench-out/litert_int8.txt
 	$(BIN)/python -m benchmarks.tflite_layers --target litert --kind int8_per_channel --keras | tee bench-out/litert_keras.txt
 	$(BIN)/python -m benchmarks.tflite_layers --target vela | tee bench-out/vela.txt
+	$(BIN)/python -m benchmarks.zoo_exports | tee bench-out/zoo_exports.txt
 	$(BIN)/python benchmarks/accelerators.py | tee bench-out/accelerators.txt
 	$(BIN)/python benchmarks/conversion.py | tee bench-out/conversion.txt
 

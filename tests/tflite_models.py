@@ -29,6 +29,7 @@ class Case:
     same: bool = True
     spare: tuple[int, int] = (0, 0)  # outputs fewer (SAME) or more (VALID) than usual; LiteRT takes up to stride - 1
     bias: bool = True
+    bias_rank: int = 1  # converters leave (1, 1, 1, channels) where they fold a batch norm
     activation: int = 0
     after: tuple[str, ...] = ()
     seed: int = 0
@@ -190,7 +191,7 @@ def trained_like(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
 
 
 def _bias(tree: Tree, case: Case, rng: np.random.Generator, scales: dict[str, Any]) -> int:
-    shape = (case.out_channels,)
+    shape = (*(1,) * (case.bias_rank - 1), case.out_channels)
     if case.activation_type == "float32":
         return tree.tensor("float32", shape, "bias", values=rng.integers(-8, 9, shape))
     unit = quant(scales["in"].scale[0] * scales["kernel"].scale)

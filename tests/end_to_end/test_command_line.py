@@ -11,7 +11,6 @@ import pytest
 
 from splitdeconv.cli import main
 from splitdeconv.targets import CompileError
-from splitdeconv.zoo import dcgan
 from tests.models import deconv_model, op_types
 
 
@@ -41,14 +40,6 @@ def test_convert_writes_a_proved_model(model: Path, tmp_path: Path, capsys: pyte
 def test_json_on_the_standard_output_is_nothing_but_json(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(model), "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["command"] == "inspect"
-
-
-def test_inspect_counts_dcgan_as_the_paper_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    onnx.save(dcgan.build(), tmp_path / "dcgan.onnx")
-    assert main(["inspect", str(tmp_path / "dcgan.onnx")]) == 0
-    shown = capsys.readouterr().out
-    assert "3 deconvs: 109.77 M MACs; with zeros inserted (NZP) 439.09 M, split (SD) 158.07 M" in shown
-    assert "The deconvs are 98.5% of the model's 111.41 M MACs" in shown
 
 
 def test_a_plan_file_gives_the_same_bytes_again(model: Path, tmp_path: Path) -> None:

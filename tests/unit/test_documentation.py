@@ -22,7 +22,8 @@ def commands() -> dict[str, list[str]]:
     group = typer.main.get_command(application.app)
     found = {}
     for name, command in group.commands.items():  # type: ignore[attr-defined]
-        options = [option for each in command.params for option in (*each.opts, *each.secondary_opts)]
+        parameters = [each for part in (command, *getattr(command, "commands", {}).values()) for each in part.params]
+        options = [option for each in parameters for option in (*each.opts, *each.secondary_opts)]
         found[name] = [option for option in options if option.startswith("--")]
     return found
 

@@ -68,3 +68,10 @@ def test_every_rewrite_gives_the_original_bits(case: Case) -> None:
 @settings(max_examples=2000)
 def test_every_rewrite_gives_the_original_bits_on_two_thousand_models(case: Case) -> None:
     assert_same_bits(case)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_a_bias_with_leading_ones_is_a_bias(kind: str) -> None:
+    case = Case(kind, bias_rank=4)
+    assert list(rewrites(case))
+    assert_same_bits(case)

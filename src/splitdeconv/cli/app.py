@@ -33,7 +33,7 @@ app = typer.Typer(
 Record = TypeVar("Record", RunRecord, BenchRecord)
 
 # In the order in which the help lists them. Each module registers its command.
-COMMANDS = ("inspect", "convert", "bench", "report", "targets", "simulate", "sweep")
+COMMANDS = ("inspect", "convert", "bench", "report", "targets", "simulate", "sweep", "zoo")
 
 
 def load_commands() -> None:

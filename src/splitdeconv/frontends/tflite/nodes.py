@@ -73,6 +73,7 @@ class Node:
         kernel = self.graph.content(self.kernel.tensor)
         assert kernel is not None, "nodes have constant kernels"
         bias = None if self.bias is None else self.graph.content(self.bias.tensor)
+        bias = None if bias is None else bias.reshape(-1)  # a folded batch norm leaves it as (1, 1, 1, O)
         bias = self.epilogue.add_to(bias, self.deconv.out_channels)
         return Weights(kernel.transpose(3, 0, 1, 2), bias)
 

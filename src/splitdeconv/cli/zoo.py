@@ -1,0 +1,59 @@
+"""``splitdeconv zoo list`` and ``splitdeconv zoo export``."""
+
+from __future__ import annotations
+
+import json as json_text
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import splitdeconv.zoo
+from splitdeconv.cli import app as shared
+from splitdeconv.cli.inspect import JSON_HELP
+
+COUNTS = ("MAC", "NZP", "SD")  # original, zeros inserted, the paper's split
+
+group = typer.Typer(no_args_is_help=True, help="The paper's six networks and a small trained generator.")
+shared.app.add_typer(group, name="zoo")
+
+
+@group.command("list")
+def show_networks(json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = None) -> None:
+    """List the networks: their deconvs, multiply-accumulates as the paper counts them, and where they come from."""
+    found = [_describe(name) for name in splitdeconv.zoo.NETWORKS]
+    if json is not None:
+        shared.emit_json(json_text.dumps(found, indent=2, ensure_ascii=False) + "\n", json)
+        if str(json) == "-":
+            return
+    table = shared.table("network", "deconvs", *COUNTS, "title", "source", numbers=COUNTS)
+    for each in found:
+        counts = (shared.count(each[count]) for count in COUNTS)
+        shared.add_row(table, each["network"], str(len(each["deconvs"])), *counts, each["title"], each["source"])
+    shared.console().print(table)
+
+
+def _describe(name: str) -> dict[str, Any]:
+    network, deconvs = splitdeconv.zoo.network(name), splitdeconv.zoo.deconvs(name)
+    return {
+        "network": name,
+        "title": network.title,
+        "source": network.source,
+        "deconvs": [deconv.describe() for deconv in deconvs],
+        "MAC": sum(deconv.macs() for deconv in deconvs),
+        "NZP": sum(deconv.zero_insert_macs() for deconv in deconvs),
+        "SD": sum(deconv.split_macs() for deconv in deconvs),
+    }
+
+
+@group.command("export")
+def export_network(
+    name: Annotated[str, typer.Argument(help="A network of `splitdeconv zoo list`.")],
+    out: Annotated[Path, typer.Argument(help="Where to write it: a file that ends in .onnx or .tflite.")],
+    dtype: Annotated[str, typer.Option(help="float32, or int8: quantised with weights per channel.")] = "float32",
+    seed: Annotated[int, typer.Option(help="Of the weights and the calibration inputs.")] = 0,
+    weights: Annotated[Path | None, typer.Option(help="A state dict (.pt or .npz) instead of initial weights.")] = None,
+) -> None:
+    """Write a network as a model file, through the official exporters and quantisers (extra `zoo`)."""
+    splitdeconv.zoo.export(name, out, dtype=dtype, seed=seed, weights=weights)
+    shared.console().print(f"written: {out}", soft_wrap=True, markup=False)
