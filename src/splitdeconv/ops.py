@@ -61,7 +61,7 @@ class Op(ABC):
 
 @dataclass(frozen=True, slots=True)
 class NativeDeconv(Op):
-    """The runtime's own deconv."""
+    """The runtime's own ``deconv``, with input and output in ``layout``."""
 
     deconv: Deconv
     layout: Layout
@@ -81,7 +81,7 @@ class NativeDeconv(Op):
 
 @dataclass(frozen=True, slots=True)
 class Pad(Op):
-    """Zeros (the zero-point in quantised programs) before and after each axis; counts are at least 0."""
+    """``begin`` zeros (in quantised programs: zero-points) before each axis and ``end`` after it; all at least 0."""
 
     begin: tuple[int, ...]
     end: tuple[int, ...]
@@ -122,7 +122,7 @@ class Dim:
 
 @dataclass(frozen=True, slots=True)
 class Reshape(Op):
-    """Another shape for the same elements in the same order."""
+    """The shape ``dims`` for the same elements in the same order."""
 
     dims: tuple[Dim, ...]
 
@@ -184,7 +184,10 @@ class Relayout(Op):
 
 @dataclass(frozen=True, slots=True)
 class DepthToSpace(Op):
-    """Channels to two spatial axes; ``block_major`` is ONNX's DCR and TFLite's order, ``channel_major`` ONNX's CRD."""
+    """Channels to two spatial axes, each ``block`` times as long, in ``layout``.
+
+    The order ``block_major`` is ONNX's DCR and TFLite's, ``channel_major`` ONNX's CRD.
+    """
 
     block: int
     order: Order
@@ -212,7 +215,7 @@ class Add(Op):
 
 @dataclass(frozen=True, slots=True)
 class AddBias(Op):
-    """Add the deconv's bias to its complete output."""
+    """Add the deconv's bias to its complete output, which lies in ``layout``."""
 
     layout: Layout
 
@@ -277,7 +280,7 @@ class Conv(Op):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An operation and the values that it reads."""
+    """An operation ``op`` and the values ``inputs`` that it reads."""
 
     op: Op
     inputs: tuple[int, ...]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from splitdeconv import frontends, lowerings, planner, provenance, targets, timing
+from splitdeconv import frontends, lowerings, planner, provenance, targets, timing, verify
 from splitdeconv.conversion import GENERIC, Conversion, Job, Request, Shapes, name_of, site_table
 from splitdeconv.errors import InputError, UsageError, VerificationError
 from splitdeconv.files import staged
@@ -64,7 +64,8 @@ def open_model(source: object, numerics: str = "exact") -> tuple[Frontend, Any]:
         frontend = frontends.frontend(name)
         if (model := frontend.adopt(source)) is not None:
             return frontends.frontend(name, numerics), model
-    raise InputError(f"a {type(source).__name__} is not a model; wanted a path, or an object such as onnx.ModelProto")
+    wanted = "a path, or an object such as onnx.ModelProto; PyTorch modules go to splitdeconv.torch.convert"
+    raise InputError(f"a {type(source).__name__} is not a model; wanted {wanted}")
 
 
 def inspect(source: object, in_shapes: Shapes, target_names: Sequence[str]) -> Inspection:
@@ -118,6 +119,7 @@ def convert(source: object, out: Path | None, request: Request) -> Conversion:
     for name in (request.wishes.lowering, *request.wishes.layers.values()):
         if name:
             lowerings.find_lowering(name.split(":")[0])
+    _check_names(frontend, model, out, request)
     request.progress("finding deconvs", 0.0)
     findings = frontend.find(model)
     target = None if request.target == GENERIC else open_target(request.target, frontend, request.timing)
@@ -132,6 +134,17 @@ def convert(source: object, out: Path | None, request: Request) -> Conversion:
             message = f"the rewritten model is not equal to the original: {conversion.verdict.worst()}"
             raise VerificationError(f"{message}; nothing was written", conversion.record)
         return conversion
+
+
+def _check_names(frontend: Frontend, model: Any, out: Path | None, request: Request) -> None:
+    """Hold what the user named against the model, before anything takes time."""
+    if out is not None and out.suffix != frontend.suffix and out.suffix[1:] in frontends.FRONTENDS:
+        raise UsageError(
+            f"{out}: the model is {frontend.name} and stays so; wanted a name that ends in {frontend.suffix}"
+        )
+    inputs = frontend.inputs(model)
+    verify.check_inputs(inputs, request.inputs)
+    verify.check_shapes(inputs, request.in_shapes)
 
 
 def open_target(name: str, frontend: Frontend, options: timing.Options) -> Target:

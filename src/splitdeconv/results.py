@@ -67,7 +67,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A candidate that does not apply, and why."""
+    """A ``candidate`` that does not apply, and the ``reason`` why: one sentence."""
 
     candidate: Candidate
     reason: str
@@ -142,7 +142,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One row of a site's table: a candidate with its cost and, on a measuring target, its time."""
+    """One row of a site's table: a ``candidate`` with its ``cost`` and, on a measuring target, its ``time``."""
 
     candidate: Candidate
     cost: Cost
@@ -172,7 +172,12 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which candidate each site gets."""
+    """Which candidate each site gets.
+
+    Attributes:
+        target: name of the target that it was made for.
+        choices: one for each site, in the model's order.
+    """
 
     target: str
     choices: tuple[Choice, ...]

@@ -244,6 +244,22 @@ def check_inputs(inputs: Sequence[Input], given: Mapping[str, Array]) -> None:
             raise UsageError(f"--input {name}: the array has shape {list(array.shape)}, the model wants {shape}")
 
 
+def check_shapes(inputs: Sequence[Input], given: Mapping[str, tuple[int, ...]]) -> None:
+    """Hold the user's shapes against the model's inputs.
+
+    Raises:
+        UsageError: a shape for an input that is not there, or of another rank.
+    """
+    known = {each.name: each.shape for each in inputs}
+    for name, shape in given.items():
+        if name not in known:
+            raise UsageError(f"--input-shape {name}: the model has no such input; it has {', '.join(known) or 'none'}")
+        wanted = known[name]
+        if wanted is not None and len(wanted) != len(shape):
+            text = "×".join("?" if size is None else str(size) for size in wanted)
+            raise UsageError(f"--input-shape {name}: has {len(shape)} sizes, the model's input is {text}")
+
+
 def compare_models(
     frontend: Frontend,
     original: Any,

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+import splitdeconv
 from splitdeconv.cli import main
 from splitdeconv.targets import CompileError
 from tests.models import deconv_model, op_types
@@ -78,6 +79,16 @@ def test_a_wrong_result_is_not_written(
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
 
 
+def test_an_object_that_is_no_model_is_told_where_to_go() -> None:
+    with pytest.raises(splitdeconv.InputError, match=r"a list is not a model; .*splitdeconv\.torch\.convert"):
+        splitdeconv.convert([])
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"splitdeconv {splitdeconv.__version__}\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -92,6 +103,9 @@ def test_a_wrong_result_is_not_written(
         (["convert", "{in}", "{dir}/out.onnx", "--plan", "{in}"], "cannot be read"),
         (["convert", "{in}", "{dir}/out.onnx", "--input", "x={in}"], "wanted an array as numpy.save writes it"),
         (["convert", "{in}", "{dir}/out.onnx", "--input-shape", "x=1,-1"], "wanted whole numbers such as 1,3,224,224"),
+        (["convert", "{in}", "{dir}/out.onnx", "--input-shape", "z=1,4"], "the model has no such input; it has x"),
+        (["convert", "{in}", "{dir}/out.onnx", "--input-shape", "x=1,4"], "has 2 sizes, the model's input is"),
+        (["convert", "{in}", "{dir}/out.tflite"], "the model is onnx and stays so; wanted a name that ends in .onnx"),
         (["inspect", "{in}", "--input-shape", "z=1,4,5,6"], "the model has no input 'z'; it has 'x'"),
         (["inspect", "{in}", "--input-shape", "x=1,4"], "input 'x' has 4 axes, the shape given has 2"),
         (["inspect", "{dir}"], "is a directory, wanted an .onnx or .tflite file"),

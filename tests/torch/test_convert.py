@@ -174,6 +174,8 @@ def test_traced_graphs_are_converted() -> None:
 
 def test_measuring_wants_inputs_and_no_lowering() -> None:
     module = generator()
+    with pytest.raises(UsageError, match=r"a str is not a torch\.nn\.Module; model files go to"):
+        split.convert("model.onnx")
     with pytest.raises(UsageError, match="wants example_inputs"):
         split.convert(module, target="torch")
     with pytest.raises(UsageError, match="wants no lowering beside a target"):

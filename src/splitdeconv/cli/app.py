@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
 import typer
@@ -19,6 +19,7 @@ from splitdeconv.comparison import BenchRecord
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.files import write_text
 from splitdeconv.results import RunRecord
+from splitdeconv.version import __version__
 from splitdeconv.weights import Array
 
 app = typer.Typer(
@@ -34,6 +35,21 @@ Record = TypeVar("Record", RunRecord, BenchRecord)
 
 # In the order in which the help lists them. Each module registers its command.
 COMMANDS = ("inspect", "convert", "bench", "report", "targets", "simulate", "sweep", "zoo")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"splitdeconv {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """What stands before a command."""
 
 
 def load_commands() -> None:

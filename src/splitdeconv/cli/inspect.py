@@ -66,8 +66,9 @@ def _sums(found: Inspection) -> str:
     native = sum(deconv.macs() for deconv in deconvs)
     inserted = sum(deconv.zero_insert_macs() for deconv in deconvs)
     split = sum(deconv.split_macs() for deconv in deconvs)
+    found_deconvs = "1 deconv" if len(deconvs) == 1 else f"{len(deconvs)} deconvs"
     text = (
-        f"{len(deconvs)} deconvs: {count(native)} MACs; with zeros inserted (NZP) {count(inserted)}, "
+        f"{found_deconvs}: {count(native)} MACs; with zeros inserted (NZP) {count(inserted)}, "
         f"split (SD) {count(split)}."
     )
     if any(None in (deconv.batch, *deconv.in_sizes) for deconv in deconvs):

@@ -57,7 +57,7 @@ class Frontend(Protocol):
         ...
 
     def refuse(self, model: Any, site: Site, program: Program) -> str | None:
-        """Why the model's own version of the format cannot express ``program``, or None."""
+        """Why ``model``'s own version of the format cannot express ``program`` in place of ``site``, or None."""
         ...
 
     def emit(self, model: Any, site: Site, program: Program, weights: Weights | None = None) -> bytes:
@@ -79,11 +79,11 @@ class Frontend(Protocol):
         ...
 
     def float64(self, model: Any, feeds: Mapping[str, Array]) -> dict[str, Array] | str:
-        """All outputs computed in float64, or the reason why that cannot be had in a few seconds."""
+        """All outputs of ``model`` on ``feeds`` in float64, or the reason why that cannot be had in a few seconds."""
         ...
 
     def adopt(self, found: object) -> Any:
-        """The model in an object of the format's own library, or None where it is none."""
+        """The model in ``found``, an object of the format's own library, or None where it is none."""
         ...
 
     def hand_over(self, model: Any) -> object:

@@ -29,11 +29,15 @@ class Lowering(Protocol):
         ...
 
     def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
-        """The options that make sense for a deconv that is not refused; the first is the default."""
+        """The options that make sense for a ``deconv`` that is not refused, in ``layout``; the first is the default."""
         ...
 
     def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
-        """The program for one of the candidates, with input and output in ``layout``."""
+        """The program that computes ``deconv`` in the way of ``candidate``, with input and output in ``layout``.
+
+        Args:
+            candidate: one of :meth:`candidates`.
+        """
         ...
 
 
@@ -53,7 +57,7 @@ class Builder:
         self._shapes: list[Shape] = [Program(deconv, layout, ()).in_shape]
 
     def add(self, op: Op, *inputs: int) -> int:
-        """Append an operation; returns its value."""
+        """Append ``op`` on the values ``inputs``; returns its value, or that of an equal step."""
         step = Step(op, inputs)
         if step in self._steps:
             return self._steps.index(step) + 1
@@ -77,11 +81,11 @@ class Builder:
         return channels
 
     def pad(self, value: int, axes: Sequence[int], begin: Sequence[int], end: Sequence[int]) -> int:
-        """Zeros around ``value`` on ``axes``; no step where all counts are 0."""
+        """``value`` with ``begin`` and ``end`` zeros on each of ``axes``; no step where all counts are 0."""
         return self._resize(value, axes, begin, end, Pad)
 
     def crop(self, value: int, axes: Sequence[int], begin: Sequence[int], end: Sequence[int]) -> int:
-        """``value`` without its outermost elements on ``axes``; no step where all counts are 0."""
+        """``value`` without its first ``begin`` and last ``end`` elements on ``axes``; no step where all are 0."""
         return self._resize(value, axes, begin, end, Slice)
 
     def _resize(
@@ -95,8 +99,9 @@ class Builder:
         return self.add(kind(tuple(begins), tuple(ends)), value)
 
     def convolve(self, value: int, windows: Sequence[Window], order: Order) -> int:
-        """The phases of all ``windows`` (one for each axis) in one convolution, row-major in its blocks.
+        """The phases of all ``windows`` (one for each axis) of ``value`` in one convolution, row-major in its blocks.
 
+        ``order`` of the output channels is ``block_major`` (phase, channel) or ``channel_major`` (channel, phase).
         Zeros that a window needs become the convolution's own pads. Where an axis needs both zeros and a crop, the
         zeros come first, so that no intermediate size can be below 1.
         """
@@ -125,7 +130,7 @@ class Builder:
         return self.add(conv, value)
 
     def crop_output(self, value: int, shifts: Sequence[int]) -> int:
-        """Cut what was computed in addition: ``shifts`` at the begin, the phases' surplus at the end."""
+        """``value`` without what was computed in addition: ``shifts`` at the begin, the phases' surplus at the end."""
         axes = spatial_axes(self.layout, self.rank(value))
         ends = [axis.surplus(shift) for axis, shift in zip(self.deconv.axes, shifts, strict=True)]
         return self.crop(value, axes, shifts, ends)

@@ -20,7 +20,7 @@ class CompileError(Exception):
 
 
 def one_line(error: BaseException, longest: int = 300) -> str:
-    """A runtime's message without its line breaks, cut where it becomes a listing; for :class:`CompileError`."""
+    """The message of ``error`` without line breaks, cut at ``longest`` letters; for :class:`CompileError`."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
@@ -67,7 +67,7 @@ class Target(Protocol):
         ...
 
     def refuse(self, deconv: Deconv, candidate: Candidate) -> str | None:
-        """Why the target does not run ``candidate`` well enough to try, or None."""
+        """Why the target does not run ``candidate`` of ``deconv`` well enough to try, or None."""
         ...
 
     def compile(self, model: bytes | Path) -> Compiled:
@@ -89,7 +89,14 @@ class Target(Protocol):
     ) -> dict[Candidate, Measurement]:
         """Time several forms of the same work, interleaved round by round, within about ``seconds``.
 
-        Arguments and result are those of :func:`splitdeconv.measure.interleaved`: what the others must beat comes
-        first, then the most promising.
+        Args:
+            candidates: what the others must beat first, then the most promising.
+            inputs: input name → array, the same for all.
+            seconds: the budget.
+            progress: told the share that is done.
+            drop: times the fastest one's median above which a candidate is given up; ``KEEP_ALL`` keeps all.
+
+        Returns:
+            The times, as :func:`splitdeconv.measure.interleaved` takes them; what the budget left out is missing.
         """
         ...

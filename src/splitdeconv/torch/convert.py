@@ -96,8 +96,10 @@ def convert(
         The converted copy. :func:`record` tells what was done and what was left alone for which reason.
 
     Raises:
-        UsageError: options that contradict each other, an unknown target or lowering.
+        UsageError: options that contradict each other, an unknown target or lowering, or no module.
     """
+    if not isinstance(module, nn.Module):
+        raise UsageError(f"a {type(module).__name__} is not a torch.nn.Module; model files go to splitdeconv.convert")
     if target is not None and (example_inputs is None or lowering is not None):
         needed = "example_inputs" if example_inputs is None else "no lowering beside a target"
         raise UsageError(f"convert(target='{target}') measures the layers and wants {needed}")

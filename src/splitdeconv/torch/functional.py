@@ -77,6 +77,10 @@ def split_conv_transpose2d(
     Args:
         input: ``(N, in_channels, H, W)`` or ``(in_channels, H, W)``.
         weight: ``(in_channels, out_channels // groups, *kernel)``.
+        bias, stride, padding, output_padding, groups, dilation, lowering: as there, one number or one for each axis.
+
+    Raises:
+        RuntimeError, UsageError: as there.
     """
     return deconvolve(2, input, weight, bias, stride, padding, output_padding, groups, dilation, lowering)
 
@@ -98,6 +102,10 @@ def split_conv_transpose3d(
     Args:
         input: ``(N, in_channels, D, H, W)`` or ``(in_channels, D, H, W)``.
         weight: ``(in_channels, out_channels // groups, *kernel)``.
+        bias, stride, padding, output_padding, groups, dilation, lowering: as there, one number or one for each axis.
+
+    Raises:
+        RuntimeError, UsageError: as there.
     """
     return deconvolve(3, input, weight, bias, stride, padding, output_padding, groups, dilation, lowering)
 

@@ -18,6 +18,8 @@ from splitdeconv.zoo.quiet import quiet
 if TYPE_CHECKING:
     from splitdeconv.zoo.modules import ZooNetwork
 
+__all__ = ["build", "deconvs", "export", "network", "trained"]
+
 NETWORKS = {
     "artgan": "splitdeconv.zoo.artgan:ArtGAN",
     "dcgan": "splitdeconv.zoo.dcgan:DCGAN",
@@ -34,7 +36,7 @@ EXTRA = "zoo"
 
 
 def network(name: str) -> Network:
-    """The layers of a network with title and source; needs no framework.
+    """The layers of the network ``name`` with title and source; needs no framework.
 
     Raises:
         UsageError: no such network.
@@ -46,7 +48,7 @@ def network(name: str) -> Network:
 
 
 def deconvs(name: str) -> tuple[Deconv, ...]:
-    """The deconvs that a network must show, in order; needs no framework.
+    """The deconvs that the network ``name`` must show, in order; needs no framework.
 
     All of them have a bias in the modules, which is not part of these specs: exporters drop one that is zero.
 
