@@ -130,7 +130,7 @@ def equal_work(runtime: Target, deconv: Deconv, bits: int) -> Compiled:
     plain = replace(deconv, axes=axes, out_channels=outputs)
     model, site = quantised_layer(plain, ("Relu",), bits)
     reasons = []
-    for form in ("qlinear", "qlinear_u8", "qdq"):
+    for form in ("qlinear", "qlinear_u8", "qdq", "float"):
         candidate = next((each for each in candidates(site.deconv, FRONTEND.layout)[0] if each.quant == form), None)
         if candidate is None:
             continue

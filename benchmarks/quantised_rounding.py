@@ -24,7 +24,7 @@ from splitdeconv.spec import Quant
 from splitdeconv.targets import target
 from splitdeconv.targets.base import CompileError
 
-FORMS = ("native", "qdq", "qlinear", "qlinear_u8")
+FORMS = ("native", "qdq", "qlinear", "qlinear_u8", "qdq_u8", "float")
 
 
 def main() -> None:
@@ -51,6 +51,8 @@ def print_form(name: str, quant: Quant, bits: int, form: str, layers: list) -> N
         weights = trained_like_weights(deconv, bits)
         model = OnnxModel(ir.from_proto(qdq_model(deconv, weights)), None)
         (site,) = FRONTEND.find(model).sites
+        if form not in ("native", *site.deconv.quant.forms):
+            return
         candidate = Candidate("native") if form == "native" else Candidate("split", "union", "transpose", quant=form)
         if reason := runtime.refuse(site.deconv, candidate):
             print(f"{name:<14}{quant.activation + ' × int8':<16}{bits:>5}  {form:<12}  {reason}")

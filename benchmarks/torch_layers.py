@@ -5,7 +5,7 @@
 
 Layers are those of the usual decoders in 1-D, 2-D and 3-D. The choice is the one that ``convert(target=…)`` makes.
 The limit is the plain convolution with the same useful multiply-accumulates on the same input, whose output is not
-rearranged. Run it on an idle machine; times hold only within a row.
+rearranged. Run it on an idle machine, or with ``--processor-time``; times hold only within a row.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,8 +22,8 @@ import torch
 from torch import nn
 
 from splitdeconv.results import Candidate, Measurement
-from splitdeconv.targets import target as find_target
-from splitdeconv.torch.forms import default_form
+from splitdeconv.targets.torch import Torch
+from splitdeconv.torch.forms import inference_form
 from splitdeconv.torch.functional import Geometry
 from splitdeconv.torch.measure import Layer, choose_measured, displayed, layer_of
 
@@ -51,11 +52,11 @@ LAYERS = {
     "pose": Shape(2, 256, 256, 4, 2, 1, 0, 32),
     "sr": Shape(2, 56, 1, 9, 3, 4, 2, 85),
     "fcn": Shape(2, 21, 21, 16, 8, 4, 0, 32),
-    "vocoder1": Shape(1, 512, 256, 16, 8, 4, 0, 32),
-    "vocoder2": Shape(1, 256, 128, 16, 8, 4, 0, 256),
-    "phasenet3": Shape(1, 32, 16, 7, 4, 1, 0, 188),
-    "brain2": Shape(3, 32, 16, 3, 2, 1, 1, 32),
-    "brain3": Shape(3, 16, 8, 3, 2, 1, 1, 64),
+    "vocoder1": Shape(1, 512, 256, 16, 8, 4, 0, 64),
+    "vocoder2": Shape(1, 256, 128, 16, 8, 4, 0, 512),
+    "vocoder4": Shape(1, 64, 32, 4, 2, 1, 0, 8192),
+    "volume2": Shape(3, 64, 32, 2, 2, 0, 0, 24),
+    "volume4": Shape(3, 32, 16, 4, 2, 1, 0, 24),
 }
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -71,12 +72,15 @@ def layer(shape: Shape, batch: int) -> Layer:
 
 
 def limit(shape: Shape, batch: int, on, seconds: float) -> Measurement:
-    """The plain convolution of the same work: kernel ceil(K/s), all phases as output channels, no rearrangement."""
+    """The plain convolution of the same work: kernel ceil(K/s), all phases as output channels, no rearrangement.
+
+    Its input is larger by the kernel less 1, so that it has an output for each pixel of the layer's input.
+    """
     kernel = -(-shape.kernel // shape.stride)
     share = (shape.kernel / (kernel * shape.stride)) ** shape.rank  # of its products that are useful
     channels = max(1, round(shape.out_channels * shape.stride**shape.rank * share))
-    plain = CONVS[shape.rank - 1](shape.in_channels, channels, kernel, padding=(kernel - 1) // 2).eval()
-    x = torch.randn(batch, shape.in_channels, *(shape.size,) * shape.rank).numpy()
+    plain = CONVS[shape.rank - 1](shape.in_channels, channels, kernel).eval()
+    x = torch.randn(batch, shape.in_channels, *(shape.size + kernel - 1,) * shape.rank).numpy()
     key = Candidate("limit")
     return on.measure({key: on.compile(plain)}, {"x": x}, seconds)[key]
 
@@ -86,8 +90,8 @@ def row(name: str, shape: Shape, batch: int, on, seconds: float) -> dict:
     found = layer(shape, batch)
     choice, _ = choose_measured(name, found, on, seconds)
     times = {str(option.candidate): option.time for option in choice.options if option.time is not None}
-    layout = "NHWC" if on.setting.memory_format == "channels_last" and shape.rank > 1 else "NCHW"
-    rule = str(displayed(default_form(found.deconv, layout)))
+    last = on.setting.memory_format == "channels_last" and shape.rank > 1
+    rule = str(displayed(inference_form(found.deconv, last)))
     best = min(times, key=lambda each: times[each].median_ms)
     bound = limit(shape, batch, on, seconds / 4)
     return {
@@ -132,11 +136,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only", nargs="+", default=list(LAYERS), choices=list(LAYERS))
     parser.add_argument("--seconds", type=float, default=4.0, help="measuring time per layer")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--processor-time", action="store_true", help="one thread, time of this process alone")
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args(arguments)
     record = []
     for text in chosen.targets:
-        on = find_target(text, threads=chosen.threads)
+        on = Torch(text.partition(":")[2], chosen.threads)
+        if chosen.processor_time:
+            on = Torch(text.partition(":")[2], threads=1, clock=time.process_time_ns)
         print(f"\n{on.environment()}\n     layer   N native ms chosen    best    rule    limit ms  best form")
         rows = []
         for batch in chosen.batch:

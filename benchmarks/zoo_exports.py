@@ -24,14 +24,16 @@ from splitdeconv.results import OutputCheck
 from splitdeconv.targets import target
 from splitdeconv.verify import compare_models
 from splitdeconv.zoo import to_onnx
+from splitdeconv.zoo.quiet import quiet
 
 
 def compare(name: str) -> tuple[OutputCheck, ...]:
     """The checks of one network's outputs."""
     network = zoo.build(name)
     x = network.sample(torch.Generator().manual_seed(1)).numpy()
-    first = to_onnx.exported(split.freeze(split.convert(network)), network)
-    second = splitdeconv.convert(to_onnx.export(network), verify=False).model
+    with quiet():
+        first = to_onnx.exported(split.freeze(split.convert(network)), network)
+        second = splitdeconv.convert(to_onnx.export(network), verify=False).model
     for model in (first, second):
         assert isinstance(model, onnx.ModelProto)
         assert not any(node.op_type == "ConvTranspose" for node in model.graph.node)

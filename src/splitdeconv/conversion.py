@@ -316,12 +316,16 @@ class Job:
         trials, notes = [], []
         try:
             before, after = runner.compile(original), _compile_rewritten(runner, rewritten)
+            compile_plain = getattr(runner, "compile_plain", None) if quantised else None
+            plain = None if compile_plain is None else compile_plain(original)
             for trial in range(1 if set(given) >= {each.name for each in inputs} else TRIALS):
                 feeds = self._feeds(inputs, trial)
                 if isinstance(feeds, str):
                     return (), (feeds,)
                 trials.append(
-                    verify.compare_models(self.frontend, self.model, before, after, feeds, quantised=quantised)
+                    verify.compare_models(
+                        self.frontend, self.model, before, after, feeds, quantised=quantised, plain=plain
+                    )
                 )
         except CompileError as error:
             shapes = "; --input-shape and --input give it sizes and values that it takes"

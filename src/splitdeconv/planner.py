@@ -169,7 +169,7 @@ def _why_not(table: Table, text: str) -> str:
     return f"there are {', '.join(str(option.candidate) for option in table.options)}"
 
 
-def generic_score(option: Option, deconv: Deconv) -> tuple[int, float, int, str]:
+def generic_score(option: Option, deconv: Deconv) -> tuple[int, float, int, int, str]:
     """What a candidate costs on no processor in particular; lower is better, and no two candidates are equal.
 
     Where sizes are open they are taken to be large, and starting a convolution costs nothing beside its work.
@@ -181,7 +181,9 @@ def generic_score(option: Option, deconv: Deconv) -> tuple[int, float, int, str]
     work = cost.macs + MOVED_WEIGHT * cost.moved + per_conv * cost.convs
     tier = _LAST.index(candidate.lowering) + 1 if candidate.lowering in _LAST else 0
     form = _FORMS.index(candidate.form) if candidate.form in _FORMS else len(_FORMS)
-    return tier, work, form, str(candidate)
+    forms = () if deconv.quant is None else deconv.quant.forms
+    quant = forms.index(candidate.quant) if candidate.quant in forms else len(forms)
+    return tier, work, form, quant, str(candidate)
 
 
 def order(options: Iterable[Option], deconv: Deconv) -> tuple[Candidate, ...]:

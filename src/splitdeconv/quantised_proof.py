@@ -29,6 +29,7 @@ from splitdeconv.weights import Array, Quantisation, Weights
 
 PROOF_MACS = 20_000_000  # of the definition in one run; sizes are cut down to it
 LARGEST_SUM = 2**23  # float32 holds whole numbers up to 2²⁴; half of it leaves room for the bias
+SMALLEST_EXPONENT = -2  # of drawn weight scales
 LARGEST_WEIGHT = 63  # two products of it with 255 stay below 2¹⁵
 TIE_STEPS = 1  # of the output, by which two right ways to round may differ
 OWN_FACTOR = 2  # by which a candidate may deviate further than the target's own deconv
@@ -161,11 +162,12 @@ def drawn_weights(deconv: Deconv, like: Weights, seed: int) -> Weights:
     lowest, highest = (-LARGEST_WEIGHT, LARGEST_WEIGHT) if like.kernel.dtype == np.int8 else (0, 255)
     zero = int(np.clip(np.max(quant.w_zero, initial=-128), lowest, highest))
     products = deconv.in_channels // deconv.groups * math.prod(axis.kernel for axis in deconv.axes)
-    share = min(1.0, LARGEST_SUM / (products * 255 * LARGEST_WEIGHT))
+    largest = LARGEST_SUM * 2.0**SMALLEST_EXPONENT if quant.by_input else LARGEST_SUM
+    share = min(1.0, largest / (products * 255 * LARGEST_WEIGHT))
     offsets = rng.integers(-LARGEST_WEIGHT, LARGEST_WEIGHT + 1, deconv.kernel_shape)
     offsets = np.where(rng.random(deconv.kernel_shape) < share, offsets, 0)
     kernel = np.clip(zero + offsets, lowest, highest).astype(like.kernel.dtype)
-    exponents = rng.integers(-2, 1, quant.w_scale.shape)
+    exponents = rng.integers(SMALLEST_EXPONENT, 1, quant.w_scale.shape)
     deviation = 74 * 37 * math.sqrt(max(1.0, products * share))  # of a sum of products of the two drawn ranges
     values = replace(
         quant,
@@ -175,7 +177,8 @@ def drawn_weights(deconv: Deconv, like: Weights, seed: int) -> Weights:
         y_scale=np.float32(2.0 ** (math.ceil(math.log2(deviation / 64)) - 1)),
         **_drawn_zeros(quant, rng),
     )
-    bias = None if like.bias is None else rng.integers(-4096, 4097, deconv.out_channels).astype(np.int32)
+    kind = np.float32 if quant.by_input else np.int32
+    bias = None if like.bias is None else rng.integers(-4096, 4097, deconv.out_channels).astype(kind)
     return Weights(kernel, bias, values)
 
 
@@ -189,12 +192,13 @@ def _drawn_zeros(quant: Quantisation, rng: np.random.Generator) -> dict[str, Any
 
 
 def _drawn_input(deconv: Deconv, weights: Weights, seed: int) -> Array:
-    """Stored input over the whole range of its type."""
-    assert weights.quant is not None
-    limits = np.iinfo(weights.quant.x_type)
+    """Stored input over the whole range of 8 bits; around the zero-point where the type has 16."""
+    quant = weights.quant
+    assert quant is not None
+    limits = np.iinfo(quant.x_type)
+    first = limits.min if limits.bits == 8 else int(np.clip(quant.x_zero - 128, limits.min, limits.max - 255))
     shape = (1, deconv.in_channels, *(size or 1 for size in deconv.in_sizes))
-    drawn = np.random.default_rng(seed + 1).integers(limits.min, limits.max + 1, shape)
-    return drawn.astype(weights.quant.x_type)
+    return np.random.default_rng(seed + 1).integers(first, first + 256, shape).astype(quant.x_type)
 
 
 def _telling_inputs(deconv: Deconv, weights: Weights) -> Iterator[Array]:

@@ -68,6 +68,7 @@ def quantised_deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
 
     ``y = saturate(rint(float32(Σ (x − x_zero)·(w − w_zero) + bias)·(x_scale·w_scale/y_scale)) + y_zero)``; ``rint`` is
     to the nearest even, and the scales are multiplied in float32.
+    Where each input channel has a weight scale of its own, it is part of the sum, which is then taken in float64.
     Source: ONNX QLinearConv-10 and QuantizeLinear-13; the order of the float32 operations is ONNX Runtime's.
 
     Args:
@@ -80,11 +81,16 @@ def quantised_deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
     """
     quant = weights.quant
     assert quant is not None, "quantised weights have their scales"
-    shape = (1, -1, *(1,) * len(spec.axes))
-    kernel = weights.kernel.astype(np.float64) - np.reshape(quant.w_zero, shape)
-    bias = None if weights.bias is None else quant.int32_bias(weights.bias).astype(np.float64)
+    rank = weights.kernel.ndim
+    kernel = weights.kernel.astype(np.float64) - quant.along_kernel(quant.w_zero, rank)
+    if quant.by_input:
+        kernel = kernel * quant.along_kernel(quant.w_scale, rank)
+        bias = None if weights.bias is None else weights.bias.astype(np.float64) / quant.x_scale
+        scale = np.asarray(quant.x_scale / quant.y_scale)
+    else:
+        bias = None if weights.bias is None else quant.int32_bias(weights.bias).astype(np.float64)
+        scale = np.reshape(quant.bias_scale(spec.out_channels) / quant.y_scale, (1, -1, *(1,) * (rank - 2)))
     sums = deconv(x.astype(np.float64) - quant.x_zero, Weights(kernel, bias), spec)  # whole numbers far below 2⁵³
-    scale = np.reshape(quant.bias_scale(spec.out_channels) / quant.y_scale, shape)
     rounded = np.rint(sums.astype(np.float32) * scale.astype(np.float32)).astype(np.float64) + quant.y_zero
     limits = np.iinfo(quant.y_type)
     return np.clip(rounded, limits.min, limits.max).astype(quant.y_type)

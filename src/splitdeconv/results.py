@@ -20,7 +20,7 @@ Json = dict[str, Any]
 # Options of a candidate that are no forms; what is written between its colons names its kind by itself.
 _KINDS = {
     "window": ("union", "crop", "full", "grouped"),
-    "quant": ("qdq", "qlinear", "qlinear_u8"),
+    "quant": ("qdq", "qdq_u8", "qlinear", "qlinear_u8", "float"),
     "after": ("relayout",),
 }
 
@@ -35,7 +35,7 @@ class Candidate:
         form: how the phases are put back together (``depth_to_space``, ``transpose``, ``two_steps``, ``concat``,
             ``stack``, ``rows``), or empty.
         after: ``relayout`` where an operation follows that lets a compiler choose the output's layout, or empty.
-        quant: how quantised convolutions are written (``qdq``, ``qlinear``, ``qlinear_u8``), or empty.
+        quant: how quantised convolutions are written (``qdq``, ``qlinear``, ``float``, …), or empty.
     """
 
     lowering: str

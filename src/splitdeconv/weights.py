@@ -24,8 +24,9 @@ class Quantisation:
         x_type, y_type: of the stored input and output, NumPy names.
         x_scale, y_scale: float32, shape ``()``.
         x_zero, y_zero: in the range of their types.
-        w_scale: float32, shape ``()`` or ``(out_channels // groups,)``.
+        w_scale: float32, shape ``()``, or one for each entry of the kernel's axis ``w_axis``.
         w_zero: int32, of the same shape.
+        w_axis: 1 (output channels of a group), or 0 (input channels; the sums are then no integers).
     """
 
     x_type: str
@@ -36,6 +37,20 @@ class Quantisation:
     y_type: str
     y_scale: Array
     y_zero: int
+    w_axis: int = 1
+
+    @property
+    def by_input(self) -> bool:
+        """Whether each input channel has a weight scale of its own."""
+        return self.w_scale.ndim > 0 and self.w_axis == 0
+
+    def along_kernel(self, parameter: Array, rank: int) -> Array:
+        """``w_scale`` or ``w_zero``, to be broadcast against a kernel of ``rank`` axes."""
+        return (
+            parameter
+            if not parameter.ndim
+            else parameter.reshape([-1 if axis == self.w_axis else 1 for axis in range(rank)])
+        )
 
     def per_output(self, parameter: Array, out_channels: int) -> Array:
         """``w_scale``, ``w_zero`` or one made from them as ``(out_channels,)``; groups share their channels' values."""

@@ -191,7 +191,7 @@ def test_the_measured_choice_keeps_its_table() -> None:
     assert record.environment.target == "torch:cpu:eager:contiguous:float32"
     for number, choice in enumerate(record.choices):
         names = {str(option.candidate) for option in choice.options}
-        assert {"native", "split:crop:depth_to_space@NCHW", "split_rows:@NHWC"} <= names
+        assert {"native", "split:crop:depth_to_space@NCHW", "split:crop:depth_to_space@NHWC-NCHW"} <= names
         assert all(option.time.rounds >= 3 and option.cost.macs for option in choice.options)
         left_alone = str(choice.chosen) == "native"
         assert isinstance(converted[number], split.SplitConvTranspose2d) is not left_alone

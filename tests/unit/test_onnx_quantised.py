@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from splitdeconv import quantised_proof, reference, verify
+from splitdeconv import planner, quantised_proof, reference, verify
 from splitdeconv.frontends.onnx import OnnxFrontend, OnnxModel
 from splitdeconv.frontends.onnx.quantised_layer import qdq_model
 from splitdeconv.lowerings import candidates, lower
-from splitdeconv.results import Candidate
+from splitdeconv.results import Candidate, Cost, Option
 from splitdeconv.sites import Site
 from splitdeconv.spec import Axis, Deconv, Quant
 from splitdeconv.targets import target
@@ -192,20 +192,46 @@ def with_initializer(proto: Any, name: str, array: Array) -> Any:
     return proto
 
 
-def test_sixteen_bit_activations_are_skipped_with_the_reason() -> None:
+def with_input_type(dtype: type, opset: int = 21) -> Any:
     proto = qdq_model(LAYER, random_weights(LAYER, 1))
-    proto.opset_import[0].version = 21
-    proto = with_initializer(proto, "x_zero", np.array(5, np.int16))
-    proto.graph.input[0].type.tensor_type.elem_type = TensorProto.INT16
-    assert skip_reason(proto) == "its input is quantised as int16, wanted uint8 or int8"
+    proto.opset_import[0].version = opset
+    proto = with_initializer(proto, "x_zero", np.array(5, dtype))
+    proto.graph.input[0].type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    return proto
 
 
-def test_weights_quantised_along_the_input_channels_are_skipped() -> None:
+def test_sixteen_bit_activations_have_the_float_form_alone() -> None:
+    _, site = only_site(with_input_type(np.int16))
+    assert site.deconv.quant == Quant("int16", "int8", True, ("float",))
+    assert "computed in float, as the original is" in site.notes[0]
+
+
+def test_activations_of_other_types_are_skipped_with_the_reason() -> None:
+    reason = "its input is quantised as int32, wanted uint8, int8, uint16, int16"
+    assert skip_reason(with_input_type(np.int32)) == reason
+
+
+def with_axis(axis: int, size: int, zero: Array) -> Any:
     proto = qdq_model(LAYER, random_weights(LAYER, 1))
-    for name, array in (("w_scale", np.ones(6, np.float32)), ("w_zero", np.zeros(6, np.int8))):
+    for name, array in (("w_scale", np.ones(size, np.float32)), ("w_zero", zero)):
         proto = with_initializer(proto, name, array)
-    proto.graph.node[1].attribute[0].i = 0
-    assert "along axis 0 with [6] scales; wanted one for each output channel" in skip_reason(proto)
+    proto.graph.node[1].attribute[0].i = axis
+    return proto
+
+
+def test_weights_quantised_along_other_axes_are_skipped() -> None:
+    reason = skip_reason(with_axis(2, 4, np.zeros(4, np.int8)))
+    assert "along axis 2 with [4] scales; wanted one for each output channel" in reason
+    assert "zero-point for each input channel" in skip_reason(with_axis(0, 6, np.arange(6, dtype=np.int8)))
+
+
+def test_weights_quantised_in_blocks_are_skipped() -> None:
+    proto = with_axis(1, 4, np.zeros(4, np.int8))
+    proto.opset_import[0].version = 21
+    for name, dtype in (("w_scale", np.float32), ("w_zero", np.int8)):
+        proto = with_initializer(proto, name, np.ones((6, 2, 4, 3), dtype))
+    proto.graph.node[1].attribute.append(helper.make_attribute("block_size", 2))
+    assert skip_reason(proto) == "a scale for each block of its weights, wanted one for each channel or tensor"
 
 
 def test_scales_that_are_inputs_are_skipped() -> None:
@@ -220,6 +246,35 @@ def test_qlinear_refuses_an_epilogue_that_is_no_clamp() -> None:
     program = lower(site.deconv, "NCHW", Candidate("split_rows", quant="qlinear"))
     assert FRONTEND.refuse(model, site, program) == "QLinearConv cannot take in Tanh: only clamps commute with rounding"
     assert FRONTEND.refuse(model, site, replace(program, quant="qdq")) is None
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_weight_scale_for_each_input_channel_is_computed_in_float(groups: int) -> None:
+    """As PyTorch's quantisers choose the axis; every form against the definition, bit for bit."""
+    deconv = replace(LAYER, groups=groups)
+    given = random_weights(deconv, 6)
+    assert given.quant is not None
+    assert given.bias is not None
+    scale = (2.0 ** np.random.default_rng(1).integers(-6, -4, deconv.in_channels)).astype(np.float32)
+    quant = replace(given.quant, w_scale=scale, w_zero=np.zeros(scale.shape, np.int32), w_axis=0)
+    weights = Weights(given.kernel, (given.bias / 2.0**12).astype(np.float32), quant)
+    x = random_input(deconv, 7)
+    wanted = reference.quantised_deconv(x, weights, deconv)
+    assert len(np.unique(wanted)) > 50
+    found = run_all(qdq_model(deconv, weights), x)
+    assert len(found) > 10
+    for name, y in found.items():
+        assert name in ("native",) or name.endswith(":float")
+        np.testing.assert_array_equal(y, wanted, name)
+
+
+def test_the_generic_rule_takes_the_form_that_every_runtime_runs() -> None:
+    _, site = only_site(qdq_model(LAYER, random_weights(LAYER, 1)))
+    equal = [Option(each, Cost(1, 1, 1)) for each in candidates(site.deconv, "NCHW")[0]]
+    for lowering in ("split", "split_phases", "split_rows"):
+        options = [each for each in equal if each.candidate.lowering == lowering]
+        best = min(options, key=lambda option: planner.generic_score(option, site.deconv))
+        assert best.candidate.quant == "qdq"
 
 
 def test_partial_sums_are_refused() -> None:
@@ -261,7 +316,7 @@ def test_weights_behind_a_quantize_linear_of_constants_are_read_as_integers() ->
     proto.graph.node[2].input[0] = "w_stored"
     model, site = only_site(proto)
     np.testing.assert_array_equal(site.weights.kernel, weights.kernel)
-    assert site.deconv.quant == Quant("uint8", "int8", True, ("qdq", "qlinear", "qlinear_u8"))
+    assert site.deconv.quant == Quant("uint8", "int8", True, ("qdq", "qlinear", "qlinear_u8", "float"))
     rewritten = FRONTEND.splice(model, {site.id: lower(site.deconv, "NCHW", Candidate("split_rows", quant="qlinear"))})
     left = {node.op_type for node in rewritten.ir.graph}
     assert left == {"QLinearConv", "Transpose", "Concat", "Reshape"}

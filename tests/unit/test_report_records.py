@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from splitdeconv import comparison
 from splitdeconv.comparison import BenchRecord, ModelTimes
 from splitdeconv.errors import InputError
+from splitdeconv.frontends.onnx.quantised_emit import forms
 from splitdeconv.lowerings import LOWERINGS
 from splitdeconv.report import bench, conversion, records
 from splitdeconv.report.page import html
@@ -197,11 +200,12 @@ def test_a_damaged_record_names_the_place() -> None:
 
 
 def test_every_candidate_is_read_back_as_it_is_written() -> None:
+    int8: Any = SimpleNamespace(x_type="int8", y_type="int8", by_input=False)
     for lowering in LOWERINGS.values():
         for layout in ("NCHW", "NHWC"):
             for deconv in (invented.PLANE, invented.DEEP, invented.INT8):
                 if lowering.refuse(deconv) is None:
                     for candidate in lowering.candidates(deconv, layout):
-                        for quant in ("", "qdq", "qlinear_u8"):
+                        for quant in ("", *forms(int8, "int8")):
                             whole = replace(candidate, quant=quant)
                             assert Candidate.parse(str(whole)) == whole

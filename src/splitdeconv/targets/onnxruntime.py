@@ -60,10 +60,19 @@ class OnnxRuntime:
         return None
 
     def compile(self, model: bytes | Path) -> OnnxRuntimeModel:
+        return self._compile(model, self._options())
+
+    def compile_plain(self, model: bytes | Path) -> OnnxRuntimeModel:
+        """As :meth:`compile`, each operator as it stands in the file: nothing fused, nothing moved to other types."""
+        options = self._options()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return self._compile(model, options)
+
+    def _compile(self, model: bytes | Path, options: onnxruntime.SessionOptions) -> OnnxRuntimeModel:
         source = model if isinstance(model, bytes) else os.fspath(model)
         providers = [self._provider] if self._provider == _CPU else [self._provider, _CPU]
         try:
-            session = onnxruntime.InferenceSession(source, self._options(), providers=providers, enable_fallback=0)
+            session = onnxruntime.InferenceSession(source, options, providers=providers, enable_fallback=0)
         except Exception as error:  # the runtime's errors share no base class
             raise CompileError(one_line(error)) from error
         if self._provider not in session.get_providers():

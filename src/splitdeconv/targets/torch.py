@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import platform
+import time
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -101,14 +102,16 @@ class Torch:
     Args:
         option: see :func:`setting`; ``cpu:eager:contiguous:float32`` where nothing else is said.
         threads: worker threads on the CPU; 0 leaves PyTorch's own number.
+        clock: nanoseconds. With one thread, ``time.process_time_ns`` leaves out what other processes use of a machine.
     """
 
     formats: tuple[str, ...] = ("torch",)
     kind: Literal["measured", "estimated"] = "measured"
 
-    def __init__(self, option: str = "", threads: int = 0) -> None:
+    def __init__(self, option: str = "", threads: int = 0, clock: measure.Clock = time.perf_counter_ns) -> None:
         self.setting = setting(option)
         self.threads = threads
+        self.clock = clock
         self.name = f"torch:{self.setting}"
         if self.setting.device == "cuda" and not torch.cuda.is_available():
             raise UsageError(
@@ -130,10 +133,14 @@ class Torch:
             return "torch's eager and compiled modes run quantised deconvs in float: measure the float layer instead"
         return None
 
-    def compile(self, model: bytes | nn.Module) -> TorchCompiled:
+    def compile(self, model: bytes | nn.Module, example_inputs: Sequence[Tensor] = ()) -> TorchCompiled:
+        """As the protocol says; with example inputs the module runs once before ``torch.compile`` sees it."""
         module = _load(model) if isinstance(model, bytes) else copy.deepcopy(model).eval()
         try:
             module = _placed_module(module, self.setting)
+            if example_inputs:
+                with torch.no_grad():
+                    module(*(_placed(each, self.setting) for each in example_inputs))
             if self.setting.mode == "compiled":
                 module = torch.compile(_with_own_code(module), fullgraph=True, dynamic=False)
         except (RuntimeError, NotImplementedError) as error:
@@ -154,7 +161,7 @@ class Torch:
             runs = {key: partial(_run_to_the_end, each.module, each.tensors(inputs)) for key, each in ready.items()}
             for run in runs.values():
                 _warm(run)
-            return measure.interleaved(runs, seconds, progress=progress, drop=drop)
+            return measure.interleaved(runs, seconds, progress=progress, drop=drop, clock=self.clock)
 
 
 def _warm(run: Callable[[], object]) -> None:

@@ -39,26 +39,36 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kept:
-    """Split filters and what they were split from."""
+    """Split filters and what they were split from.
+
+    Attributes:
+        routine: that split them.
+        marks: of the parameters.
+        packed_for: the input shape that they were packed for, or empty where they are not.
+        filters: what the routine applies.
+    """
 
     routine: Routine
     marks: tuple[Mark | None, ...]
+    packed_for: tuple[int, ...]
     filters: Filters
 
-    def serve(self, routine: Routine, parameters: Sequence[Tensor | None]) -> bool:
-        """Whether these filters are what ``routine`` would split from ``parameters`` now."""
-        return self.routine is routine and all(
+    def serve(self, routine: Routine, parameters: Sequence[Tensor | None], packed_for: tuple[int, ...]) -> bool:
+        """Whether these filters are what ``routine`` would split from ``parameters`` now, and packed as wanted."""
+        return (self.routine, self.packed_for) == (routine, packed_for) and all(
             mark is None if tensor is None else mark is not None and mark.is_current(tensor)
             for mark, tensor in zip(self.marks, parameters, strict=True)
         )
 
 
-def keep(routine: Routine, weight: Tensor, bias: Tensor | None) -> Kept:
-    """The filters of ``routine``, usable under any gradient mode."""
+def keep(routine: Routine, weight: Tensor, bias: Tensor | None, packed_for: tuple[int, ...] = ()) -> Kept:
+    """The filters of ``routine``, usable under any gradient mode; those that are packed, where none is recorded."""
     with torch.inference_mode(mode=False), torch.no_grad():
         filters = tuple(None if tensor is None else tensor.detach() for tensor in routine.split(weight, bias))
+        if packed_for and routine.pack is not None:
+            filters = routine.pack(filters, packed_for)
         marks = tuple(None if tensor is None else _mark(tensor) for tensor in (weight, bias))
-    return Kept(routine, marks, filters)
+    return Kept(routine, marks, packed_for, filters)
 
 
 def can_keep(parameters: Sequence[Tensor | None]) -> bool:
@@ -93,7 +103,26 @@ class Frozen:
     Attributes:
         lowering: with which the module was frozen, layout included.
         present: which of the routine's tensors there are; the others are None.
+        parameters: shape of the weight, and whether there is a bias.
+        by_rule: what the rule for inference takes, for modules that name no lowering.
     """
 
     lowering: str
     present: tuple[bool, ...]
+    parameters: tuple[tuple[int, ...], bool]
+    by_rule: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Packed:
+    """The buffers of a frozen module in oneDNN's order.
+
+    Attributes:
+        in_shape: for which they were packed, ``(N, C, *sizes)``.
+        lowering: the form that uses them.
+        filters: what the routine applies.
+    """
+
+    in_shape: tuple[int, ...]
+    lowering: str
+    filters: Filters

@@ -143,7 +143,7 @@ def restore(module: nn.Module) -> nn.Module:
     for each in list(restored.modules()):
         if isinstance(each, SplitConvTranspose):
             thaw_module(each)
-            for name in ("lowering", "_kept", "_frozen"):
+            for name in ("lowering", "_kept", "_frozen", "_packed"):
                 each.__dict__.pop(name, None)
             _change_class(each, NATIVE_OF[_own_class(each)])
     restored.__dict__.pop(RECORD, None)

@@ -8,12 +8,13 @@ from functools import lru_cache
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.ops import Layout
+from splitdeconv.planner import NATIVE
 from splitdeconv.results import Candidate
 from splitdeconv.spec import Deconv
-from splitdeconv.torch.interpret import Form
+from splitdeconv.torch.interpret import Form, FormLayout
 
 NOMINAL_SIZE = 16  # pixels on each axis: between the first and the last layers of the usual decoders
-LAYOUTS: tuple[Layout, ...] = ("NCHW", "NHWC")
+LAYOUTS: tuple[FormLayout, ...] = ("NCHW", "NHWC", "NHWC-NCHW")
 
 
 @lru_cache(maxsize=4096)
@@ -22,8 +23,8 @@ def find_form(deconv: Deconv, name: str | None, channels_last: bool) -> Form:
 
     Args:
         deconv: its sizes are not looked at.
-        name: ``lowering[:window][:form][@NCHW|@NHWC]``, or None for the rule of :func:`default_form`. Without a
-            layout the program works in the memory format of the input.
+        name: ``lowering[:window][:form][@layout]``, with a layout of ``LAYOUTS``, or None for the rule of
+            :func:`default_form`. Without a layout the program works in the memory format of the input.
         channels_last: whether the input (or the parameter) is in channels-last memory format.
 
     Raises:
@@ -35,8 +36,8 @@ def find_form(deconv: Deconv, name: str | None, channels_last: bool) -> Form:
     text, _, layout = name.partition("@")
     if layout and layout not in LAYOUTS:
         raise UsageError(f"lowering '{name}': no layout is called '{layout}'; there are {', '.join(LAYOUTS)}")
-    wanted: Layout = "NHWC" if layout == "NHWC" else "NCHW" if layout == "NCHW" else own
-    found, refused = candidates(deconv, wanted)
+    wanted = next((each for each in LAYOUTS if each == layout), own)
+    found, refused = candidates(deconv, "NHWC" if wanted == "NHWC" else "NCHW")
     matching = [candidate for candidate in found if candidate.matches(text)]
     if matching:
         return Form(matching[0], wanted)
@@ -58,6 +59,20 @@ def default_form(deconv: Deconv, layout: Layout) -> Form:
     return Form(min(found, key=lambda each: _work(nominal, layout, each)), layout)
 
 
+def inference_form(deconv: Deconv, channels_last: bool) -> Form:
+    """The rule for inference in float32 on the CPU, where :mod:`splitdeconv.torch.packed` applies.
+
+    PyTorch's own deconv where the rule's form was not faster beyond the noise (`benchmarks/torch_layers.py`): with two
+    or three axes and no stride above 2 if taps overlap, or if the maps are channels-last. Else :func:`default_form`, on
+    contiguous maps with the convolutions in channels-last memory where taps overlap.
+    """
+    overlaps = any(axis.extent > axis.stride for axis in deconv.axes)
+    if len(deconv.axes) > 1 and max(deconv.strides) <= 2 and (overlaps or channels_last):
+        return Form(NATIVE, "NCHW")
+    form = default_form(deconv, "NHWC" if channels_last else "NCHW")
+    return Form(form.candidate, "NHWC-NCHW") if overlaps and not channels_last else form
+
+
 def _nominal(deconv: Deconv) -> Deconv:
     """The same deconv over a map of nominal size, so that neither sizes nor output pads change the choice."""
     axes = [dataclasses.replace(axis, output_pad=0, in_size=None) for axis in deconv.axes]
@@ -73,5 +88,7 @@ def _work(deconv: Deconv, layout: Layout, candidate: Candidate) -> tuple[int, in
 
 def all_forms(deconv: Deconv) -> list[Form]:
     """Every form of every lowering, ``native`` first."""
-    found = [Form(candidate, layout) for layout in LAYOUTS for candidate in candidates(deconv, layout)[0]]
-    return [form for form in found if form != Form(Candidate("native"), "NHWC")]
+    own = Form(NATIVE, "NCHW")
+    by_layout = {layout: candidates(deconv, "NHWC" if layout == "NHWC" else "NCHW")[0] for layout in LAYOUTS}
+    found = [Form(candidate, layout) for layout, each in by_layout.items() for candidate in each]
+    return [own, *(form for form in found if form.candidate != NATIVE)]

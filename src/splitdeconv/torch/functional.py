@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 from splitdeconv.spec import Axis, Deconv
-from splitdeconv.torch.forms import find_form
+from splitdeconv.torch.forms import find_form, inference_form
 from splitdeconv.torch.interpret import DECONVS, Form, Routine, routine
 
 Sizes = int | Sequence[int]
+
+BY_RULE = "by rule"  # in the place of a lowering: what :func:`inference_lowering` takes
 
 
 class Geometry(NamedTuple):
@@ -140,13 +142,17 @@ def apply_split(
     filters: Sequence[Tensor | None],
     geometry: Geometry,
     lowering: str | None,
+    packed: bool = False,
 ) -> Tensor:
-    """The deconv, with its filters split beforehand or, where ``filters`` is empty, from the parameters now."""
+    """The deconv, with its filters split beforehand or, where ``filters`` is empty, from the parameters now.
+
+    ``packed`` tells that the filters are in oneDNN's order; inside of a graph tensors do not show it.
+    """
     if torch.compiler.is_dynamo_compiling():
         present = [tensor is not None for tensor in filters]
         given = [tensor for tensor in filters if tensor is not None]
-        return torch.ops.splitdeconv.conv_transpose(x, weight, bias, given, present, *geometry, lowering)
-    return _deconvolve(x, weight, bias, filters, geometry, lowering)
+        return torch.ops.splitdeconv.conv_transpose(x, weight, bias, given, present, *geometry, lowering, packed)
+    return _deconvolve(x, weight, bias, filters, geometry, lowering, packed)
 
 
 def deconv_of(weight: Tensor, has_bias: bool, geometry: Geometry) -> Deconv:
@@ -175,6 +181,12 @@ def plan(
 
 
 @lru_cache(maxsize=4096)
+def inference_lowering(shape: tuple[int, ...], has_bias: bool, geometry: Geometry, channels_last: bool) -> str:
+    """What the rule takes for inference in float32 on the CPU; arguments as :func:`plan`."""
+    return str(inference_form(_deconv(shape, has_bias, geometry), channels_last))
+
+
+@lru_cache(maxsize=4096)
 def _deconv(shape: tuple[int, ...], has_bias: bool, geometry: Geometry) -> Deconv:
     axes = tuple(
         Axis(size, stride, dilation, pad, pad, output_pad)
@@ -193,6 +205,7 @@ def _deconvolve(
     filters: Sequence[Tensor | None],
     geometry: Geometry,
     lowering: str | None,
+    packed: bool,
 ) -> Tensor:
     shape = weight_shape(weight)
     rank = len(geometry.stride)
@@ -201,8 +214,11 @@ def _deconvolve(
         return DECONVS[rank - 1](x, weight, bias, *geometry)
     batched = x if x.dim() == rank + 2 else x.unsqueeze(0)
     last = is_channels_last(batched) or is_channels_last(weight)
+    if lowering == BY_RULE:
+        lowering = inference_lowering(shape, bias is not None, geometry, last)
     _, found = plan(shape, bias is not None, geometry, lowering, last)
-    y = found.apply(batched, filters or found.split(weight, bias))
+    apply = found.apply_packed if packed else found.apply
+    y = apply(batched, filters or found.split(weight, bias))
     y = y.movedim(1, -1).contiguous().movedim(-1, 1) if last else y.contiguous()  # as PyTorch's own deconv
     return y if x.dim() == rank + 2 else y.squeeze(0)
 
@@ -268,15 +284,17 @@ def _operator(
     groups: int,
     dilation: list[int],
     lowering: str | None,
+    packed: bool,
 ) -> Tensor:
     given = iter(filters)
     geometry = Geometry(tuple(stride), tuple(padding), tuple(output_padding), groups, tuple(dilation))
-    return _deconvolve(x, weight, bias, [next(given) if here else None for here in present], geometry, lowering)
+    tensors = [next(given) if here else None for here in present]
+    return _deconvolve(x, weight, bias, tensors, geometry, lowering, packed)
 
 
 LIBRARY = torch.library.Library("splitdeconv", "DEF")
 LIBRARY.define(
     "conv_transpose(Tensor x, Tensor weight, Tensor? bias, Tensor[] filters, bool[] present, int[] stride, "
-    "int[] padding, int[] output_padding, int groups, int[] dilation, str? lowering) -> Tensor"
+    "int[] padding, int[] output_padding, int groups, int[] dilation, str? lowering, bool packed) -> Tensor"
 )
 LIBRARY.impl("conv_transpose", _operator, "CompositeImplicitAutograd")

@@ -8,9 +8,10 @@ all of them, symbolic ones included.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the name that all PyTorch code uses
@@ -37,25 +38,39 @@ from splitdeconv.ops import (
 )
 from splitdeconv.results import Candidate
 from splitdeconv.spec import Axis, Deconv
+from splitdeconv.torch import assemble, packed
 from splitdeconv.torch.filters import bias_split, filter_split
 
 Filters = tuple[Tensor | None, ...]
 Apply = Callable[[list[Tensor], Sequence[Tensor | None]], Tensor]
+Operation = tuple[Apply, tuple[int, ...]]
 
 ARITHMETIC = (Conv, NativeDeconv, AddBias)  # what takes a filter, a bias, or both
 CONVS = (F.conv1d, F.conv2d, F.conv3d)
 DECONVS = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 
+FormLayout = Literal["NCHW", "NHWC", "NHWC-NCHW"]
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A candidate together with the layout that its program works in; written ``split_rows@NHWC``."""
+    """A candidate together with the layout that its program works in; written ``split_rows@NHWC``.
+
+    In ``NHWC-NCHW`` the convolutions work on channels-last memory, and the rearrangement brings the map into contiguous
+    memory on its way.
+    """
 
     candidate: Candidate
-    layout: Layout
+    layout: FormLayout
 
     def __str__(self) -> str:
         return f"{self.candidate}@{self.layout}"
+
+    @property
+    def program_layout(self) -> Layout:
+        """The layout that the program is written for: that of its output."""
+        return "NHWC" if self.layout == "NHWC" else "NCHW"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,53 +81,119 @@ class Routine:
         program: what it interprets.
         split: from the parameters (weight IOHW, bias or None) to the tensors that :attr:`apply` takes: filter and
             bias of each arithmetic operation.
-        apply: from the input ``(N, C, *sizes)`` and those tensors to the output.
+        pack: from those tensors and an input shape ``(N, C, *sizes)`` to the same in oneDNN's order, see
+            :mod:`splitdeconv.torch.packed`; None where the form does not work on channels-last memory.
+        apply: from the input ``(N, C, *sizes)`` and the tensors to the output.
+        apply_packed: the same with the packed tensors.
     """
 
     program: Program
     split: Callable[[Tensor, Tensor | None], Filters]
+    pack: Callable[[Filters, Sequence[int]], Filters] | None
     apply: Callable[[Tensor, Sequence[Tensor | None]], Tensor]
+    apply_packed: Callable[[Tensor, Sequence[Tensor | None]], Tensor]
 
 
 @lru_cache(maxsize=4096)
 def routine(deconv: Deconv, form: Form) -> Routine:
     """The routine for ``deconv`` in ``form``, whose candidate must be one of the deconv's candidates."""
-    return interpret(lower(deconv, form.layout, form.candidate))
+    return interpret(lower(deconv, form.program_layout, form.candidate), form.layout)
 
 
-def operations(deconv: Deconv, form: Form) -> tuple[Program, list[tuple[Apply, tuple[int, ...]]]]:
+def operations(deconv: Deconv, form: Form) -> tuple[Program, list[Operation]]:
     """The program that PyTorch runs for ``deconv`` in ``form``, and for each of its steps the operation and its inputs.
 
     The operations take the values and a flat list of filter and bias of each arithmetic operation.
     """
-    program = shuffle_by_channels(lower(deconv, form.layout, form.candidate))
-    return program, _operations(program)
+    program = shuffle_by_channels(lower(deconv, form.program_layout, form.candidate))
+    return program, _operations(program, APPLY)
 
 
-def interpret(program: Program) -> Routine:
-    """``program`` as PyTorch operations."""
+def interpret(program: Program, layout: FormLayout | None = None) -> Routine:
+    """``program`` as PyTorch operations; ``layout`` is that of its form where it is not the program's own."""
     program = shuffle_by_channels(program)
-    steps = _operations(program)
+    steps = _operations(program, APPLY)
+    compiled = _operations(program, APPLY_COMPILED)
+    eager = _with_assembly(program, _operations(program, APPLY_EAGER))
+    last = (layout or program.layout) != "NCHW"
     splits = [_split(step.op, program.deconv) for step in program.steps if isinstance(step.op, ARITHMETIC)]
 
     def split(weight: Tensor, bias: Tensor | None) -> Filters:
         return tuple(tensor for each in splits for tensor in each(weight, bias))
 
     def apply(x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
-        values = [x if program.layout == "NCHW" else x.movedim(1, -1).contiguous()]
-        for operation, inputs in steps:
-            values.append(operation([values[number] for number in inputs], filters))
-        return values[-1] if program.layout == "NCHW" else values[-1].movedim(-1, 1)
+        return _run(program.layout, steps, _channels_last(x) if last else x, filters)
 
-    return Routine(program, split, apply)
+    def apply_packed(x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
+        if torch.compiler.is_compiling():
+            return _run(program.layout, compiled, _channels_last(x), filters)
+        return _run(program.layout, eager, packed.channels_last(x), filters)
+
+    return Routine(program, split, partial(_pack, program) if last else None, apply, apply_packed)
 
 
-def _operations(program: Program) -> list[tuple[Apply, tuple[int, ...]]]:
+def _run(layout: Layout, steps: Sequence[Operation], x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
+    """The operations one after the other, on maps in ``layout``; ``x`` and the output are ``(N, C, *sizes)``."""
+    values = [x if layout == "NCHW" else x.movedim(1, -1)]
+    for operation, inputs in steps:
+        values.append(operation([values[number] for number in inputs], filters))
+    return values[-1] if layout == "NCHW" else values[-1].movedim(-1, 1)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """The same map, channels innermost in memory."""
+    return x.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def _pack(program: Program, filters: Filters, in_shape: Sequence[int]) -> Filters:
+    """The tensors of ``program`` for inputs of ``in_shape``, the filters of its convolutions in oneDNN's order."""
+    batch, channels, *sizes = in_shape
+    first = (batch, channels, *sizes) if program.layout == "NCHW" else (batch, *sizes, channels)
+    shapes = program.shapes(first)
+    found = list(filters)
+    arithmetic = [step for step in program.steps if isinstance(step.op, ARITHMETIC)]
+    for number, step in enumerate(arithmetic):
+        weight, bias = filters[2 * number : 2 * number + 2]
+        if isinstance(step.op, Conv) and weight is not None:
+            shape = [int(size or 0) for size in shapes[step.inputs[0]]]
+            if program.layout == "NHWC":
+                shape = [shape[0], shape[-1], *shape[1:-1]]
+            found[2 * number] = packed.pack(step.op, weight, shape)
+            # a repeated value may be a view of a single number, which oneDNN would read past
+            found[2 * number + 1] = None if bias is None else bias.contiguous()
+    return tuple(found)
+
+
+def _operations(program: Program, table: Mapping[type[Op], Callable[..., Apply]]) -> list[Operation]:
     found, at = [], 0
     for step in program.steps:
-        found.append((APPLY[type(step.op)](step.op, at), step.inputs))
+        found.append((table[type(step.op)](step.op, at), step.inputs))
         at += 2 if isinstance(step.op, ARITHMETIC) else 0
     return found
+
+
+def _with_assembly(program: Program, steps: Sequence[Operation]) -> list[Operation]:
+    """The operations with those of :mod:`splitdeconv.torch.assemble` in their place, for packed filters."""
+    interleave = assemble.interleave_of(program)
+    if interleave is not None:
+        conv = max(number for number, step in enumerate(program.steps) if isinstance(step.op, Conv))
+        return [*steps[: conv + 1], (lambda values, _: interleave(values), (conv + 1,))]
+    found = list(steps)
+    roots = assemble.joins(program)
+    for number, step in enumerate(program.steps):
+        if isinstance(step.op, Concat):
+            join = roots.get(number + 1)
+            found[number] = (_unread, ()) if join is None else (partial(_joined, join), join.values())
+    return found
+
+
+def _unread(_values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
+    """In the place of a map that is joined where it is needed."""
+    return torch.empty(0)
+
+
+def _joined(join: assemble.Join, values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
+    return assemble.joined(join, values)
 
 
 def shuffle_by_channels(program: Program) -> Program:
@@ -151,15 +232,30 @@ def _split(op: Conv | NativeDeconv | AddBias, deconv: Deconv) -> Callable[[Tenso
 
 def _conv(op: Conv, at: int) -> Apply:
     convolve = CONVS[len(op.kernel) - 1]
-    even = op.pad_begin == op.pad_end
-    around = _pads((0, 0, *op.pad_begin), (0, 0, *op.pad_end))
-    padding = op.pad_begin if even else (0,) * len(op.kernel)
+    padding, (begin, end) = packed.pads(op)
+    even = not any((*begin, *end))
+    around = _pads((0, 0, *begin), (0, 0, *end))
 
     def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
         x = values[0] if op.layout == "NCHW" else values[0].movedim(-1, 1)
         if not even:
             x = F.pad(x, around)
         y = convolve(x, filters[at], filters[at + 1], 1, padding, op.dilations, op.groups)
+        return y if op.layout == "NCHW" else y.movedim(1, -1)
+
+    return apply
+
+
+def _packed_conv(op: Conv, at: int) -> Apply:
+    _, (begin, end) = packed.pads(op)
+    even = not any((*begin, *end))
+    around = _pads((0, 0, *begin), (0, 0, *end))
+
+    def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
+        x = values[0] if op.layout == "NCHW" else values[0].movedim(-1, 1)
+        weight = filters[at]
+        assert weight is not None, "a convolution has a filter"
+        y = packed.convolve(op, x if even else F.pad(x, around), weight, filters[at + 1])
         return y if op.layout == "NCHW" else y.movedim(1, -1)
 
     return apply
@@ -220,6 +316,10 @@ def _reshape(op: Reshape, _: int) -> Apply:
 
 def _transpose(op: Transpose, _: int) -> Apply:
     return lambda values, _: values[0].permute(op.perm)
+
+
+def _copied_transpose(op: Transpose, _: int) -> Apply:
+    return lambda values, _: packed.contiguous(values[0].permute(op.perm))
 
 
 def _concat(op: Concat, _: int) -> Apply:
@@ -291,3 +391,6 @@ APPLY: dict[type[Op], Callable[..., Apply]] = {
     Add: _add,
     AddBias: _add_bias,
 }
+# with packed filters: in a graph, whose compiler joins the steps, and one operation after the other
+APPLY_COMPILED: dict[type[Op], Callable[..., Apply]] = {**APPLY, Conv: _packed_conv}
+APPLY_EAGER: dict[type[Op], Callable[..., Apply]] = {**APPLY_COMPILED, Transpose: _copied_transpose}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from splitdeconv.planner import NATIVE, Table, Wishes
 from splitdeconv.results import Candidate, Choice, Cost, Option, Refusal
 from splitdeconv.spec import Deconv
 from splitdeconv.targets import Compiled, CompileError
-from splitdeconv.targets.torch import Torch
+from splitdeconv.targets.torch import Setting, Torch
 from splitdeconv.torch.forms import all_forms
 from splitdeconv.torch.functional import Geometry, deconv_of
 from splitdeconv.torch.interpret import Form
@@ -25,6 +26,11 @@ from splitdeconv.torch.modules import (
     SplitConvTranspose3d,
     freeze_module,
 )
+
+# The order in which forms are measured, in multiply-accumulates; fitted by eye to benchmarks/torch_layers.py.
+MOVED_WEIGHT = 12  # for each element that is read or written
+CONV_WEIGHT = 400_000  # for calling one more convolution
+MEASURED = {"eager": 24, "compiled": 10}  # forms measured beside native: compiling one takes seconds
 
 MODULES = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 SPLIT_MODULES = (SplitConvTranspose1d, SplitConvTranspose2d, SplitConvTranspose3d)
@@ -60,10 +66,7 @@ def choose_measured(site: str, layer: Layer, target: Torch, seconds: float) -> t
 
     Native stays unless a form beats it beyond the noise, by the rule that holds for all measuring targets.
     """
-    found_forms = sorted(
-        all_forms(layer.deconv), key=lambda form: form.candidate != NATIVE
-    )  # what must be beaten first
-    forms = {displayed(form): form for form in found_forms}
+    forms = {displayed(form): form for form in promising(layer.deconv, target.setting)}
     refusals = candidates(layer.deconv, "NCHW")[1]
     ready: dict[Candidate, Compiled] = {}
     for candidate, form in forms.items():
@@ -73,12 +76,36 @@ def choose_measured(site: str, layer: Layer, target: Torch, seconds: float) -> t
             refusals.append(Refusal(candidate, found))
         else:
             ready[candidate] = found
-    shape = (layer.deconv.batch or 1, layer.deconv.in_channels, *(size or 1 for size in layer.deconv.in_sizes))
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).numpy()
-    times = target.measure(ready, {"x": x}, seconds)
+    times = target.measure(ready, {"x": _input(layer).numpy()}, seconds)
     options = tuple(Option(each, _cost(layer.deconv, forms[each]), times.get(each)) for each in ready)
     choice = planner.choose(Table(site, layer.deconv, options, tuple(refusals)), Wishes(), "fastest")
     return choice, None if choice.chosen == NATIVE else str(forms[choice.chosen])
+
+
+def promising(deconv: Deconv, setting: Setting) -> list[Form]:
+    """``native``, which the others must beat, and the forms that are worth measuring, the most promising first."""
+    last = setting.memory_format == "channels_last" and len(deconv.axes) > 1
+    own, *others = all_forms(deconv)
+    ranked = sorted(others, key=lambda form: _score(deconv, form, last))
+    return [own, *ranked[: MEASURED[setting.mode]]]
+
+
+def _score(deconv: Deconv, form: Form, channels_last: bool) -> float:
+    """The expected time, in multiply-accumulates: arithmetic, data movement, and the start of each convolution."""
+    cost = _cost(deconv, form)
+    source = deconv.in_channels * prod(size or 1 for size in deconv.in_sizes)
+    result = deconv.out_channels * prod(size or 1 for size in deconv.out_sizes)
+    converted = {"NCHW": 0, "NHWC": source + result, "NHWC-NCHW": source}[form.layout]
+    if channels_last:
+        converted = {"NCHW": source + result, "NHWC": 0, "NHWC-NCHW": result}[form.layout]
+    moved = cost.moved + 2 * converted * (deconv.batch or 1)
+    return cost.macs + MOVED_WEIGHT * moved + CONV_WEIGHT * cost.convs
+
+
+def _input(layer: Layer) -> Tensor:
+    """Random numbers of the layer's input shape."""
+    shape = (layer.deconv.batch or 1, layer.deconv.in_channels, *(size or 1 for size in layer.deconv.in_sizes))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
 def displayed(form: Form) -> Candidate:
@@ -110,12 +137,12 @@ def _ready(target: Torch, layer: Layer, form: Form) -> Compiled | str:
         module.lowering = str(form)
         freeze_module(module)
     try:
-        return target.compile(module)
+        return target.compile(module, (_input(layer),))
     except CompileError as error:
         return str(error)
 
 
 def _cost(deconv: Deconv, form: Form) -> Cost:
-    program = lower(deconv, form.layout, form.candidate)
+    program = lower(deconv, form.program_layout, form.candidate)
     convs = sum(isinstance(step.op, Conv | NativeDeconv) for step in program.steps)
     return Cost(program.macs(), program.moved(), convs)

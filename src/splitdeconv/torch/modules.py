@@ -7,7 +7,7 @@ the filters of the convolutions are split from it when they are needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from operator import attrgetter
 from typing import Any, cast
@@ -17,9 +17,20 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from splitdeconv.torch.cache import Frozen, Kept, can_keep, keep
-from splitdeconv.torch.functional import Geometry, apply_split, is_channels_last, plan, weight_shape
+from splitdeconv.torch.cache import Frozen, Kept, Packed, can_keep, keep
+from splitdeconv.torch.functional import (
+    BY_RULE,
+    Geometry,
+    apply_split,
+    inference_lowering,
+    is_channels_last,
+    plan,
+    weight_shape,
+)
+from splitdeconv.torch.interpret import DECONVS
+from splitdeconv.torch.packed import can_compile_packed, can_pack
 
+NATIVE_FORM = "native@NCHW"
 FILTERS = "_split_filter"  # name of the buffers of a frozen module, followed by a number
 
 
@@ -34,24 +45,70 @@ class KeepsFilters:
     lowering: str | None = None
     _kept: Kept | None = None
     _frozen: Frozen | None = None
+    _packed: Packed | None = None
 
     def _deconvolve(self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
         module, frozen = _module(self), self._frozen
-        if frozen is not None and not module.training:
-            buffers = [getattr(module, f"{FILTERS}{n}") if here else None for n, here in enumerate(frozen.present)]
-            return apply_split(x, weight, bias, buffers, geometry, frozen.lowering)
-        if module.training or not can_keep((weight, bias)) or x.dim() < weight.dim() - 1 or not weight.numel():
+        if module.training or x.dim() < weight.dim() - 1 or not weight.numel():
+            return apply_split(x, weight, bias, (), geometry, self.lowering)
+        if torch.compiler.is_dynamo_compiling():
+            return self._deconvolve_compiled(x, weight, bias, geometry)
+        last = is_channels_last(x) or is_channels_last(weight)
+        lowering, packs = self.lowering, can_pack(x, (weight, bias))
+        if lowering is None and packs:
+            lowering = inference_lowering(weight_shape(weight), bias is not None, geometry, last)
+            if lowering == NATIVE_FORM:
+                return DECONVS[len(geometry.stride) - 1](x, weight, bias, *geometry)
+        if frozen is not None:
+            if lowering != frozen.lowering.replace("@NCHW", "@NHWC-NCHW"):  # whose filters are the same
+                lowering = frozen.lowering
+            filters, packed = self._frozen_filters(frozen, x, geometry, lowering)
+            return apply_split(x, weight, bias, filters, geometry, lowering, packed)
+        if not can_keep((weight, bias)):
             return apply_split(x, weight, bias, (), geometry, self.lowering)
         # the filters do not depend on the output pad, so calls with different output sizes share them
         unpadded = geometry._replace(output_padding=(0,) * len(geometry.stride))
-        last = is_channels_last(x) or is_channels_last(weight)
-        form, found = plan(weight_shape(weight), bias is not None, unpadded, self.lowering, last)
-        if self._kept is None or not self._kept.serve(found, (weight, bias)):
-            self._kept = keep(found, weight, bias)
-        return apply_split(x, weight, bias, self._kept.filters, geometry, str(form))
+        form, found = plan(weight_shape(weight), bias is not None, unpadded, lowering, last)
+        packed_for = _in_shape(x, len(geometry.stride)) if packs and found.pack is not None else ()
+        if self._kept is None or not self._kept.serve(found, (weight, bias), packed_for):
+            self._kept = keep(found, weight, bias, packed_for)
+        return apply_split(x, weight, bias, self._kept.filters, geometry, str(form), bool(packed_for))
+
+    def _deconvolve_compiled(self, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: Geometry) -> Tensor:
+        """The call as ``torch.compile`` and ``torch.export`` see it: nothing is kept, and what is packed is used."""
+        frozen, packed = self._frozen, self._packed
+        if frozen is None:
+            by_rule = self.lowering is None and can_compile_packed((x, weight, bias))
+            return apply_split(x, weight, bias, (), geometry, BY_RULE if by_rule else self.lowering)
+        inference = can_compile_packed((x,))
+        if inference and self.lowering is None and frozen.by_rule == NATIVE_FORM:
+            return DECONVS[len(geometry.stride) - 1](x, weight, bias, *geometry)
+        if inference and packed is not None and packed.in_shape == _in_shape(x, len(geometry.stride)):
+            return apply_split(x, weight, bias, packed.filters, geometry, packed.lowering, packed=True)
+        return apply_split(x, weight, bias, self._held_filters(frozen), geometry, frozen.lowering)
+
+    def _frozen_filters(
+        self, frozen: Frozen, x: Tensor, geometry: Geometry, lowering: str
+    ) -> tuple[Sequence[Tensor | None], bool]:
+        """The buffers, or the same in oneDNN's order where this call may use it; and which of the two."""
+        buffers, packed = self._held_filters(frozen), self._packed
+        if not can_pack(x, buffers):
+            return buffers, False
+        in_shape = _in_shape(x, len(geometry.stride))
+        if packed is None or (packed.in_shape, packed.lowering) != (in_shape, lowering):
+            _, found = plan(*frozen.parameters, geometry, lowering, channels_last=False)
+            if found.pack is None:
+                return buffers, False
+            with torch.inference_mode(mode=False), torch.no_grad():
+                packed = self._packed = Packed(in_shape, lowering, found.pack(buffers, in_shape))
+        return packed.filters, True
+
+    def _held_filters(self, frozen: Frozen) -> tuple[Tensor | None, ...]:
+        module = _module(self)
+        return tuple(getattr(module, f"{FILTERS}{n}") if here else None for n, here in enumerate(frozen.present))
 
     def __getstate__(self) -> Mapping[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_kept", "_packed")}
 
 
 class SplitConvTranspose(KeepsFilters):
@@ -169,13 +226,18 @@ class LazySplitConvTranspose3d(SplitConvTranspose, nn.LazyConvTranspose3d):
     cls_to_become = SplitConvTranspose3d
 
 
-def freeze(module: nn.Module) -> nn.Module:
+def freeze(module: nn.Module, example_inputs: Sequence[Any] | None = None) -> nn.Module:
     """Split all filters of ``module`` once and keep them as buffers, for inference, export and CUDA graphs.
 
     In evaluation mode the split modules in ``module`` then use these buffers alone: a compiled or exported graph holds
     the filters as constants and no work on the parameters. The buffers move and change type with the module and are no
     part of the state dict; loading a state dict splits anew. Changing a parameter in place while the module is frozen
     does not: call ``freeze`` again. ``module.train()`` or :func:`thaw` ends it.
+
+    Args:
+        module: with split modules or calls in it.
+        example_inputs: positional inputs, with which the frozen module is run once. On the CPU, in float32, the filters
+            are then packed for inputs of these sizes, and code that is compiled for these sizes uses that.
 
     Returns:
         ``module`` itself, in evaluation mode.
@@ -187,6 +249,9 @@ def freeze(module: nn.Module) -> nn.Module:
             freeze_module(_module(each))
         elif isinstance(each, fx.GraphModule):
             _freeze_calls(each)
+    if example_inputs is not None:
+        with torch.no_grad():
+            module(*example_inputs)
     return module
 
 
@@ -222,7 +287,9 @@ def _freeze(module: Any, weight: Tensor, bias: Tensor | None, geometry: Geometry
         for number, tensor in enumerate(filters):
             if tensor is not None:
                 module.register_buffer(f"{FILTERS}{number}", tensor.detach().clone(), persistent=False)
-    module._frozen = Frozen(str(form), tuple(tensor is not None for tensor in filters))
+    parameters = weight_shape(weight), bias is not None
+    by_rule = inference_lowering(*parameters, geometry, is_channels_last(weight))
+    module._frozen = Frozen(str(form), tuple(tensor is not None for tensor in filters), parameters, by_rule)
 
 
 def thaw_module(module: Any) -> None:
@@ -232,7 +299,7 @@ def thaw_module(module: Any) -> None:
     for number, here in enumerate(module._frozen.present):
         if here:
             delattr(module, f"{FILTERS}{number}")
-    module._frozen = None
+    module._frozen = module._packed = None
 
 
 def _refresh_weight(module: Any) -> None:
@@ -256,6 +323,11 @@ def geometry_of(module: Any, output_padding: tuple[int, ...]) -> Geometry:
 def is_uninitialised(module: Any) -> bool:
     """Whether a lazy module has not seen an input yet."""
     return any(isinstance(each, nn.parameter.UninitializedTensorMixin) for each in (module.weight, module.bias))
+
+
+def _in_shape(x: Tensor, rank: int) -> tuple[int, ...]:
+    """``(N, C, *sizes)`` of an input that may lack ``N``."""
+    return tuple(x.shape) if x.dim() == rank + 2 else (1, *x.shape)
 
 
 def _module(split: KeepsFilters) -> Any:

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from splitdeconv.zoo.drawing import NUMBERS, draw
 from splitdeconv.zoo.faces import Faces
+from splitdeconv.zoo.quiet import quiet
 from splitdeconv.zoo.to_onnx import write
 
 SEED, STEPS, BATCH = 0, 3600, 24
@@ -56,7 +57,9 @@ def train(steps: int = STEPS, *, seed: int = SEED) -> Faces:
 def main(path: Path) -> None:
     """Train and write the ONNX file."""
     torch.set_num_threads(1)
-    write(train(), path, "float32", SEED)
+    network = train()
+    with quiet():
+        write(network, path, "float32", SEED)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from splitdeconv.frontends.onnx.epilogue import Parameter, Stage
+from splitdeconv.frontends.onnx.integer_filter import StoredKernel, write_filter
 from splitdeconv.frontends.onnx.writer import Writer, run_time_dims
 from splitdeconv.ops import (
     Add,
@@ -38,6 +39,7 @@ class Source:
         key: identifies the pair, so that sites with shared weights share their filters.
         original: the ConvTranspose node.
         quant: scales and zero-points of a quantised site, or None.
+        stored: the integers behind the kernel of a float site, or None.
     """
 
     kernel: Callable[[], Array]
@@ -46,6 +48,7 @@ class Source:
     key: tuple[int, ...]
     original: ir.Node
     quant: Quantisation | None = None
+    stored: StoredKernel | None = None
 
 
 def refuse(program: Program, opset: int) -> str | None:
@@ -137,7 +140,10 @@ def _conv(op: Conv, writer: Writer, x: ir.Value, source: Source) -> ir.Value:
     def kernel() -> Array:
         return conv_filter(source.kernel(), op)
 
-    weights = [writer.lazy("weight", (source.key, op), kernel, source.dtype, op.filter_shape)]
+    if source.stored is None:
+        weights = [writer.lazy("weight", (source.key, op), kernel, source.dtype, op.filter_shape)]
+    else:
+        weights = [write_filter(writer, op, source.stored, source.key)]
     if op.has_bias:
         assert source.bias is not None, "a deconv with a bias has its values"
         read = source.bias

@@ -12,7 +12,7 @@ from splitdeconv.frontends.onnx.constants import constant, is_overridable
 from splitdeconv.frontends.onnx.epilogue import find_epilogue
 from splitdeconv.frontends.onnx.geometry import RunTimeGeometryError, axes_from, read_attributes
 from splitdeconv.frontends.onnx.graph import Place, is_standard, places
-from splitdeconv.frontends.onnx.quantised import UnsupportedError, quantised_notes, read_qdq
+from splitdeconv.frontends.onnx.quantised import UnsupportedError, quantised_notes, read_qdq, unread_weight
 from splitdeconv.frontends.onnx.shapes import Shapes
 from splitdeconv.results import Skipped
 from splitdeconv.sites import Site
@@ -54,7 +54,7 @@ def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site 
         return Skipped(name, place.where, str(reason))
     kernel = constant(weight, place.opset) if qdq is None else qdq.kernel(place.opset)
     if kernel is None:
-        return Skipped(name, place.where, "its weight is computed at run time, so it cannot be split beforehand")
+        return Skipped(name, place.where, unread_weight(place))
     bias = constant(bias_value, place.opset) if qdq is None else qdq.read_bias(place.opset)
     if bias_value is not None and bias is None:
         return Skipped(name, place.where, "its bias is computed at run time")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 STANDARD_DOMAINS = ("", "ai.onnx")
+MICROSOFT = "com.microsoft"  # DequantizeLinear and QuantizeLinear of 16 bits before opset 21; the same otherwise
 
 
 @dataclass(frozen=True)
@@ -68,3 +69,8 @@ def _bodies(attribute: ir.Attr) -> Iterator[tuple[str, ir.Graph]]:
 def is_standard(node: ir.Node, op_type: str) -> bool:
     """Whether ``node`` is the standard operator ``op_type``."""
     return node.op_type == op_type and node.domain in STANDARD_DOMAINS
+
+
+def is_quantiser(node: ir.Node, op_type: str) -> bool:
+    """Whether ``node`` is DequantizeLinear or QuantizeLinear, ONNX's or that of ONNX Runtime's own operators."""
+    return node.op_type == op_type and node.domain in (*STANDARD_DOMAINS, MICROSOFT)

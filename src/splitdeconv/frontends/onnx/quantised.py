@@ -4,11 +4,12 @@
     DequantizeLinear(w) ─┼ ConvTranspose ─ [element-wise epilogue] ─ QuantizeLinear
     DequantizeLinear(b) ─┘  (or a float bias)
 
-The stored weights may be initializers (ONNX Runtime's quantiser) or a QuantizeLinear of constants (PyTorch, NNCF).
+The stored weights may be initializers (ONNX Runtime's quantiser, NNCF, PyTorch) or a QuantizeLinear of constants.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +17,22 @@ import onnx_ir as ir
 
 from splitdeconv.frontends.onnx.constants import constant
 from splitdeconv.frontends.onnx.epilogue import Stage, find_epilogue
-from splitdeconv.frontends.onnx.graph import Place, is_standard
+from splitdeconv.frontends.onnx.graph import Place, is_quantiser
+from splitdeconv.frontends.onnx.integer_filter import StoredKernel
+from splitdeconv.frontends.onnx.quantised_emit import forms
 from splitdeconv.spec import Quant
 from splitdeconv.weights import Array, Quantisation, Weights
 
-_TYPES = ("uint8", "int8")
-_OUTPUT_CHANNELS = 1  # axis of a ConvTranspose's weight, (in_channels, out_channels // groups, …)
+_ACTIVATIONS = ("uint8", "int8", "uint16", "int16")
+_STORED_AS = {"uint8": "uint8", "int8": "int8", "uint4": "uint8", "int4": "int8", "uint16": "uint16", "int16": "int16"}
+_INPUT_CHANNELS, _OUTPUT_CHANNELS = 0, 1  # axes of a ConvTranspose's weight, (in_channels, out_channels // groups, …)
 _SCALE_ROUNDING = 2.0**-22  # how far a bias scale may be from x_scale·w_scale: two roundings of float32
+
+
+_FLOAT_NOTE = (
+    "no integer kernel computes activations or weights of 16 bits, or a weight scale for each input channel: its "
+    "convolutions are computed in float, as the original is"
+)
 
 
 class UnsupportedError(Exception):
@@ -49,10 +59,10 @@ class Qdq:
     output: ir.Node
 
     def kernel(self, opset: int) -> Array:
-        """The stored weights."""
+        """The stored weights, as :func:`stored_kernel` gives them."""
         found = constant(self.weight, opset)
         assert found is not None, "a located site has constant weights"
-        return found
+        return stored_kernel(found)
 
     def read_bias(self, opset: int) -> Array | None:
         """The bias: int32 in units of ``x_scale·w_scale``, or float."""
@@ -60,14 +70,9 @@ class Qdq:
 
     def quant(self) -> Quant:
         """The quantisation without its values."""
-        weight = self.weight.dtype
-        name = "int8" if weight is None else weight.numpy().name
-        return Quant(self.values.x_type, str(name), self.values.w_scale.ndim > 0, forms(str(name)))
-
-
-def forms(weight: str) -> tuple[str, ...]:
-    """The forms in which quantised_emit writes a convolution; uint8 weights need not be moved to be uint8."""
-    return ("qdq", "qlinear", "qlinear_u8") if weight == "int8" else ("qdq", "qlinear")
+        assert self.weight.dtype is not None, "set where it was read"
+        weight = _STORED_AS[str(self.weight.dtype.numpy().name)]
+        return Quant(self.values.x_type, weight, self.values.w_scale.ndim > 0, forms(self.values, weight))
 
 
 def read_qdq(place: Place) -> Qdq | None:
@@ -81,8 +86,7 @@ def read_qdq(place: Place) -> Qdq | None:
     if from_x is None or from_weight is None:
         return None
     kernel = constant(from_weight.inputs[0], place.opset)
-    real = constant(weight, place.opset)
-    if kernel is None or real is None or kernel.ndim < 3:
+    if kernel is None or kernel.ndim < 3:
         return None
     groups = place.node.attributes.get("group")
     channels = kernel.shape[1] * (groups.as_int() if groups is not None and not groups.is_ref() else 1)
@@ -98,8 +102,52 @@ def read_qdq(place: Place) -> Qdq | None:
     return Qdq(source, stored, _stored_bias(place, bias, values, channels), values, stages, output)
 
 
+def stored_kernel(found: Array) -> Array:
+    """The stored weights; those of 4 bits as 8 bits."""
+    return found.astype(_STORED_AS[found.dtype.name], copy=False)
+
+
+def unread_weight(place: Place) -> str:
+    """Why the weights of the deconv at ``place`` are not known beforehand."""
+    node = _dequantize(place.node.inputs[1])
+    if node is not None and constant(node.inputs[0], place.opset) is not None:
+        scale = constant(node.inputs[1], place.opset)
+        if scale is not None and scale.ndim > 1 and not _integer(node, "block_size", 0):
+            return (
+                f"the scales of its weights have the shape {list(scale.shape)}: ONNX has one number or a list, "
+                "and runtimes refuse the model as it is"
+            )
+    return "its weight is computed at run time, so it cannot be split beforehand"
+
+
+def read_stored_kernel(place: Place) -> StoredKernel | None:
+    """The integers behind the weights of a float deconv of which only these are quantised, or None."""
+    node = _dequantize(place.node.inputs[1])
+    if node is None:
+        return None
+    kernel = constant(node.inputs[0], place.opset)
+    scale = constant(node.inputs[1], place.opset)
+    zero = constant(node.inputs[2], place.opset) if len(node.inputs) > 2 else None
+    if kernel is None or scale is None or kernel.dtype.name not in _STORED_AS or _integer(node, "block_size", 0):
+        return None
+    axis = _integer(node, "axis", 1) % kernel.ndim
+    if scale.size == 1:
+        scale = scale.reshape(())
+    elif axis not in (_INPUT_CHANNELS, _OUTPUT_CHANNELS) or scale.shape != (kernel.shape[axis],):
+        return None
+    zeros = np.zeros(scale.shape, np.int32) if zero is None else zero.astype(np.int32).reshape(scale.shape)
+    if axis == _INPUT_CHANNELS and np.ptp(zeros):
+        return None
+    stored = stored_kernel(kernel)
+    return StoredKernel(lambda: stored, ir.DataType.from_numpy(stored.dtype), scale, zeros, axis)
+
+
 def quantised_notes(weights: Weights) -> tuple[str, ...]:
     """What the user should know when the site is rewritten."""
+    quant = weights.quant
+    assert quant is not None, "a quantised site has its scales"
+    if forms(quant, weights.kernel.dtype.name) == ("float",):
+        return (_FLOAT_NOTE,)
     if weights.bias is None or weights.bias.dtype.kind != "f":
         return ()
     return ("its float bias becomes int32 in QLinearConv, rounded as ONNX Runtime does to the model's own QDQ form",)
@@ -113,7 +161,7 @@ def _set_type(stored: ir.Value, kernel: Array) -> None:
 
 def _dequantize(value: ir.Value | None) -> ir.Node | None:
     node = None if value is None else value.producer()
-    return node if node is not None and is_standard(node, "DequantizeLinear") else None
+    return node if node is not None and is_quantiser(node, "DequantizeLinear") else None
 
 
 def _quantize_behind(last: ir.Node) -> ir.Node | None:
@@ -121,27 +169,34 @@ def _quantize_behind(last: ir.Node) -> ir.Node | None:
     uses = tuple(last.outputs[0].uses())
     if len(uses) != 1 or uses[0].idx != 0 or last.outputs[0].is_graph_output():
         return None
-    return uses[0].node if is_standard(uses[0].node, "QuantizeLinear") else None
+    return uses[0].node if is_quantiser(uses[0].node, "QuantizeLinear") else None
 
 
 def _values(place: Place, from_x: ir.Node, from_weight: ir.Node, output: ir.Node, kernel: Array) -> Quantisation:
     """Scales and zero-points of input, weights and output."""
     x_scale, x_zero, x_type = _per_tensor(from_x, place.opset, "input")
     y_scale, y_zero, y_type = _per_tensor(output, place.opset, "output")
-    if kernel.dtype.name not in _TYPES:
-        raise UnsupportedError(f"its weights are quantised as {kernel.dtype.name}, wanted int8 or uint8")
+    if kernel.dtype.name not in _STORED_AS:
+        raise UnsupportedError(f"its weights are quantised as {kernel.dtype.name}, wanted {_list(_STORED_AS)}")
     w_scale, w_zero = _parameters(from_weight, place.opset, "weights")
     w_zero = np.zeros(w_scale.shape, np.int32) if w_zero is None else w_zero.astype(np.int32)
+    axis = _OUTPUT_CHANNELS
     if w_scale.size == 1:
         w_scale, w_zero = w_scale.reshape(()), w_zero.reshape(())
     else:
         axis = _integer(from_weight, "axis", 1) % kernel.ndim
-        if axis != _OUTPUT_CHANNELS or w_scale.shape != (kernel.shape[_OUTPUT_CHANNELS],):
+        if axis not in (_INPUT_CHANNELS, _OUTPUT_CHANNELS) or w_scale.shape != (kernel.shape[axis],):
             raise UnsupportedError(
                 f"its weights are quantised along axis {axis} with {list(w_scale.shape)} scales; "
-                f"wanted one for each output channel (axis {_OUTPUT_CHANNELS})"
+                f"wanted one for each output channel (axis {_OUTPUT_CHANNELS}) or input channel ({_INPUT_CHANNELS})"
             )
-    return Quantisation(x_type, x_scale, x_zero, w_scale, w_zero, y_type, y_scale, y_zero)
+        if axis == _INPUT_CHANNELS and np.ptp(w_zero):
+            raise UnsupportedError("its weights have a zero-point for each input channel, wanted one for all")
+    return Quantisation(x_type, x_scale, x_zero, w_scale, w_zero, y_type, y_scale, y_zero, axis)
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)
 
 
 def _per_tensor(node: ir.Node, opset: int, what: str) -> tuple[Array, int, str]:
@@ -150,8 +205,8 @@ def _per_tensor(node: ir.Node, opset: int, what: str) -> tuple[Array, int, str]:
     if scale.size != 1:
         raise UnsupportedError(f"its {what} has a scale for each channel, wanted one")
     name = _stored_type(node) if zero is None else zero.dtype.name
-    if name not in _TYPES:
-        raise UnsupportedError(f"its {what} is quantised as {name}, wanted uint8 or int8")
+    if name not in _ACTIVATIONS:
+        raise UnsupportedError(f"its {what} is quantised as {name}, wanted {_list(_ACTIVATIONS)}")
     return scale.reshape(()), 0 if zero is None else int(zero.reshape(())), name
 
 
@@ -162,7 +217,7 @@ def _stored_type(node: ir.Node) -> str:
         return str(ir.DataType(stated).numpy().name) if stated else "uint8"
     source = node.inputs[0]
     producer = None if source is None else source.producer()
-    if producer is not None and is_standard(producer, "QuantizeLinear"):
+    if producer is not None and is_quantiser(producer, "QuantizeLinear"):
         return _stored_type(producer)
     return "an unknown type" if source is None or source.dtype is None else str(source.dtype.numpy().name)
 
@@ -177,7 +232,7 @@ def _parameters(node: ir.Node, opset: int, what: str) -> tuple[Array, Array | No
     if scale.dtype != np.float32:
         raise UnsupportedError(f"the scale of its {what} is {scale.dtype.name}, wanted float32")
     if _integer(node, "block_size", 0):
-        raise UnsupportedError(f"its {what} has a scale for each block, wanted one for each channel or tensor")
+        raise UnsupportedError(f"a scale for each block of its {what}, wanted one for each channel or tensor")
     return scale, zero
 
 
@@ -193,6 +248,8 @@ def _stored_bias(place: Place, bias: ir.Value | None, values: Quantisation, chan
         return bias
     stored, (scale, zero) = node.inputs[0], _parameters(node, place.opset, "bias")
     assert stored is not None, "a DequantizeLinear has an input"
+    if values.by_input:
+        return bias
     known = constant(stored, place.opset)
     unit = values.bias_scale(channels)
     whole = known is not None and known.dtype == np.int32 and (zero is None or not zero.any())

@@ -62,18 +62,20 @@ def qdq_model(deconv: Deconv, weights: Weights, *, epilogue: Sequence[str] = (),
         "y_scale": np.asarray(quant.y_scale),
         "y_zero": np.asarray(quant.y_zero, quant.y_type),
     }
-    per_channel: dict[str, Any] = {"axis": 1} if quant.w_scale.ndim else {}
+    per_channel: dict[str, Any] = {"axis": quant.w_axis} if quant.w_scale.ndim else {}
     nodes = [
         helper.make_node("DequantizeLinear", ["x", "x_scale", "x_zero"], ["x_real"], "dq_x"),
         helper.make_node("DequantizeLinear", ["w", "w_scale", "w_zero"], ["w_real"], "dq_w", **per_channel),
     ]
     inputs = ["x_real", "w_real"]
     if weights.bias is not None:
-        unit = quant.bias_scale(deconv.out_channels)
         inputs.append("b_real")
-        if float_bias:
-            constants["b_real"] = (weights.bias * unit).astype(np.float32)
+        if weights.bias.dtype.kind == "f":
+            constants["b_real"] = weights.bias
+        elif float_bias:
+            constants["b_real"] = (weights.bias * quant.bias_scale(deconv.out_channels)).astype(np.float32)
         else:
+            unit = quant.bias_scale(deconv.out_channels)
             constants |= {"b": weights.bias, "b_scale": unit, "b_zero": np.zeros(unit.shape, np.int32)}
             nodes.append(helper.make_node("DequantizeLinear", ["b", "b_scale", "b_zero"], ["b_real"], "dq_b", axis=0))
     nodes.append(helper.make_node("ConvTranspose", inputs, ["v0"], "deconv", **_attributes(deconv)))

@@ -14,9 +14,10 @@ from splitdeconv.frontends.onnx.constants import constant, drop_unused
 from splitdeconv.frontends.onnx.emit import Source, write_program
 from splitdeconv.frontends.onnx.epilogue import Stage, find_epilogue
 from splitdeconv.frontends.onnx.find import named_places
-from splitdeconv.frontends.onnx.graph import Place, places
-from splitdeconv.frontends.onnx.quantised import Qdq, read_qdq
-from splitdeconv.frontends.onnx.quantised_emit import hand_over, requantise, write_quantised
+from splitdeconv.frontends.onnx.graph import MICROSOFT, Place, places
+from splitdeconv.frontends.onnx.quantised import Qdq, read_qdq, read_stored_kernel, stored_kernel
+from splitdeconv.frontends.onnx.quantised_emit import write_quantised
+from splitdeconv.frontends.onnx.quantised_values import hand_over, requantise
 from splitdeconv.frontends.onnx.writer import Constants, Writer, take_over
 from splitdeconv.ops import NativeDeconv, Program
 from splitdeconv.sites import Site
@@ -93,22 +94,23 @@ def _source(place: Place, qdq: Qdq | None = None) -> Source:
         weight, bias = qdq.weight, qdq.bias
     assert weight is not None, "a located site has a weight"
     return Source(
-        kernel=_reader(weight, place.opset),
+        kernel=_reader(weight, place.opset) if qdq is None else _reader(weight, place.opset, stored_kernel),
         bias=None if bias is None else _reader(bias, place.opset),
-        dtype=_dtype(weight, place.opset),
+        dtype=_dtype(weight, place.opset) if qdq is None else ir.DataType.from_numpy(np.dtype(qdq.quant().weight)),
         key=(id(weight), id(bias)) if qdq is None else (id(weight), id(bias), *qdq.values.w_zero.reshape(-1).tolist()),
         original=place.node,
         quant=None if qdq is None else qdq.values,
+        stored=read_stored_kernel(place) if qdq is None else None,
     )
 
 
-def _reader(value: ir.Value, opset: int) -> Callable[[], Array]:
-    """Reads a constant: a stored one when it is called, a folded one now, before its nodes are gone."""
+def _reader(value: ir.Value, opset: int, of: Callable[[Array], Array] = np.asarray) -> Callable[[], Array]:
+    """Reads ``of`` a constant: of a stored one when it is called, of a folded one now, before its nodes are gone."""
 
     def read() -> Array:
         found = constant(value, opset)
         assert found is not None, "a located site's weights are constant"
-        return found
+        return of(found)
 
     if value.const_value is not None:
         return read
@@ -181,6 +183,7 @@ def stand_alone(model: ir.Model, site: Site, program: Program, weights: Weights 
     y.shape = ir.Shape(program.shapes()[-1])
     graph.extend(writer.nodes)
     graph.outputs.append(y)
+    graph.opset_imports.update({node.domain: 1 for node in writer.nodes if node.domain == MICROSOFT})
     return ir.Model(graph, ir_version=ir_version, producer_name="splitdeconv")
 
 
