@@ -11,7 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from splitdeconv import conversion, frontends, lowerings, pipeline, planner, provenance, timing, verify
-from splitdeconv.comparison import EQUAL_WORK, NATIVE, BenchRecord, LayerTimes, ModelTimes, equal_work
+from splitdeconv.comparison import (
+    EQUAL_WORK,
+    NATIVE,
+    ZERO_INSERT,
+    BenchRecord,
+    LayerTimes,
+    ModelTimes,
+    equal_work,
+    fixed_split,
+    short_list,
+)
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.frontends.base import Frontend
 from splitdeconv.layer_list import Layer, read_layers
@@ -37,6 +47,9 @@ class Request:
         dtype: of the layers of a list, one of ``DTYPES``; ``int8`` has uint8 activations.
         inputs: the user's arrays by input name; the other inputs are random.
         in_shapes: sizes for inputs that the model leaves open.
+        forms: how many forms of each layer are timed, the most promising; ``native``, ``zero_insert`` and the paper's
+            split come on top. 0 takes all.
+        equal_work: whether to time the plain convolution of the same work, too.
         timing: how to measure; the cache is not used.
         progress: told what is going on and the share that is done.
     """
@@ -46,6 +59,8 @@ class Request:
     dtype: str = "float32"
     inputs: Mapping[str, Array] = field(default_factory=dict)
     in_shapes: conversion.Shapes = field(default_factory=dict)
+    forms: int = 0
+    equal_work: bool = True
     timing: timing.Options = field(default_factory=timing.Options)
     progress: conversion.Progress = conversion.quiet
 
@@ -75,10 +90,13 @@ def bench_model(source: object, request: Request) -> BenchRecord:
     shapes, notes = definite_shapes(frontend, model, request.in_shapes)
     findings = frontend.find(model, shapes)
     # The tables are those of the open sizes, as in a conversion.
-    tables = [conversion.site_table(frontend, model, site, target) for site in frontend.find(model).sites]
+    measured = target.kind == "measured"
+    tables = [
+        conversion.site_table(frontend, model, site, target, baseline=measured) for site in frontend.find(model).sites
+    ]
     pairs = zip(findings.sites, tables, strict=True)
     entrants = [_Entrant("", model, site, table) for site, table in pairs if request.takes(site.id)]
-    layers, plan = _race(frontend, entrants, target, request)
+    layers, plan = _race(frontend, entrants, target, request, request.timing.site_seconds)
     whole = _time_model(frontend, model, plan, shapes, target, request)
     notes = (*notes, *_restless(layers))
     return BenchRecord(
@@ -109,7 +127,7 @@ def bench_layers(path: Path, request: Request) -> BenchRecord:
     entrants = [_entrant(frontend, layer, request.dtype, target) for layer in layers if request.takes(layer.name)]
     if not entrants:
         raise UsageError(f"--only: no layer of {path} fits; there are {', '.join(layer.name for layer in layers)}")
-    times, _ = _race(frontend, entrants, target, request)
+    times, _ = _race(frontend, entrants, target, request, request.timing.seconds)
     return BenchRecord(
         str(path), target.environment(), times, notes=_restless(times), provenance=provenance.of_this_run()
     )
@@ -119,7 +137,8 @@ def _entrant(frontend: Frontend, layer: Layer, dtype: str, target: Target) -> _E
     """A layer as a model of its own."""
     model = frontend.layer(_typed(layer.deconv, dtype), layer.epilogue)
     (site,) = frontend.find(model).sites
-    table = replace(conversion.site_table(frontend, model, site, target), site=layer.name)
+    measured = target.kind == "measured"
+    table = replace(conversion.site_table(frontend, model, site, target, baseline=measured), site=layer.name)
     return _Entrant(layer.set, model, site, table)
 
 
@@ -134,15 +153,15 @@ def _restless(layers: Sequence[LayerTimes]) -> tuple[str, ...]:
 
 
 def _race(
-    frontend: Frontend, entrants: Sequence[_Entrant], target: Target, request: Request
+    frontend: Frontend, entrants: Sequence[_Entrant], target: Target, request: Request, seconds: float
 ) -> tuple[tuple[LayerTimes, ...], Plan]:
     """The times of all layers, and what the planner makes of them."""
-    purse = timing.Purse(request.timing.seconds, {entrant.table.site: entrant.table for entrant in entrants})
+    purse = timing.Purse(seconds, {entrant.table.site: entrant.table for entrant in entrants})
     layers, tables = [], []
     for number, entrant in enumerate(entrants):
         stage = timing.stage(request.progress, f"measuring {entrant.table.site}", number, len(entrants))
         started = time.perf_counter()
-        table, limit = _time_layer(frontend, entrant, target, purse.share(entrant.table.site), stage)
+        table, limit = _time_layer(frontend, entrant, target, purse.share(entrant.table.site), stage, request)
         purse.pay(time.perf_counter() - started)
         choice = planner.choose(table, Wishes(), "fastest")
         layers.append(
@@ -162,13 +181,16 @@ def _race(
 
 
 def _time_layer(
-    frontend: Frontend, entrant: _Entrant, target: Target, seconds: float, progress: timing.Share
+    frontend: Frontend, entrant: _Entrant, target: Target, seconds: float, progress: timing.Share, request: Request
 ) -> tuple[Table, Measurement | None]:
     """The table of one layer with all times, and the time of the plain convolution of the same work."""
     site, table = entrant.site, entrant.table
     order = planner.order(table.options, site.deconv)
+    if request.forms:
+        order = short_list(order, request.forms)
+        table = replace(table, options=tuple(option for option in table.options if option.candidate in order))
     compiled, refusals = timing.compile_site(frontend, entrant.model, site, order, target)
-    limit = _compile_equal_work(frontend, site, target)
+    limit = _compile_equal_work(frontend, site, target) if request.equal_work else None
     racers = compiled if limit is None else {**compiled, EQUAL_WORK: limit}
     inputs = timing.site_inputs(frontend, site)
     times = target.measure(racers, inputs, seconds, progress=progress, drop=KEEP_ALL) if compiled else {}
@@ -195,7 +217,7 @@ def _compile_equal_work(frontend: Frontend, site: Site, target: Target) -> Compi
 def _time_model(
     frontend: Frontend, model: Any, plan: Plan, shapes: conversion.Shapes, target: Target, request: Request
 ) -> ModelTimes:
-    """The whole model as it came, with zero insertion everywhere, and with the plan."""
+    """The whole model as it came, with zero insertion and with the paper's split everywhere, and with the plan."""
     missing = [each for each in frontend.inputs(model) if each.name not in request.inputs]
     drawn = verify.random_inputs(missing, shapes, 0)
     if isinstance(drawn, str):
@@ -214,16 +236,21 @@ def _time_model(
                 models[name] = Path(folder, name + frontend.suffix)
                 frontend.save(frontend.splice(model, programs), models[name])
         try:
-            times = timing.race_models(target, models, {**drawn, **request.inputs})
+            times = timing.race_models(target, models, {**drawn, **request.inputs}, request.timing.model_seconds)
         except CompileError as error:
             return ModelTimes(reason=str(error))
     return ModelTimes({**times, "converted": times.get("converted", times["native"])})
 
 
 def _variants(plan: Plan) -> dict[str, dict[str, Candidate]]:
-    """Sites and candidates of both rewritten models."""
+    """Sites and candidates of the rewritten models."""
+    found = {choice.site: [option.candidate for option in choice.options] for choice in plan.choices}
     baseline = {
-        choice.site: next((o.candidate for o in choice.options if o.candidate.lowering == "zero_insert"), NATIVE)
-        for choice in plan.choices
+        site: next((each for each in candidates if each.lowering == ZERO_INSERT.lowering), NATIVE)
+        for site, candidates in found.items()
     }
-    return {"zero_insert": baseline, "converted": {choice.site: choice.chosen for choice in plan.choices}}
+    return {
+        "zero_insert": baseline,
+        "split": {site: fixed_split(candidates) or NATIVE for site, candidates in found.items()},
+        "converted": {choice.site: choice.chosen for choice in plan.choices},
+    }

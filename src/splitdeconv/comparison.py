@@ -23,6 +23,7 @@ from splitdeconv.results import (
 from splitdeconv.spec import Axis, Deconv
 
 NATIVE, ZERO_INSERT = Candidate("native"), Candidate("zero_insert")
+SPLIT = "split"
 EQUAL_WORK = Candidate("equal_work")  # no candidate of a plan: the plain convolution that a layer is held against
 _CHANNEL_BLOCK = 16  # runtimes compute channels in blocks of up to 16 float32 numbers
 
@@ -53,6 +54,35 @@ def equal_work(deconv: Deconv) -> Deconv:
         deconv.has_bias,
         deconv.quant,
     )
+
+
+def fixed_split(candidates: Iterable[Candidate]) -> Candidate | None:
+    """The paper's SD as it stands, of the candidates of one deconv: ``split`` over the full window.
+
+    Its sub-pixels are rearranged by depth-to-space where that is among the candidates, and by what comes first
+    elsewhere. A deconv that has no full window (stride 1, or no pads) has its only one.
+    """
+    found = _splits(candidates)
+    return next((each for each in found if each.form == "depth_to_space"), found[0] if found else None)
+
+
+def _splits(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """``split`` over the full window, in every form."""
+    found = [each for each in candidates if each.lowering == SPLIT]
+    return [each for each in found if each.window == "full"] or found
+
+
+def short_list(order: Sequence[Candidate], most: int) -> tuple[Candidate, ...]:
+    """The first ``most`` candidates, and behind them those that a comparison with the paper needs.
+
+    These are ``native``, ``zero_insert`` and the paper's SD; of the latter every form where depth-to-space is missing,
+    because a target may refuse the first one when it compiles it.
+    """
+    fixed = fixed_split(order)
+    depth_to_space = fixed is not None and fixed.form == "depth_to_space"
+    kept = {*order[:most], *(_splits(order) if not depth_to_space else [fixed])}
+    paper = (NATIVE.lowering, ZERO_INSERT.lowering)
+    return tuple(each for each in order if each in kept or each.lowering in paper)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +138,11 @@ class LayerTimes:
 
 @dataclass(frozen=True, slots=True)
 class ModelTimes:
-    """A whole model in three forms, timed in the same rounds.
+    """A whole model in four forms, timed in the same rounds.
 
     Attributes:
-        times: ``native`` (as it came), ``zero_insert`` (every deconv so, where that applies) and ``converted``.
+        times: ``native`` (as it came), ``zero_insert`` and ``split`` (every deconv so, where that applies; ``split`` as
+            in the paper) and ``converted``.
         reason: why there are none, or empty.
     """
 

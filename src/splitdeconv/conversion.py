@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from splitdeconv import context, lowerings, measure, planner, provenance, targets, timing, verify
+from splitdeconv.comparison import ZERO_INSERT
 from splitdeconv.errors import MissingExtraError, UsageError, VerificationError
 from splitdeconv.frontends.base import Frontend
 from splitdeconv.ops import Conv, Program
@@ -95,8 +96,14 @@ class Conversion:
         return self.frontend.hand_over(self.rewritten)
 
 
-def site_table(frontend: Frontend, model: Any, site: Site, target: Target | None) -> Table:
-    """Everything that applies to a site with its cost, and what does not with its reason."""
+def site_table(frontend: Frontend, model: Any, site: Site, target: Target | None, *, baseline: bool = False) -> Table:
+    """Everything that applies to a site with its cost, and what does not with its reason.
+
+    Args:
+        frontend, model, site: what is asked about.
+        target: where it would run, or None.
+        baseline: keep ``zero_insert``, the paper's baseline, also where the target would not try it.
+    """
     found, refusals = lowerings.candidates(site.deconv, frontend.layout)
     if target is not None and (variants := getattr(target, "variants", None)):
         found = [each for candidate in found for each in variants(candidate)]
@@ -104,7 +111,7 @@ def site_table(frontend: Frontend, model: Any, site: Site, target: Target | None
     for candidate in found:
         program = lowerings.lower(site.deconv, frontend.layout, candidate)
         reason = frontend.refuse(model, site, program)
-        if reason is None and target is not None:
+        if reason is None and target is not None and not (baseline and candidate.lowering == ZERO_INSERT.lowering):
             reason = target.refuse(site.deconv, candidate)
         if reason is None:
             options.append(Option(candidate, cost_of(program)))

@@ -22,8 +22,8 @@ from splitdeconv.targets.base import Compiled, CompileError, Target
 from splitdeconv.weights import Array
 
 DEFAULT_SECONDS = 60.0
-MODEL_SECONDS = 5.0  # for the whole model before and after ...
-MODEL_RUNS = 40  # ... or the time of this many runs, where that is longer
+MODEL_SHARE = 0.25  # part of the budget that the whole model, before and after, may take; the sites have the rest
+CHECK_SHARE = 0.4  # part of a site's seconds in which its candidates are compiled and checked; timing has the rest
 # A candidate whose result is further from the first one's than this is broken, not noisy: sums of float16 products
 # differ by a few thousandths of the largest value, those of float32 by a few millionths.
 WRONG = 0.02
@@ -40,7 +40,7 @@ class Options:
     Attributes:
         threads: worker threads; 0 leaves it to the target.
         precision: arithmetic of the target, or empty for the model's own.
-        seconds: budget for all sites together.
+        seconds: budget for all sites and the whole model together.
         cache: whether to use the file of earlier times.
     """
 
@@ -48,6 +48,16 @@ class Options:
     precision: str = ""
     seconds: float = DEFAULT_SECONDS
     cache: bool = True
+
+    @property
+    def model_seconds(self) -> float:
+        """What the whole model may take of the budget."""
+        return MODEL_SHARE * self.seconds
+
+    @property
+    def site_seconds(self) -> float:
+        """What all sites together may take of the budget."""
+        return self.seconds - self.model_seconds
 
     def open_cache(self) -> TimingCache:
         """The cache that these options ask for."""
@@ -70,8 +80,8 @@ def time_sites(
         sites: with definite sizes, in the order of ``tables``.
     """
     cache = options.open_cache()
-    planned = planner.shares([table for table in tables if planner.scope(table, wishes).is_open], options.seconds)
-    purse = Purse(options.seconds, {table.site: table for table in tables if table.site in planned})
+    planned = planner.shares([table for table in tables if planner.scope(table, wishes).is_open], options.site_seconds)
+    purse = Purse(options.site_seconds, {table.site: table for table in tables if table.site in planned})
     known: dict[str, Timings] = {}
     timed = []
     for number, (site, table) in enumerate(zip(sites, tables, strict=True)):
@@ -107,7 +117,7 @@ class Purse:
         return share
 
     def pay(self, spent: float) -> None:
-        """Take out what measuring one site took."""
+        """Take out what compiling, checking and measuring one site took."""
         self._seconds = max(0.0, self._seconds - spent)
 
 
@@ -156,24 +166,37 @@ def _time_site(
     seconds: float,
     progress: Share,
 ) -> tuple[Timings, float]:
-    """Compile, check and time all candidates of one site as stand-alone models; and the seconds that timing took."""
-    compiled, refusals = compile_site(frontend, model, site, order, target)
+    """Compile, check and time the candidates of one site as stand-alone models; and the seconds that this took."""
     started = time.perf_counter()
+    compiled, refusals = compile_site(frontend, model, site, order, target, CHECK_SHARE * seconds)
+    left = max(0.0, started + seconds - time.perf_counter())
     inputs = site_inputs(frontend, site)
-    times = target.measure(compiled, inputs, seconds, progress=progress) if compiled else {}
+    times = target.measure(compiled, inputs, left, progress=progress) if compiled else {}
     spent = time.perf_counter() - started
     return Timings({str(candidate): taken for candidate, taken in times.items()}, refusals, seconds), spent
 
 
 def compile_site(
-    frontend: Frontend, model: Any, site: Site, order: Sequence[Candidate], target: Target
+    frontend: Frontend,
+    model: Any,
+    site: Site,
+    order: Sequence[Candidate],
+    target: Target,
+    seconds: float = math.inf,
 ) -> tuple[dict[Candidate, Compiled], dict[str, str]]:
-    """The candidates of one site as stand-alone models on the target, and why the others do not run there."""
+    """The candidates of one site as stand-alone models on the target, and why the others do not run there.
+
+    Those for which ``seconds`` leave no time are in neither. With fewer than two there is nothing to compare, so two
+    are always tried.
+    """
     compiled: dict[Candidate, Compiled] = {}
     refusals: dict[str, str] = {}
     inputs = site_inputs(frontend, site)
     first: Array | None = None
+    deadline = time.monotonic() + seconds
     for candidate in order:
+        if len(compiled) > 1 and time.monotonic() > deadline:
+            break
         program = lowerings.lower(site.deconv, frontend.layout, candidate)
         timed = program.without_last_reshape() if getattr(target, "reshape_is_free", False) else program
         try:
@@ -239,26 +262,24 @@ def time_models(
     shapes = {name: array.shape for name, array in feeds.items()}
     contents = {name: path.read_bytes() for name, path in names.items()} if small else {}
     key = model_key(contents, shapes, target.environment())
-    found = cache.find(key, MODEL_SECONDS) if small else None
+    seconds = options.model_seconds
+    found = cache.find(key, seconds) if small else None
     if found is None:
-        found = Timings(race_models(target, names, feeds), {}, MODEL_SECONDS)
+        found = Timings(race_models(target, names, feeds, seconds), {}, seconds)
         if small:
             cache.keep(key, found)
     return found.times["before"], found.times["after"]
 
 
-def race_models(target: Target, models: Mapping[str, Path], feeds: Mapping[str, Array]) -> dict[str, Measurement]:
-    """Times of whole models on the same inputs, interleaved.
+def race_models(
+    target: Target, models: Mapping[str, Path], feeds: Mapping[str, Array], seconds: float
+) -> dict[str, Measurement]:
+    """Times of whole models on the same inputs, interleaved; in the fewest rounds that tell, where seconds are short.
 
     Raises:
         CompileError: the target does not take one of them.
     """
     # Candidate is the type of a target's keys; these stand for whole models.
     compiled = {Candidate(name): target.compile(path) for name, path in models.items()}
-    started = time.perf_counter()
-    next(iter(compiled.values())).run(feeds)
-    seconds = max(MODEL_SECONDS, MODEL_RUNS * (time.perf_counter() - started))
     times = target.measure(compiled, feeds, seconds, drop=math.inf)
-    if len(times) < len(compiled):
-        raise CompileError(f"{seconds:.0f} seconds were not enough for all models")
     return {str(candidate): taken for candidate, taken in times.items()}

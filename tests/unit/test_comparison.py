@@ -9,7 +9,17 @@ import pytest
 from hypothesis import assume, given
 
 from splitdeconv import comparison
-from splitdeconv.comparison import EQUAL_WORK, NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes, equal_work
+from splitdeconv.comparison import (
+    EQUAL_WORK,
+    NATIVE,
+    ZERO_INSERT,
+    BenchRecord,
+    LayerTimes,
+    ModelTimes,
+    equal_work,
+    fixed_split,
+    short_list,
+)
 from splitdeconv.results import Candidate, Cost, Environment, Measurement, Option, Refusal
 from splitdeconv.spec import Axis, Deconv
 from tests.strategies import deconvs
@@ -105,3 +115,21 @@ def test_equal_work_keeps_input_and_work_and_rearranges_nothing(deconv: Deconv) 
 def test_equal_work_of_known_layers(deconv: Deconv, kernel: int, out_channels: int) -> None:
     plain = equal_work(deconv)
     assert (plain.axes[0].kernel, plain.out_channels) == (kernel, out_channels)
+
+
+FULL, FULL_TRANSPOSE = Candidate("split", "full", "depth_to_space"), Candidate("split", "full", "transpose")
+
+
+def test_the_papers_split_is_the_full_window_by_depth_to_space_where_there_is_one() -> None:
+    assert fixed_split([NATIVE, SPLIT, FULL_TRANSPOSE, FULL]) == FULL
+    assert fixed_split([NATIVE, SPLIT, FULL_TRANSPOSE]) == FULL_TRANSPOSE
+    assert fixed_split([NATIVE, SPLIT]) == SPLIT  # of a deconv without any other window
+    assert fixed_split([NATIVE, ROWS]) is None
+
+
+def test_a_short_list_keeps_what_the_comparison_with_the_paper_needs() -> None:
+    order = (NATIVE, ROWS, SPLIT, FULL_TRANSPOSE, FULL, Candidate("col2im"), ZERO_INSERT)
+    assert short_list(order, 2) == (NATIVE, ROWS, FULL, ZERO_INSERT)
+    rows = Candidate("split", "full", "rows")
+    without = (NATIVE, ROWS, FULL_TRANSPOSE, rows, ZERO_INSERT)
+    assert short_list(without, 1) == (NATIVE, FULL_TRANSPOSE, rows, ZERO_INSERT)

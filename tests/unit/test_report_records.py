@@ -159,6 +159,7 @@ def test_a_benchmark_names_every_layer_form_and_figure() -> None:
     assert len(shown) == 3
     assert all(f"{each.mean:.2f}×" in text for each in shown)
     assert "the whole model is 2.00 times as fast converted as it came" in text
+    assert "the paper's split 15 ±2% 1.33×" in text
     again = records.page_of(comparison.to_json([record]), "run.json")
     assert html(again) == html(bench.page([record]))
 

@@ -60,6 +60,16 @@ def test_a_second_reader_keeps_the_epilogue_out() -> None:
     assert site.epilogue == ()
 
 
+def test_a_crop_that_leaves_nothing_does_not_join() -> None:
+    model = file.from_bytes(build(Case(after=("CROP",), same=False)), "case")
+    graph = model.root.subgraphs[0]
+    (cropped,) = graph.operators[1].outputs
+    _, *others = graph.tensors[cropped].shape
+    graph.tensors[cropped].shape = np.array([1, 0, *others[1:]], np.int32)
+    (site,) = TfliteFrontend().find(model).sites
+    assert site.epilogue == ()
+
+
 after = st.lists(st.sampled_from(["RELU=", "RELU6=", "CROP", "ADD", "RELU*"]), max_size=3).map(tuple)
 
 

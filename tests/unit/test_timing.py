@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
 import pytest
 
-from splitdeconv import timing
+from splitdeconv import measure, timing
 from splitdeconv.planner import NATIVE, Table
-from splitdeconv.results import Cost, Measurement, Option
+from splitdeconv.results import Candidate, Cost, Measurement, Option
 from splitdeconv.spec import Axis, Deconv
+from splitdeconv.targets.base import Target
+from splitdeconv.weights import Array
 
 DECONV = Deconv((Axis(4, 2, in_size=8),), 4, 4)
 
@@ -41,3 +47,35 @@ def test_a_restless_machine_is_told() -> None:
 def test_estimates_and_dropped_forms_say_nothing_about_the_machine() -> None:
     assert timing.restless([Measurement(1.0, 0.5, 2.0, 3), Measurement(1.0, 0.5, 2.0, 50, "estimated")]) == ()
     assert timing.restless([]) == ()
+
+
+class SlowTarget:
+    """Runs of one second each, on a clock that only they move."""
+
+    now_ns = 0
+
+    def compile(self, model: Path) -> Path:
+        return model
+
+    def measure(
+        self, candidates: Mapping[Candidate, Path], inputs: Mapping[str, Array], seconds: float, *, drop: float
+    ) -> dict[Candidate, Measurement]:
+        return measure.interleaved(
+            dict.fromkeys(candidates, self._run), seconds, drop=drop, clock=lambda: SlowTarget.now_ns
+        )
+
+    def _run(self) -> None:
+        SlowTarget.now_ns += 1_000_000_000
+
+
+@pytest.mark.parametrize(("budget", "rounds"), [(4.0, 5), (200.0, 23)])
+def test_a_slow_whole_model_keeps_to_its_part_of_the_budget(budget: float, rounds: int) -> None:
+    options = timing.Options(seconds=budget)
+    assert options.site_seconds + options.model_seconds == budget
+    before = SlowTarget.now_ns
+    names = {"before": Path("before"), "after": Path("after")}
+    target = cast("Target", SlowTarget())
+    times = timing.race_models(target, names, {}, options.model_seconds)
+    assert {name: time.rounds for name, time in times.items()} == {"before": rounds, "after": rounds}
+    spent = (SlowTarget.now_ns - before) / 1e9
+    assert spent <= max(options.model_seconds, 2 * measure.FEWEST_ROUNDS + 4)  # and two calls each to warm up

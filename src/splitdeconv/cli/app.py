@@ -34,7 +34,7 @@ app = typer.Typer(
 Record = TypeVar("Record", RunRecord, BenchRecord)
 
 # In the order in which the help lists them. Each module registers its command.
-COMMANDS = ("inspect", "convert", "bench", "report", "targets", "simulate", "sweep", "zoo")
+COMMANDS = ("inspect", "convert", "bench", "report", "targets", "simulate", "sweep", "zoo", "reproduce")
 
 
 def _show_version(wanted: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -20,6 +20,8 @@ from splitdeconv.frontends.onnx.shapes import Shapes
 from splitdeconv.ops import elements
 from splitdeconv.spec import Deconv
 from splitdeconv.weights import Array, Weights
+
+Deconvolve = Callable[[Array, Weights, Deconv], Array]
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _LARGEST = 2**31 - 2**24  # bytes of the float64 model; protobuf takes no more
@@ -66,8 +68,13 @@ def _work(model: ir.Model, shapes: Shapes) -> int:
     return total
 
 
-def evaluate(model: ir.Model, feeds: Mapping[str, Array]) -> dict[str, Array]:
+def evaluate(model: ir.Model, feeds: Mapping[str, Array], deconv: Deconvolve = reference.deconv) -> dict[str, Array]:
     """All outputs, computed in float64.
+
+    Args:
+        model: of the opset and sizes that it states.
+        feeds: every input by name; floats are widened.
+        deconv: computes each ConvTranspose from its input, its weights and its geometry.
 
     Raises:
         Exception: whatever the evaluator meets that it does not know.
@@ -78,7 +85,8 @@ def evaluate(model: ir.Model, feeds: Mapping[str, Array]) -> dict[str, Array]:
         for node in function.node:
             _node_to_double(node)
     # ReferenceEvaluator finds an operator's replacement by the name of its class.
-    replaced: list[type[OpRun]] = [BatchNormalization, Conv, ConvTranspose, MaxPool]
+    by_this: type[OpRun] = type("ConvTranspose", (ConvTranspose,), {"deconv": staticmethod(deconv)})
+    replaced: list[type[OpRun]] = [BatchNormalization, Conv, by_this, MaxPool]
     if model.opset_imports.get("", 0) < _RESHAPE_INPUT:
         replaced.append(Reshape)
     evaluator = ReferenceEvaluator(proto, new_ops=replaced)
@@ -168,15 +176,16 @@ def _conv_pads(
 
 
 class ConvTranspose(OpRun):
-    """ConvTranspose by its definition."""
+    """ConvTranspose by its definition, or by what stands in for it."""
 
     op_domain = ""
+    deconv: Deconvolve
 
     def _run(self, x: Array, w: Array, b: Array | None = None, **attributes: Any) -> tuple[Array]:
         groups = attributes.get("group") or 1
         axes = axes_from(attributes, w.shape[2:], x.shape[2:])
-        spec = Deconv(axes, w.shape[0], w.shape[1] * groups, groups, x.shape[0])
-        return (reference.deconv(x, Weights(w, b), spec),)
+        spec = Deconv(axes, w.shape[0], w.shape[1] * groups, groups, x.shape[0], has_bias=b is not None)
+        return (self.deconv(x, Weights(w, b), spec),)
 
 
 class BatchNormalization(OpRun):

@@ -141,7 +141,8 @@ def _with_crop(graph: Graph, reader: int, longer: Epilogue) -> Epilogue | None:
     begin = (begins[1], begins[2])
     sizes = zip(before[1:3], after[1:3], begin, strict=True)
     end = [old - new - first for old, new, first in sizes if old is not None and new is not None]
-    if min(begin) < 0 or min(end) < 0 or begins[0] or begins[3]:
+    leaves_nothing = 0 in after[1:3]
+    if leaves_nothing or min(begin) < 0 or min(end) < 0 or begins[0] or begins[3]:
         return None
     return replace(
         longer,

@@ -1,0 +1,3 @@
+"""The paper's tables and figures made again, ours beside theirs: ``splitdeconv reproduce``."""
+
+from __future__ import annotations

@@ -1,0 +1,125 @@
+"""Today's processors: each runtime in each type, and how one network is timed on it by the project's own benchmark."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from splitdeconv import benchmark, targets, timing
+from splitdeconv.errors import OutputError
+from splitdeconv.paper.child import in_child
+from splitdeconv.paper.models import SEED, zoo_model
+from splitdeconv.paper.part import Progress, environment
+from splitdeconv.paper.result import Kind
+from splitdeconv.paper.times import Times, from_record
+
+QUICK_SECONDS, FULL_SECONDS = 4.0, 20.0  # for each network on each runtime, all its forms together
+QUICK_FORMS = 4  # of each deconv, besides those of the paper
+EXPORTERS = {
+    ".onnx": ("torch", "onnx", "onnxscript", "onnxruntime"),
+    ".tflite": ("torch", "litert-torch", "ai-edge-quantizer"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """One runtime in one type.
+
+    Attributes:
+        name: for tables and files.
+        title: for headings.
+        target: as on the command line.
+        dtype: of the model: ``float32`` or ``int8``.
+        suffix: of its models; empty for PyTorch, which takes modules.
+        packages: whose versions the times depend on.
+        kind: measured or estimated.
+        inserts_zeros: it computes its own deconv by inserting zeros and takes no other such form.
+    """
+
+    name: str
+    title: str
+    target: str
+    dtype: str
+    suffix: str
+    packages: tuple[str, ...]
+    kind: Kind = "measured"
+    inserts_zeros: bool = False
+
+    @property
+    def all_packages(self) -> tuple[str, ...]:
+        """Those of its models' exporters too."""
+        return tuple(dict.fromkeys((*self.packages, *EXPORTERS.get(self.suffix, ("torch",)))))
+
+
+RUNTIMES = (
+    Runtime("onnxruntime-float32", "ONNX Runtime, float32", "onnxruntime", "float32", ".onnx", ("onnxruntime",)),
+    Runtime("onnxruntime-int8", "ONNX Runtime, int8", "onnxruntime", "int8", ".onnx", ("onnxruntime",)),
+    Runtime("litert-float32", "LiteRT, float32", "litert", "float32", ".tflite", ("ai-edge-litert",)),
+    Runtime("litert-int8", "LiteRT, int8", "litert", "int8", ".tflite", ("ai-edge-litert",)),
+    Runtime("openvino-float32", "OpenVINO, float32", "openvino", "float32", ".onnx", ("openvino",)),
+    Runtime("openvino-int8", "OpenVINO, int8", "openvino", "int8", ".onnx", ("openvino",)),
+    Runtime("torch-float32", "PyTorch eager, float32", "torch", "float32", "", ("torch",)),
+    Runtime(
+        "ethos-u55-128",
+        "Ethos-U55-128, int8, Vela's estimate",
+        "vela:ethos-u55-128",
+        "int8",
+        ".tflite",
+        ("ethos-u-vela",),
+        "estimated",
+        inserts_zeros=True,
+    ),
+)
+
+
+def time_network(name: str, runtime: Runtime, folder: Path, progress: Progress, *, quick: bool) -> Times:
+    """Every form of every deconv of a network, and the whole network, in one run.
+
+    Args:
+        name: of the network.
+        runtime: where.
+        folder: keeps the exported models from run to run.
+        progress: told what is measured.
+        quick: less time and fewer forms.
+
+    Raises:
+        MissingExtraError: the runtime is not installed.
+        UsageError: what exports its models is not installed.
+        CompileError: the runtime does not take the network.
+    """
+    seconds = QUICK_SECONDS if quick else FULL_SECONDS
+    if not runtime.suffix:
+        from splitdeconv.paper.torch_times import time_module  # noqa: PLC0415  # needs torch, an extra
+
+        return time_module(name, runtime.target, seconds, progress)
+    targets.target(runtime.target)  # before the minutes of an export, that it is there
+    model = exported(name, runtime, folder, progress)
+    request = benchmark.Request(
+        runtime.target,
+        forms=QUICK_FORMS if quick else 0,
+        equal_work=False,
+        timing=timing.Options(seconds=seconds, cache=False),
+        progress=progress,
+    )
+    return from_record(benchmark.bench_model(model, request), inserts_zeros=runtime.inserts_zeros)
+
+
+def exported(name: str, runtime: Runtime, folder: Path, progress: Progress) -> Path:
+    """The network's model, made once for each set of exporter versions.
+
+    Raises:
+        OutputError: the folder cannot be made.
+        UsageError: the exporter is not installed.
+    """
+    versions = sorted(environment(EXPORTERS[runtime.suffix]).items())
+    digest = hashlib.sha256(repr((versions, SEED)).encode()).hexdigest()[:8]
+    path = folder / f"{name}-{runtime.dtype}-{digest}{runtime.suffix}"
+    if not path.exists():
+        progress("exporting", 0.0)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be made ({error.strerror}); wanted a folder for models") from None
+        in_child(zoo_model, name, path, runtime.dtype)
+    return path
