@@ -12,7 +12,8 @@ LOADING = ("src", "href", "srcset", "data", "action", "poster", "background", "{
 
 def parsed(text: str) -> Element:
     """The page as a tree, after checking that it is well formed, whole in itself, and sound in its references."""
-    tree = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(text)
+    # Places where a long word may be broken are no part of the text.
+    tree = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(text.replace("<wbr>", ""))
     everything = list(tree.iter())
     assert not [each.tag for each in everything if each.tag in ("script", "link", "iframe", "object", "embed", "base")]
     ids = [each.attrib["id"] for each in everything if "id" in each.attrib]

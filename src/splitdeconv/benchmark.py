@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from splitdeconv import conversion, frontends, lowerings, pipeline, planner, timing, verify
+from splitdeconv import conversion, frontends, lowerings, pipeline, planner, provenance, timing, verify
 from splitdeconv.comparison import (
     EQUAL_WORK,
     NATIVE,
@@ -25,6 +25,7 @@ from splitdeconv.comparison import (
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.frontends.base import Frontend
 from splitdeconv.layer_list import Layer, read_layers
+from splitdeconv.open_sizes import definite_shapes, with_sizes
 from splitdeconv.planner import Table, Wishes
 from splitdeconv.results import Candidate, Measurement, Option, Plan, Refusal
 from splitdeconv.sites import Site
@@ -86,18 +87,26 @@ def bench_model(source: object, request: Request) -> BenchRecord:
     """
     frontend, model = pipeline.open_model(source)
     target = pipeline.open_target(request.target, frontend, request.timing)
-    shapes, notes = conversion.definite_shapes(frontend, model, request.in_shapes)
+    shapes, notes = definite_shapes(frontend, model, request.in_shapes)
     findings = frontend.find(model, shapes)
     # The tables are those of the open sizes, as in a conversion.
     measured = target.kind == "measured"
     sites = frontend.find(model).sites
     tables = [conversion.site_table(frontend, model, site, target, baseline=measured) for site in sites]
-    pairs = zip(conversion.with_sizes(sites, findings.sites), tables, strict=True)
+    pairs = zip(with_sizes(sites, findings.sites), tables, strict=True)
     entrants = [_Entrant("", model, site, table) for site, table in pairs if request.takes(site.id)]
     layers, plan = _race(frontend, entrants, target, request, request.timing.site_seconds)
     whole = _time_model(frontend, model, plan, shapes, target, request)
     notes = (*notes, *_restless(layers))
-    return BenchRecord(conversion.name_of(source), target.environment(), layers, whole, findings.skipped, notes)
+    return BenchRecord(
+        conversion.name_of(source),
+        target.environment(),
+        layers,
+        whole,
+        findings.skipped,
+        notes,
+        provenance.of_this_run(),
+    )
 
 
 def bench_layers(path: Path, request: Request) -> BenchRecord:
@@ -118,7 +127,9 @@ def bench_layers(path: Path, request: Request) -> BenchRecord:
     if not entrants:
         raise UsageError(f"--only: no layer of {path} fits; there are {', '.join(layer.name for layer in layers)}")
     times, _ = _race(frontend, entrants, target, request, request.timing.seconds)
-    return BenchRecord(str(path), target.environment(), times, notes=_restless(times))
+    return BenchRecord(
+        str(path), target.environment(), times, notes=_restless(times), provenance=provenance.of_this_run()
+    )
 
 
 def _entrant(frontend: Frontend, layer: Layer, dtype: str, target: Target) -> _Entrant:

@@ -15,6 +15,7 @@ from splitdeconv.results import (
     Json,
     Measurement,
     Option,
+    Provenance,
     Refusal,
     Skipped,
     plain,
@@ -185,6 +186,7 @@ class BenchRecord:
         model: the whole model, or None for a list of layers.
         skipped: deconvs of the model that were left alone.
         notes: what the user should know, one sentence each.
+        provenance: how the record came about.
     """
 
     source: str
@@ -193,6 +195,7 @@ class BenchRecord:
     model: ModelTimes | None = None
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
+    provenance: Provenance = field(default_factory=Provenance)
 
     def summaries(self) -> tuple[Summary, ...]:
         """The ratios that a claim is made of; ``converted`` is what the planner takes, which may be native."""

@@ -11,14 +11,27 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from splitdeconv import context, lowerings, planner, targets, timing, verify
+from splitdeconv import context, lowerings, measure, planner, provenance, targets, timing, verify
 from splitdeconv.comparison import ZERO_INSERT
 from splitdeconv.errors import MissingExtraError, UsageError, VerificationError
 from splitdeconv.frontends.base import Frontend
+from splitdeconv.open_sizes import with_sizes
 from splitdeconv.ops import Conv, Program
 from splitdeconv.planner import NATIVE, Table, Wishes
 from splitdeconv.quantised_proof import wrong_numbers
-from splitdeconv.results import Cost, Environment, Option, OutputCheck, Plan, Refusal, RunRecord, Verdict
+from splitdeconv.results import (
+    Choice,
+    Cost,
+    Environment,
+    Option,
+    OutputCheck,
+    Plan,
+    Refusal,
+    RunRecord,
+    SiteWork,
+    Verdict,
+    WholeTimes,
+)
 from splitdeconv.sites import Findings, Input, Site
 from splitdeconv.targets.base import Compiled, CompileError, Target
 from splitdeconv.weights import Array
@@ -26,7 +39,6 @@ from splitdeconv.weights import Array
 GENERIC = "generic"
 RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}  # what runs a model for its verification
 TRIALS = 2  # sets of random inputs; sizes that the model leaves open differ between them
-OPEN_SIZES = {3: 4096, 4: 256, 5: 64}  # by rank: what open spatial sizes are taken to be for measuring
 
 Progress = Callable[[str, float], None]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -122,12 +134,21 @@ def name_of(source: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One conversion under way."""
+    """One conversion under way.
+
+    Attributes:
+        findings: as the model has them.
+        shapes: of the inputs, for measuring and counting.
+        sized: the same findings with these shapes.
+        folder: in which the result is made.
+    """
 
     source: object
     frontend: Frontend
     model: Any
     findings: Findings
+    shapes: Shapes
+    sized: Findings
     target: Target | None
     request: Request
     folder: Path
@@ -140,10 +161,15 @@ class Job:
         if self.target is None:
             return planner.plan(GENERIC, tables, request.wishes, "generic"), ()
         planner.check(request.wishes, [site.id for site in sites])
-        shapes, note = definite_shapes(self.frontend, self.model, self.request.in_shapes)
-        sized = with_sizes(sites, self.frontend.find(self.model, shapes).sites)
         timed, notes = timing.time_sites(
-            self.frontend, self.model, sized, tables, self.target, request.wishes, request.timing, request.progress
+            self.frontend,
+            self.model,
+            with_sizes(sites, self.sized.sites),
+            tables,
+            self.target,
+            request.wishes,
+            request.timing,
+            request.progress,
         )
         plan = planner.plan(request.target, timed, request.wishes, "fastest")
         if self.target.kind == "estimated":
@@ -151,29 +177,29 @@ class Job:
                 self.frontend, self.model, plan, self.target, request.wishes, request.progress
             )
             notes = (*notes, in_context) if in_context else notes
-        return plan, (*note, *notes)
+        return plan, notes
 
-    def realise(self, plan: Plan, notes: tuple[str, ...], *, final: bool = False) -> Conversion:
+    def realise(self, plan: Plan, notes: tuple[str, ...], whole: WholeTimes | None = None) -> Conversion:
         """Write the model, prove it equal, and let the whole model's time have the last word.
 
         Args:
-            final: the plan is what the whole model's time has left of another one.
+            whole: times with another plan, of which they have left this one.
         """
         programs = self._programs(plan)
         if not programs:
-            return self._unchanged(plan, notes)
+            return self._unchanged(plan, notes, whole)
         self.request.progress("writing", 0.0)
         rewritten = self.frontend.splice(self.model, programs)
         path = self.folder / (self.out.name if self.out else "rewritten" + self.frontend.suffix)
         self.frontend.save(rewritten, path)
         with self._original() as original:
             verdict = self._verify(programs, original, path)
-            if verdict.passed and self.target is not None and not final:
-                left, note = self._guard(plan, original, path)
+            if verdict.passed and self.target is not None and whole is None:
+                left, note, whole = self._guard(plan, original, path)
                 if left != plan:
-                    return self.realise(left, (*notes, note), final=True)
-                notes = (*notes, note) if note else notes
-        record = self._record(plan, verdict, (*self._site_notes(programs), *notes))
+                    return self.realise(left, (*notes, note), whole)
+                notes = (*notes, note)
+        record = self._record(plan, verdict, (*self._site_notes(programs), *notes), whole)
         return Conversion(self.frontend, rewritten, plan, verdict, record)
 
     def _programs(self, plan: Plan) -> dict[str, Program]:
@@ -188,17 +214,31 @@ class Job:
         sites = (site for site in self.findings.sites if site.id in programs)
         return tuple(f"site '{site.id}': {note}" for site in sites for note in site.notes)
 
-    def _record(self, plan: Plan, verdict: Verdict, notes: tuple[str, ...]) -> RunRecord:
+    def _record(
+        self, plan: Plan, verdict: Verdict, notes: tuple[str, ...], whole: WholeTimes | None = None
+    ) -> RunRecord:
+        sized = {site.id: site for site in self.sized.sites}
         return RunRecord(
             command="convert",
             model=name_of(self.source),
-            output=str(self.out or ""),
+            output=str(self.out or "") if verdict.passed else "",
             environments=self._environments(),
             plan=plan,
             skipped=self.findings.skipped,
             verdict=verdict,
             notes=notes,
+            work=tuple(self._work(choice, sized[choice.site]) for choice in plan.choices),
+            other_macs=self.sized.other_macs,
+            whole=whole,
+            provenance=provenance.of_this_run(),
         )
+
+    def _work(self, choice: Choice, sized: Site) -> SiteWork:
+        """The arithmetic of one site."""
+        native = chosen = sized.deconv.macs()
+        if choice.chosen != NATIVE:
+            chosen = cost_of(lowerings.lower(sized.deconv, self.frontend.layout, choice.chosen)).macs
+        return SiteWork(choice.site, sized.deconv, native, sized.deconv.zero_insert_macs(), chosen)
 
     def _environments(self) -> tuple[Environment, ...]:
         used = [self.target] if self.target else []
@@ -206,7 +246,7 @@ class Job:
             used.append(self._runner())
         return tuple({each.name: each.environment() for each in used}.values())
 
-    def _unchanged(self, plan: Plan, notes: tuple[str, ...]) -> Conversion:
+    def _unchanged(self, plan: Plan, notes: tuple[str, ...], whole: WholeTimes | None) -> Conversion:
         """A model in which nothing is rewritten goes out as it came in, byte for byte."""
         for leftover in self.folder.iterdir():
             leftover.unlink()
@@ -215,7 +255,7 @@ class Job:
         reason = "every deconv stays native" if plan.choices else "there is no deconv that can be rewritten"
         note = f"{reason}: the model is written unchanged"
         verdict = Verdict(skipped="nothing was rewritten")
-        return Conversion(self.frontend, self.model, plan, verdict, self._record(plan, verdict, (*notes, note)))
+        return Conversion(self.frontend, self.model, plan, verdict, self._record(plan, verdict, (*notes, note), whole))
 
     def _copy(self, out: Path) -> None:
         own = self.frontend.files(self.model)
@@ -270,7 +310,10 @@ class Job:
             notes = (*(note for _, note in found), "fused numerics change the outputs, which are not compared")
             return Verdict(tuple(proofs), tuple(noise), tuple(check for check, _ in found), notes)
         quantised = any(site.deconv.quant is not None for site in sites)
-        outputs, notes = self._compare(runner, original, rewritten, quantised)
+        try:
+            outputs, notes = self._compare(runner, original, rewritten, quantised)
+        except VerificationError as error:
+            return Verdict(tuple(proofs), tuple(noise), notes=tuple(doubts), failure=str(error))
         return Verdict(tuple(proofs), tuple(noise), outputs, (*doubts, *notes))
 
     def _compare(
@@ -304,25 +347,25 @@ class Job:
         drawn = verify.random_inputs(missing, self.request.in_shapes, trial)
         return drawn if isinstance(drawn, str) else {**drawn, **self.request.inputs}
 
-    def _guard(self, plan: Plan, original: Path, rewritten: Path) -> tuple[Plan, str]:
-        """The plan that the whole model's time leaves, and a note with the figures."""
+    def _guard(self, plan: Plan, original: Path, rewritten: Path) -> tuple[Plan, str, WholeTimes | None]:
+        """The plan that the whole model's time leaves, a note with the figures, and the times."""
         assert self.target is not None, "only a target has times"
-        shapes, _ = definite_shapes(self.frontend, self.model, self.request.in_shapes)
         missing = [each for each in self.frontend.inputs(self.model) if each.name not in self.request.inputs]
-        drawn = verify.random_inputs(missing, shapes, 0)
+        drawn = verify.random_inputs(missing, self.shapes, 0)
         if isinstance(drawn, str):
-            return plan, f"the whole model was not timed: {drawn}"
+            return plan, f"the whole model was not timed: {drawn}", None
         self.request.progress("timing the whole model", 0.95)
         try:
             before, after = timing.time_models(
                 self.target, original, rewritten, {**drawn, **self.request.inputs}, self.request.timing
             )
         except CompileError as error:
-            return plan, f"the whole model was not timed: {error}"
+            return plan, f"the whole model was not timed: {error}", None
         left, note = planner.guard(plan, before, after, self.request.wishes)
-        ratio = before.median_ms / after.median_ms
+        ratio = measure.ratio(before, after)
         figures = f"whole model: {before.median_ms:.4g} ms before, {after.median_ms:.4g} ms after, {ratio:.2f}×"
-        return left, note or f"{figures} ({before.kind} on {self.target.name})"
+        note = note or f"{figures} ({before.kind} on {self.target.name})"
+        return left, note, WholeTimes(before, after, kept=left == plan)
 
 
 def _compile_rewritten(runner: Target, rewritten: Path) -> Compiled:
@@ -330,33 +373,7 @@ def _compile_rewritten(runner: Target, rewritten: Path) -> Compiled:
     try:
         return runner.compile(rewritten)
     except CompileError as error:
-        found = f"{runner.name} takes the original but not the rewritten model ({error})"
-        raise VerificationError(f"{found}; nothing was written") from None
-
-
-def with_sizes(sites: Sequence[Site], sized: Sequence[Site]) -> list[Site]:
-    """The same sites with definite sizes, without those that can only be rewritten where the sizes are definite."""
-    known = {site.id for site in sites}
-    return [site for site in sized if site.id in known]
-
-
-def definite_shapes(
-    frontend: Frontend, model: Any, in_shapes: Shapes
-) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
-    """A shape for every input that the model leaves open, and a note on what was assumed."""
-    shapes, assumed = dict(in_shapes), []
-    for each in frontend.inputs(model):
-        if each.name not in shapes and each.shape is not None and None in each.shape:
-            shapes[each.name] = _assumed(each.shape)
-            assumed.append(f"'{each.name}' {'×'.join(map(str, shapes[each.name]))}")
-    note = f"measured with assumed sizes for {', '.join(assumed)}; --input-shape sets others"
-    return shapes, (note,) if assumed else ()
-
-
-def _assumed(shape: tuple[int | None, ...]) -> tuple[int, ...]:
-    """An open shape with definite sizes: batch 1, and ordinary spatial sizes for its rank."""
-    spatial = OPEN_SIZES.get(len(shape), 64)
-    return tuple(size or (1 if axis == 0 else spatial) for axis, size in enumerate(shape))
+        raise VerificationError(f"{runner.name} takes the original but not the rewritten model ({error})") from None
 
 
 def _is_integer(site: Site) -> bool:

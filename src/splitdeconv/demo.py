@@ -26,7 +26,7 @@ def main(folder: Path) -> None:
     before, after = folder / "faces.onnx", folder / "faces_split.onnx"
     shutil.copyfile(trained(), before)
     conversion = splitdeconv.convert(before, after)
-    show(console(), conversion)
+    show(console(), conversion.record)
     emit_json(conversion.record.to_json(), folder / "record.json")
     latents = np.random.default_rng(1).standard_normal((COLUMNS * ROWS, LATENT)).astype(np.float32)
     old, new = _images(before, latents), _images(after, latents)

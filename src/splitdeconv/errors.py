@@ -39,6 +39,14 @@ class MissingExtraError(SplitdeconvError):
 
 
 class VerificationError(SplitdeconvError):
-    """The rewritten model is not equal to the original. Nothing was written."""
+    """The rewritten model is not equal to the original. Nothing was written.
+
+    Attributes:
+        record: of the run (``results.RunRecord``), which says what differs; None where there is none.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, record: object = None) -> None:
+        super().__init__(message)
+        self.record = record

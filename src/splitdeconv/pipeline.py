@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from splitdeconv import frontends, lowerings, planner, targets, timing, verify
+from splitdeconv import frontends, lowerings, planner, provenance, targets, timing, verify
 from splitdeconv.conversion import GENERIC, Conversion, Job, Request, Shapes, name_of, site_table
 from splitdeconv.errors import InputError, UsageError, VerificationError
 from splitdeconv.files import staged
 from splitdeconv.frontends.base import Frontend
+from splitdeconv.open_sizes import definite_shapes
 from splitdeconv.planner import NATIVE, Wishes
 from splitdeconv.results import Plan, RunRecord, plan_sites
 from splitdeconv.sites import Findings, Site
@@ -83,7 +84,16 @@ def inspect(source: object, in_shapes: Shapes, target_names: Sequence[str]) -> I
     }
     plan = planner.plan(GENERIC, tables, Wishes(), "generic")
     environments = tuple(target.environment() for target in asked.values())
-    record = RunRecord("inspect", name_of(source), "", environments, plan, findings.skipped)
+    record = RunRecord(
+        "inspect",
+        name_of(source),
+        "",
+        environments,
+        plan,
+        findings.skipped,
+        other_macs=findings.other_macs,
+        provenance=provenance.of_this_run(),
+    )
     return Inspection(findings, plan, said, record)
 
 
@@ -113,13 +123,16 @@ def convert(source: object, out: Path | None, request: Request) -> Conversion:
     request.progress("finding deconvs", 0.0)
     findings = frontend.find(model)
     target = None if request.target == GENERIC else open_target(request.target, frontend, request.timing)
+    # Without a target nothing is measured, and sizes that nobody has stated are not needed.
+    shapes, assumed = definite_shapes(frontend, model, request.in_shapes) if target else (request.in_shapes, ())
+    sized = frontend.find(model, shapes) if shapes else findings
     with _workplace(frontend, model, out) as folder:
-        job = Job(source, frontend, model, findings, target, request, folder, out)
+        job = Job(source, frontend, model, findings, shapes, sized, target, request, folder, out)
         plan, notes = job.decide()
-        conversion = job.realise(plan, notes)
+        conversion = job.realise(plan, (*assumed, *notes))
         if not conversion.verdict.passed:
-            worst = conversion.verdict.worst()
-            raise VerificationError(f"the rewritten model is not equal to the original: {worst}; nothing was written")
+            message = f"the rewritten model is not equal to the original: {conversion.verdict.worst()}"
+            raise VerificationError(f"{message}; nothing was written", conversion.record)
         return conversion
 
 

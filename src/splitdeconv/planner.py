@@ -222,8 +222,12 @@ def choose(table: Table, wishes: Wishes, rule: Rule) -> Choice:
     elif not left.is_open:
         chosen, reason = left.options[0].candidate, left.reason or "the only form that applies"
     else:
-        decide = _generic if rule == "generic" else _fastest
-        chosen, reason = decide(left.options, table.deconv)
+        runs = any(option.candidate == NATIVE for option in table.options)
+        missing = "native was not asked for" if runs else "native does not run"
+        if rule == "generic":
+            chosen, reason = _generic(left.options, table.deconv)
+        else:
+            chosen, reason = _fastest(left.options, table.deconv, missing)
         reason = f"{left.reason}; {reason}" if left.reason else reason
     return Choice(table.site, table.deconv, chosen, reason, table.options, table.refusals)
 
@@ -234,8 +238,8 @@ def _generic(options: Sequence[Option], deconv: Deconv) -> tuple[Candidate, str]
     return best.candidate, "least arithmetic and data movement, by the generic rule"
 
 
-def _fastest(options: Sequence[Option], deconv: Deconv) -> tuple[Candidate, str]:
-    """The fastest beyond the noise; ``native`` where nothing is.
+def _fastest(options: Sequence[Option], deconv: Deconv, missing: str) -> tuple[Candidate, str]:
+    """The fastest beyond the noise; ``native`` where nothing is. ``missing`` says why ``native`` is no option.
 
     Of those that the fastest does not beat beyond the noise, the generic rule takes one: which of two equals is a
     little ahead changes from run to run, their cost does not.
@@ -255,11 +259,12 @@ def _fastest(options: Sequence[Option], deconv: Deconv) -> tuple[Candidate, str]
         option for option in options if option.candidate in better and not wins(better[best], better[option.candidate])
     ]
     chosen, _ = _generic(equal, deconv)
-    return chosen, _success(better[chosen], native, len(equal))
+    against = f", native {native.median_ms:.3g} ms" if native else f"; {missing}"
+    return chosen, _success(better[chosen], against, len(equal))
 
 
-def _success(time: Measurement, native: Measurement | None, equals: int) -> str:
-    shown = f"{time.median_ms:.3g} ms" + (f", native {native.median_ms:.3g} ms" if native else "; native does not run")
+def _success(time: Measurement, against: str, equals: int) -> str:
+    shown = f"{time.median_ms:.3g} ms{against}"
     tie = f"; of {equals} forms that are equal within the noise, the one with the least work" if equals > 1 else ""
     return shown + tie
 

@@ -17,6 +17,13 @@ SCHEMA_VERSION = 1
 
 Json = dict[str, Any]
 
+# Options of a candidate that are no forms; what is written between its colons names its kind by itself.
+_KINDS = {
+    "window": ("union", "crop", "full", "grouped"),
+    "quant": ("qdq", "qdq_u8", "qlinear", "qlinear_u8", "float"),
+    "after": ("relayout",),
+}
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Candidate:
@@ -24,7 +31,7 @@ class Candidate:
 
     Attributes:
         lowering: its name.
-        window: which outputs a merged convolution computes (``union``, ``crop``, ``full``), or empty.
+        window: which outputs a merged convolution computes (``union``, ``crop``, ``full``, ``grouped``), or empty.
         form: how the phases are put back together (``depth_to_space``, ``transpose``, ``two_steps``, ``concat``,
             ``stack``, ``rows``), or empty.
         after: ``relayout`` where an operation follows that lets a compiler choose the output's layout, or empty.
@@ -42,6 +49,15 @@ class Candidate:
 
     def _options(self) -> tuple[str, ...]:
         return self.window, self.form, self.quant, self.after
+
+    @classmethod
+    def parse(cls, text: str) -> Candidate:
+        """The candidate that is written so."""
+        lowering, *options = text.split(":")
+        kinds = {
+            option: next((kind for kind, known in _KINDS.items() if option in known), "form") for option in options
+        }
+        return cls(lowering, **{kind: option for option, kind in kinds.items()})
 
     def matches(self, text: str) -> bool:
         """Whether ``text`` names this candidate, or its lowering, or some of its parts in order."""
@@ -237,6 +253,7 @@ class Verdict:
         proofs: one for each rewritten site.
         sites: errors of each rewritten site alone against float64.
         outputs: errors of the model's outputs, the worst over all inputs that were tried.
+        failure: why the rewritten model does not run where the original does, or empty.
         notes: what could not be checked, and why.
         skipped: the reason why nothing was checked, or empty.
     """
@@ -246,14 +263,21 @@ class Verdict:
     outputs: tuple[OutputCheck, ...] = ()
     notes: tuple[str, ...] = ()
     skipped: str = ""
+    failure: str = ""
 
     @property
     def passed(self) -> bool:
         """Whether everything that was checked is equal."""
-        return all(proof.exact for proof in self.proofs) and all(each.passed for each in (*self.sites, *self.outputs))
+        return (
+            not self.failure
+            and all(proof.exact for proof in self.proofs)
+            and all(each.passed for each in (*self.sites, *self.outputs))
+        )
 
     def worst(self) -> str:
         """One sentence: what differs, or what came nearest to its bound."""
+        if self.failure:
+            return self.failure
         for proof in self.proofs:
             if not proof.exact:
                 return f"site '{proof.site}' is not bit-equal to the definition: {proof.detail}"
@@ -268,18 +292,72 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteWork:
+    """The arithmetic of one site before and after, in multiply-accumulates (counted, not measured).
+
+    Attributes:
+        site: its name.
+        deconv: its geometry with the sizes that were counted with; those that are still open count as 1.
+        native: of the deconv as it is: every input pixel meets every tap.
+        zero_insert: with zeros inserted, as the paper counts its baseline (NZP).
+        chosen: in the form that the model gets; equal to ``native`` where it stays as it is.
+    """
+
+    site: str
+    deconv: Deconv
+    native: int
+    zero_insert: int
+    chosen: int
+
+
+@dataclass(frozen=True, slots=True)
+class WholeTimes:
+    """The whole model before and after, timed in the same rounds.
+
+    Attributes:
+        before, after: the original, and rewritten as it was planned.
+        kept: whether the rewriting stands; False where it was taken back because the whole model gained nothing.
+    """
+
+    before: Measurement
+    after: Measurement
+    kept: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How a record came about.
+
+    Attributes:
+        arguments: of the command line, without the program's name; none for a call from Python.
+        versions: of splitdeconv and what it stands on.
+        system: the operating system.
+        finished: date and time (UTC), as ISO 8601.
+    """
+
+    arguments: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    system: str = ""
+    finished: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """Everything about one run, for ``--json`` and the report.
 
     Attributes:
-        command: ``inspect``, ``convert`` or ``bench``.
+        command: ``inspect`` or ``convert``.
         model: path of the input.
-        output: path of the result, or empty.
+        output: path of the result, or empty where nothing was written.
         environments: everything that computed something.
         plan: the decisions, with their tables.
         skipped: deconvs that were left alone.
         verdict: the proof, or None where nothing was proved.
         notes: what the user should know, one sentence each.
+        work: the arithmetic of each site before and after.
+        other_macs: multiply-accumulates of the rest of the model, or None where sizes are unknown.
+        whole: times of the whole model, or None where it was not timed.
+        provenance: how the record came about.
     """
 
     command: str
@@ -290,6 +368,10 @@ class RunRecord:
     skipped: tuple[Skipped, ...] = ()
     verdict: Verdict | None = None
     notes: tuple[str, ...] = ()
+    work: tuple[SiteWork, ...] = ()
+    other_macs: int | None = None
+    whole: WholeTimes | None = None
+    provenance: Provenance = field(default_factory=Provenance)
 
     def to_json(self) -> str:
         """The whole record; candidates are written as their names."""

@@ -109,6 +109,15 @@ def test_where_the_target_has_no_deconv_the_fastest_other_form_is_taken() -> Non
     assert choice.refusals == (refused,)
 
 
+def test_a_deconv_that_runs_but_was_not_asked_for_is_not_said_to_fail() -> None:
+    full = Candidate("split", "full", "transpose")
+    known = ((NATIVE, None), (SPLIT, time(1.0)), (full, time(0.5)))
+    options = tuple(Option(candidate, COSTS[SPLIT], taken) for candidate, taken in known)
+    choice = planner.choose(Table("up1", DECONV, options), Wishes(lowering="split"), "fastest")
+    assert choice.chosen == full
+    assert choice.reason == "asked for by --lowering; 0.5 ms; native was not asked for"
+
+
 def test_where_nothing_could_be_measured_the_generic_rule_decides() -> None:
     choice = planner.choose(table({SPLIT: None, PHASES: None}), NO_WISH, "fastest")
     assert choice.chosen == PHASES

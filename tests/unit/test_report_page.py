@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import sys
 import zlib
@@ -138,3 +139,35 @@ def test_long_names_are_shortened_in_the_middle() -> None:
 def test_a_table_of_unequal_rows_is_refused() -> None:
     with pytest.raises(ValueError, match=r"table 'Sizes': row \(1, 2\) has 2 cells, wanted 1"):
         Table("Sizes", ("a",), ((1,), (1, 2)))
+
+
+def colours(part: str) -> dict[str, tuple[float, ...]]:
+    """Names of colours and their red, green and blue in one part of the style sheet."""
+    found = re.findall(r"--([\w-]+): #(\w{6})", part)
+    return {name: tuple(int(value[at : at + 2], 16) / 255 for at in (0, 2, 4)) for name, value in found}
+
+
+def contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """As WCAG 2.2 defines it."""
+
+    def luminance(colour: tuple[float, ...]) -> float:
+        linear = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour)
+        return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "print"])
+def test_words_and_bars_stand_out_from_what_is_behind_them(theme: str) -> None:
+    style = page.html(Page("", "", ()))
+    light, dark, printed = (colours(part) for part in re.split(r"@media \((?=prefers)|@media (?=print)", style))
+    here = {"light": light, "dark": light | dark, "print": light | printed}[theme]
+    for word in ("ink", "muted", "link", "good", "bad", "warn"):
+        for behind in ("paper", "raised"):
+            assert contrast(here[word], here[behind]) >= 4.5, (word, behind)
+    for tone in ("good", "bad", "warn"):
+        for word in ("ink", tone):
+            assert contrast(here[word], here[f"{tone}-back"]) >= 4.5, (word, tone)
+    for number in range(1, len(plots.SERIES) + 1):
+        assert contrast(here[f"series-{number}"], here["paper"]) >= 3, number

@@ -14,7 +14,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code (0 done, 1 verification failed, 2 bad usage or input)."""
     try:
         _app.load_commands()
-        _app.app(args=argv, prog_name="splitdeconv")
+        arguments = sys.argv[1:] if argv is None else argv
+        _app.app(args=arguments, prog_name="splitdeconv", obj=tuple(arguments))
     except SplitdeconvError as error:
         sys.stderr.write(f"splitdeconv: {error}\n")
         return error.exit_code

@@ -5,19 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
+from splitdeconv.comparison import BenchRecord
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.files import write_text
+from splitdeconv.results import RunRecord
 from splitdeconv.version import __version__
 from splitdeconv.weights import Array
 
@@ -30,8 +31,10 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
+Record = TypeVar("Record", RunRecord, BenchRecord)
+
 # In the order in which the help lists them. Each module registers its command.
-COMMANDS = ("inspect", "convert", "bench", "targets", "simulate", "sweep", "zoo", "reproduce")
+COMMANDS = ("inspect", "convert", "bench", "report", "targets", "simulate", "sweep", "zoo", "reproduce")
 
 
 def _show_version(wanted: bool) -> None:
@@ -56,21 +59,8 @@ def load_commands() -> None:
 
 
 def console() -> Console:
-    """Where results go; without a terminal as plain text of any width."""
+    """Where results go; without a terminal as wide plain text."""
     return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-
-
-def table(*columns: str, numbers: Sequence[str] = ()) -> Table:
-    """An empty table; ``numbers`` names the columns that align to the right."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
-    return made
-
-
-def add_row(made: Table, *cells: str) -> None:
-    """Add a row of plain text, in which brackets are brackets."""
-    made.add_row(*(Text(cell) for cell in cells))
 
 
 @contextmanager
@@ -85,6 +75,11 @@ def progress_bar() -> Iterator[Callable[[str, float], None]]:
             bar.update(task, description=stage, completed=share)
 
         yield show
+
+
+def signed(record: Record, context: typer.Context) -> Record:
+    """The record with the command line, which ``main`` puts into the context, in its provenance."""
+    return replace(record, provenance=replace(record.provenance, arguments=context.obj or ()))
 
 
 def emit_json(text: str, path: Path) -> None:
@@ -141,11 +136,3 @@ def arrays(given: Sequence[str]) -> dict[str, Array]:
             raise InputError(f"{value}: holds several arrays; wanted one, as numpy.save writes it")
         found[name] = loaded
     return found
-
-
-def count(number: float) -> str:
-    """A large number for people: ``109.77 M``."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            return f"{number / size:.2f} {unit}"
-    return f"{number:.0f}"

@@ -11,17 +11,23 @@ from rich.console import Console
 import splitdeconv
 from splitdeconv import comparison
 from splitdeconv.cli import app as shared
+from splitdeconv.cli import listing
 from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP, SHAPE_HELP
+from splitdeconv.cli.listing import Listing
+from splitdeconv.cli.report import REPORT_HELP, check
 from splitdeconv.comparison import EQUAL_WORK, NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes
-from splitdeconv.report import plots, ratios
-from splitdeconv.results import Measurement
+from splitdeconv.report import page, plots, ratios
+from splitdeconv.report.bench import page as bench_page
+from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, times_of
 from splitdeconv.timing import DEFAULT_SECONDS
 
-NUMBERS = ("native", "zero_insert", "equal-work", "best", "over native", "over zero_insert", "of equal-work")
+TIMES = ("native ms", "zero_insert ms", "equal-work ms", "best ms")
+NUMBERS = (*TIMES, "over native", "over zero_insert", "of equal-work")
 
 
 @shared.app.command()
 def bench(
+    context: typer.Context,
     model: Annotated[Path | None, typer.Argument(help=MODEL_HELP)] = None,
     layers: Annotated[Path | None, typer.Option(help="A JSON list of layers, instead of a model.")] = None,
     target: Annotated[list[str] | None, typer.Option(help="Where to time. Repeatable; default onnxruntime.")] = None,
@@ -34,11 +40,13 @@ def bench(
     budget: Annotated[float, typer.Option(help="Seconds for all layers on a target.", min=0.1)] = DEFAULT_SECONDS,
     every: Annotated[bool, typer.Option("--every", help="Show every form of every layer.")] = False,
     json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = None,
+    report: Annotated[Path | None, typer.Option(help=REPORT_HELP)] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the ratios to this file (.svg, .png or .pdf).")] = None,
 ) -> None:
     """Time native, zero insertion and every lowering side by side, against the convolution of equal work."""
     if plot is not None:
         plots.check(plot)
+    check(report, [each for each in (model, layers) if each is not None], [json, plot])
     records = []
     for name in target or ["onnxruntime"]:
         with shared.progress_bar() as progress:
@@ -55,11 +63,14 @@ def bench(
                 budget=budget,
                 progress=progress,
             )
+        record = shared.signed(record, context)
         records.append(record)
         if json is None or str(json) != "-":
             show(shared.console(), record, every=every)
     if json is not None:
         shared.emit_json(comparison.to_json(records), json)
+    if report is not None:
+        page.write_page(bench_page(records), report)
     if plot is not None:
         plots.save(ratios.figure(records, titled=True), plot)
 
@@ -69,61 +80,57 @@ def show(out: Console, record: BenchRecord, *, every: bool = False) -> None:
     where = record.environment
     versions = ", ".join(f"{name} {version}" for name, version in where.versions.items())
     threads = f"{where.threads} threads" if where.threads else "its own number of threads"
-    out.print(f"{record.source} on {where.target} ({versions}; {where.processor}; {threads})", soft_wrap=True)
+    listing.say(out, f"{record.source} on {where.target} ({versions}; {where.processor}; {threads})")
     if record.layers:
-        out.print(_table(record))
+        listing.show(out, _table(record))
     for line in summary_lines(record):
-        out.print(line, soft_wrap=True, markup=False)
+        listing.say(out, line)
     if every:
         for layer in record.layers:
-            out.print(_every_form(layer))
+            _show_every_form(out, layer)
     for skipped in record.skipped:
-        out.print(f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}", soft_wrap=True, markup=False)
+        listing.say(out, f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}")
     for note in record.notes:
-        out.print(f"note: {note}", soft_wrap=True, markup=False)
+        listing.say(out, f"note: {note}")
 
 
-def _table(record: BenchRecord) -> object:
-    table = shared.table("layer", "deconv", *NUMBERS, "best lowering", "converted", numbers=NUMBERS)
-    for layer in record.layers:
-        best = layer.best
-        times = (layer.time(each) for each in (NATIVE, ZERO_INSERT, EQUAL_WORK, best) if each is not None)
-        ratios = (
-            (layer.ratio(NATIVE, best), layer.ratio(ZERO_INSERT, best), layer.ratio(best, EQUAL_WORK))
-            if best is not None
-            else (None, None, None)
-        )
-        cells = [*(milliseconds(time) for time in times), *([] if best is not None else ["–"])]
-        chosen = "same" if layer.chosen == best else str(layer.chosen)
-        name = str(best) if best is not None else "–"
-        table.add_row(layer.name, layer.deconv.describe(), *cells, *(times_of(ratio) for ratio in ratios), name, chosen)
-    return table
+def _table(record: BenchRecord) -> Listing:
+    headers = ("layer", "deconv", *NUMBERS, "best lowering", "converted")
+    return Listing(headers, [_row(layer) for layer in record.layers], NUMBERS)
 
 
-def _every_form(layer: LayerTimes) -> object:
+def _row(layer: LayerTimes) -> tuple[str, ...]:
+    best = layer.best
+    times = [milliseconds(layer.time(each)) for each in (NATIVE, ZERO_INSERT, EQUAL_WORK)]
+    name, chosen = (layer.name, layer.deconv.describe()), str(layer.chosen)
+    if best is None:
+        return (*name, *times, *[NO_NUMBER] * 4, NO_NUMBER, chosen)
+    ratios = (layer.ratio(NATIVE, best), layer.ratio(ZERO_INSERT, best), layer.ratio(best, EQUAL_WORK))
+    same = "same" if layer.chosen == best else chosen
+    return (*name, *times, milliseconds(layer.time(best)), *map(times_of, ratios), str(best), same)
+
+
+def _show_every_form(out: Console, layer: LayerTimes) -> None:
     """All forms of one layer, fastest first, and those that do not apply."""
-    table = shared.table(layer.name, "ms", "quartiles", "rounds", "over native", "MACs", numbers=("ms", "over native"))
     timed = [(option, option.time) for option in layer.options if option.time is not None]
-    for option, time in sorted(timed, key=lambda pair: pair[1].median_ms):
-        quartiles = f"{time.low_ms:.4g}–{time.high_ms:.4g}"
-        ratio = times_of(layer.ratio(NATIVE, option.candidate))
-        macs = shared.count(option.cost.macs)
-        table.add_row(str(option.candidate), f"{time.median_ms:.4g}", quartiles, str(time.rounds), ratio, macs)
+    rows = [
+        (
+            str(option.candidate),
+            f"{time.median_ms:.4g}",
+            f"{time.low_ms:.4g}–{time.high_ms:.4g}",
+            str(time.rounds),
+            times_of(layer.ratio(NATIVE, option.candidate)),
+            count(option.cost.macs),
+        )
+        for option, time in sorted(timed, key=lambda pair: pair[1].median_ms)
+    ]
+    numbers = ("ms", "rounds", "over native", "MACs")
+    out.print()
+    listing.say(out, f"{layer.name}  {layer.deconv.describe()}")
+    if rows:
+        listing.show(out, Listing(("form", "ms", "quartiles", "rounds", "over native", "MACs"), rows, numbers))
     for refusal in layer.refusals:
-        table.add_row(str(refusal.candidate), "–", refusal.reason)
-    return table
-
-
-def milliseconds(time: Measurement | None) -> str:
-    """A median with half of its interquartile range."""
-    if time is None:
-        return "–"
-    return f"{time.median_ms:.3g} ±{(time.high_ms - time.low_ms) / 2 / time.median_ms:.0%}"
-
-
-def times_of(ratio: float | None) -> str:
-    """A ratio with its sign."""
-    return "–" if ratio is None else f"{ratio:.2f}×"
+        listing.say(out, f"{refusal.candidate} does not apply: {refusal.reason}")
 
 
 def summary_lines(record: BenchRecord) -> list[str]:

@@ -10,10 +10,16 @@ from rich.console import Console
 
 import splitdeconv
 from splitdeconv.cli import app as shared
+from splitdeconv.cli import listing
 from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP, SHAPE_HELP
-from splitdeconv.conversion import Conversion
+from splitdeconv.cli.listing import Listing
+from splitdeconv.cli.report import REPORT_HELP, check
+from splitdeconv.errors import VerificationError
 from splitdeconv.files import write_text
-from splitdeconv.results import Choice, Verdict
+from splitdeconv.report import page
+from splitdeconv.report.conversion import page as conversion_page
+from splitdeconv.report.numbers import count
+from splitdeconv.results import Choice, RunRecord, Verdict
 from splitdeconv.timing import DEFAULT_SECONDS
 
 NUMERICS_HELP = "exact, or fused (TFLite): drop rounding steps of the epilogue, and report the difference."
@@ -21,6 +27,7 @@ NUMERICS_HELP = "exact, or fused (TFLite): drop rounding steps of the epilogue, 
 
 @shared.app.command()
 def convert(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(help=MODEL_HELP)],
     out: Annotated[Path, typer.Argument(help="Where to write the result.")],
     target: Annotated[str, typer.Option(help="What the model is for; all but generic measure.")] = "generic",
@@ -39,60 +46,73 @@ def convert(
     budget: Annotated[float, typer.Option(help="Seconds for measuring.", min=0.1)] = DEFAULT_SECONDS,
     cache: Annotated[bool, typer.Option(help="Use and keep times of earlier runs.")] = True,
     json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = None,
+    report: Annotated[Path | None, typer.Option(help=REPORT_HELP)] = None,
 ) -> None:
     """Rewrite every deconv of a model exactly as ordinary convolutions, prove it, and write the result."""
-    with shared.progress_bar() as progress:
-        conversion = splitdeconv.convert(
-            model,
-            out,
-            target=target,
-            lowering=lowering,
-            layers=shared.pairs("--layer", layer or []),
-            only=only or [],
-            skip=skip or [],
-            plan=plan,
-            inputs=shared.arrays(input or []),
-            in_shapes=shared.shapes(input_shape or []),
-            numerics=numerics,
-            verify=verify,
-            threads=threads,
-            precision=precision,
-            budget=budget,
-            cache=cache,
-            progress=progress,
-        )
+    check(report, [model], [out, json, save_plan])
+    try:
+        with shared.progress_bar() as progress:
+            conversion = splitdeconv.convert(
+                model,
+                out,
+                target=target,
+                lowering=lowering,
+                layers=shared.pairs("--layer", layer or []),
+                only=only or [],
+                skip=skip or [],
+                plan=plan,
+                inputs=shared.arrays(input or []),
+                in_shapes=shared.shapes(input_shape or []),
+                numerics=numerics,
+                verify=verify,
+                threads=threads,
+                precision=precision,
+                budget=budget,
+                cache=cache,
+                progress=progress,
+            )
+    except VerificationError as error:
+        if isinstance(error.record, RunRecord):
+            _keep(shared.signed(error.record, context), json, report)
+        raise
     if save_plan is not None:
         write_text(save_plan, conversion.plan.to_json())
-    if json is not None:
-        shared.emit_json(conversion.record.to_json(), json)
+    _keep(shared.signed(conversion.record, context), json, report)
     if json is None or str(json) != "-":
-        show(shared.console(), conversion)
+        show(shared.console(), conversion.record)
 
 
-def show(out: Console, conversion: Conversion) -> None:
+def _keep(record: RunRecord, json: Path | None, report: Path | None) -> None:
+    """The record as files, for machines and for people; also that of a conversion that was not equal."""
+    if json is not None:
+        shared.emit_json(record.to_json(), json)
+    if report is not None:
+        page.write_page(conversion_page(record), report)
+
+
+def show(out: Console, record: RunRecord) -> None:
     """The table of layers, the proof, and what the user should know."""
-    record = conversion.record
     if record.plan.choices:
-        table = shared.table("site", "deconv", "lowering", "MACs", "convs", "why", numbers=("MACs", "convs"))
-        for choice in record.plan.choices:
-            shared.add_row(
-                table, choice.site, choice.deconv.describe(), str(choice.chosen), *_cost(choice), choice.reason
-            )
-        out.print(table)
+        rows = [
+            (choice.site, choice.deconv.describe(), str(choice.chosen), *_cost(choice), choice.reason)
+            for choice in record.plan.choices
+        ]
+        headers = ("site", "deconv", "lowering", "MACs", "convs", "why")
+        listing.show(out, Listing(headers, rows, ("MACs", "convs"), "why"))
     for skipped in record.skipped:
-        out.print(f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}", soft_wrap=True, markup=False)
+        listing.say(out, f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}")
     for note in record.notes:
-        out.print(f"note: {note}", soft_wrap=True, markup=False)
-    for line in proof_lines(conversion.verdict):
-        out.print(line, soft_wrap=True, markup=False)
+        listing.say(out, f"note: {note}")
+    for line in proof_lines(record.verdict) if record.verdict is not None else ():
+        listing.say(out, line)
     if record.output:
-        out.print(f"written: {record.output}", soft_wrap=True, markup=False)
+        listing.say(out, f"written: {record.output}")
 
 
 def _cost(choice: Choice) -> tuple[str, str]:
     for option in choice.options:
         if option.candidate == choice.chosen:
-            return shared.count(option.cost.macs), str(option.cost.convs)
+            return count(option.cost.macs), str(option.cost.convs)
     return "", ""
 
 

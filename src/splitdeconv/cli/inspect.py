@@ -10,7 +10,10 @@ from rich.console import Console
 
 import splitdeconv
 from splitdeconv.cli import app as shared
+from splitdeconv.cli import listing
+from splitdeconv.cli.listing import Listing
 from splitdeconv.pipeline import Inspection
+from splitdeconv.report.numbers import count
 
 MODEL_HELP = "An .onnx or .tflite file."
 SHAPE_HELP = "NAME=1,3,224,224: sizes for an input that the model leaves open. Repeatable."
@@ -36,30 +39,26 @@ def show(out: Console, found: Inspection) -> None:
     """The table, the sums, and what is left alone."""
     sites = found.findings.sites
     if sites:
-        out.print(_table(found))
-        out.print(_sums(found), soft_wrap=True)
+        listing.show(out, _table(found))
+        listing.say(out, _sums(found))
     else:
-        out.print("no deconv that can be rewritten")
+        listing.say(out, "no deconv that can be rewritten")
     for skipped in found.findings.skipped:
-        out.print(f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}", soft_wrap=True, markup=False)
+        listing.say(out, f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}")
 
 
-def _table(found: Inspection) -> object:
+def _table(found: Inspection) -> Listing:
     numbers = ("MACs", "NZP", "SD", "fewest")
-    table = shared.table("site", "deconv", *numbers, "then", "generic choice", *found.said, numbers=numbers)
+    rows = []
     for site, choice in zip(found.findings.sites, found.plan.choices, strict=True):
         deconv = site.deconv
         fewest = min(option.cost.macs for option in choice.options if option.candidate.lowering != "native")
-        shared.add_row(
-            table,
-            site.id,
-            deconv.describe(),
-            *(shared.count(macs) for macs in (deconv.macs(), deconv.zero_insert_macs(), deconv.split_macs(), fewest)),
-            " ".join(site.epilogue),
-            str(choice.chosen),
-            *(answers[site.id] or "runs it" for answers in found.said.values()),
-        )
-    return table
+        macs = (deconv.macs(), deconv.zero_insert_macs(), deconv.split_macs(), fewest)
+        answers = (said[site.id] or "runs it" for said in found.said.values())
+        names = (" ".join(site.epilogue), str(choice.chosen))
+        rows.append((site.id, deconv.describe(), *map(count, macs), *names, *answers))
+    headers = ("site", "deconv", *numbers, "then", "generic choice", *found.said)
+    return Listing(headers, rows, numbers, headers[-1] if found.said else "")
 
 
 def _sums(found: Inspection) -> str:
@@ -69,14 +68,12 @@ def _sums(found: Inspection) -> str:
     split = sum(deconv.split_macs() for deconv in deconvs)
     found_deconvs = "1 deconv" if len(deconvs) == 1 else f"{len(deconvs)} deconvs"
     text = (
-        f"{found_deconvs}: {shared.count(native)} MACs; with zeros inserted (NZP) {shared.count(inserted)}, "
-        f"split (SD) {shared.count(split)}."
+        f"{found_deconvs}: {count(native)} MACs; with zeros inserted (NZP) {count(inserted)}, "
+        f"split (SD) {count(split)}."
     )
     if any(None in (deconv.batch, *deconv.in_sizes) for deconv in deconvs):
         return text + " Sizes marked ? are open and count as 1; --input-shape sets them."
     other = found.findings.other_macs
     if other is None:
         return text + " The rest of the model has open sizes; --input-shape sets them."
-    return (
-        text + f" The deconvs are {native / (native + other):.1%} of the model's {shared.count(native + other)} MACs."
-    )
+    return text + f" The deconvs are {native / (native + other):.1%} of the model's {count(native + other)} MACs."

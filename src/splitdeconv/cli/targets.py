@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from splitdeconv.cli import app as shared
+from splitdeconv.cli import listing
 from splitdeconv.cli.inspect import JSON_HELP
+from splitdeconv.cli.listing import Listing
 from splitdeconv.conversion import GENERIC
 from splitdeconv.errors import SplitdeconvError
 from splitdeconv.lowerings import LOWERINGS
@@ -26,15 +28,11 @@ def show_targets(json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = No
         if str(json) == "-":
             return
     out = shared.console()
-    table = shared.table("target", "takes", "kind", "state")
-    for each in found:
-        shared.add_row(table, each["target"], each["takes"], each["kind"], each["state"])
-    out.print(table)
+    rows = [(each["target"], each["takes"], each["kind"], each["state"]) for each in found]
+    listing.show(out, Listing(("target", "takes", "kind", "state"), rows, text="state"))
     out.print()
-    lowerings = shared.table("lowering", "what it does", "source")
-    for lowering in LOWERINGS.values():
-        shared.add_row(lowerings, lowering.name, lowering.summary, lowering.source)
-    out.print(lowerings)
+    named = [(each.name, each.summary, each.source) for each in LOWERINGS.values()]
+    listing.show(out, Listing(("lowering", "what it does", "source"), named, text="what it does"))
 
 
 def _describe(name: str) -> dict[str, str]:

@@ -10,7 +10,10 @@ import typer
 
 import splitdeconv.zoo
 from splitdeconv.cli import app as shared
+from splitdeconv.cli import listing
 from splitdeconv.cli.inspect import JSON_HELP
+from splitdeconv.cli.listing import Listing
+from splitdeconv.report.numbers import count
 
 COUNTS = ("MAC", "NZP", "SD")  # original, zeros inserted, the paper's split
 
@@ -26,11 +29,18 @@ def show_networks(json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = N
         shared.emit_json(json_text.dumps(found, indent=2, ensure_ascii=False) + "\n", json)
         if str(json) == "-":
             return
-    table = shared.table("network", "deconvs", *COUNTS, "title", "source", numbers=COUNTS)
-    for each in found:
-        counts = (shared.count(each[count]) for count in COUNTS)
-        shared.add_row(table, each["network"], str(len(each["deconvs"])), *counts, each["title"], each["source"])
-    shared.console().print(table)
+    rows = [
+        (
+            each["network"],
+            str(len(each["deconvs"])),
+            *(count(each[name]) for name in COUNTS),
+            each["title"],
+            each["source"],
+        )
+        for each in found
+    ]
+    headers = ("network", "deconvs", *COUNTS, "title", "source")
+    listing.show(shared.console(), Listing(headers, rows, ("deconvs", *COUNTS), "source"))
 
 
 def _describe(name: str) -> dict[str, Any]:
@@ -56,4 +66,4 @@ def export_network(
 ) -> None:
     """Write a network as a model file, through the official exporters and quantisers (extra `zoo`)."""
     splitdeconv.zoo.export(name, out, dtype=dtype, seed=seed, weights=weights)
-    shared.console().print(f"written: {out}", soft_wrap=True, markup=False)
+    listing.say(shared.console(), f"written: {out}")

@@ -39,7 +39,14 @@ class Code:
     text: str
 
 
-Cell: TypeAlias = str | int | float | Badge | Code
+@dataclass(frozen=True, slots=True)
+class Unbroken:
+    """Words that stay on one line."""
+
+    text: str
+
+
+Cell: TypeAlias = str | int | float | Badge | Code | Unbroken
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +247,13 @@ def _templates() -> Any:
     )
     found.globals.update(type_of=lambda found: type(found).__name__, number=_counter(), MARKS=MARKS)
     found.filters.update(
-        paragraphs=_paragraphs, numeric=_numeric_columns, shown=shown, data_uri=_data_uri, with_own_ids=with_own_ids
+        paragraphs=_paragraphs,
+        breakable=_breakable,
+        code=_code,
+        numeric=_numeric_columns,
+        shown=shown,
+        data_uri=_data_uri,
+        with_own_ids=with_own_ids,
     )
     return found
 
@@ -271,12 +284,12 @@ _BLANK = ("", "–", "—", "?")
 
 
 def _numeric_columns(table: Table) -> list[bool]:
-    """Which columns hold numbers only."""
-    columns = zip(*table.rows, strict=True) if table.rows else [()] * len(table.headers)
-    return [
-        any(cell not in _BLANK for cell in column) and all(cell in _BLANK or _is_number(cell) for cell in column)
-        for column in columns
-    ]
+    """Which columns hold numbers only; one without any word or number is as the one before it."""
+    found: list[bool] = []
+    for number in range(len(table.headers)):
+        cells = [row[number] for row in table.rows if row[number] not in _BLANK]
+        found.append(all(_is_number(cell) for cell in cells) if cells else found[-1:] == [True])
+    return found
 
 
 def _is_number(cell: Cell) -> bool:
@@ -290,6 +303,21 @@ def shown(cell: str | float) -> str:
     if isinstance(cell, int) or abs(cell) >= 10_000:
         return f"{cell:,.0f}".replace(",", "\u202f")
     return f"{cell:.4g}"
+
+
+def _breakable(name: str) -> Any:
+    """A name that may be broken after the signs between its parts."""
+    from markupsafe import Markup, escape  # noqa: PLC0415  # comes with jinja2
+
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[/:._])(?=[^\W\d_])", name))
+
+
+def _code(text: str) -> Any:
+    """Words of a terminal, broken between words before it is inside of one."""
+    from markupsafe import Markup  # noqa: PLC0415  # comes with jinja2
+
+    words = [_breakable(word) for word in text.split(" ")]
+    return Markup(" ").join(Markup("<span>{}</span>").format(word) for word in words) if len(words) > 1 else words[0]
 
 
 def _data_uri(png: bytes) -> str:

@@ -11,6 +11,7 @@ from splitdeconv.report import plots
 KINDS_OF_FORM = ("best lowering", "zero insertion", "convolution of equal work")
 _ROW, _AROUND = 46, 92  # pixels: of a layer, and of axis, title and legend
 _NAME_LENGTH = 58
+_BACKGROUND = {"facecolor": plots.PAPER, "edgecolor": "none", "pad": 1}  # no line crosses a name
 _TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 
 
@@ -60,11 +61,14 @@ def _panel(panel: Any, record: BenchRecord) -> None:
             zorder=3,
         )
     for row, (layer, found) in enumerate(zip(record.layers, ratios, strict=True)):
-        panel.annotate(_row_title(layer, found), (0, row - 0.28), xycoords=("axes fraction", "data"), va="bottom")
+        place = {"xycoords": ("axes fraction", "data"), "va": "bottom", "bbox": _BACKGROUND}
+        panel.annotate(_row_title(layer, found), (0, row - 0.24), **place)
     panel.axvline(1.0, color=plots.INK, linewidth=1.2)
     panel.set_xscale("log")
-    panel.set_xlim(*_limits(ratios))
-    panel.set_xticks(_TICKS, [f"{tick:g}×" for tick in _TICKS])
+    low, high = _limits(ratios)
+    ticks = [tick for tick in _TICKS if low <= tick <= high]
+    panel.set_xticks(ticks, [f"{tick:g}×" for tick in ticks])
+    panel.set_xlim(low, high)
     panel.minorticks_off()
     panel.set_xlabel("speed, native = 1")
     panel.set_yticks(range(len(ratios)), [""] * len(ratios))
@@ -77,7 +81,7 @@ def _panel(panel: Any, record: BenchRecord) -> None:
 def _row_title(layer: LayerTimes, found: dict[str, float | None]) -> str:
     best = found[KINDS_OF_FORM[0]]
     name = plots.shortened(f"{layer.name}  {layer.deconv.describe()}", _NAME_LENGTH)
-    return f"{name}  {best:.2f}×" if best is not None else f"{name}  no lowering runs"
+    return f"{name}: {best:.2f}×" if best is not None else f"{name}: no lowering runs"
 
 
 def _limits(ratios: Sequence[dict[str, float | None]]) -> tuple[float, float]:

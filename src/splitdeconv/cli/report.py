@@ -1,0 +1,57 @@
+"""``splitdeconv report``, and what ``--report`` of other commands shares with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from splitdeconv.cli import app as shared
+from splitdeconv.cli import listing
+from splitdeconv.errors import InputError, UsageError
+from splitdeconv.files import staged
+from splitdeconv.report import page, plots
+
+REPORT_HELP = "Write a report for people to this file: one self-contained HTML page."
+
+
+@shared.app.command()
+def report(
+    record: Annotated[Path, typer.Argument(help="What --json of convert or bench has written.")],
+    out: Annotated[Path, typer.Argument(help="The HTML file to write.")],
+) -> None:
+    """Make the HTML report of an earlier conversion or benchmark from its JSON record."""
+    from splitdeconv.report.records import page_of  # noqa: PLC0415  # only with the extra
+
+    check(out, [record])
+    try:
+        text = record.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{record}: cannot be read ({reason}); wanted what --json has written") from None
+    page.write_page(page_of(text, str(record)), out)
+    listing.say(shared.console(), f"written: {out}")
+
+
+def check(out: Path | None, inputs: Sequence[Path] = (), others: Sequence[Path | None] = ()) -> None:
+    """Before minutes of measuring, that a report can be written; nothing without ``out``.
+
+    Args:
+        inputs: files that must not be overwritten.
+        others: what the command writes besides.
+
+    Raises:
+        MissingExtraError: a package of the extra is not installed.
+        OutputError: it cannot be written there.
+        UsageError: something else is to be written there.
+    """
+    if out is None:
+        return
+    page.check()
+    plots.check()
+    if out.resolve() in [other.resolve() for other in others if other is not None]:
+        raise UsageError(f"--report {out}: is also the name of another result; choose another one")
+    with staged(out, inputs):
+        pass  # nothing is written yet

@@ -1,0 +1,169 @@
+"""The record of a conversion as a page: was it exact, how much faster is it, what was done to which deconv and why."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from splitdeconv import measure
+from splitdeconv.comparison import NATIVE
+from splitdeconv.report import gains, proof, run, sites
+from splitdeconv.report.numbers import NO_NUMBER, count, number_of
+from splitdeconv.report.page import (
+    Badge,
+    Cell,
+    Code,
+    Figure,
+    Figures,
+    Note,
+    Page,
+    Section,
+    Table,
+    Tone,
+    Unbroken,
+)
+from splitdeconv.results import Choice, RunRecord
+
+
+def page(record: RunRecord) -> Page:
+    """The page of one conversion, also of one that failed or left everything as it was.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    sections = [
+        _sites(record),
+        gains.section(record),
+        proof.section(record),
+        _forms(record),
+        run.section(record.model, record.output, record.environments, record.provenance),
+    ]
+    name = PurePath(record.model).name
+    return Page(_title(name, record), _lead(record), tuple(each for each in sections if each), (_figures(record),))
+
+
+def rewritten(record: RunRecord) -> list[Choice]:
+    """The sites that do not stay as they are."""
+    return [choice for choice in record.plan.choices if choice.chosen != NATIVE]
+
+
+def _failed(record: RunRecord) -> bool:
+    """Whether the proof failed, so that no model was written."""
+    return record.verdict is not None and not record.verdict.passed
+
+
+def _title(name: str, record: RunRecord) -> str:
+    if _failed(record):
+        return f"{name}: conversion failed, nothing was written"
+    done = rewritten(record)
+    if not done:
+        return f"{name}: unchanged"
+    return f"{name}: {number_of(len(done), 'deconv')} rewritten for {record.plan.target}"
+
+
+def _lead(record: RunRecord) -> str:
+    verdict, done = record.verdict, rewritten(record)
+    if verdict is not None and not verdict.passed:
+        return f"The rewritten model is not equal to the original, so no model was written: {verdict.worst()}."
+    if not done:
+        return f"Nothing was rewritten, and the model goes out as it came in. {_why_unchanged(record)}"
+    found = number_of(len(record.plan.choices) + len(record.skipped), "deconv")
+    sentence = f"{len(done)} of {found} rewritten as ordinary convolutions and {proof.in_words(record)}."
+    return f"{sentence} {_gain_in_words(record)}"
+
+
+def _why_unchanged(record: RunRecord) -> str:
+    if record.whole is not None and not record.whole.kept:
+        return (
+            f"The rewritten model took {record.whole.after.median_ms:.4g} ms, the original "
+            f"{record.whole.before.median_ms:.4g} ms: not faster beyond the noise, so it was taken back."
+        )
+    if not record.plan.choices:
+        return "It has no deconv that can be rewritten."
+    return "No other form of its deconvs is faster, or they were to stay as they are; the table below has the reasons."
+
+
+def _gain_in_words(record: RunRecord) -> str:
+    whole, target = record.whole, record.plan.target
+    if whole is not None and not whole.kept:
+        return (
+            f"With all forms that were planned the whole model took {whole.after.median_ms:.4g} ms instead of "
+            f"{whole.before.median_ms:.4g} ms, not faster beyond the noise; only what was asked for by name was kept."
+        )
+    if whole is not None:
+        ratio = measure.ratio(whole.before, whole.after)
+        return (
+            f"On {target} the whole model takes {whole.after.median_ms:.4g} ms instead of "
+            f"{whole.before.median_ms:.4g} ms ({whole.after.kind}): {ratio:.2f} times as fast."
+        )
+    if not gains.timed(record):
+        return f"Nothing was timed: {target} chooses by rule." if target == "generic" else "Nothing was timed."
+    return "The whole model was not timed; the notes say why."
+
+
+def _figures(record: RunRecord) -> Figures:
+    found = [proof.figure(record), *_speed(record), *_work(record)]
+    done, skipped = len(rewritten(record)), len(record.skipped)
+    total = len(record.plan.choices) + skipped
+    stay = total - done - skipped
+    details = [f"{stay} stay as they are" if stay > 1 else "1 stays as it is"] if stay else []
+    details += [f"{skipped} cannot be rewritten"] if skipped else []
+    label = "Deconvs tried, none written" if _failed(record) else "Deconvs rewritten"
+    found.append(Figure(label, f"{done} of {total}", ", ".join(details)))
+    return Figures(tuple(found))
+
+
+def _speed(record: RunRecord) -> list[Figure]:
+    found = []
+    if record.whole is not None:
+        before, after = record.whole.before, record.whole.after
+        taken_back = "" if record.whole.kept else "; taken back"
+        detail = f"{before.median_ms:.4g} ms → {after.median_ms:.4g} ms{taken_back}"
+        ratio = measure.ratio(before, after)
+        tone: Tone = "warn" if record.whole.kept and ratio < 1 else "plain"
+        found.append(Figure("Whole model, speed", f"{ratio:.2f}×", detail, tone, after.kind))
+    timed = gains.timed(record)
+    if any(after is not before for _, before, after in timed):
+        before_ms = sum(before.median_ms for _, before, _ in timed)
+        after_ms = sum(after.median_ms for _, _, after in timed)
+        detail = f"{before_ms:.4g} ms → {after_ms:.4g} ms, each timed alone"
+        found.append(Figure("Deconvs, speed", f"{before_ms / after_ms:.2f}×", detail, kind=timed[0][2].kind))
+    return found
+
+
+def _work(record: RunRecord) -> list[Figure]:
+    if not record.work:
+        return []
+    native, chosen = (sum(getattr(each, name) for each in record.work) for name in ("native", "chosen"))
+    inserted = sum(each.zero_insert for each in record.work)
+    detail = f"{count(native)} as they were, {count(inserted)} with zeros inserted"
+    return [Figure("Multiply-accumulates of the deconvs", count(chosen), detail, kind="counted")]
+
+
+def _sites(record: RunRecord) -> Section:
+    proved = proof.by_site(record)
+    rows: list[tuple[Cell, ...]] = [
+        (choice.site, Unbroken(choice.deconv.describe()), Code(str(choice.chosen)), choice.reason, proved[choice.site])
+        for choice in record.plan.choices
+    ]
+    rows.extend(
+        (each.site, NO_NUMBER, "left alone", f"{each.reason} (in {each.where})", Badge("not rewritten"))
+        for each in record.skipped
+    )
+    title, has = ("What was tried", "was tried") if _failed(record) else ("What was done", "it has now")
+    notes = tuple(Note(note) for note in record.notes)
+    if not rows:
+        return Section(title, "The model has no deconv.", notes)
+    headers = ("site", "deconv", "form", "why", "result")
+    caption = f"Every deconv of the model, the form that {has}, and why"
+    return Section(title, "", (Table(caption, headers, tuple(rows), (sites.GEOMETRY,)), *notes))
+
+
+def _forms(record: RunRecord) -> Section | None:
+    if not record.plan.choices:
+        return None
+    blocks = [
+        sites.every_form(choice.site, choice.deconv, choice.options, choice.refusals, choice.chosen)
+        for choice in record.plan.choices
+    ]
+    text = "For each deconv: its geometry, every form that applies with its figures, and why the others do not apply."
+    return Section("Every form considered", text, (*blocks, sites.forms_in_words()))

@@ -1,0 +1,142 @@
+"""What a conversion has gained: times and multiply-accumulates before and after, as plots and as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from splitdeconv import measure
+from splitdeconv.comparison import NATIVE
+from splitdeconv.report import bars, plots, run, sites
+from splitdeconv.report.bars import Bar, Group
+from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, times_of
+from splitdeconv.report.page import Block, Cell, Columns, Kind, Plot, Section, Table, Unbroken
+from splitdeconv.results import Choice, Measurement, RunRecord, SiteWork, WholeTimes
+from splitdeconv.spec import Deconv
+
+BEFORE, AFTER, ZEROS = 2, 0, 1  # series of the plots
+
+Timed = tuple[Choice, Measurement, Measurement]
+
+
+def section(record: RunRecord) -> Section | None:
+    """Times where there are any, and arithmetic; None for a model without deconvs."""
+    found, whole = timed(record), record.whole
+    kind = kind_of(record)
+    drawn: list[Block] = []
+    if found:
+        groups = [Group(_name(choice.site, choice.deconv), _pair(before, after)) for choice, before, after in found]
+        drawn.append(_plot("Time of each deconv alone, before and after", groups, kind))
+    if record.work:
+        drawn.append(_work_plot(record.work))
+    if not drawn:
+        return None
+    blocks: list[Block] = [Columns(tuple(drawn))] if len(drawn) > 1 else drawn
+    if whole is not None:
+        group = Group("whole model", _pair(whole.before, whole.after))
+        blocks.insert(0, _plot("Time of the whole model, before and after", [group], kind))
+    if found or whole is not None:
+        blocks.append(_times(record, whole, kind))
+    if record.work:
+        blocks.append(_work_table(record))
+    return Section("Time and arithmetic", _where(record), tuple(blocks))
+
+
+def timed(record: RunRecord) -> list[Timed]:
+    """The sites whose times before and after are known."""
+    found = []
+    for choice in record.plan.choices:
+        before, after = (sites.time_of(choice.options, each) for each in (NATIVE, choice.chosen))
+        if before is not None and after is not None:
+            found.append((choice, before, after))
+    return found
+
+
+def kind_of(record: RunRecord) -> Kind:
+    """Whether the times of a record are measured or estimated."""
+    if record.whole is not None:
+        return record.whole.after.kind
+    return next((after.kind for _, _, after in timed(record)), "measured")
+
+
+def _where(record: RunRecord) -> str:
+    found = next((each for each in record.environments if each.target == record.plan.target), None)
+    return f"On {run.where(found)}." if found is not None else ""
+
+
+def _plot(caption: str, groups: Sequence[Group], kind: Kind, axis: str = "milliseconds; shorter is better") -> Plot:
+    described = "; ".join(
+        f"{group.title}: " + ", ".join(f"{bar.name} {bar.text}" for bar in group.bars) for group in groups
+    )
+    return Plot(caption, plots.to_svg(bars.figure(groups, axis), described), kind)
+
+
+def _pair(before: Measurement, after: Measurement) -> tuple[Bar, ...]:
+    name = "unchanged" if after is before else "before"
+    old = Bar(name, before.median_ms, f"{before.median_ms:.3g} ms", BEFORE, (before.low_ms, before.high_ms))
+    if after is before:
+        return (old,)
+    text = f"{after.median_ms:.3g} ms, {measure.ratio(before, after):.2f}×"
+    return old, Bar("after", after.median_ms, text, AFTER, (after.low_ms, after.high_ms))
+
+
+def _times(record: RunRecord, whole: WholeTimes | None, kind: Kind) -> Table:
+    rows: list[tuple[Cell, ...]] = [("whole model", *_row(whole.before, whole.after))] if whole is not None else []
+    for choice in record.plan.choices:
+        before, after = (sites.time_of(choice.options, each) for each in (NATIVE, choice.chosen))
+        if after is not None:
+            rows.append((choice.site, *_row(before, after)))
+    notes = list(sites.SPREAD) if kind == "measured" else ["By the compiler's own estimate; nothing was run."]
+    if any(NO_NUMBER in row for row in rows):
+        notes.append("– before: the target does not run the deconv as it was. – after: it stays as it is.")
+    headers: tuple[str, ...] = ("site", "ms before", "ms after", "speed", "rounds")
+    if kind == "estimated":
+        headers, rows = headers[:-1], [row[:-1] for row in rows]
+    return Table(f"Times on {record.plan.target}", headers, tuple(rows), tuple(notes), kind)
+
+
+def _row(before: Measurement | None, after: Measurement) -> tuple[Cell, ...]:
+    if after is before:
+        return milliseconds(before), NO_NUMBER, NO_NUMBER, after.rounds
+    return milliseconds(before), milliseconds(after), times_of(sites.gain(before, after)), after.rounds
+
+
+def _work_table(record: RunRecord) -> Table:
+    rows: list[tuple[Cell, ...]] = [
+        (each.site, Unbroken(each.deconv.describe()), *_counts(each)) for each in record.work
+    ]
+    total = [sum(getattr(each, name) for each in record.work) for name in ("zero_insert", "native", "chosen")]
+    if len(rows) > 1:
+        rows.append(("all deconvs", "", *(count(each) for each in total)))
+    notes = [
+        "Multiply-accumulates (MACs), zeros included where the form computes with them. Fewer do not always mean "
+        "faster: what a form moves, and how well the target runs it, count too."
+    ]
+    if any(None in (each.deconv.batch, *each.deconv.in_sizes) for each in record.work):
+        notes.append("Sizes marked ? are open and count as 1; --input-shape sets them.")
+    elif record.other_macs is not None:
+        share = total[1] / (total[1] + record.other_macs)
+        notes.append(f"Before, the deconvs were {share:.1%} of the model's {count(total[1] + record.other_macs)} MACs.")
+    headers = ("site", "deconv", "zeros inserted", "as it was", "as it is now")
+    return Table("Multiply-accumulates of each deconv", headers, tuple(rows), tuple(notes), "counted")
+
+
+def _work_plot(works: Sequence[SiteWork]) -> Plot:
+    groups = [Group(_name(each.site, each.deconv), _work_bars(each)) for each in works]
+    caption = "Multiply-accumulates of each deconv, before and after"
+    return _plot(caption, groups, "counted", "millions of multiply-accumulates")
+
+
+def _counts(work: SiteWork) -> tuple[str, str, str]:
+    return count(work.zero_insert), count(work.native), count(work.chosen)
+
+
+def _work_bars(work: SiteWork) -> tuple[Bar, ...]:
+    changed = work.chosen != work.native
+    named = [("before" if changed else "before and after", work.native, BEFORE)]
+    named += [("after", work.chosen, AFTER)] if changed else []
+    named.append(("zeros inserted", work.zero_insert, ZEROS))
+    return tuple(Bar(name, number / 1e6, count(number), series) for name, number, series in named)
+
+
+def _name(site: str, deconv: Deconv) -> str:
+    return f"{site}  {deconv.describe()}"

@@ -1,0 +1,107 @@
+"""What was proved of a conversion, and loudly what was not."""
+
+from __future__ import annotations
+
+from splitdeconv.comparison import NATIVE
+from splitdeconv.report.numbers import number_of
+from splitdeconv.report.page import Badge, Block, Cell, Figure, Note, Section, Table
+from splitdeconv.results import OutputCheck, RunRecord, Verdict
+
+EXPLAINED = (
+    "A rewritten deconv is bit-equal when it gives exactly the bits of the definition on integer-valued tensors, where "
+    "every order of summation gives the same result. The outputs of the whole model, on real-valued inputs, must stay "
+    "within a small multiple of the original's own rounding error."
+)
+
+
+def in_words(record: RunRecord) -> str:
+    """What was proved of a rewritten model that passed."""
+    verdict = record.verdict
+    if verdict is None or verdict.skipped:
+        return "written without being proved equal"
+    if not verdict.outputs:
+        return "each proved bit-equal alone; the whole model's outputs were not compared"
+    return "proved equal to the original" + (", with notes under Verification" if verdict.notes else "")
+
+
+def figure(record: RunRecord) -> Figure:
+    """The verdict, to be seen first."""
+    verdict, title = record.verdict, "Equal to the original?"
+    if all(choice.chosen == NATIVE for choice in record.plan.choices):
+        return Figure(title, "unchanged", "nothing was rewritten", "good")
+    if verdict is None or verdict.skipped:
+        return Figure(title, "not verified", verdict.skipped if verdict else "", "warn")
+    exact = sum(each.exact for each in verdict.proofs)
+    detail = f"{exact} of {number_of(len(verdict.proofs), 'site')} bit-equal"
+    if not verdict.passed:
+        return Figure(title, "NO", f"{detail}; nothing was written", "bad")
+    if not verdict.outputs:
+        return Figure(title, "each deconv is", f"{detail}; outputs of the whole model were not compared", "warn")
+    detail += f"; {number_of(len(verdict.outputs), 'output')} within the noise"
+    if verdict.notes:
+        return Figure(title, "proved, with notes", detail, "warn")
+    return Figure(title, "proved", detail, "good")
+
+
+def by_site(record: RunRecord) -> dict[str, Badge]:
+    """The verdict on each site in two words."""
+    found = {}
+    proofs = {} if record.verdict is None else {each.site: each for each in record.verdict.proofs}
+    for choice in record.plan.choices:
+        if choice.chosen == NATIVE:
+            found[choice.site] = Badge("unchanged")
+        elif choice.site not in proofs:
+            found[choice.site] = Badge("not verified", "warn")
+        else:
+            exact = proofs[choice.site].exact
+            found[choice.site] = Badge("bit-equal", "good") if exact else Badge("differs", "bad")
+    return found
+
+
+def section(record: RunRecord) -> Section:
+    """All checks with their figures."""
+    verdict = record.verdict
+    if verdict is None or verdict.skipped:
+        reason = verdict.skipped if verdict else "there is no verdict in the record"
+        tone = "plain" if reason.startswith("nothing") else "warn"
+        word = "Nothing had to be verified" if tone == "plain" else "NOT VERIFIED"
+        return Section("Verification", "", (Note(f"{word}: {reason}.", "plain" if tone == "plain" else "warn"),))
+    blocks: list[Block] = []
+    if not verdict.passed:
+        blocks.append(Note(f"NOT EQUAL: {verdict.worst()}. No model was written.", "bad"))
+    if verdict.proofs:
+        blocks.append(_proofs(verdict))
+    if verdict.sites:
+        blocks.append(_errors("Each rewritten deconv alone, on real-valued inputs", "site", verdict.sites))
+    if verdict.outputs:
+        blocks.append(_errors("The whole model's outputs, on real-valued inputs", "output", verdict.outputs))
+    lost = "" if verdict.outputs else "OUTPUTS NOT COMPARED: "
+    blocks.extend(Note(f"{lost}{note}", "warn") for note in verdict.notes)
+    return Section("Verification", EXPLAINED, tuple(blocks))
+
+
+def _proofs(verdict: Verdict) -> Table:
+    headers: tuple[str, ...] = ("site", "result", "computed by", "difference")
+    rows: list[tuple[Cell, ...]] = [
+        (each.site, Badge("bit-equal", "good") if each.exact else Badge("differs", "bad"), each.where, each.detail)
+        for each in verdict.proofs
+    ]
+    if all(each.exact for each in verdict.proofs):
+        headers, rows = headers[:-1], [row[:-1] for row in rows]
+    return Table("Each rewritten deconv against the definition", headers, tuple(rows))
+
+
+def _errors(caption: str, name: str, checks: tuple[OutputCheck, ...]) -> Table:
+    rows = tuple(
+        (
+            each.name,
+            f"{each.before:.1e}",
+            f"{each.after:.1e}",
+            f"{each.bound:.1e}",
+            Badge("within the bound", "good") if each.passed else Badge("beyond the bound", "bad"),
+            each.against,
+        )
+        for each in checks
+    )
+    headers = (name, "error before", "error after", "allowed", "result", "against")
+    return Table(caption, headers, rows, ("Errors are relative to the largest value.",), "measured")
