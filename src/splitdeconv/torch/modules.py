@@ -27,7 +27,7 @@ from splitdeconv.torch.functional import (
     plan,
     weight_shape,
 )
-from splitdeconv.torch.interpret import DECONVS
+from splitdeconv.torch.native import DECONVS
 from splitdeconv.torch.packed import can_compile_packed, can_pack
 
 NATIVE_FORM = "native@NCHW"
