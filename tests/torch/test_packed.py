@@ -124,6 +124,24 @@ def test_packed_filters_follow_the_parameter(lowering: str) -> None:
         assert torch.equal(ours(x), native(x))
 
 
+@pytest.mark.parametrize("prepare", [nn.Module.eval, split.freeze])
+def test_filters_are_packed_anew_for_another_number_of_threads(prepare) -> None:
+    ours, x = prepare(layer(lowering=QUICK)[1]), integers(4, 4)
+    threads = torch.get_num_threads()
+    with torch.no_grad():
+        ours(x)
+        first = ours._packed or ours._kept
+        try:
+            torch.set_num_threads(threads + 1)
+            ours(x)
+            second = ours._packed or ours._kept
+            ours(x)
+        finally:
+            torch.set_num_threads(threads)
+    assert (first.threads, second.threads) == (threads, threads + 1)
+    assert (ours._packed or ours._kept) is second
+
+
 @pytest.mark.parametrize("lowering", PACKED)
 @pytest.mark.parametrize("prepare", [nn.Module.eval, lambda module: split.freeze(module, (integers(4, 4),))])
 def test_packed_filters_are_no_part_of_the_model(prepare, lowering: str) -> None:

@@ -2,7 +2,7 @@
 
 PyTorch's convolutions bring a plain filter into oneDNN's own order in every call; on small maps that takes as long as
 the arithmetic. ``torch.ops.mkldnn`` has the operators with which ``torch.compile`` avoids this when it freezes a model.
-They know no gradients, and a packed filter is quick only for the input size that it was packed for.
+They know no gradients, and a packed filter is quick only for the input size and number of threads it was packed for.
 """
 
 from __future__ import annotations
