@@ -28,6 +28,8 @@ pytestmark = pytest.mark.skipif(not packed.is_available(), reason="this build of
 WHOLE_BLOCKS = Deconv((Axis(16, 8, 1, 4, 4, 0, 3), Axis(4, 2, 1, 1, 1, 0, 5)), 2, 4, batch=2, has_bias=True)
 PAIRS = Deconv((Axis(3, 2, 1, 1, 1, 1, 3),) * 3, 2, 3, batch=2)
 QUICK = "split:crop:transpose@NHWC-NCHW"
+PACKED = (QUICK, "native@NHWC-NCHW", "native@NHWC")
+DILATED = Deconv((Axis(2, 1, 2, 0, 0, 1, 3), Axis(2, 2, 3, 1, 1, 2, 4)), 4, 6, groups=2, batch=2, has_bias=True)
 
 
 def assert_every_packed_form_is_exact(deconv: Deconv, seed: int) -> None:
@@ -47,6 +49,7 @@ def assert_every_packed_form_is_exact(deconv: Deconv, seed: int) -> None:
 @given(deconvs(), st.integers(0, 2**32))
 @example(WHOLE_BLOCKS, 0)
 @example(PAIRS, 0)
+@example(DILATED, 0)  # output pads that PyTorch takes and oneDNN does not
 @settings(max_examples=40)
 def test_every_packed_form_is_bit_equal_to_the_definition(deconv: Deconv, seed: int) -> None:
     assert_every_packed_form_is_exact(deconv, seed)
@@ -85,8 +88,9 @@ def integers(*sizes: int) -> torch.Tensor:
     return torch.randint(-8, 9, (2, 6, *sizes)).float()
 
 
-def test_inference_packs_and_anything_else_does_not() -> None:
-    native, ours = layer(lowering=QUICK)
+@pytest.mark.parametrize("lowering", PACKED)
+def test_inference_packs_and_anything_else_does_not(lowering: str) -> None:
+    native, ours = layer(lowering=lowering)
     x = integers(5, 4)
     with torch.no_grad():
         assert torch.equal(ours(x), native(x))
@@ -105,8 +109,9 @@ def test_inference_packs_and_anything_else_does_not() -> None:
             assert torch.equal(copy.deepcopy(ours).to(wider.dtype)(wider), native.to(wider.dtype)(wider))
 
 
-def test_packed_filters_follow_the_parameter() -> None:
-    native, ours = layer(lowering=QUICK)
+@pytest.mark.parametrize("lowering", PACKED)
+def test_packed_filters_follow_the_parameter(lowering: str) -> None:
+    native, ours = layer(lowering=lowering)
     x = integers(4, 4)
     with torch.no_grad():
         ours(x)
@@ -119,9 +124,28 @@ def test_packed_filters_follow_the_parameter() -> None:
         assert torch.equal(ours(x), native(x))
 
 
+@pytest.mark.parametrize("prepare", [nn.Module.eval, split.freeze])
+def test_filters_are_packed_anew_for_another_number_of_threads(prepare) -> None:
+    ours, x = prepare(layer(lowering=QUICK)[1]), integers(4, 4)
+    threads = torch.get_num_threads()
+    with torch.no_grad():
+        ours(x)
+        first = ours._packed or ours._kept
+        try:
+            torch.set_num_threads(threads + 1)
+            ours(x)
+            second = ours._packed or ours._kept
+            ours(x)
+        finally:
+            torch.set_num_threads(threads)
+    assert (first.threads, second.threads) == (threads, threads + 1)
+    assert (ours._packed or ours._kept) is second
+
+
+@pytest.mark.parametrize("lowering", PACKED)
 @pytest.mark.parametrize("prepare", [nn.Module.eval, lambda module: split.freeze(module, (integers(4, 4),))])
-def test_packed_filters_are_no_part_of_the_model(prepare) -> None:
-    native, ours = layer(lowering=QUICK)
+def test_packed_filters_are_no_part_of_the_model(prepare, lowering: str) -> None:
+    native, ours = layer(lowering=lowering)
     prepare(ours)
     x = integers(4, 4)
     with torch.no_grad():
@@ -134,8 +158,9 @@ def test_packed_filters_are_no_part_of_the_model(prepare) -> None:
         assert torch.equal(ours.float()(x), wanted)
 
 
-def test_a_frozen_module_compiles_with_the_filters_that_were_packed() -> None:
-    native, ours = layer(lowering=QUICK)
+@pytest.mark.parametrize("lowering", PACKED)
+def test_a_frozen_module_compiles_with_the_filters_that_were_packed(lowering: str) -> None:
+    native, ours = layer(lowering=lowering)
     split.freeze(ours, (integers(4, 4),))
     graphs = []
 
@@ -153,6 +178,25 @@ def test_a_frozen_module_compiles_with_the_filters_that_were_packed() -> None:
     assert (first.args[-1], second.args[-1]) == (True, False)  # packed for the sizes of the example only
     exported = torch.export.export(ours, (integers(4, 4),))
     assert not any("mkldnn" in str(node.target) for node in exported.graph.nodes)
+
+
+@pytest.mark.parametrize(
+    ("module", "sizes"),
+    [
+        (nn.ConvTranspose1d(6, 8, 16, 8, 4, groups=2), (2100,)),
+        (nn.ConvTranspose2d(6, 64, 3, 2, 1, 1), (17, 40)),
+        (nn.ConvTranspose3d(6, 32, 2, 2), (6, 7, 8)),
+    ],
+)
+def test_a_large_output_of_the_packed_deconv_is_transposed_in_blocks(module: nn.Module, sizes: tuple[int, ...]) -> None:
+    native, x = module.eval(), integers(*sizes)
+    with torch.no_grad():
+        for parameter in native.parameters():
+            parameter.copy_(torch.randint(-8, 9, parameter.shape))
+        y = split.convert(native, lowering="native@NHWC-NCHW")(x)
+    assert y.numel() * y.element_size() > assemble.LARGE_BYTES
+    assert torch.equal(y, native(x))
+    assert y.is_contiguous()
 
 
 def ran(module: nn.Module, x: torch.Tensor) -> set[str]:
@@ -179,6 +223,19 @@ def test_without_a_lowering_inference_keeps_the_deconv_where_no_form_was_faster(
         assert not any("conv_transpose" in str(node.target) for node in exported.graph.nodes)
         with torch.no_grad():
             assert torch.equal(exported.module()(x), overlapping(x))
+
+
+@pytest.mark.parametrize("lowering", PACKED[1:])
+def test_the_packed_deconv_is_used_in_inference_alone(lowering: str) -> None:
+    _, ours = layer(lowering=lowering)
+    x = integers(4, 4)
+    names = ran(ours, x)
+    assert "mkldnn::_convolution_transpose_pointwise" in names
+    assert "aten::conv_transpose2d" not in names
+    assert "aten::conv_transpose2d" in ran(copy.deepcopy(ours).double(), x.double())
+    exported = torch.export.export(ours, (x,))
+    assert not any("mkldnn" in str(node.target) for node in exported.graph.nodes)
+    assert torch.equal(torch.vmap(ours)(x.unsqueeze(1)).squeeze(1), ours(x))
 
 
 def test_without_a_lowering_inference_splits_wide_strides() -> None:

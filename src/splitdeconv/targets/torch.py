@@ -139,7 +139,7 @@ class Torch:
         try:
             module = _placed_module(module, self.setting)
             if example_inputs:
-                with torch.no_grad():
+                with torch.no_grad(), _with_threads(self.threads):
                     module(*(_placed(each, self.setting) for each in example_inputs))
             if self.setting.mode == "compiled":
                 module = torch.compile(_with_own_code(module), fullgraph=True, dynamic=False)

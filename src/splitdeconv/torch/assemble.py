@@ -19,6 +19,8 @@ from splitdeconv.torch.packed import as_wide
 
 Values = Sequence[Tensor]
 
+LARGE_BYTES = 512 * 1024  # maps from here on are transposed in blocks; smaller ones stay in the second-level cache
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -111,6 +113,18 @@ def copy(target: Tensor, source: Tensor) -> None:
     """Write ``source`` into the view ``target``; neighbours that stay neighbours are moved as one wide element."""
     wide = as_wide(target, source)
     wide[0].copy_(wide[1])
+
+
+def from_channels_last(x: Tensor) -> Tensor:
+    """A contiguous copy of ``x``, ``(N, C, *sizes)``, whose channels are innermost in memory."""
+    last = x.movedim(1, -1)
+    if x.is_contiguous() or not last.is_contiguous() or x.numel() * x.element_size() < LARGE_BYTES:
+        return x.contiguous()
+    batch, channels = x.shape[:2]
+    y = torch.empty(x.shape, dtype=x.dtype)
+    for source, place in zip(last.view(batch, -1, channels), y.view(batch, channels, -1), strict=True):
+        place.copy_(source.t())  # PyTorch has a blocked kernel for the transpose of one matrix, and for no other
+    return y
 
 
 def pair(target: Tensor, sources: Sequence[Tensor]) -> None:

@@ -45,16 +45,20 @@ class Kept:
         routine: that split them.
         marks: of the parameters.
         packed_for: the input shape that they were packed for, or empty where they are not.
+        threads: PyTorch's number of worker threads then; oneDNN's order depends on it.
         filters: what the routine applies.
     """
 
     routine: Routine
     marks: tuple[Mark | None, ...]
     packed_for: tuple[int, ...]
+    threads: int
     filters: Filters
 
     def serve(self, routine: Routine, parameters: Sequence[Tensor | None], packed_for: tuple[int, ...]) -> bool:
         """Whether these filters are what ``routine`` would split from ``parameters`` now, and packed as wanted."""
+        if packed_for and self.threads != torch.get_num_threads():
+            return False
         return (self.routine, self.packed_for) == (routine, packed_for) and all(
             mark is None if tensor is None else mark is not None and mark.is_current(tensor)
             for mark, tensor in zip(self.marks, parameters, strict=True)
@@ -68,7 +72,7 @@ def keep(routine: Routine, weight: Tensor, bias: Tensor | None, packed_for: tupl
         if packed_for and routine.pack is not None:
             filters = routine.pack(filters, packed_for)
         marks = tuple(None if tensor is None else _mark(tensor) for tensor in (weight, bias))
-    return Kept(routine, marks, packed_for, filters)
+    return Kept(routine, marks, packed_for, torch.get_num_threads(), filters)
 
 
 def can_keep(parameters: Sequence[Tensor | None]) -> bool:
@@ -119,10 +123,12 @@ class Packed:
 
     Attributes:
         in_shape: for which they were packed, ``(N, C, *sizes)``.
+        threads: PyTorch's number of worker threads then; compiled code does not ask for it.
         lowering: the form that uses them.
         filters: what the routine applies.
     """
 
     in_shape: tuple[int, ...]
+    threads: int
     lowering: str
     filters: Filters

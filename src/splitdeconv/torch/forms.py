@@ -87,8 +87,8 @@ def _work(deconv: Deconv, layout: Layout, candidate: Candidate) -> tuple[int, in
 
 
 def all_forms(deconv: Deconv) -> list[Form]:
-    """Every form of every lowering, ``native`` first."""
+    """Every form of every lowering, PyTorch's own deconv as the model has it first."""
     own = Form(NATIVE, "NCHW")
     by_layout = {layout: candidates(deconv, "NHWC" if layout == "NHWC" else "NCHW")[0] for layout in LAYOUTS}
     found = [Form(candidate, layout) for layout, each in by_layout.items() for candidate in each]
-    return [own, *(form for form in found if form.candidate != NATIVE)]
+    return [own, *(form for form in found if form != own)]

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from splitdeconv.spec import Axis, Deconv
 from splitdeconv.torch.forms import find_form, inference_form
-from splitdeconv.torch.interpret import DECONVS, Form, Routine, routine
+from splitdeconv.torch.interpret import Form, Routine, routine
+from splitdeconv.torch.native import DECONVS
 
 Sizes = int | Sequence[int]
 

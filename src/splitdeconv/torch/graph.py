@@ -10,9 +10,9 @@ import torch
 from torch import fx
 
 from splitdeconv.torch.functional import Geometry
-from splitdeconv.torch.interpret import DECONVS
 from splitdeconv.torch.measure import Layer, layer_of
 from splitdeconv.torch.modules import SplitCall
+from splitdeconv.torch.native import DECONVS
 from splitdeconv.torch.observe import call_arguments
 
 ATEN = torch.ops.aten

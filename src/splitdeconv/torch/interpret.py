@@ -37,17 +37,16 @@ from splitdeconv.ops import (
     Transpose,
 )
 from splitdeconv.results import Candidate
-from splitdeconv.spec import Axis, Deconv
-from splitdeconv.torch import assemble, packed
+from splitdeconv.spec import Deconv
+from splitdeconv.torch import assemble, native, packed
 from splitdeconv.torch.filters import bias_split, filter_split
+from splitdeconv.torch.native import Apply, per_channel, torch_pads
 
 Filters = tuple[Tensor | None, ...]
-Apply = Callable[[list[Tensor], Sequence[Tensor | None]], Tensor]
 Operation = tuple[Apply, tuple[int, ...]]
 
 ARITHMETIC = (Conv, NativeDeconv, AddBias)  # what takes a filter, a bias, or both
 CONVS = (F.conv1d, F.conv2d, F.conv3d)
-DECONVS = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 
 FormLayout = Literal["NCHW", "NHWC", "NHWC-NCHW"]
@@ -146,7 +145,7 @@ def _channels_last(x: Tensor) -> Tensor:
 
 
 def _pack(program: Program, filters: Filters, in_shape: Sequence[int]) -> Filters:
-    """The tensors of ``program`` for inputs of ``in_shape``, the filters of its convolutions in oneDNN's order."""
+    """The tensors of ``program`` for inputs of ``in_shape``, the filters in oneDNN's order."""
     batch, channels, *sizes = in_shape
     first = (batch, channels, *sizes) if program.layout == "NCHW" else (batch, *sizes, channels)
     shapes = program.shapes(first)
@@ -154,11 +153,14 @@ def _pack(program: Program, filters: Filters, in_shape: Sequence[int]) -> Filter
     arithmetic = [step for step in program.steps if isinstance(step.op, ARITHMETIC)]
     for number, step in enumerate(arithmetic):
         weight, bias = filters[2 * number : 2 * number + 2]
-        if isinstance(step.op, Conv) and weight is not None:
+        if isinstance(step.op, Conv | NativeDeconv) and weight is not None:
             shape = [int(size or 0) for size in shapes[step.inputs[0]]]
             if program.layout == "NHWC":
                 shape = [shape[0], shape[-1], *shape[1:-1]]
-            found[2 * number] = packed.pack(step.op, weight, shape)
+            if isinstance(step.op, Conv):
+                found[2 * number] = packed.pack(step.op, weight, shape)
+            else:
+                found[2 * number] = native.pack(step.op, weight, shape)
             # a repeated value may be a view of a single number, which oneDNN would read past
             found[2 * number + 1] = None if bias is None else bias.contiguous()
     return tuple(found)
@@ -234,7 +236,7 @@ def _conv(op: Conv, at: int) -> Apply:
     convolve = CONVS[len(op.kernel) - 1]
     padding, (begin, end) = packed.pads(op)
     even = not any((*begin, *end))
-    around = _pads((0, 0, *begin), (0, 0, *end))
+    around = torch_pads((0, 0, *begin), (0, 0, *end))
 
     def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
         x = values[0] if op.layout == "NCHW" else values[0].movedim(-1, 1)
@@ -249,7 +251,7 @@ def _conv(op: Conv, at: int) -> Apply:
 def _packed_conv(op: Conv, at: int) -> Apply:
     _, (begin, end) = packed.pads(op)
     even = not any((*begin, *end))
-    around = _pads((0, 0, *begin), (0, 0, *end))
+    around = torch_pads((0, 0, *begin), (0, 0, *end))
 
     def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
         x = values[0] if op.layout == "NCHW" else values[0].movedim(-1, 1)
@@ -261,43 +263,9 @@ def _packed_conv(op: Conv, at: int) -> Apply:
     return apply
 
 
-def _native(op: NativeDeconv, at: int) -> Apply:
-    axes, groups = op.deconv.axes, op.deconv.groups
-    deconvolve = DECONVS[len(axes) - 1]
-    plain = all(_is_plain(axis) for axis in axes)
-    stride, dilation = op.deconv.strides, tuple(axis.dilation for axis in axes)
-    padding = tuple(axis.pad_begin if plain else 0 for axis in axes)
-    output_padding = tuple(axis.output_pad if plain else 0 for axis in axes)
-    # outputs beyond what conv_transpose offers are zeros, all but the bias, which is then added last
-    begin, end = [-axis.pad_begin for axis in axes], [axis.output_pad - axis.pad_end for axis in axes]
-    more = _pads([max(0, size) for size in begin], [max(0, size) for size in end])
-    fewer = _pads([min(0, size) for size in begin], [min(0, size) for size in end])
-
-    def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
-        x = values[0] if op.layout == "NCHW" else values[0].movedim(-1, 1)
-        bias = filters[at + 1]
-        y = deconvolve(x, filters[at], bias if plain else None, stride, padding, output_padding, groups, dilation)
-        if not plain:
-            y = F.pad(F.pad(y, more), fewer)  # in this order no size falls below 1 in between
-            y = y if bias is None else y + _per_channel(bias, y, 1)
-        return y if op.layout == "NCHW" else y.movedim(1, -1)
-
-    return apply
-
-
-def _is_plain(axis: Axis) -> bool:
-    """Whether PyTorch's own deconv has these pads."""
-    return axis.pad_begin == axis.pad_end >= 0 and 0 <= axis.output_pad < max(axis.stride, axis.dilation)
-
-
 def _pad(op: Pad, _: int) -> Apply:
-    around = _pads(op.begin, op.end)
+    around = torch_pads(op.begin, op.end)
     return lambda values, _: F.pad(values[0], around)
-
-
-def _pads(begin: Sequence[int], end: Sequence[int]) -> list[int]:
-    """Pads as PyTorch takes them: innermost axis first."""
-    return [pad for pair in zip(reversed(begin), reversed(end), strict=True) for pad in pair]
 
 
 def _slice(op: Slice, _: int) -> Apply:
@@ -366,20 +334,15 @@ def _add_bias(op: AddBias, at: int) -> Apply:
     def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
         bias = filters[at + 1]
         y = values[0]
-        return y if bias is None else y + _per_channel(bias, y, 1 if op.layout == "NCHW" else y.dim() - 1)
+        return y if bias is None else y + per_channel(bias, y, 1 if op.layout == "NCHW" else y.dim() - 1)
 
     return apply
-
-
-def _per_channel(bias: Tensor, y: Tensor, axis: int) -> Tensor:
-    """A bias that broadcasts over ``y``, in its type (autocast makes maps narrower than parameters)."""
-    return bias.to(y.dtype).reshape([-1 if number == axis else 1 for number in range(y.dim())])
 
 
 # `at`, the second argument, is the place of an operation's filter among the routine's tensors; its bias follows.
 APPLY: dict[type[Op], Callable[..., Apply]] = {
     Conv: _conv,
-    NativeDeconv: _native,
+    NativeDeconv: native.native,
     Pad: _pad,
     Slice: _slice,
     Reshape: _reshape,
@@ -392,5 +355,13 @@ APPLY: dict[type[Op], Callable[..., Apply]] = {
     AddBias: _add_bias,
 }
 # with packed filters: in a graph, whose compiler joins the steps, and one operation after the other
-APPLY_COMPILED: dict[type[Op], Callable[..., Apply]] = {**APPLY, Conv: _packed_conv}
-APPLY_EAGER: dict[type[Op], Callable[..., Apply]] = {**APPLY_COMPILED, Transpose: _copied_transpose}
+APPLY_COMPILED: dict[type[Op], Callable[..., Apply]] = {
+    **APPLY,
+    Conv: _packed_conv,
+    NativeDeconv: native.packed_native,
+}
+APPLY_EAGER: dict[type[Op], Callable[..., Apply]] = {
+    **APPLY_COMPILED,
+    NativeDeconv: native.assembled_native,
+    Transpose: _copied_transpose,
+}

@@ -121,7 +121,7 @@ def _ready(target: Torch, layer: Layer, form: Form) -> Compiled | str:
     rank = len(deconv.axes)
     stride, padding, output_padding, groups, dilation = layer.geometry
     kernel = tuple(axis.kernel for axis in deconv.axes)
-    native = form.candidate == NATIVE
+    native = form == Form(NATIVE, "NCHW")
     module = (MODULES if native else SPLIT_MODULES)[rank - 1](
         deconv.in_channels,
         deconv.out_channels,

@@ -27,7 +27,7 @@ from splitdeconv.torch.functional import (
     plan,
     weight_shape,
 )
-from splitdeconv.torch.interpret import DECONVS
+from splitdeconv.torch.native import DECONVS
 from splitdeconv.torch.packed import can_compile_packed, can_pack
 
 NATIVE_FORM = "native@NCHW"
@@ -94,13 +94,13 @@ class KeepsFilters:
         buffers, packed = self._held_filters(frozen), self._packed
         if not can_pack(x, buffers):
             return buffers, False
-        in_shape = _in_shape(x, len(geometry.stride))
-        if packed is None or (packed.in_shape, packed.lowering) != (in_shape, lowering):
+        in_shape, threads = _in_shape(x, len(geometry.stride)), torch.get_num_threads()
+        if packed is None or (packed.in_shape, packed.threads, packed.lowering) != (in_shape, threads, lowering):
             _, found = plan(*frozen.parameters, geometry, lowering, channels_last=False)
             if found.pack is None:
                 return buffers, False
             with torch.inference_mode(mode=False), torch.no_grad():
-                packed = self._packed = Packed(in_shape, lowering, found.pack(buffers, in_shape))
+                packed = self._packed = Packed(in_shape, threads, lowering, found.pack(buffers, in_shape))
         return packed.filters, True
 
     def _held_filters(self, frozen: Frozen) -> tuple[Tensor | None, ...]:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from splitdeconv.torch.functional import Geometry, per_axis
-from splitdeconv.torch.interpret import DECONVS
 from splitdeconv.torch.measure import Layer, layer_of
+from splitdeconv.torch.native import DECONVS
 
 CONV_TRANSPOSE = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")

@@ -2,7 +2,7 @@
 
 PyTorch's convolutions bring a plain filter into oneDNN's own order in every call; on small maps that takes as long as
 the arithmetic. ``torch.ops.mkldnn`` has the operators with which ``torch.compile`` avoids this when it freezes a model.
-They know no gradients, and a packed filter is quick only for the input size that it was packed for.
+They know no gradients, and a packed filter is quick only for the input size and number of threads it was packed for.
 """
 
 from __future__ import annotations
@@ -14,6 +14,12 @@ from torch import Tensor
 
 from splitdeconv.ops import Conv
 
+OPERATORS = (
+    "_reorder_convolution_weight",
+    "_convolution_pointwise",
+    "_reorder_convolution_transpose_weight",
+    "_convolution_transpose_pointwise",
+)
 PAGE_BYTES = 4096  # channels that lie a multiple of it apart meet in the same places of the first-level cache
 WIDE = ((4, torch.complex128), (2, torch.float64))  # how many float32 can be moved as one, and as what
 
@@ -22,12 +28,10 @@ Counts = tuple[int, ...]
 
 def is_available() -> bool:
     """Whether this build of PyTorch has the operators, and oneDNN is not turned off."""
-    operators = torch.ops.mkldnn
     return bool(
         torch.backends.mkldnn.is_available()
         and torch._C._get_mkldnn_enabled()
-        and hasattr(operators, "_reorder_convolution_weight")
-        and hasattr(operators, "_convolution_pointwise")
+        and all(hasattr(torch.ops.mkldnn, name) for name in OPERATORS)
     )
 
 
