@@ -82,11 +82,11 @@ def test_an_oracle_that_sees_a_broken_program() -> None:
 
 def test_the_table_knows_every_operation() -> None:
     found = {each for each in vars(ops).values() if isinstance(each, type) and issubclass(each, ops.Op)}
-    assert set(APPLY) == found - {ops.Op}
+    assert set(APPLY) == found - {ops.Op, ops.Spread}  # that one is for weights of a structure, and parameters change
 
 
 def test_every_lowering_has_a_form() -> None:
-    assert {form.candidate.lowering for form in all_forms(DCGAN2)} == set(LOWERINGS)
+    assert {form.candidate.lowering for form in all_forms(DCGAN2)} == set(LOWERINGS) - {"separable"}
 
 
 def test_the_default_rule_takes_the_window_with_the_fewest_products() -> None:

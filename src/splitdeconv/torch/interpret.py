@@ -2,7 +2,7 @@
 
 A routine works on maps in PyTorch's order ``(N, C, *sizes)``; an NHWC program sees them through a permuted view, which
 costs nothing where the memory format is channels-last already. No operation depends on sizes, so one routine serves
-all of them, symbolic ones included.
+all of them, symbolic ones included. Lowerings for weights of a special structure are left out: parameters change.
 """
 
 from __future__ import annotations
