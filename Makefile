@@ -49,6 +49,8 @@ bench: $(VENV)/.dev  ## the project's own benchmarks; run on an idle machine, ta
 	@mkdir -p bench-out
 	$(BIN)/python benchmarks/onnxruntime_float32.py --json bench-out/onnxruntime_float32.json | tee bench-out/onnxruntime_float32.txt
 	$(BIN)/python benchmarks/openvino_float32.py --json bench-out/openvino_float32.json | tee bench-out/openvino_float32.txt
+	$(BIN)/python -m benchmarks.upsampling | tee bench-out/upsampling.txt
+	$(BIN)/python benchmarks/crops.py | tee bench-out/crops.txt
 	$(BIN)/python benchmarks/quantised_layers.py | tee bench-out/onnxruntime_int8.txt
 	$(BIN)/python benchmarks/quantised_layers.py --target openvino | tee bench-out/openvino_int8.txt
 	$(BIN)/python -m benchmarks.tflite_layers --target litert --kind float32 | tee bench-out/litert_float32.txt

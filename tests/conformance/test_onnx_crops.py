@@ -64,6 +64,7 @@ CROPS: dict[str, tuple[Nodes, Any]] = {
     "beyond the end": (slice_nodes([0], [SIZES[0] + 9], [2]), ((0, 0), (0, 0))),
     "negative pads": (pad_nodes([0, 0, -1, 0, 0, 0, -2, -3]), ((1, 2), (0, 3))),
     "negative pads on axes": (pad_nodes([-4, -3], axes=[3]), ((0, 0), (4, 3))),
+    "pads on no axis": (pad_nodes([], axes=[]), ((0, 0), (0, 0))),
     "two slices and an activation": (two_slices(), ((1, 2), (3, 0))),
     "every second pixel": (slice_nodes([0], [OPEN], [2], step=2), None),
     "channels": (slice_nodes([1], [OPEN], [1]), None),

@@ -198,17 +198,16 @@ def _notes(times: Found) -> tuple[str, ...]:
     estimated = [runtime.title for runtime in RUNTIMES if runtime.name in times and runtime.kind == "estimated"]
     notes = [
         "The authors' Edge TPU and NCS2 are not the processors here, so only the ratios can be held against each "
-        "other. "
-        "Theirs do not contain the rearrangement of the output, which ran on the host; ours do.",
+        "other. Theirs do not contain the rearrangement of the output, which ran on the host; ours do.",
         "SD is the paper's: one convolution over the full window for every deconv, its outputs rearranged by "
-        "depth-to-space "
-        "or by a transpose. The chosen plan takes for each deconv what was fastest here, native included.",
+        "depth-to-space or by a transpose. The chosen plan takes for each deconv what was fastest here, native "
+        "included.",
         ARTGAN,
     ]
     if estimated:
         notes.append(
-            "Vela computes a deconv by inserting zeros, so there NZP and native are the same; nothing was run on "
-            "an NPU."
+            "Vela computes a deconv by inserting zeros, so there NZP and native are the same; nothing was run on an "
+            "NPU."
         )
     return tuple(notes)
 
@@ -217,8 +216,8 @@ PART = Part(
     "commodity",
     "Commodity processors",
     "The six networks on today's runtimes, as the paper did it on the Edge TPU and the NCS2: once the deconvs "
-    "alone, each "
-    "as a model of its own, and once the whole networks. All forms of a deconv are timed in the same rounds.",
+    "alone, each as a model of its own, and once the whole networks. All forms of a deconv are timed in the same "
+    "rounds.",
     _steps,
     _result,
 )

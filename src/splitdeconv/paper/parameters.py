@@ -62,8 +62,8 @@ def parameters(progress: Progress) -> Result:
         (Column("network"), *heads, Column("SD over original", "×"), *wholes),
         tuple(rows),
         (
-            "SD extends each filter with zeros to a multiple of the stride; ours is split_phases, which has no "
-            "zero tap.",
+            "SD extends each filter with zeros to a multiple of the stride; ours is split_phases, which has no zero "
+            "tap.",
             "Biases and normalisation are not counted. The whole networks are the layers of our lists.",
         ),
     )

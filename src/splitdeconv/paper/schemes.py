@@ -1,6 +1,4 @@
-"""A whole ONNX model in float64 with its deconvs computed by one scheme: exactly, by SD, or by an inexact "
-"conversion.
-"""
+"""A whole ONNX model in float64 with its deconvs computed by one scheme: exactly, by SD, or inexactly."""
 
 from __future__ import annotations
 
@@ -23,8 +21,10 @@ MANTISSA = 53  # bits of a float64's significand
 
 
 def split_deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
-    """The paper's SD: the full window where the deconv has one, its phases interleaved by depth-to-space or "
-    "transpose.
+    """The paper's SD: the full window where the deconv has one, its phases interleaved.
+
+    Shapes: ``(N, in_channels, *in_sizes)`` → ``(N, out_channels, *out_sizes)``.
+    Source: Xu et al., arXiv 1907.01773.
     """
     found = [each for each in candidates(spec, "NCHW")[0] if each.lowering == "split"]
     full = [each for each in found if each.window == "full"]

@@ -135,15 +135,14 @@ def _theirs(scheme: str) -> str:
 
 _NOTES = (
     "Inputs and weights of every deconv are rounded (to about 20 bits) so that float64 adds their products without "
-    "rounding, in every scheme: what differs is the conversion, never the order of summation. SD's pictures then equal "
-    "the exact ones in every bit, and their SSIM is exactly 1.",
+    "rounding, in every scheme: what differs is the conversion, never the order of summation. SD's deconvs then give "
+    "the definition's bits. Whether the whole picture does is in the column of the largest difference: the model's "
+    "other operators are ordinary float64.",
     "SSIM as Wang et al. define it, by scikit-image, with a Gaussian window of σ = 1.5, averaged over the pictures.",
     "A smaller picture is placed where it differs least from the exact one; in the whole picture black stands "
-    "for what it "
-    "has lost, and the common part is the picture itself.",
+    "for what it has lost, and the common part is the picture itself.",
     "The inexact conversions are ours, after their descriptions and the authors' comparison pictures, of which "
-    "Shi's DCGAN "
-    "picture has 50×50 instead of 64×64 pixels and Chang's is moved by seven.",
+    "Shi's DCGAN picture has 50×50 instead of 64×64 pixels and Chang's is moved by seven.",
 )
 
 PART = Part(

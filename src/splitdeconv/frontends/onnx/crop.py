@@ -94,7 +94,7 @@ def _pad_cuts(node: ir.Node, opset: int, rank: int) -> list[tuple[int, int]] | N
     axes = _integers(node, opset, 3, "axes", absent=list(range(rank)))
     if (mode is not None and mode.as_string() != "constant") or pads is None or axes is None:
         return None
-    if len(pads) != 2 * len(axes) or max(pads) > 0 or node.op_type not in _LISTS_AS_INPUTS:
+    if len(pads) != 2 * len(axes) or max(pads, default=0) > 0 or node.op_type not in _LISTS_AS_INPUTS:
         return None
     cuts = [(0, 0)] * rank
     for axis, begin, end in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
