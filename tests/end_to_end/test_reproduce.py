@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import pytest
 
 from splitdeconv.cli import main
-from splitdeconv.errors import MissingExtraError
+from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.paper import commodity, runtimes
+from splitdeconv.paper import reproduce as paper_reproduce
+from splitdeconv.paper.part import Part, Setting, Step
+from splitdeconv.paper.result import Kind, Result
 from splitdeconv.paper.runtimes import RUNTIMES
 from tests import pages
 from tests.models import deconv_model
@@ -131,21 +135,25 @@ def test_without_the_report_extra_nothing_is_begun(
     assert not (tmp_path / "out").exists()
 
 
-def small(name: str, _runtime: runtimes.Runtime, folder: Path, _progress: object) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.onnx"
+def small(_name: str, path: Path, _dtype: str) -> None:
+    assert not path.exists()  # made once, for all steps that read it
     onnx.save(deconv_model(strides=[2, 2], pads=[1, 1, 1, 1]), path)
-    return path
+
+
+def directly(function: Callable[..., object], *args: object) -> object:
+    """Instead of a child process, which would not know what the test has put in its place."""
+    return function(*args)
 
 
 def test_networks_are_timed_and_a_full_run_times_them_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a small model in place of the networks."""
-    monkeypatch.setattr(runtimes, "exported", small)
+    monkeypatch.setattr(runtimes, "zoo_model", small)
+    monkeypatch.setattr(runtimes, "in_child", directly)
     monkeypatch.setattr(runtimes, "QUICK_SECONDS", 0.2)
     monkeypatch.setattr(runtimes, "FULL_SECONDS", 0.2)
-    monkeypatch.setattr(commodity, "RUNTIMES", RUNTIMES[:1])
+    monkeypatch.setattr(commodity, "RUNTIMES", (RUNTIMES[0], replace(RUNTIMES[0], name="again")))
     monkeypatch.setattr(commodity, "NAMES", ("dcgan", "mde"))
     assert run(tmp_path, "--only", "commodity") == 0
     text = pages.words(pages.parsed((tmp_path / "report.html").read_text()))
@@ -175,3 +183,33 @@ def test_a_runtime_that_is_not_there_is_left_out(
     monkeypatch.setattr(commodity, "NAMES", ("dcgan",))
     assert run(tmp_path, "--only", "commodity") == 0
     assert "left out: target 'onnxruntime' needs onnxruntime: pip install" in capsys.readouterr().out
+
+
+def test_what_is_not_timed_is_done_before_what_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def step(name: str, kind: Kind) -> Step:
+        def run(_progress: object) -> dict[str, object]:
+            done.append(name)
+            return {}
+
+        def prepare(_progress: object) -> None:
+            done.append(f"file of {name}")
+            raise UsageError("told by the step")
+
+        return Step(name, kind, "", (), run, prepare=prepare)
+
+    part = Part(
+        "invented", "", "", lambda _setting: (step("timed", "measured"), step("counted", "counted")), lambda _: Result()
+    )
+    monkeypatch.setattr(paper_reproduce, "PARTS", {"invented": ""})
+    monkeypatch.setattr(paper_reproduce.plugins, "load", lambda *_: part)
+    (found,) = paper_reproduce.reproduce(paper_reproduce.Request(Setting(tmp_path)))
+    assert sorted(done[:2]) == ["file of counted", "file of timed"]
+    assert done[2:] == ["counted", "timed"]
+    assert [each.step for each in found.steps] == ["timed", "counted"]
+    done.clear()
+    paper_reproduce.reproduce(paper_reproduce.Request(Setting(tmp_path)))
+    assert done == []  # nothing is made for a step that is taken up

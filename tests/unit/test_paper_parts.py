@@ -10,8 +10,7 @@ import pytest
 from splitdeconv.paper import commodity, counts, efficiency, parameters, simulated
 from splitdeconv.paper.networks import NAMES, TITLES
 from splitdeconv.paper.result import Column, Result, Sheet, geometric, result_of
-from splitdeconv.paper.times import Layer, Time, Times, layer_from, times_of
-from splitdeconv.results import Candidate, Measurement
+from splitdeconv.paper.times import Layer, Time, Times, times_of
 
 
 def silent(_stage: str, _share: float) -> None:
@@ -127,22 +126,6 @@ def test_the_reached_ratios_are_of_measured_runtimes_only() -> None:
     kinds = {sheet.name: sheet.kind for sheet in result.sheets}
     assert kinds["ethos-u55-128-deconvs"] == "estimated"
     assert kinds["onnxruntime-float32-whole"] == "measured"
-
-
-def test_torch_forms_are_told_from_their_candidates() -> None:
-    def taken(ms: float) -> Measurement:
-        return Measurement(ms, ms, ms, 5)
-
-    timed = {
-        Candidate("native"): taken(1.0),
-        Candidate("zero_insert", "", "@NCHW"): taken(9.0),
-        Candidate("zero_insert", "", "@NHWC"): taken(7.0),
-        Candidate("split", "union", "transpose@NCHW"): taken(2.0),
-        Candidate("split", "full", "transpose@NCHW"): taken(3.0),
-    }
-    found = layer_from("up", "4×4/2", timed, Candidate("native"))
-    medians = {form: None if time is None else time.median for form, time in found.times.items()}
-    assert medians == {"native": 1.0, "zero_insert": 7.0, "split": 3.0, "chosen": 1.0}
 
 
 def test_cells_have_their_unit_on_the_page_and_all_digits_in_the_file() -> None:

@@ -1,4 +1,4 @@
-"""Exporters run in a process of their own: their threads and their memory stay out of the one that measures."""
+"""Exporters run in processes of their own: their threads and their memory stay out of the one that measures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
+from threading import Lock
 from typing import ParamSpec, TypeVar, cast
 
 from splitdeconv.errors import SplitdeconvError, UsageError
@@ -15,17 +16,23 @@ from splitdeconv.errors import SplitdeconvError, UsageError
 Arguments = ParamSpec("Arguments")
 Value = TypeVar("Value")
 
+CHILDREN = 2  # at most: exporting the largest network takes a few gigabytes
+_lock = Lock()
+
 
 def in_child(function: Callable[Arguments, Value], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
-    """Call ``function``, which pickle can name, in the child, which stays for the next call.
+    """Call ``function``, which pickle can name, in a child, which stays for the next call. Threads may call this.
 
     Raises:
         UsageError: with the message of the error that the function raised, or because the child died.
     """
     try:
-        found, reason = _pool().submit(_guarded, function, args, kwargs).result()
+        with _lock:
+            future = _pool().submit(_guarded, function, args, kwargs)
+        found, reason = future.result()
     except BrokenProcessPool:
-        _pool.cache_clear()
+        with _lock:
+            _pool.cache_clear()
         raise UsageError(f"the process that ran {function.__name__} ended by itself (memory?)") from None
     if reason is not None:
         raise UsageError(reason)
@@ -35,7 +42,7 @@ def in_child(function: Callable[Arguments, Value], *args: Arguments.args, **kwar
 @cache
 def _pool() -> ProcessPoolExecutor:
     # Not forked: a copy of a process with threads may stop in the middle of what they held.
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_silence)
+    return ProcessPoolExecutor(CHILDREN, multiprocessing.get_context("spawn"), initializer=_silence)
 
 
 def _silence() -> None:

@@ -8,7 +8,7 @@ from splitdeconv.paper.networks import ARTGAN, NAMES, TITLES
 from splitdeconv.paper.part import Part, Progress, Setting, Step
 from splitdeconv.paper.published import published
 from splitdeconv.paper.result import Cell, Chart, Column, Result, Sheet, geometric
-from splitdeconv.paper.runtimes import RUNTIMES, Runtime, time_network
+from splitdeconv.paper.runtimes import RUNTIMES, Runtime, export_of, time_network
 from splitdeconv.paper.times import Times, times_of
 from splitdeconv.results import Json
 
@@ -21,10 +21,20 @@ def _steps(setting: Setting) -> Sequence[Step]:
 
 
 def _step(setting: Setting, runtime: Runtime, name: str) -> Step:
-    def run(progress: Progress) -> Json:
-        return time_network(name, runtime, setting.out / MODELS, progress, quick=setting.quick).as_json()
+    folder = setting.out / MODELS
 
-    return Step(f"{runtime.name}.{name}", runtime.kind, _command(runtime, name), runtime.all_packages, run, effort=True)
+    def run(progress: Progress) -> Json:
+        return time_network(name, runtime, folder, progress, quick=setting.quick).as_json()
+
+    return Step(
+        f"{runtime.name}.{name}",
+        runtime.kind,
+        _command(runtime, name),
+        runtime.all_packages,
+        run,
+        effort=True,
+        prepare=export_of(name, runtime, folder),
+    )
 
 
 def _command(runtime: Runtime, name: str) -> str:

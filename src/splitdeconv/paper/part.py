@@ -47,6 +47,8 @@ class Step:
         run: does it; told where progress is shown. Returns plain values.
         inputs: what else the numbers depend on: name → digest or setting.
         effort: whether ``--quick`` makes it shorter, so that a full run does it again.
+        prepare: makes the file that ``run`` reads, beside the files of other steps; equal ones are made once. None
+            where there is no such file.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Step:
     run: Callable[[Progress], Json]
     inputs: Mapping[str, str] = field(default_factory=dict)
     effort: bool = False
+    prepare: Callable[[Progress], object] | None = None
 
     def environment(self) -> dict[str, str]:
         """Everything that must be the same for an earlier result to be taken up."""

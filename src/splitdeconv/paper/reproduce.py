@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from splitdeconv import plugins
-from splitdeconv.errors import SplitdeconvError, UsageError
+from splitdeconv.errors import InputError, SplitdeconvError, UsageError
 from splitdeconv.paper import store
+from splitdeconv.paper.child import CHILDREN
 from splitdeconv.paper.part import Part, Progress, Setting, Step
 from splitdeconv.paper.result import Result
 from splitdeconv.paper.store import Stored
@@ -65,6 +69,8 @@ class Finished:
 def reproduce(request: Request) -> tuple[Finished, ...]:
     """Do the wanted parts; the parts that are not wanted come along as far as earlier runs made them.
 
+    What is not timed is done first, several at once; then what is timed, one after the other on an idle machine.
+
     Raises:
         UsageError: no such part.
         OutputError: the folder cannot be written.
@@ -72,37 +78,96 @@ def reproduce(request: Request) -> tuple[Finished, ...]:
     for name in request.only:
         if name not in PARTS:
             raise UsageError(f"--only {name}: no such part; there are {', '.join(PARTS)}")
-    finished = []
+    tasks = []
     for name in PARTS:
         part: Part = plugins.load("part", name, PARTS)
-        found = _part(part, request, wanted=not request.only or name in request.only)
-        if found.steps or found.left_out:
-            finished.append(found)
-    return tuple(finished)
+        steps = part.steps(request.setting)
+        wanted = not request.only or name in request.only
+        tasks += [
+            _Task(part, step, f"{name} {number}/{len(steps)}: {step.name}", wanted)
+            for number, step in enumerate(steps, start=1)
+        ]
+    with _workers() as workers:
+        _prepare(tasks, request, workers)
+        futures = {task: workers.submit(_outcome, task, request) for task in tasks if task.step.kind != "measured"}
+        wait(futures.values())
+    outcomes = {task: futures[task].result() if task in futures else _outcome(task, request) for task in tasks}
+    finished = (_finished(part, found) for part, found in _by_part(outcomes).items())
+    return tuple(each for each in finished if each.steps or each.left_out)
 
 
-def _part(part: Part, request: Request, *, wanted: bool) -> Finished:
-    steps: list[Stored] = []
-    left_out: list[str] = []
-    planned = part.steps(request.setting)
-    for number, step in enumerate(planned, start=1):
-        where = f"{part.name} {number}/{len(planned)}: {step.name}"
+@dataclass(frozen=True, slots=True, eq=False)
+class _Task:
+    """A step with the words under which it is shown, and whether it was asked for."""
+
+    part: Part
+    step: Step
+    where: str
+    wanted: bool
+
+
+@contextmanager
+def _workers() -> Iterator[ThreadPoolExecutor]:
+    """Threads, because what takes long runs in child processes; an interrupt waits for none that has not begun."""
+    with ThreadPoolExecutor(min(CHILDREN, os.cpu_count() or 1)) as workers:
         try:
-            stored = _step(part, step, request, where, wanted=wanted)
-        except (SplitdeconvError, CompileError) as error:
-            left_out.append(f"{step.name} is left out: {error}")
-            request.say(f"{where}: left out: {error}")
-            continue
-        if isinstance(stored, Stored):
-            steps.append(stored)
-        elif stored:
-            left_out.append(stored)
+            yield workers
+        except BaseException:
+            workers.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _prepare(tasks: Sequence[_Task], request: Request, workers: ThreadPoolExecutor) -> None:
+    """Make the files that the steps to be done read."""
+    names = {}
+    for task in tasks:
+        if task.step.prepare is not None and _is_due(task, request):
+            names[task.step.prepare] = task.where
+
+    def make(prepare: Callable[[Progress], object]) -> None:
+        # The step meets the same error again and tells of it.
+        with suppress(SplitdeconvError, CompileError):
+            prepare(lambda stage, share: request.progress(f"{names[prepare]}: {stage}", share))
+
+    wait([workers.submit(make, prepare) for prepare in names])
+
+
+def _is_due(task: _Task, request: Request) -> bool:
+    """Whether a step is wanted and not there."""
+    setting = request.setting
+    if not task.wanted or request.fresh:
+        return task.wanted
+    with suppress(InputError):  # told when the step's turn comes
+        return store.find(setting.out, task.part.name, task.step, quick=setting.quick)[0] is None
+    return False
+
+
+def _outcome(task: _Task, request: Request) -> Stored | str:
+    """The step's result, or a sentence why it is left out (empty: nothing is to be said)."""
+    try:
+        return _step(task, request)
+    except (SplitdeconvError, CompileError) as error:
+        request.say(f"{task.where}: left out: {error}")
+        return f"{task.step.name} is left out: {error}"
+
+
+def _by_part(outcomes: Mapping[_Task, Stored | str]) -> dict[Part, list[Stored | str]]:
+    found: dict[Part, list[Stored | str]] = {}
+    for task, outcome in outcomes.items():
+        found.setdefault(task.part, []).append(outcome)
+    return found
+
+
+def _finished(part: Part, outcomes: Sequence[Stored | str]) -> Finished:
+    steps = tuple(each for each in outcomes if isinstance(each, Stored))
+    left_out = tuple(each for each in outcomes if isinstance(each, str) and each)
     found = {stored.step: stored.found for stored in steps}
-    return Finished(part, part.result(found) if found else Result(), tuple(steps), tuple(left_out))
+    return Finished(part, part.result(found) if found else Result(), steps, left_out)
 
 
-def _step(part: Part, step: Step, request: Request, where: str, *, wanted: bool) -> Stored | str:
+def _step(task: _Task, request: Request) -> Stored | str:
     """The step's result, taken up or made; where it is not wanted and cannot be taken up, why it is left out."""
+    part, step, where, wanted = task.part, task.step, task.where, task.wanted
     setting = request.setting
     stored, changed = store.find(setting.out, part.name, step, quick=setting.quick, asked=wanted)
     if not wanted:

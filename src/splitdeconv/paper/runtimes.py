@@ -14,7 +14,7 @@ from splitdeconv.paper.part import Progress, environment
 from splitdeconv.paper.result import Kind
 from splitdeconv.paper.times import Times, from_record
 
-QUICK_SECONDS, FULL_SECONDS = 4.0, 20.0  # for each network on each runtime, all its forms together
+QUICK_SECONDS, FULL_SECONDS = 3.0, 20.0  # for each network on each runtime, all its forms together
 QUICK_FORMS = 4  # of each deconv, besides those of the paper
 EXPORTERS = {
     ".onnx": ("torch", "onnx", "onnxscript", "onnxruntime"),
@@ -73,6 +73,53 @@ RUNTIMES = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A network's model file, made once for each set of exporter versions.
+
+    Attributes:
+        network: its name.
+        dtype: ``float32`` or ``int8``.
+        suffix: ``.onnx`` or ``.tflite``.
+        folder: keeps the files from run to run.
+    """
+
+    network: str
+    dtype: str
+    suffix: str
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        versions = sorted(environment(EXPORTERS[self.suffix]).items())
+        digest = hashlib.sha256(repr((versions, SEED)).encode()).hexdigest()[:8]
+        return self.folder / f"{self.network}-{self.dtype}-{digest}{self.suffix}"
+
+    def __call__(self, progress: Progress) -> Path:
+        """Make the file, unless it is there.
+
+        Raises:
+            OutputError: the folder cannot be made.
+            UsageError: the exporter is not installed.
+        """
+        path = self.path
+        if not path.exists():
+            progress("exporting", 0.0)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                reason = f"{self.folder}: cannot be made ({error.strerror}); wanted a folder for models"
+                raise OutputError(reason) from None
+            in_child(zoo_model, self.network, path, self.dtype)
+        return path
+
+
+def export_of(name: str, runtime: Runtime, folder: Path) -> Export | None:
+    """The file that a runtime reads of a network; None for PyTorch, which takes modules."""
+    return Export(name, runtime.dtype, runtime.suffix, folder) if runtime.suffix else None
+
+
 def time_network(name: str, runtime: Runtime, folder: Path, progress: Progress, *, quick: bool) -> Times:
     """Every form of every deconv of a network, and the whole network, in one run.
 
@@ -89,12 +136,13 @@ def time_network(name: str, runtime: Runtime, folder: Path, progress: Progress, 
         CompileError: the runtime does not take the network.
     """
     seconds = QUICK_SECONDS if quick else FULL_SECONDS
-    if not runtime.suffix:
+    export = export_of(name, runtime, folder)
+    if export is None:
         from splitdeconv.paper.torch_times import time_module  # noqa: PLC0415  # needs torch, an extra
 
         return time_module(name, runtime.target, seconds, progress)
     targets.target(runtime.target)  # before the minutes of an export, that it is there
-    model = exported(name, runtime, folder, progress)
+    model = export(progress)
     request = benchmark.Request(
         runtime.target,
         forms=QUICK_FORMS if quick else 0,
@@ -103,23 +151,3 @@ def time_network(name: str, runtime: Runtime, folder: Path, progress: Progress, 
         progress=progress,
     )
     return from_record(benchmark.bench_model(model, request), inserts_zeros=runtime.inserts_zeros)
-
-
-def exported(name: str, runtime: Runtime, folder: Path, progress: Progress) -> Path:
-    """The network's model, made once for each set of exporter versions.
-
-    Raises:
-        OutputError: the folder cannot be made.
-        UsageError: the exporter is not installed.
-    """
-    versions = sorted(environment(EXPORTERS[runtime.suffix]).items())
-    digest = hashlib.sha256(repr((versions, SEED)).encode()).hexdigest()[:8]
-    path = folder / f"{name}-{runtime.dtype}-{digest}{runtime.suffix}"
-    if not path.exists():
-        progress("exporting", 0.0)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot be made ({error.strerror}); wanted a folder for models") from None
-        in_child(zoo_model, name, path, runtime.dtype)
-    return path

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from splitdeconv.comparison import NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, fixed_split
-from splitdeconv.results import Candidate, Json, Measurement
+from splitdeconv.results import Json, Measurement
 
 FORMS = (
     "native",
@@ -119,7 +119,7 @@ def from_record(record: BenchRecord, *, inserts_zeros: bool = False) -> Times:
     layers = tuple(_layer(each, inserts_zeros=inserts_zeros) for each in record.layers)
     model = record.model
     names = {"converted": "chosen"}
-    whole = {} if model is None else {names.get(form, form): _time(time) for form, time in model.times.items()}
+    whole = {} if model is None else {names.get(form, form): time_from(time) for form, time in model.times.items()}
     if inserts_zeros and "native" in whole:
         whole["zero_insert"] = whole["native"]
     reason = (f"the whole network was not timed: {model.reason}",) if model is not None and model.reason else ()
@@ -133,23 +133,10 @@ def _layer(layer: LayerTimes, *, inserts_zeros: bool) -> Layer:
     pairs = {"native": NATIVE, "zero_insert": baseline, "chosen": layer.chosen}
     times = {form: layer.time(candidate) for form, candidate in pairs.items()}
     times["split"] = None if split is None else layer.time(split)
-    known = {form: None if time is None else _time(time) for form, time in times.items()}
+    known = {form: None if time is None else time_from(time) for form, time in times.items()}
     return Layer(layer.name, layer.deconv.describe(), known, str(layer.chosen), str(split or ""))
 
 
-def _time(time: Measurement) -> Time:
+def time_from(time: Measurement) -> Time:
+    """A measurement without its rounds."""
     return Time(time.median_ms, time.low_ms, time.high_ms, 0 if time.kind == "estimated" else time.rounds)
-
-
-def layer_from(name: str, what: str, timed: Mapping[Candidate, Measurement | None], chosen: Candidate) -> Layer:
-    """A layer from the times of its candidates."""
-    split = fixed_split([each for each, time in timed.items() if time is not None])
-    inserted = [time for each, time in timed.items() if each.lowering == ZERO_INSERT.lowering and time is not None]
-    found = {
-        "native": timed.get(NATIVE),
-        "zero_insert": min(inserted, key=lambda time: time.median_ms, default=None),
-        "split": None if split is None else timed.get(split),
-        "chosen": timed.get(chosen),
-    }
-    known = {form: None if time is None else _time(time) for form, time in found.items()}
-    return Layer(name, what, known, str(chosen), str(split or ""))

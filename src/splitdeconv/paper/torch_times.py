@@ -9,15 +9,19 @@ import torch
 
 from splitdeconv import torch as converter
 from splitdeconv import zoo
-from splitdeconv.comparison import SPLIT
+from splitdeconv.comparison import NATIVE, SPLIT, ZERO_INSERT, fixed_split
+from splitdeconv.lowerings import candidates
 from splitdeconv.paper.models import SEED
 from splitdeconv.paper.part import Progress
-from splitdeconv.paper.times import Layer, Time, Times, layer_from
+from splitdeconv.paper.times import FORMS, Layer, Times, time_from
 from splitdeconv.results import Candidate, Choice
 from splitdeconv.targets.torch import Torch
+from splitdeconv.torch import measure
+from splitdeconv.torch.forms import all_forms
+from splitdeconv.torch.interpret import Form
 
 _FULL = f"{SPLIT}:full"
-_FORMS = ("native", "zero_insert", "split", "chosen")
+_CHOICE = 0.5  # part of a deconv's seconds in which its form is chosen; NZP, native, SD and that form have the rest
 
 
 def time_module(name: str, target: str, seconds: float, progress: Progress) -> Times:
@@ -31,30 +35,43 @@ def time_module(name: str, target: str, seconds: float, progress: Progress) -> T
     """
     network = zoo.build(name, SEED)
     example = network.sample(torch.Generator().manual_seed(SEED))
-    progress("measuring the deconvs", 0.1)
-    each = seconds / max(1, len(zoo.deconvs(name)))
-    chosen = converter.convert(network, (example,), target, seconds=each)
-    found = converter.record(chosen)
-    layers = tuple(_layer(choice) for choice in found.choices)
-    progress("timing the whole network", 0.6)
     runner = Torch(target.partition(":")[2])
+    progress("choosing each deconv's form", 0.1)
+    each = seconds / max(1, len(zoo.deconvs(name)))
+    chosen = converter.convert(network, (example,), target, seconds=_CHOICE * each)
+    progress("measuring the deconvs", 0.4)
+    layers = tuple(_layer(choice, runner, (1 - _CHOICE) * each) for choice in converter.record(chosen).choices)
+    progress("timing the whole network", 0.7)
     modules = {
         "native": network,
         "zero_insert": converter.convert(network, (example,), lowering="zero_insert"),
         "split": converter.convert(network, (example,), lowering=_FULL),
         "chosen": chosen,
     }
-    ready = {Candidate(form): runner.compile(modules[form]) for form in _FORMS}
+    ready = {Candidate(form): runner.compile(modules[form]) for form in FORMS}
     times = runner.measure(ready, {"x": example.numpy()}, seconds, drop=math.inf)
-    whole = {str(form): Time(time.median_ms, time.low_ms, time.high_ms, time.rounds) for form, time in times.items()}
+    whole = {str(form): time_from(time) for form, time in times.items()}
     notes = (
         "a deconv whose pads differ by side is computed with the smaller one on both, and cropped, as in PyTorch "
         "itself",
-        "a form of a deconv that takes more than twice the fastest one's time is timed in three rounds",
+        "a deconv's form is chosen in a first run; the times are of a second one, of NZP, native, SD and that form",
     )
     return Times(layers, whole, asdict(runner.environment()), notes)
 
 
-def _layer(choice: Choice) -> Layer:
-    timed = {option.candidate: option.time for option in choice.options}
-    return layer_from(choice.site, choice.deconv.describe(), timed, choice.chosen)
+def _layer(choice: Choice, runner: Torch, seconds: float) -> Layer:
+    """One deconv in the four forms, round by round."""
+    deconv = choice.deconv
+    forms = {measure.displayed(form): form for form in all_forms(deconv)}
+    contiguous = {each: measure.displayed(Form(each, "NCHW")) for each in candidates(deconv, "NCHW")[0]}
+    split = fixed_split(contiguous)
+    wanted = {"native": NATIVE, "zero_insert": contiguous[ZERO_INSERT], "chosen": choice.chosen}
+    if split is not None:
+        wanted["split"] = contiguous[split]
+    raced = {each: forms[each] for each in wanted.values()}
+    layer = measure.Layer(measure.geometry_of(deconv), deconv)
+    times, _ = measure.race(layer, raced, runner, seconds, math.inf)
+    known = {
+        form: None if each is None or each not in times else time_from(times[each]) for form, each in wanted.items()
+    }
+    return Layer(choice.site, deconv.describe(), known, str(choice.chosen), str(split or ""))

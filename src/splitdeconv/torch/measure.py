@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from splitdeconv import planner
 from splitdeconv.lowerings import candidates, lower
+from splitdeconv.measure import DROP_RATIO
 from splitdeconv.ops import Conv, NativeDeconv
 from splitdeconv.planner import NATIVE, Table, Wishes
-from splitdeconv.results import Candidate, Choice, Cost, Option, Refusal
+from splitdeconv.results import Candidate, Choice, Cost, Measurement, Option, Refusal
 from splitdeconv.spec import Deconv
 from splitdeconv.targets import Compiled, CompileError
 from splitdeconv.targets.torch import Setting, Torch
@@ -67,8 +68,25 @@ def choose_measured(site: str, layer: Layer, target: Torch, seconds: float) -> t
     Native stays unless a form beats it beyond the noise, by the rule that holds for all measuring targets.
     """
     forms = {displayed(form): form for form in promising(layer.deconv, target.setting)}
-    refusals = candidates(layer.deconv, "NCHW")[1]
+    times, refusals = race(layer, forms, target, seconds)
+    options = tuple(Option(each, _cost(layer.deconv, form), times.get(each)) for each, form in forms.items())
+    refused = {refusal.candidate for refusal in refusals}
+    options = tuple(option for option in options if option.candidate not in refused)
+    refusals = [*candidates(layer.deconv, "NCHW")[1], *refusals]
+    choice = planner.choose(Table(site, layer.deconv, options, tuple(refusals)), Wishes(), "fastest")
+    return choice, None if choice.chosen == NATIVE else str(forms[choice.chosen])
+
+
+def race(
+    layer: Layer, forms: Mapping[Candidate, Form], target: Torch, seconds: float, drop: float = DROP_RATIO
+) -> tuple[dict[Candidate, Measurement], list[Refusal]]:
+    """Times of a layer in each of ``forms``, round by round; and those that do not run, with the reasons.
+
+    Args:
+        seconds, drop: as :func:`splitdeconv.measure.interleaved` takes them.
+    """
     ready: dict[Candidate, Compiled] = {}
+    refusals: list[Refusal] = []
     for candidate, form in forms.items():
         reason = target.refuse(layer.deconv, form.candidate)
         found = reason or _ready(target, layer, form)
@@ -76,10 +94,19 @@ def choose_measured(site: str, layer: Layer, target: Torch, seconds: float) -> t
             refusals.append(Refusal(candidate, found))
         else:
             ready[candidate] = found
-    times = target.measure(ready, {"x": _input(layer).numpy()}, seconds)
-    options = tuple(Option(each, _cost(layer.deconv, forms[each]), times.get(each)) for each in ready)
-    choice = planner.choose(Table(site, layer.deconv, options, tuple(refusals)), Wishes(), "fastest")
-    return choice, None if choice.chosen == NATIVE else str(forms[choice.chosen])
+    return target.measure(ready, {"x": _input(layer).numpy()}, seconds, drop=drop), refusals
+
+
+def geometry_of(deconv: Deconv) -> Geometry:
+    """The numeric arguments with which PyTorch computes ``deconv``, whose pads are the same at both ends."""
+    axes = deconv.axes
+    return Geometry(
+        deconv.strides,
+        tuple(axis.pad_begin for axis in axes),
+        tuple(axis.output_pad for axis in axes),
+        deconv.groups,
+        tuple(axis.dilation for axis in axes),
+    )
 
 
 def promising(deconv: Deconv, setting: Setting) -> list[Form]:
