@@ -135,7 +135,8 @@ def test_without_the_report_extra_nothing_is_begun(
     assert not (tmp_path / "out").exists()
 
 
-def small(_name: str, path: Path, _dtype: str) -> None:
+def small(_name: str, path: Path, dtype: str, plain: Path | None) -> None:
+    assert (plain is None) == (dtype == "float32")  # which comes first
     assert not path.exists()  # made once, for all steps that read it
     onnx.save(deconv_model(strides=[2, 2], pads=[1, 1, 1, 1]), path)
 

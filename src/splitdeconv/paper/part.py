@@ -47,7 +47,7 @@ class Step:
         run: does it; told where progress is shown. Returns plain values.
         inputs: what else the numbers depend on: name → digest or setting.
         effort: whether ``--quick`` makes it shorter, so that a full run does it again.
-        prepare: makes the file that ``run`` reads, beside the files of other steps; equal ones are made once. None
+        prepare: makes the files that ``run`` reads, while other steps' files are made; equal ones are made once. None
             where there is no such file.
     """
 

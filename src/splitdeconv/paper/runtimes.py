@@ -14,8 +14,8 @@ from splitdeconv.paper.part import Progress, environment
 from splitdeconv.paper.result import Kind
 from splitdeconv.paper.times import Times, from_record
 
-QUICK_SECONDS, FULL_SECONDS = 3.0, 20.0  # for each network on each runtime, all its forms together
-QUICK_FORMS = 4  # of each deconv, besides those of the paper
+QUICK_SECONDS, FULL_SECONDS = 2.0, 20.0  # for each network on each runtime, all its forms together
+QUICK_FORMS = 3  # of each deconv, besides those of the paper
 EXPORTERS = {
     ".onnx": ("torch", "onnx", "onnxscript", "onnxruntime"),
     ".tflite": ("torch", "litert-torch", "ai-edge-quantizer"),
@@ -75,35 +75,37 @@ RUNTIMES = (
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A network's model file, made once for each set of exporter versions.
+    """A network's model files in one format, each made once for each set of exporter versions.
 
     Attributes:
         network: its name.
-        dtype: ``float32`` or ``int8``.
         suffix: ``.onnx`` or ``.tflite``.
         folder: keeps the files from run to run.
     """
 
     network: str
-    dtype: str
     suffix: str
     folder: Path
 
-    @property
-    def path(self) -> Path:
-        """The file."""
+    def path(self, dtype: str) -> Path:
+        """The file in ``float32`` or ``int8``."""
         versions = sorted(environment(EXPORTERS[self.suffix]).items())
         digest = hashlib.sha256(repr((versions, SEED)).encode()).hexdigest()[:8]
-        return self.folder / f"{self.network}-{self.dtype}-{digest}{self.suffix}"
+        return self.folder / f"{self.network}-{dtype}-{digest}{self.suffix}"
 
-    def __call__(self, progress: Progress) -> Path:
-        """Make the file, unless it is there.
+    def __call__(self, progress: Progress) -> None:
+        """Make the files that are not there.
 
         Raises:
             OutputError: the folder cannot be made.
             UsageError: the exporter is not installed.
         """
-        path = self.path
+        for dtype in ("float32", "int8"):  # in this order: the second is made from the first
+            self.made(dtype, progress)
+
+    def made(self, dtype: str, progress: Progress) -> Path:
+        """The file in ``dtype``, made if it is not there; errors as above."""
+        path, plain = self.path(dtype), self.path("float32")
         if not path.exists():
             progress("exporting", 0.0)
             try:
@@ -111,13 +113,13 @@ class Export:
             except OSError as error:
                 reason = f"{self.folder}: cannot be made ({error.strerror}); wanted a folder for models"
                 raise OutputError(reason) from None
-            in_child(zoo_model, self.network, path, self.dtype)
+            in_child(zoo_model, self.network, path, dtype, plain if plain.exists() else None)
         return path
 
 
 def export_of(name: str, runtime: Runtime, folder: Path) -> Export | None:
-    """The file that a runtime reads of a network; None for PyTorch, which takes modules."""
-    return Export(name, runtime.dtype, runtime.suffix, folder) if runtime.suffix else None
+    """The files of a network that a runtime reads; None for PyTorch, which takes modules."""
+    return Export(name, runtime.suffix, folder) if runtime.suffix else None
 
 
 def time_network(name: str, runtime: Runtime, folder: Path, progress: Progress, *, quick: bool) -> Times:
@@ -142,7 +144,7 @@ def time_network(name: str, runtime: Runtime, folder: Path, progress: Progress, 
 
         return time_module(name, runtime.target, seconds, progress)
     targets.target(runtime.target)  # before the minutes of an export, that it is there
-    model = export(progress)
+    model = export.made(runtime.dtype, progress)
     request = benchmark.Request(
         runtime.target,
         forms=QUICK_FORMS if quick else 0,

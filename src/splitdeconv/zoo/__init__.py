@@ -86,6 +86,7 @@ def export(
     dtype: str = "float32",
     seed: int = 0,
     weights: str | Path | None = None,
+    plain: Path | None = None,
 ) -> None:
     """Write a network as ``.onnx`` or ``.tflite``, whole or not at all.
 
@@ -94,6 +95,7 @@ def export(
         out: the file; its ending says which format.
         dtype: ``float32``, or ``int8``: static, weights per channel, calibrated on random inputs of the same seed.
         seed, weights: as for :func:`build`.
+        plain: its float32 file of the same format and weights, which is then quantised and not exported again.
 
     Raises:
         UsageError: an unknown network, format or type.
@@ -109,7 +111,7 @@ def export(
     with quiet():
         made = build(name, seed, weights)
         writer = _module(f"splitdeconv.zoo.to_{path.suffix[1:]}")
-        writer.write(made, path, dtype, seed)
+        writer.write(made, path, dtype, seed, plain)
 
 
 def trained() -> Path:

@@ -20,7 +20,7 @@ OPSET = 20
 CALIBRATION_SAMPLES = 8
 
 
-def write(network: ZooNetwork, path: Path, dtype: str, seed: int) -> None:
+def write(network: ZooNetwork, path: Path, dtype: str, seed: int, plain: Path | None = None) -> None:
     """Write ``network`` with batch size 1.
 
     Args:
@@ -28,11 +28,12 @@ def write(network: ZooNetwork, path: Path, dtype: str, seed: int) -> None:
         path: the file.
         dtype: ``float32``, or ``int8`` for QDQ form with uint8 activations and int8 weights per channel.
         seed: of the calibration inputs.
+        plain: its float32 file, if there is one.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    model = export(network)
+    model = export(network) if plain is None else onnx.load(plain)
     with staged(path) as folder:
         if dtype == "float32":
             onnx.save(model, folder / path.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ CALIBRATION_SAMPLES = 8
 SIGNATURE = "serving_default"
 
 
-def write(network: ZooNetwork, path: Path, dtype: str, seed: int) -> None:
+def write(network: ZooNetwork, path: Path, dtype: str, seed: int, plain: Path | None = None) -> None:
     """Write ``network`` with batch size 1 and NHWC images.
 
     Args:
@@ -29,13 +30,17 @@ def write(network: ZooNetwork, path: Path, dtype: str, seed: int) -> None:
         path: the file.
         dtype: ``float32``, or ``int8`` for static quantisation: int8 activations, int8 weights per channel.
         seed: of the calibration inputs.
+        plain: its float32 file, if there is one.
 
     Raises:
         OutputError: the file cannot be written.
     """
     with staged(path) as folder:
         file = folder / path.name
-        _export(network, file)
+        if plain is None:
+            _export(network, file)
+        else:
+            shutil.copyfile(plain, file)
         if dtype == "int8":
             _quantise(network, file, seed)
 
