@@ -223,8 +223,10 @@ def _time_model(
         return ModelTimes(reason=drawn)
     request.progress("timing the whole model", 0.95)
     with tempfile.TemporaryDirectory() as folder:
-        models = {"native": Path(folder, "native" + frontend.suffix)}
-        frontend.save(model, models["native"])
+        own = frontend.files(model)
+        models = {"native": own[0] if own else Path(folder, "native" + frontend.suffix)}
+        if not own:
+            frontend.save(model, models["native"])
         for name, chosen in _variants(plan).items():
             programs = {
                 choice.site: lowerings.lower(choice.deconv, frontend.layout, chosen[choice.site])

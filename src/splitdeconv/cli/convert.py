@@ -119,7 +119,9 @@ def _cost(choice: Choice) -> tuple[str, str]:
 def proof_lines(verdict: Verdict) -> list[str]:
     """What was proved, and loudly what was not."""
     if verdict.skipped:
-        return [f"NOT VERIFIED: {verdict.skipped}" if "user" in verdict.skipped else f"verified: {verdict.skipped}"]
+        return [
+            f"NOT VERIFIED: {verdict.skipped}" if "user" in verdict.skipped else f"nothing to verify: {verdict.skipped}"
+        ]
     exact = sum(proof.exact for proof in verdict.proofs)
     runner = verdict.proofs[0].where if verdict.proofs else ""
     lines = [f"verified: {exact} of {len(verdict.proofs)} sites bit-equal to the definition on {runner}"]

@@ -8,11 +8,10 @@ from splitdeconv.paper.networks import ARTGAN, NAMES, TITLES
 from splitdeconv.paper.part import Part, Progress, Setting, Step
 from splitdeconv.paper.published import published
 from splitdeconv.paper.result import Cell, Chart, Column, Result, Sheet, geometric
-from splitdeconv.paper.runtimes import RUNTIMES, Runtime, export_of, time_network
+from splitdeconv.paper.runtimes import RUNTIMES, Runtime, export_ahead, time_network
 from splitdeconv.paper.times import Times, times_of
 from splitdeconv.results import Json
 
-MODELS = "models"
 Found = Mapping[str, Mapping[str, Times]]  # runtime → network → times
 
 
@@ -21,7 +20,7 @@ def _steps(setting: Setting) -> Sequence[Step]:
 
 
 def _step(setting: Setting, runtime: Runtime, name: str) -> Step:
-    folder = setting.out / MODELS
+    folder = setting.models
 
     def run(progress: Progress) -> Json:
         return time_network(name, runtime, folder, progress, quick=setting.quick).as_json()
@@ -33,7 +32,7 @@ def _step(setting: Setting, runtime: Runtime, name: str) -> Step:
         runtime.all_packages,
         run,
         effort=True,
-        prepare=export_of(name, runtime, folder),
+        prepare=export_ahead(name, runtime, folder),
     )
 
 
@@ -211,7 +210,8 @@ def _notes(times: Found) -> tuple[str, ...]:
         "other. Theirs do not contain the rearrangement of the output, which ran on the host; ours do.",
         "SD is the paper's: one convolution over the full window for every deconv, its outputs rearranged by "
         "depth-to-space or by a transpose. The chosen plan takes for each deconv what was fastest here, native "
-        "included.",
+        "included; the whole network is timed with it as it is, where a conversion would take it back if it gained "
+        "nothing.",
         ARTGAN,
     ]
     if estimated:

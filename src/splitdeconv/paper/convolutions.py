@@ -11,8 +11,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from splitdeconv.errors import MissingExtraError
+from splitdeconv.files import staged
 
 _OPSET, _IR_VERSION = 17, 8
+_TFLITE_INPUT = "serving_default_args_0"  # as LiteRT's exporter calls it
 
 Shape = tuple[int, int, int, int]
 
@@ -20,7 +22,7 @@ Shape = tuple[int, int, int, int]
 def write_convolution(
     path: Path, size: int, kernel: int, channels: tuple[int, int], pads: tuple[int, int]
 ) -> tuple[str, Shape]:
-    """Write a convolution with random weights and a bias; the format goes by the ending.
+    """Write a convolution with random weights and a bias, unless the file is there; the format goes by the ending.
 
     Args:
         path: ``.onnx`` (NCHW) or ``.tflite`` (NHWC).
@@ -34,32 +36,33 @@ def write_convolution(
     Raises:
         MissingExtraError: the exporter of TFLite is not installed.
     """
-    rng = np.random.default_rng(0)
-    weights = (rng.standard_normal((channels[1], channels[0], kernel, kernel)) / kernel / channels[0] ** 0.5).astype(
-        "f4"
-    )
     if path.suffix == ".onnx":
-        return _write_onnx(path, size, weights, pads)
-    return _write_tflite(path, size, weights, pads)
+        name, shape, write = "x", (1, channels[0], size, size), _write_onnx
+    else:
+        name, shape, write = _TFLITE_INPUT, (1, size, size, channels[0]), _write_tflite
+    if not path.exists():
+        scale = 1 / kernel / channels[0] ** 0.5
+        weights = np.random.default_rng(0).standard_normal((channels[1], channels[0], kernel, kernel)) * scale
+        with staged(path) as folder:
+            write(folder / path.name, shape, weights.astype(np.float32), pads)
+    return name, shape
 
 
-def _write_onnx(path: Path, size: int, weights: np.ndarray, pads: tuple[int, int]) -> tuple[str, Shape]:
-    outs, ins = weights.shape[:2]
-    shape = (1, ins, size, size)
+def _write_onnx(path: Path, shape: Shape, weights: np.ndarray, pads: tuple[int, int]) -> None:
+    outs = weights.shape[0]
     node = helper.make_node("Conv", ["x", "w", "b"], ["y"], pads=[pads[0], pads[0], pads[1], pads[1]])
     graph = helper.make_graph(
         [node],
         "convolution",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, outs, size, size))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (shape[0], outs, *shape[2:]))],
         [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(np.zeros(outs, np.float32), "b")],
     )
     imports = [helper.make_opsetid("", _OPSET)]
     onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=_IR_VERSION), path)
-    return "x", shape
 
 
-def _write_tflite(path: Path, size: int, weights: np.ndarray, pads: tuple[int, int]) -> tuple[str, Shape]:
+def _write_tflite(path: Path, shape: Shape, weights: np.ndarray, pads: tuple[int, int]) -> None:
     try:
         import litert_torch  # noqa: PLC0415  # an extra
         import torch  # noqa: PLC0415
@@ -70,5 +73,4 @@ def _write_tflite(path: Path, size: int, weights: np.ndarray, pads: tuple[int, i
     layer.weight.data = torch.from_numpy(weights)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         last = litert_torch.to_channel_last_io(layer, [0], [0]).eval()
-        litert_torch.convert(last, (torch.zeros(1, size, size, ins),)).export(str(path))
-    return "serving_default_args_0", (1, size, size, ins)
+        litert_torch.convert(last, (torch.zeros(shape),)).export(str(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from splitdeconv.accelerator.layers import ConvAxis, Layer, Network, PlainConv
 from splitdeconv.accelerator.sparsity import Skip
 from splitdeconv.comparison import NATIVE
 from splitdeconv.paper.child import in_child
+from splitdeconv.paper.models import digest, models_folder
 from splitdeconv.paper.part import Part, Progress, Setting, Step, needing
 from splitdeconv.paper.published import published
 from splitdeconv.paper.result import Cell, Chart, Column, Kind, Result, Sheet
@@ -27,7 +27,7 @@ from splitdeconv.simulation.network import NetworkResult, simulate
 INS, OUTS = 256, 128  # channels, as in the authors' study
 MAPS, FILTER = (8, 16, 32, 64, 128), 3  # map sizes at one filter size ...
 FILTERS, MAP = (2, 3, 4, 5), 128  # ... and filter sizes at one map size
-QUICK_SECONDS, FULL_SECONDS = 1.0, 5.0  # for each convolution on each runtime; five rounds at least, however long
+QUICK_SECONDS, FULL_SECONDS = 0.5, 5.0  # for each convolution on each runtime; five rounds at least, however long
 RUNTIMES = {"onnxruntime": ".onnx", "litert": ".tflite"}
 _PACKAGES = {"onnxruntime": ("onnxruntime", "onnx"), "litert": ("ai-edge-litert", "litert-torch", "torch")}
 
@@ -80,26 +80,55 @@ def simulated(array: str) -> tuple[Rate, ...]:
     return tuple(found)
 
 
-def measured(runtime: str, seconds: float, progress: Progress) -> tuple[Rate, ...]:
+@dataclass(frozen=True, slots=True)
+class Convolutions:
+    """The convolutions as model files for one runtime, each made once for each set of exporter versions.
+
+    Attributes:
+        runtime: one of ``RUNTIMES``.
+        folder: keeps the files from run to run.
+    """
+
+    runtime: str
+    folder: Path
+
+    def __call__(self, progress: Progress) -> None:
+        """Make the files that are not there; errors as :meth:`made`."""
+        for number, (size, kernel) in enumerate(points()):
+            progress("exporting", number / len(points()))
+            self.made(size, kernel)
+
+    def made(self, size: int, kernel: int) -> tuple[Path, str, tuple[int, ...]]:
+        """One file, made if it is not there, with its input's name and shape.
+
+        Raises:
+            OutputError: the folder cannot be made.
+            MissingExtraError: ONNX is not installed.
+            UsageError: the exporter is not installed.
+        """
+        with needing("an ONNX convolution", "onnx"):
+            from splitdeconv.paper.convolutions import write_convolution  # noqa: PLC0415
+        suffix = RUNTIMES[self.runtime]
+        path = models_folder(self.folder) / f"conv{kernel}x{kernel}-{size}-{digest(_PACKAGES[self.runtime])}{suffix}"
+        return path, *in_child(write_convolution, path, size, kernel, (INS, OUTS), pads(kernel))
+
+
+def measured(convolutions: Convolutions, seconds: float, progress: Progress) -> tuple[Rate, ...]:
     """Every convolution in float32 on a runtime.
 
     Raises:
         MissingExtraError: the runtime is not installed.
         UsageError: what writes its models is not installed.
     """
-    with needing("an ONNX convolution", "onnx"):
-        from splitdeconv.paper.convolutions import write_convolution  # noqa: PLC0415
-    target = targets.target(runtime)
+    target = targets.target(convolutions.runtime)
     found = []
-    with tempfile.TemporaryDirectory() as folder:
-        for number, (size, kernel) in enumerate(points()):
-            progress(f"{kernel}×{kernel} at {size}×{size}", number / len(points()))
-            path = Path(folder) / f"conv{RUNTIMES[runtime]}"
-            name, shape = in_child(write_convolution, path, size, kernel, (INS, OUTS), pads(kernel))
-            x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-            time = target.measure({NATIVE: target.compile(path)}, {name: x}, seconds)[NATIVE]
-            rate, low, high = (macs(size, kernel) / ms * 1e3 for ms in (time.median_ms, time.high_ms, time.low_ms))
-            found.append(Rate(size, kernel, rate, low, high, time.rounds))
+    for number, (size, kernel) in enumerate(points()):
+        progress(f"{kernel}×{kernel} at {size}×{size}", number / len(points()))
+        path, name, shape = convolutions.made(size, kernel)
+        x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        time = target.measure({NATIVE: target.compile(path)}, {name: x}, seconds)[NATIVE]
+        rate, low, high = (macs(size, kernel) / ms * 1e3 for ms in (time.median_ms, time.high_ms, time.low_ms))
+        found.append(Rate(size, kernel, rate, low, high, time.rounds))
     return tuple(found)
 
 
@@ -112,12 +141,15 @@ def _steps(setting: Setting) -> Sequence[Step]:
 
 
 def _step(name: str, kind: Kind, command: str, setting: Setting) -> Step:
+    convolutions = Convolutions(name, setting.models) if kind == "measured" else None
+
     def run(progress: Progress) -> Json:
         seconds = QUICK_SECONDS if setting.quick else FULL_SECONDS
-        found = simulated(name) if kind == "estimated" else measured(name, seconds, progress)
+        found = simulated(name) if convolutions is None else measured(convolutions, seconds, progress)
         return {"rates": [asdict(each) for each in found]}
 
-    return Step(name, kind, command, _PACKAGES.get(name, ()), run, effort=kind == "measured")
+    packages = _PACKAGES.get(name, ())
+    return Step(name, kind, command, packages, run, effort=kind == "measured", prepare=convolutions)
 
 
 def _result(found: Mapping[str, Json]) -> Result:

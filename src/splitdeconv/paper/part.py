@@ -18,6 +18,7 @@ from splitdeconv.targets import processor
 from splitdeconv.version import __version__
 
 Progress = Callable[[str, float], None]
+NOT_INSTALLED = "not installed"  # in place of a package's version
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,11 @@ class Setting:
     out: Path
     quick: bool = False
     fst: Path | None = None
+
+    @property
+    def models(self) -> Path:
+        """Folder of the models that are made on the way."""
+        return self.out / "models"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,7 @@ def environment(packages: Sequence[str]) -> dict[str, str]:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "not installed"
+            found[package] = NOT_INSTALLED
     return found
 
 

@@ -87,11 +87,8 @@ def reproduce(request: Request) -> tuple[Finished, ...]:
             _Task(part, step, f"{name} {number}/{len(steps)}: {step.name}", wanted)
             for number, step in enumerate(steps, start=1)
         ]
-    with _workers() as workers:
-        _prepare(tasks, request, workers)
-        futures = {task: workers.submit(_outcome, task, request) for task in tasks if task.step.kind != "measured"}
-        wait(futures.values())
-    outcomes = {task: futures[task].result() if task in futures else _outcome(task, request) for task in tasks}
+    untimed = _untimed(tasks, request)
+    outcomes = {task: untimed[task] if task in untimed else _outcome(task, request) for task in tasks}
     finished = (_finished(part, found) for part, found in _by_part(outcomes).items())
     return tuple(each for each in finished if each.steps or each.left_out)
 
@@ -117,19 +114,34 @@ def _workers() -> Iterator[ThreadPoolExecutor]:
             raise
 
 
-def _prepare(tasks: Sequence[_Task], request: Request, workers: ThreadPoolExecutor) -> None:
-    """Make the files that the steps to be done read."""
-    names = {}
-    for task in tasks:
-        if task.step.prepare is not None and _is_due(task, request):
-            names[task.step.prepare] = task.where
+def _untimed(tasks: Sequence[_Task], request: Request) -> dict[_Task, Stored | str]:
+    """The outcomes of all steps that time nothing; on the way, the files that the steps to be done read."""
+    with _workers() as workers:
+        files = {
+            prepare: workers.submit(_make, prepare, request, where) for prepare, where in _files(tasks, request).items()
+        }
 
-    def make(prepare: Callable[[Progress], object]) -> None:
-        # The step meets the same error again and tells of it.
-        with suppress(SplitdeconvError, CompileError):
-            prepare(lambda stage, share: request.progress(f"{names[prepare]}: {stage}", share))
+        def outcome(task: _Task) -> Stored | str:
+            if task.step.prepare in files:
+                files[task.step.prepare].result()  # a worker has begun with it: files were handed in first
+            return _outcome(task, request)
 
-    wait([workers.submit(make, prepare) for prepare in names])
+        # From the last on, because those take longest.
+        outcomes = {task: workers.submit(outcome, task) for task in reversed(tasks) if task.step.kind != "measured"}
+        wait(files.values())
+        wait(outcomes.values())
+    return {task: future.result() for task, future in outcomes.items()}
+
+
+def _files(tasks: Sequence[_Task], request: Request) -> dict[Callable[[Progress], object], str]:
+    """What makes the files that the steps to be done read, and where that is shown; each once, the last first."""
+    prepares = {task.step.prepare: task.where for task in reversed(tasks) if _is_due(task, request)}
+    return {prepare: where for prepare, where in prepares.items() if prepare is not None}
+
+
+def _make(prepare: Callable[[Progress], object], request: Request, where: str) -> None:
+    with suppress(SplitdeconvError, CompileError):  # the step meets the same error again and tells of it
+        prepare(lambda stage, share: request.progress(f"{where}: {stage}", share))
 
 
 def _is_due(task: _Task, request: Request) -> bool:

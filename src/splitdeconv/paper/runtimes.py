@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from splitdeconv import benchmark, targets, timing
-from splitdeconv.errors import OutputError
 from splitdeconv.paper.child import in_child
-from splitdeconv.paper.models import SEED, zoo_model
-from splitdeconv.paper.part import Progress, environment
+from splitdeconv.paper.models import digest, models_folder, zoo_model
+from splitdeconv.paper.part import NOT_INSTALLED, Progress, environment
 from splitdeconv.paper.result import Kind
 from splitdeconv.paper.times import Times, from_record
 
@@ -89,9 +87,7 @@ class Export:
 
     def path(self, dtype: str) -> Path:
         """The file in ``float32`` or ``int8``."""
-        versions = sorted(environment(EXPORTERS[self.suffix]).items())
-        digest = hashlib.sha256(repr((versions, SEED)).encode()).hexdigest()[:8]
-        return self.folder / f"{self.network}-{dtype}-{digest}{self.suffix}"
+        return self.folder / f"{self.network}-{dtype}-{digest(EXPORTERS[self.suffix])}{self.suffix}"
 
     def __call__(self, progress: Progress) -> None:
         """Make the files that are not there.
@@ -108,11 +104,7 @@ class Export:
         path, plain = self.path(dtype), self.path("float32")
         if not path.exists():
             progress("exporting", 0.0)
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                reason = f"{self.folder}: cannot be made ({error.strerror}); wanted a folder for models"
-                raise OutputError(reason) from None
+            models_folder(self.folder)
             in_child(zoo_model, self.network, path, dtype, plain if plain.exists() else None)
         return path
 
@@ -120,6 +112,13 @@ class Export:
 def export_of(name: str, runtime: Runtime, folder: Path) -> Export | None:
     """The files of a network that a runtime reads; None for PyTorch, which takes modules."""
     return Export(name, runtime.suffix, folder) if runtime.suffix else None
+
+
+def export_ahead(name: str, runtime: Runtime, folder: Path) -> Export | None:
+    """The same, or None where the runtime is not installed: its files would be made for nothing."""
+    versions = environment(runtime.packages)
+    missing = any(versions[package] == NOT_INSTALLED for package in runtime.packages)
+    return None if missing else export_of(name, runtime, folder)
 
 
 def time_network(name: str, runtime: Runtime, folder: Path, progress: Progress, *, quick: bool) -> Times:

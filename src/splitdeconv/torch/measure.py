@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -87,14 +88,18 @@ def race(
     """
     ready: dict[Candidate, Compiled] = {}
     refusals: list[Refusal] = []
+    own, x = _native_module(layer), _input(layer)
     for candidate, form in forms.items():
         reason = target.refuse(layer.deconv, form.candidate)
-        found = reason or _ready(target, layer, form)
-        if isinstance(found, str):
-            refusals.append(Refusal(candidate, found))
-        else:
-            ready[candidate] = found
-    return target.measure(ready, {"x": _input(layer).numpy()}, seconds, drop=drop), refusals
+        if reason:
+            refusals.append(Refusal(candidate, reason))
+            continue
+        try:
+            module = own if form == Form(NATIVE, "NCHW") else _split_module(layer, form, own)
+            ready[candidate] = target.compile(module, (x,))
+        except CompileError as error:
+            refusals.append(Refusal(candidate, str(error)))
+    return target.measure(ready, {"x": x.numpy()}, seconds, drop=drop), refusals
 
 
 def geometry_of(deconv: Deconv) -> Geometry:
@@ -142,14 +147,25 @@ def displayed(form: Form) -> Candidate:
     return Candidate(form.candidate.lowering, form.candidate.window, f"{form.candidate.form}@{form.layout}")
 
 
-def _ready(target: Torch, layer: Layer, form: Form) -> Compiled | str:
-    """The layer in one form, made ready, or why it does not run."""
+def _native_module(layer: Layer) -> nn.Module:
+    """PyTorch's own deconv with random weights."""
+    return _module(MODULES, layer).eval()
+
+
+def _split_module(layer: Layer, form: Form, own: nn.Module) -> nn.Module:
+    """Ours in one form, frozen, with the parameters of ``own``."""
+    module = _module(SPLIT_MODULES, layer, device="meta").eval()
+    module.weight, module.bias = own.weight, own.bias
+    module.lowering = str(form)
+    freeze_module(module)
+    return module
+
+
+def _module(classes: Sequence[type[nn.Module]], layer: Layer, **options: Any) -> Any:
     deconv = layer.deconv
-    rank = len(deconv.axes)
     stride, padding, output_padding, groups, dilation = layer.geometry
     kernel = tuple(axis.kernel for axis in deconv.axes)
-    native = form == Form(NATIVE, "NCHW")
-    module = (MODULES if native else SPLIT_MODULES)[rank - 1](
+    return classes[len(kernel) - 1](
         deconv.in_channels,
         deconv.out_channels,
         kernel,
@@ -159,14 +175,8 @@ def _ready(target: Torch, layer: Layer, form: Form) -> Compiled | str:
         groups,
         deconv.has_bias,
         dilation,
-    ).eval()
-    if not native:
-        module.lowering = str(form)
-        freeze_module(module)
-    try:
-        return target.compile(module, (_input(layer),))
-    except CompileError as error:
-        return str(error)
+        **options,
+    )
 
 
 def _cost(deconv: Deconv, form: Form) -> Cost:
