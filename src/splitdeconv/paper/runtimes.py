@@ -13,7 +13,8 @@ from splitdeconv.paper.result import Kind
 from splitdeconv.paper.times import Times, from_record
 
 QUICK_SECONDS, FULL_SECONDS = 2.0, 20.0  # for each network on each runtime, all its forms together
-QUICK_FORMS = 3  # of each deconv, besides those of the paper
+QUICK_FORMS = 3  # of each deconv, besides those of the paper ...
+QUICK_TORCH_FORMS = 6  # ... and in PyTorch, where three memory layouts are among them
 EXPORTERS = {
     ".onnx": ("torch", "onnx", "onnxscript", "onnxruntime"),
     ".tflite": ("torch", "litert-torch", "ai-edge-quantizer"),
@@ -141,7 +142,7 @@ def time_network(name: str, runtime: Runtime, folder: Path, progress: Progress, 
     if export is None:
         from splitdeconv.paper.torch_times import time_module  # noqa: PLC0415  # needs torch, an extra
 
-        return time_module(name, runtime.target, seconds, progress)
+        return time_module(name, runtime.target, seconds, progress, QUICK_TORCH_FORMS if quick else 0)
     targets.target(runtime.target)  # before the minutes of an export, that it is there
     model = export.made(runtime.dtype, progress)
     request = benchmark.Request(

@@ -24,7 +24,7 @@ _FULL = f"{SPLIT}:full"
 _CHOICE = 0.5  # part of a deconv's seconds in which its form is chosen; NZP, native, SD and that form have the rest
 
 
-def time_module(name: str, target: str, seconds: float, progress: Progress) -> Times:
+def time_module(name: str, target: str, seconds: float, progress: Progress, forms: int = 0) -> Times:
     """Times of a network of the zoo in eager mode.
 
     Args:
@@ -32,13 +32,14 @@ def time_module(name: str, target: str, seconds: float, progress: Progress) -> T
         target: of PyTorch.
         seconds: for all its deconvs together, and as much again for the whole network.
         progress: told what is measured.
+        forms: as :func:`splitdeconv.torch.convert` takes it.
     """
     network = zoo.build(name, SEED)
     example = network.sample(torch.Generator().manual_seed(SEED))
     runner = Torch(target.partition(":")[2])
     progress("choosing each deconv's form", 0.1)
     each = seconds / max(1, len(zoo.deconvs(name)))
-    chosen = converter.convert(network, (example,), target, seconds=_CHOICE * each)
+    chosen = converter.convert(network, (example,), target, seconds=_CHOICE * each, forms=forms)
     progress("measuring the deconvs", 0.4)
     layers = tuple(_layer(choice, runner, (1 - _CHOICE) * each) for choice in converter.record(chosen).choices)
     progress("timing the whole network", 0.7)

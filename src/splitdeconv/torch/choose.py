@@ -37,17 +37,18 @@ class Chooser:
         target: where to measure, or None.
         lowering: the same lowering for every site that it applies to, or None.
         seconds: measuring time for each distinct layer.
+        forms: as :func:`splitdeconv.torch.measure.choose_measured` takes it.
 
     Raises:
         UsageError: no lowering of that name.
     """
 
-    def __init__(self, target: Torch | None, lowering: str | None, seconds: float) -> None:
+    def __init__(self, target: Torch | None, lowering: str | None, seconds: float, forms: int = 0) -> None:
         if lowering is not None:
             find_lowering(lowering.partition("@")[0].split(":")[0])
         self.target = target
         self.lowering = lowering
-        self._seconds = seconds
+        self._seconds, self._forms = seconds, forms
         self._measured: dict[Layer, tuple[Choice, str | None]] = {}
 
     def decide(self, site: str, deconv: Deconv | None, layers: Sequence[Layer]) -> Decision:
@@ -74,7 +75,7 @@ class Chooser:
             return Decision(left_alone="no call of it was seen with the example inputs, so nothing could be measured")
         layer = max(layers, key=Layer.macs)
         if layer not in self._measured:
-            self._measured[layer] = choose_measured(site, layer, self.target, self._seconds)
+            self._measured[layer] = choose_measured(site, layer, self.target, self._seconds, self._forms)
         choice, form = self._measured[layer]
         choice = dataclasses.replace(choice, site=site)
         return Decision(form, "" if form else choice.reason, choice)

@@ -78,6 +78,7 @@ def convert(
     lowering: str | None = None,
     dynamic_shapes: Any = None,
     seconds: float = 1.0,
+    forms: int = 0,
 ) -> nn.Module:
     """A copy of ``module`` whose transposed convolutions are computed by ordinary ones; ``module`` is not changed.
 
@@ -91,6 +92,8 @@ def convert(
         lowering: take this lowering for every layer that it applies to, instead of a choice.
         dynamic_shapes: as ``torch.export.export`` takes them, for modules that must be exported.
         seconds: measuring time for each distinct layer.
+        forms: how many forms of a layer are measured beside PyTorch's own, the most promising first; 0 for as many as
+            are worth it on the target. Making them ready takes time beside ``seconds``.
 
     Returns:
         The converted copy. :func:`record` tells what was done and what was left alone for which reason.
@@ -103,7 +106,7 @@ def convert(
     if target is not None and (example_inputs is None or lowering is not None):
         needed = "example_inputs" if example_inputs is None else "no lowering beside a target"
         raise UsageError(f"convert(target='{target}') measures the layers and wants {needed}")
-    chooser = Chooser(None if target is None else _torch_target(target), lowering, seconds)
+    chooser = Chooser(None if target is None else _torch_target(target), lowering, seconds, forms)
     seen = Observation() if example_inputs is None else observe(module, example_inputs)
     if isinstance(module, fx.GraphModule) or not seen.functional:
         converted, results = _convert_modules(copy_of(module), seen, chooser)

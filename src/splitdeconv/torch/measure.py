@@ -63,19 +63,26 @@ def layer_of(x_shape: Sequence[int], weight: Tensor, has_bias: bool, geometry: G
     return Layer(geometry, deconv.with_in_sizes(batch, [int(size) for size in x_shape[-rank:]]))
 
 
-def choose_measured(site: str, layer: Layer, target: Torch, seconds: float) -> tuple[Choice, str | None]:
-    """Measure all forms of a layer; returns the choice and the name of the chosen form (None: native).
+def choose_measured(
+    site: str, layer: Layer, target: Torch, seconds: float, forms: int = 0
+) -> tuple[Choice, str | None]:
+    """Measure the promising forms of a layer; returns the choice and the name of the chosen form (None: native).
 
     Native stays unless a form beats it beyond the noise, by the rule that holds for all measuring targets.
+
+    Args:
+        seconds: for all forms together.
+        forms: how many are measured beside native; 0 for as many as are worth it on the target.
     """
-    forms = {displayed(form): form for form in promising(layer.deconv, target.setting)}
-    times, refusals = race(layer, forms, target, seconds)
-    options = tuple(Option(each, _cost(layer.deconv, form), times.get(each)) for each, form in forms.items())
+    own, *others = promising(layer.deconv, target.setting)
+    measured = {displayed(form): form for form in (own, *others[: forms or None])}
+    times, refusals = race(layer, measured, target, seconds)
+    options = tuple(Option(each, _cost(layer.deconv, form), times.get(each)) for each, form in measured.items())
     refused = {refusal.candidate for refusal in refusals}
     options = tuple(option for option in options if option.candidate not in refused)
     refusals = [*candidates(layer.deconv, "NCHW")[1], *refusals]
     choice = planner.choose(Table(site, layer.deconv, options, tuple(refusals)), Wishes(), "fastest")
-    return choice, None if choice.chosen == NATIVE else str(forms[choice.chosen])
+    return choice, None if choice.chosen == NATIVE else str(measured[choice.chosen])
 
 
 def race(
