@@ -18,9 +18,7 @@ ONLY_HELP = f"Do only this part: {', '.join(PARTS)}. Repeatable."
 @shared.app.command()
 def reproduce(
     out_dir: Annotated[Path, typer.Argument(help="Folder for the report; an earlier run's results are taken up.")],
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer rounds and forms: minutes instead of half an hour.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds and forms: a third of the time.")] = False,
     only: Annotated[list[str] | None, typer.Option(help=ONLY_HELP)] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Do everything again.")] = False,
     fst: Annotated[Path | None, typer.Option(help="A trained style-transfer model (.onnx) for the pictures.")] = None,
