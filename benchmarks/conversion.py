@@ -104,7 +104,7 @@ def one_run(kind: str, source: Path, out: Path) -> None:
     run = convert if kind == "convert" else load_and_save
     if kind == "convert":
         import splitdeconv.pipeline  # noqa: F401, PLC0415 (imports are not what is timed)
-        from splitdeconv.frontends import frontend  # noqa: PLC0415
+        from splitdeconv.frontends import frontend  # noqa: PLC0415 (as above)
 
         frontend("onnx")
     peaks = {"own_peak_bytes": 0}

@@ -90,9 +90,8 @@ def convert(
         OutputError: the result cannot be written.
         VerificationError: the result is not equal; nothing is written.
     """
-    # Imported here so that importing the package imports nothing else.
-    from splitdeconv import conversion, pipeline, timing  # noqa: PLC0415
-    from splitdeconv.planner import Wishes  # noqa: PLC0415
+    from splitdeconv import conversion, pipeline, timing  # noqa: PLC0415  # importing the package imports nothing else
+    from splitdeconv.planner import Wishes  # noqa: PLC0415  # as above
 
     planned = None if plan is None else pipeline.read_plan(Path(plan))
     request = conversion.Request(

@@ -101,7 +101,7 @@ def _call_ns(run: Run, clock: Clock) -> float:
         start = clock()
         run()
         calls.append(clock() - start)
-        if calls[0] > 100 * ROUND_NS:  # a tenth of a second a call: the next one is not much quicker, and warm
+        if calls[0] > 100 * ROUND_NS:  # a tenth of a second a call: one is enough to be warm
             break
     return max(1.0, min(calls))
 

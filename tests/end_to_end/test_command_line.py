@@ -11,7 +11,7 @@ import pytest
 
 import splitdeconv
 from splitdeconv.cli import main
-from splitdeconv.targets import CompileError
+from tests.broken_runtime import break_runtime
 from tests.models import deconv_model, op_types
 
 
@@ -141,16 +141,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_rewritten_model_that_does_not_run_is_not_written(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from splitdeconv.targets.onnxruntime import OnnxRuntime  # noqa: PLC0415  # broken on purpose for this test alone
-
-    whole = OnnxRuntime.compile
-
-    def broken(self: OnnxRuntime, given: bytes | Path) -> object:
-        if isinstance(given, Path) and given.name == "out.onnx":
-            raise CompileError("no kernel")
-        return whole(self, given)
-
-    monkeypatch.setattr(OnnxRuntime, "compile", broken)
+    break_runtime(monkeypatch, "out.onnx")
     assert main(["convert", str(model), str(tmp_path / "out.onnx")]) == 1
     assert "takes the original but not the rewritten model (no kernel)" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]

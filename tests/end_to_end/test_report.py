@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from splitdeconv.cli import main
-from splitdeconv.targets import CompileError
+from tests.broken_runtime import break_runtime
 from tests.models import deconv_model
 from tests.pages import parsed, words
 
@@ -78,16 +78,7 @@ def test_a_failed_conversion_has_a_report_that_says_so(
 def test_a_model_that_does_not_run_has_a_report_too(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from splitdeconv.targets.onnxruntime import OnnxRuntime  # noqa: PLC0415  # broken on purpose for this test alone
-
-    whole = OnnxRuntime.compile
-
-    def broken(self: OnnxRuntime, given: bytes | Path) -> object:
-        if isinstance(given, Path) and given.name == "out.onnx":
-            raise CompileError("no kernel")
-        return whole(self, given)
-
-    monkeypatch.setattr(OnnxRuntime, "compile", broken)
+    break_runtime(monkeypatch, "out.onnx")
     assert main(["convert", str(model), str(tmp_path / "out.onnx"), "--report", str(tmp_path / "r.html")]) == 1
     assert "takes the original but not the rewritten model (no kernel)" in read(tmp_path / "r.html")
 

@@ -8,7 +8,7 @@ from splitdeconv.paper.networks import ARTGAN, NAMES, TITLES
 from splitdeconv.paper.part import Part, Progress, Setting, Step
 from splitdeconv.paper.published import published
 from splitdeconv.paper.result import Cell, Chart, Column, Result, Sheet, geometric
-from splitdeconv.paper.runtimes import RUNTIMES, Runtime, export_ahead, time_network
+from splitdeconv.paper.runtimes import RUNTIMES, Runtime, export_of, time_network
 from splitdeconv.paper.times import Times, times_of
 from splitdeconv.results import Json
 
@@ -32,7 +32,7 @@ def _step(setting: Setting, runtime: Runtime, name: str) -> Step:
         runtime.all_packages,
         run,
         effort=True,
-        prepare=export_ahead(name, runtime, folder),
+        prepare=export_of(name, runtime, folder),
     )
 
 

@@ -70,6 +70,11 @@ class Step:
         """Everything that must be the same for an earlier result to be taken up."""
         return environment(self.packages) | dict(self.inputs)
 
+    def is_equipped(self) -> bool:
+        """Whether all its packages are installed."""
+        found = environment(self.packages)
+        return all(found[package] != NOT_INSTALLED for package in self.packages)
+
 
 @dataclass(frozen=True, slots=True)
 class Part:

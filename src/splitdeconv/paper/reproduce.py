@@ -134,8 +134,12 @@ def _untimed(tasks: Sequence[_Task], request: Request) -> dict[_Task, Stored | s
 
 
 def _files(tasks: Sequence[_Task], request: Request) -> dict[Callable[[Progress], object], str]:
-    """What makes the files that the steps to be done read, and where that is shown; each once, the last first."""
-    prepares = {task.step.prepare: task.where for task in reversed(tasks) if _is_due(task, request)}
+    """What makes the files that the steps to be done read, and where that is shown; each once, the last first.
+
+    Steps that lack a package have none: they will say so and read nothing.
+    """
+    due = [task for task in reversed(tasks) if task.step.prepare is not None and _is_due(task, request)]
+    prepares = {task.step.prepare: task.where for task in due if task.step.is_equipped()}
     return {prepare: where for prepare, where in prepares.items() if prepare is not None}
 
 

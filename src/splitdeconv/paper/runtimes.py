@@ -8,7 +8,7 @@ from pathlib import Path
 from splitdeconv import benchmark, targets, timing
 from splitdeconv.paper.child import in_child
 from splitdeconv.paper.models import digest, models_folder, zoo_model
-from splitdeconv.paper.part import NOT_INSTALLED, Progress, environment
+from splitdeconv.paper.part import Progress
 from splitdeconv.paper.result import Kind
 from splitdeconv.paper.times import Times, from_record
 
@@ -113,13 +113,6 @@ class Export:
 def export_of(name: str, runtime: Runtime, folder: Path) -> Export | None:
     """The files of a network that a runtime reads; None for PyTorch, which takes modules."""
     return Export(name, runtime.suffix, folder) if runtime.suffix else None
-
-
-def export_ahead(name: str, runtime: Runtime, folder: Path) -> Export | None:
-    """The same, or None where the runtime is not installed: its files would be made for nothing."""
-    versions = environment(runtime.packages)
-    missing = any(versions[package] == NOT_INSTALLED for package in runtime.packages)
-    return None if missing else export_of(name, runtime, folder)
 
 
 def time_network(name: str, runtime: Runtime, folder: Path, progress: Progress, *, quick: bool) -> Times:

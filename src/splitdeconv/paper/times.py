@@ -9,12 +9,7 @@ from typing import Any
 from splitdeconv.comparison import NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, fixed_split
 from splitdeconv.results import Json, Measurement
 
-FORMS = (
-    "native",
-    "zero_insert",
-    "split",
-    "chosen",
-)  # as the paper and the page call them: native, NZP, SD, chosen plan
+FORMS = ("native", "zero_insert", "split", "chosen")  # on the page: native, NZP, SD, chosen plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +32,7 @@ class Layer:
 
     Attributes:
         name, what: of the deconv.
-        times: form → time.
+        times: form → time; None or absent where it was not timed.
         plan: the candidate that was chosen.
         split: the candidate that stands for SD.
     """

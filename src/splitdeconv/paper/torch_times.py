@@ -72,7 +72,5 @@ def _layer(choice: Choice, runner: Torch, seconds: float) -> Layer:
     raced = {each: forms[each] for each in wanted.values()}
     layer = measure.Layer(measure.geometry_of(deconv), deconv)
     times, _ = measure.race(layer, raced, runner, seconds, math.inf)
-    known = {
-        form: None if each is None or each not in times else time_from(times[each]) for form, each in wanted.items()
-    }
+    known = {form: time_from(times[each]) for form, each in wanted.items() if each in times}
     return Layer(choice.site, deconv.describe(), known, str(choice.chosen), str(split or ""))
