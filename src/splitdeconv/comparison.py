@@ -142,7 +142,7 @@ class ModelTimes:
 
     Attributes:
         times: ``native`` (as it came), ``zero_insert`` and ``split`` (every deconv so, where that applies; ``split`` as
-            in the paper) and ``converted``.
+            in the paper) and ``converted``, as a conversion would leave it.
         reason: why there are none, or empty.
     """
 

@@ -15,22 +15,32 @@ _FLOATS = ("float16", "float32", "float64")
 _EXACT = 2**53  # whole numbers up to here are exact in float64
 
 
-def diagonal_of(kernel: Array) -> Array | None:
-    """The filter of each channel, ``(C, 1, *K)``, of a dense kernel IOHW that is zero between channels; else None."""
+def diagonal_of(kernel: Array, zero: Array | int = 0) -> Array | None:
+    """The filter of each channel, ``(C, 1, *K)``, of a dense kernel IOHW that is zero between channels; else None.
+
+    Args:
+        kernel: of any type.
+        zero: what stands for 0: a number, or one for each output channel, ``(1, C, 1, …)``.
+    """
     channels = kernel.shape[0]
-    if channels != kernel.shape[1] or channels == 1 or np.any(kernel[0, 1]):
+    if channels != kernel.shape[1] or channels == 1:
         return None
+    zeros = np.broadcast_to(np.asarray(zero), kernel.shape)
     numbers = np.arange(channels)
+    if np.any(kernel[0, 1] != zeros[0, 1]):
+        return None
     diagonal = kernel[numbers, numbers]
-    if np.count_nonzero(kernel) != np.count_nonzero(diagonal):
+    if np.count_nonzero(kernel != zeros) != np.count_nonzero(diagonal != zeros[numbers, numbers]):
         return None
     return np.ascontiguousarray(diagonal[:, np.newaxis])
 
 
-def dense_of(diagonal: Array) -> Array:
-    """A dense kernel ``(C, C, *K)`` with the filters ``(C, 1, *K)`` on its diagonal."""
-    numbers = np.arange(len(diagonal))
-    dense = np.zeros((len(diagonal), len(diagonal), *diagonal.shape[2:]), diagonal.dtype)
+def dense_of(diagonal: Array, zero: Array | int = 0) -> Array:
+    """A dense kernel ``(C, C, *K)`` with the filters ``(C, 1, *K)`` on its diagonal, and ``zero`` elsewhere."""
+    channels, *kernel = len(diagonal), *diagonal.shape[2:]
+    dense = np.empty((channels, channels, *kernel), diagonal.dtype)
+    dense[...] = zero
+    numbers = np.arange(channels)
     dense[numbers, numbers] = diagonal[:, 0]
     return dense
 

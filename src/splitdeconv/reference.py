@@ -84,9 +84,10 @@ def quantised_deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
     quant = weights.quant
     assert quant is not None, "quantised weights have their scales"
     rank = weights.kernel.ndim
-    kernel = weights.kernel.astype(np.float64) - quant.along_kernel(quant.w_zero, rank)
+    shape = weights.kernel.shape
+    kernel = weights.kernel.astype(np.float64) - quant.along_kernel(quant.w_zero, shape, spec.groups)
     if quant.by_input:
-        kernel = kernel * quant.along_kernel(quant.w_scale, rank)
+        kernel = kernel * quant.along_kernel(quant.w_scale, shape, spec.groups)
         bias = None if weights.bias is None else weights.bias.astype(np.float64) / quant.x_scale
         scale = np.asarray(quant.x_scale / quant.y_scale)
     else:

@@ -24,9 +24,10 @@ class Quantisation:
         x_type, y_type: of the stored input and output, NumPy names.
         x_scale, y_scale: float32, shape ``()``.
         x_zero, y_zero: in the range of their types.
-        w_scale: float32, shape ``()``, or one for each entry of the kernel's axis ``w_axis``.
+        w_scale: float32, shape ``()``, or one for each entry of the kernel's axis ``w_axis``, or for each output
+            channel of all groups.
         w_zero: int32, of the same shape.
-        w_axis: 1 (output channels of a group), or 0 (input channels; the sums are then no integers).
+        w_axis: 1 (output channels), or 0 (input channels; the sums are then no integers).
     """
 
     x_type: str
@@ -44,13 +45,13 @@ class Quantisation:
         """Whether each input channel has a weight scale of its own."""
         return self.w_scale.ndim > 0 and self.w_axis == 0
 
-    def along_kernel(self, parameter: Array, rank: int) -> Array:
-        """``w_scale`` or ``w_zero``, to be broadcast against a kernel of ``rank`` axes."""
-        return (
-            parameter
-            if not parameter.ndim
-            else parameter.reshape([-1 if axis == self.w_axis else 1 for axis in range(rank)])
-        )
+    def along_kernel(self, parameter: Array, shape: tuple[int, ...], groups: int) -> Array:
+        """``w_scale`` or ``w_zero``, to be broadcast against a kernel of ``shape``, IOHW."""
+        if not parameter.ndim:
+            return parameter
+        if self.w_axis == 0:
+            return parameter.reshape((-1, *(1,) * (len(shape) - 1)))
+        return along_inputs(self.per_output(parameter, shape[1] * groups), shape, groups)
 
     def per_output(self, parameter: Array, out_channels: int) -> Array:
         """``w_scale``, ``w_zero`` or one made from them as ``(out_channels,)``; groups share their channels' values."""
@@ -124,9 +125,14 @@ def _take(kernel: Array, block: tuple[Taps, ...], zero: Array | int, groups: int
         return kernel
     empty = np.asarray(zero)
     if empty.ndim:
-        rows = np.repeat(empty.reshape(groups, -1), kernel.shape[0] // groups, axis=0)
-        empty = rows.reshape(rows.shape + (1,) * len(block))
+        empty = along_inputs(empty, kernel.shape, groups)
     return np.where(present, kernel, empty.astype(kernel.dtype))
+
+
+def along_inputs(parameter: Array, shape: tuple[int, ...], groups: int) -> Array:
+    """One value for each output channel, to be broadcast against a kernel of ``shape``, IOHW."""
+    rows = np.repeat(parameter.reshape(groups, -1), shape[0] // groups, axis=0)
+    return rows.reshape(rows.shape + (1,) * (len(shape) - 2))
 
 
 def conv_channels(parameter: Array, conv: Conv, axis: int = 0) -> Array:

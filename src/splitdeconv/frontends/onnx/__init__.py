@@ -81,7 +81,7 @@ class OnnxFrontend:
         reason = refuse(program, place.opset)
         if reason is not None or site.weights.quant is None:
             return reason
-        qdq = read_qdq(place)
+        qdq = read_qdq(place, lambda _: site.deconv.uncropped_sizes)
         assert qdq is not None, "a quantised site is between DequantizeLinear and QuantizeLinear"
         return refuse_quantised(program, place.opset, site.weights.quant, site.weights.bias, qdq.stages)
 

@@ -140,16 +140,20 @@ def _native(op: NativeDeconv, writer: Writer, x: ir.Value, source: Source) -> ir
     if source.bias is not None:
         weights.append(writer.lazy("bias", (source.key, "B"), source.bias, source.dtype, [op.deconv.out_channels]))
     if op.simplified:
-        return writer.op("ConvTranspose", [x, *weights], _deconv_attributes(op.deconv), notes=True)
-    y = writer.copy(source.original, [x, *weights])
-    begin, end = zip(*op.deconv.crop, strict=True) if op.deconv.crop else ((), ())
+        return deconv_node(writer, op.deconv, [x, *weights])
+    return crop_output(writer, op.deconv, writer.copy(source.original, [x, *weights]))
+
+
+def crop_output(writer: Writer, deconv: Deconv, y: ir.Value) -> ir.Value:
+    """What the crop behind ``deconv`` leaves of its output."""
+    begin, end = zip(*deconv.crop, strict=True) if deconv.crop else ((), ())
     return writer.slice(y, (0, 0, *begin), (0, 0, *end)) if any(begin + end) else y
 
 
-def _deconv_attributes(deconv: Deconv) -> dict[str, int | list[int]]:
-    """Every attribute of a ConvTranspose, spelled out; pads are at least 0."""
+def deconv_node(writer: Writer, deconv: Deconv, inputs: Sequence[ir.Value]) -> ir.Value:
+    """A ConvTranspose with every attribute spelled out; pads are at least 0."""
     axes = deconv.axes
-    return {
+    attributes: dict[str, int | list[int]] = {
         "kernel_shape": [axis.kernel for axis in axes],
         "strides": [axis.stride for axis in axes],
         "dilations": [axis.dilation for axis in axes],
@@ -157,6 +161,7 @@ def _deconv_attributes(deconv: Deconv) -> dict[str, int | list[int]]:
         "output_padding": [axis.output_pad for axis in axes],
         "group": deconv.groups,
     }
+    return writer.op("ConvTranspose", list(inputs), attributes, notes=True)
 
 
 def _conv(op: Conv, writer: Writer, x: ir.Value, source: Source) -> ir.Value:

@@ -74,7 +74,7 @@ class Tail:
     nodes: tuple[ir.Node, ...]
 
 
-def find_tail(place: Place, rank: int, channels: int, sizes: Sequence[Size] | None) -> Tail:
+def find_tail(place: Place, rank: int, channels: int, sizes: Sequence[Size]) -> Tail:
     """The chain of element-wise nodes and crops behind the node at ``place``.
 
     It ends before a node that something else also reads from, or whose parameters are not constant or not per channel.
@@ -83,18 +83,18 @@ def find_tail(place: Place, rank: int, channels: int, sizes: Sequence[Size] | No
         place: the deconv.
         rank: number of axes of its output, batch and channels included.
         channels: its output channels.
-        sizes: its output's spatial sizes, None where unknown. None altogether: the chain ends before a crop too.
+        sizes: its output's spatial sizes, None where unknown.
     """
     stages: list[Stage] = []
     nodes: list[ir.Node] = []
     crop: Crop | None = None
     value = place.node.outputs[0]
-    while (use := _only_use(value, place)) is not None:
+    while (use := only_use(value, place)) is not None:
         node, data_input = use
         stage = _as_stage(node, data_input, place.opset, rank, channels)
         if stage is not None:
             stages.append(stage)
-        elif sizes is not None and (more := read_crop(node, data_input, place.opset, sizes)) is not None:
+        elif (more := read_crop(node, data_input, place.opset, sizes)) is not None:
             crop = more if crop is None else crop.then(more)
             sizes = more.sizes_of(sizes)
         else:
@@ -104,7 +104,7 @@ def find_tail(place: Place, rank: int, channels: int, sizes: Sequence[Size] | No
     return Tail(tuple(stages), crop, tuple(nodes))
 
 
-def _only_use(value: ir.Value, place: Place) -> tuple[ir.Node, int] | None:
+def only_use(value: ir.Value, place: Place) -> tuple[ir.Node, int] | None:
     """The only reader of ``value``, a standard node of the same graph with one output in use, and which input it is."""
     uses = tuple(value.uses())
     if len(uses) != 1 or value.is_graph_output():

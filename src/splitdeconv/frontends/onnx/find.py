@@ -10,10 +10,10 @@ import onnx_ir as ir
 from splitdeconv.errors import InputError
 from splitdeconv.factors import diagonal_of, vectors_of
 from splitdeconv.frontends.onnx.constants import constant, is_overridable
-from splitdeconv.frontends.onnx.epilogue import find_tail
+from splitdeconv.frontends.onnx.epilogue import Tail, find_tail
 from splitdeconv.frontends.onnx.geometry import RunTimeGeometryError, axes_from, read_attributes
 from splitdeconv.frontends.onnx.graph import Place, is_standard, places
-from splitdeconv.frontends.onnx.quantised import UnsupportedError, quantised_notes, read_qdq, unread_weight
+from splitdeconv.frontends.onnx.quantised import Qdq, UnsupportedError, quantised_notes, read_qdq, unread_weight
 from splitdeconv.frontends.onnx.shapes import Shapes
 from splitdeconv.results import Skipped
 from splitdeconv.sites import Site
@@ -49,9 +49,15 @@ def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site 
         raise InputError(f"site '{name}': a ConvTranspose has an input and a weight, this one has {len(node.inputs)}")
     x, weight = node.inputs[0], node.inputs[1]
     bias_value = node.inputs[2] if len(node.inputs) > 2 else None
+
+    def geometry(kernel: Array, bias: Array | None) -> Deconv:
+        # A function's maps have other sizes at each call, and its names are its own.
+        x_shape = (None,) * kernel.ndim if place.in_function else shapes.of(x, kernel.ndim)
+        return _deconv(name, node, kernel, bias, x_shape)
+
     try:
-        qdq = read_qdq(place)
-    except UnsupportedError as reason:
+        qdq = read_qdq(place, lambda kernel: geometry(kernel, None).out_sizes)
+    except (UnsupportedError, RunTimeGeometryError) as reason:
         return Skipped(name, place.where, str(reason))
     kernel = constant(weight, place.opset) if qdq is None else qdq.kernel(place.opset)
     if kernel is None:
@@ -60,26 +66,26 @@ def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site 
     if bias_value is not None and bias is None:
         return Skipped(name, place.where, "its bias is computed at run time")
     try:
-        # A function's maps have other sizes at each call, and its names are its own.
-        x_shape = (None,) * kernel.ndim if place.in_function else shapes.of(x, kernel.ndim)
-        deconv = _deconv(name, node, kernel, bias, x_shape)
+        deconv = geometry(kernel, bias)
     except RunTimeGeometryError as reason:
         return Skipped(name, place.where, str(reason))
-    notes = tuple(_override_note(each) for each in (weight, bias_value) if each and is_overridable(each, ir_version))
+    notes = [_override_note(each) for each in (weight, bias_value) if each and is_overridable(each, ir_version)]
     if qdq is None:
         deconv, kernel = _simplified(deconv, kernel)
-        tail = find_tail(place, kernel.ndim, deconv.out_channels, deconv.out_sizes)
-        operators = tuple(stage.node.op_type for stage in tail.stages)
-        if deconv.diagonal:
-            notes = (*notes, "its filter is zero between channels, so every form is depthwise")
-        if tail.crop is not None:
-            deconv = deconv.cropped(tail.crop.begin, tail.crop.end)
-            notes = (*notes, f"the crop behind it ({_crop_text(deconv)}) becomes part of its pads")
-        return Site(name, deconv, Weights(kernel, bias), operators, place.where, notes)
-    operators = tuple(stage.node.op_type for stage in qdq.stages)
-    quantised = replace(deconv, dtype=qdq.values.x_type, quant=qdq.quant())
-    weights = Weights(kernel, bias, qdq.values)
-    return Site(name, quantised, weights, operators, place.where, (*notes, *quantised_notes(weights)))
+        found: Tail | Qdq = find_tail(place, kernel.ndim, deconv.out_channels, deconv.out_sizes)
+        weights = Weights(kernel, bias)
+    else:
+        groups = deconv.in_channels if qdq.diagonal else deconv.groups
+        deconv = replace(deconv, groups=groups, diagonal=qdq.diagonal, dtype=qdq.values.x_type, quant=qdq.quant())
+        found, weights = qdq, Weights(qdq.stored_kernel(kernel), bias, qdq.values)
+        notes += quantised_notes(weights)
+    if deconv.diagonal:
+        notes.append("its filter is zero between channels, so every form is depthwise")
+    if found.crop is not None:
+        deconv = deconv.cropped(found.crop.begin, found.crop.end)
+        notes.append(f"the crop behind it ({_crop_text(deconv)}) becomes part of its pads")
+    operators = tuple(stage.node.op_type for stage in found.stages)
+    return Site(name, deconv, weights, operators, place.where, tuple(notes))
 
 
 def _simplified(deconv: Deconv, kernel: Array) -> tuple[Deconv, Array]:

@@ -1,25 +1,29 @@
 """Recognising quantised deconvs: ConvTranspose between DequantizeLinear and QuantizeLinear (QDQ form).
 
     DequantizeLinear(x) ─┐
-    DequantizeLinear(w) ─┼ ConvTranspose ─ [element-wise epilogue] ─ QuantizeLinear
+    DequantizeLinear(w) ─┼ ConvTranspose ─ [element-wise epilogue, crops] ─ QuantizeLinear ─ [crops]
     DequantizeLinear(b) ─┘  (or a float bias)
 
 The stored weights may be initializers (ONNX Runtime's quantiser, NNCF, PyTorch) or a QuantizeLinear of constants.
+A crop behind the QuantizeLinear stands alone or between a DequantizeLinear and a QuantizeLinear with its parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
+from splitdeconv.factors import diagonal_of
 from splitdeconv.frontends.onnx.constants import constant
-from splitdeconv.frontends.onnx.epilogue import Stage, find_tail
+from splitdeconv.frontends.onnx.crop import Crop, read_crop
+from splitdeconv.frontends.onnx.epilogue import Stage, find_tail, only_use
 from splitdeconv.frontends.onnx.graph import Place, is_quantiser
 from splitdeconv.frontends.onnx.integer_filter import StoredKernel
 from splitdeconv.frontends.onnx.quantised_emit import forms
+from splitdeconv.ops import Size
 from splitdeconv.spec import Quant
 from splitdeconv.weights import Array, Quantisation, Weights
 
@@ -28,6 +32,7 @@ _STORED_AS = {"uint8": "uint8", "int8": "int8", "uint4": "uint8", "int4": "int8"
 _INPUT_CHANNELS, _OUTPUT_CHANNELS = 0, 1  # axes of a ConvTranspose's weight, (in_channels, out_channels // groups, …)
 _SCALE_ROUNDING = 2.0**-22  # how far a bias scale may be from x_scale·w_scale: two roundings of float32
 
+SizesOf = Callable[[Array], Sequence[Size]]  # from a deconv's kernel to its output's spatial sizes, None where unknown
 
 _FLOAT_NOTE = (
     "no integer kernel computes activations or weights of 16 bits, or a weight scale for each input channel: its "
@@ -46,9 +51,11 @@ class Qdq:
     Attributes:
         x: its stored input.
         weight: its stored weights; ``bias`` the stored or float bias, or None.
-        values: scales and zero-points.
-        stages: the element-wise nodes between it and ``output``.
-        output: the QuantizeLinear behind it.
+        values: scales and zero-points; those of input channels that have an output channel each, as of these.
+        stages: the element-wise nodes behind it.
+        crop: what all crops behind it cut off together, or None without one.
+        nodes: everything behind it that belongs to it, in order; the last one's output is the stored output.
+        diagonal: whether its dense kernel is zero between channels, so that it is a depthwise deconv.
     """
 
     x: ir.Value
@@ -56,13 +63,24 @@ class Qdq:
     bias: ir.Value | None
     values: Quantisation
     stages: tuple[Stage, ...]
-    output: ir.Node
+    crop: Crop | None
+    nodes: tuple[ir.Node, ...]
+    diagonal: bool
 
     def kernel(self, opset: int) -> Array:
-        """The stored weights, as :func:`stored_kernel` gives them."""
+        """The weights as the model has them."""
         found = constant(self.weight, opset)
         assert found is not None, "a located site has constant weights"
-        return stored_kernel(found)
+        return found
+
+    def stored_kernel(self, found: Array) -> Array:
+        """The stored weights; those of 4 bits as 8 bits, and without those between channels that are 0."""
+        kernel = stored_kernel(found)
+        if not self.diagonal:
+            return kernel
+        diagonal = diagonal_of(kernel, _zero_along(kernel, self.values))
+        assert diagonal is not None, "found to be zero between channels"
+        return diagonal
 
     def read_bias(self, opset: int) -> Array | None:
         """The bias: int32 in units of ``x_scale·w_scale``, or float."""
@@ -75,7 +93,7 @@ class Qdq:
         return Quant(self.values.x_type, weight, self.values.w_scale.ndim > 0, forms(self.values, weight))
 
 
-def read_qdq(place: Place) -> Qdq | None:
+def read_qdq(place: Place, sizes_of: SizesOf) -> Qdq | None:
     """The quantised deconv at ``place``, or None where it is a float one.
 
     Raises:
@@ -88,18 +106,81 @@ def read_qdq(place: Place) -> Qdq | None:
     kernel = constant(from_weight.inputs[0], place.opset)
     if kernel is None or kernel.ndim < 3:
         return None
-    groups = place.node.attributes.get("group")
-    channels = kernel.shape[1] * (groups.as_int() if groups is not None and not groups.is_ref() else 1)
-    stages = find_tail(place, kernel.ndim, channels, None).stages
-    output = _quantize_behind(stages[-1].node if stages else place.node)
+    given = place.node.attributes.get("group")
+    groups = given.as_int() if given is not None and not given.is_ref() else 1
+    sizes = sizes_of(kernel)
+    tail = find_tail(place, kernel.ndim, kernel.shape[1] * groups, sizes)
+    output = _quantize_behind(tail.nodes[-1] if tail.nodes else place.node)
     if output is None or output.graph is not place.node.graph:
         return None
     values = _values(place, from_x, from_weight, output, kernel)
+    diagonal = groups == 1 and diagonal_of(stored_kernel(kernel), _zero_along(kernel, values)) is not None
+    if values.by_input and (diagonal or groups == kernel.shape[0]):
+        values = _by_output(values, 1 if diagonal else kernel.shape[1])
+    crop, behind = _crops_behind(place, output, tail.crop, sizes)
     stored, source = from_weight.inputs[0], from_x.inputs[0]
     assert stored is not None, "its constant was read"
     assert source is not None, "a DequantizeLinear has an input"
     _set_type(stored, kernel)
-    return Qdq(source, stored, _stored_bias(place, bias, values, channels), values, stages, output)
+    stored_bias = _stored_bias(place, bias, values, kernel.shape[1] * groups)
+    return Qdq(source, stored, stored_bias, values, tail.stages, crop, (*tail.nodes, output, *behind), diagonal)
+
+
+def _zero_along(kernel: Array, values: Quantisation) -> Array:
+    """The zero-point of a dense kernel, to be broadcast against it; one for all where input channels have scales."""
+    zero = values.w_zero.max() if values.by_input else values.w_zero
+    return np.reshape(zero, (1, -1, *(1,) * (kernel.ndim - 2)))
+
+
+def _by_output(values: Quantisation, per_group: int) -> Quantisation:
+    """Scales for each input channel as those of the output channels, which read only one input channel each."""
+    scale, zero = (np.repeat(each, per_group) for each in (values.w_scale, values.w_zero))
+    return replace(values, w_scale=scale, w_zero=zero, w_axis=_OUTPUT_CHANNELS)
+
+
+def _crops_behind(
+    place: Place, output: ir.Node, crop: Crop | None, sizes: Sequence[Size]
+) -> tuple[Crop | None, list[ir.Node]]:
+    """The crops of the stored output, as one with ``crop``, which comes before it; and their nodes."""
+    found: list[ir.Node] = []
+    last = output
+    while True:
+        left = sizes if crop is None else crop.sizes_of(sizes)
+        step = _crop_behind(place, last, output, left)
+        if step is None:
+            return crop, found
+        more, nodes = step
+        crop = more if crop is None else crop.then(more)
+        found.extend(nodes)
+        last = nodes[-1]
+
+
+def _crop_behind(
+    place: Place, last: ir.Node, output: ir.Node, sizes: Sequence[Size]
+) -> tuple[Crop, list[ir.Node]] | None:
+    """A crop that alone reads the stored output of ``last``, with the quantisers around it that change nothing."""
+    nodes: list[ir.Node] = []
+    use = only_use(last.outputs[0], place)
+    if use is not None and is_quantiser(use[0], "DequantizeLinear"):
+        nodes.append(use[0])
+        use = only_use(use[0].outputs[0], place) if _same_parameters(use[0], output, place.opset) else None
+    crop = None if use is None else read_crop(*use, place.opset, sizes)
+    if use is None or crop is None:
+        return None
+    if not nodes:
+        return crop, [use[0]]
+    behind = _quantize_behind(use[0])
+    if behind is None or behind.graph is not place.node.graph or not _same_parameters(behind, output, place.opset):
+        return None
+    return crop, [*nodes, use[0], behind]
+
+
+def _same_parameters(node: ir.Node, output: ir.Node, opset: int) -> bool:
+    """Whether scale, zero-point and type are those of ``output``."""
+    try:
+        return _per_tensor(node, opset, "output") == _per_tensor(output, opset, "output")
+    except UnsupportedError:
+        return False
 
 
 def stored_kernel(found: Array) -> Array:

@@ -18,7 +18,8 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from splitdeconv.frontends.onnx.emit import Source, conv_attributes, write_op, write_stage
+from splitdeconv.factors import dense_of
+from splitdeconv.frontends.onnx.emit import Source, conv_attributes, crop_output, deconv_node, write_op, write_stage
 from splitdeconv.frontends.onnx.epilogue import Stage
 from splitdeconv.frontends.onnx.integer_filter import StoredKernel, write_filter
 from splitdeconv.frontends.onnx.quantised_clamps import clamps, narrows, stored_bounds
@@ -142,14 +143,25 @@ def _unsigned_weights(source: Source, quant: Quantisation) -> tuple[Source, Quan
 def _native(
     op: NativeDeconv, writer: Writer, x: ir.Value, source: Source, quant: Quantisation, stages: Sequence[Stage]
 ) -> ir.Value:
-    """The original node between its own DequantizeLinear and QuantizeLinear nodes."""
-    kernel = writer.lazy("weight", (source.key, "W"), source.kernel, source.dtype, op.deconv.kernel_shape)
-    weight = _dequantized_weight(writer, kernel, quant.w_scale, quant.w_zero, source, axis=quant.w_axis)
-    inputs = [dequantize(writer, Stored(x, quant.x_type, quant.x_scale, quant.x_zero)), weight]
+    """The original node between its own DequantizeLinear and QuantizeLinear nodes, and the crop; or a simpler node."""
+    read, shape = source.kernel, op.deconv.kernel_shape
+    axis, w_scale, w_zero = quant.w_axis, quant.w_scale, quant.w_zero
+    if op.deconv.diagonal and not op.simplified:
+        zero = quant.per_output(quant.w_zero, shape[0]).reshape(1, -1, *(1,) * len(shape[2:]))
+        read, shape = lambda: dense_of(source.kernel(), zero), (shape[0], shape[0], *shape[2:])
+    elif not quant.by_input and w_scale.size > shape[1]:  # of groups with one input channel each
+        axis, w_scale, w_zero = 0, w_scale[:: shape[1]], w_zero[:: shape[1]]
+    kernel = writer.lazy("weight", (source.key, "W", op.simplified), read, source.dtype, shape)
+    inputs = [
+        dequantize(writer, Stored(x, quant.x_type, quant.x_scale, quant.x_zero)),
+        _dequantized_weight(writer, kernel, w_scale, w_zero, source, axis),
+    ]
     if source.bias is not None:
         inputs.append(_bias(writer, source.bias(), quant.bias_scale(op.deconv.out_channels)))
-    value = writer.copy(source.original, inputs)
-    return _epilogue_and_quantize(writer, value, op, quant, stages)
+    simple = op.simplified
+    value = deconv_node(writer, op.deconv, inputs) if simple else writer.copy(source.original, inputs)
+    stored = _epilogue_and_quantize(writer, value, op, quant, stages)
+    return stored if simple else crop_output(writer, op.deconv, stored)
 
 
 def _qdq(

@@ -16,7 +16,7 @@ from splitdeconv.frontends.onnx.emit import Source, write_program
 from splitdeconv.frontends.onnx.epilogue import Tail, find_tail
 from splitdeconv.frontends.onnx.find import named_places
 from splitdeconv.frontends.onnx.graph import MICROSOFT, Place, places
-from splitdeconv.frontends.onnx.quantised import Qdq, read_qdq, read_stored_kernel, stored_kernel
+from splitdeconv.frontends.onnx.quantised import Qdq, read_qdq, read_stored_kernel
 from splitdeconv.frontends.onnx.quantised_emit import write_quantised
 from splitdeconv.frontends.onnx.quantised_values import hand_over, requantise
 from splitdeconv.frontends.onnx.writer import Constants, Writer, take_over
@@ -59,12 +59,9 @@ def _names(model: ir.Model) -> set[str]:
 
 def _replace(site: str, place: Place, program: Program, constants: Constants, ir_version: int) -> None:
     """Write the program behind the epilogue's last node, and remove the nodes that it replaces."""
-    qdq = None if program.deconv.quant is None else read_qdq(place)
-    if qdq is None:
-        tail = _tail(place, program.deconv)
-        stages, old = tail.stages, [place.node, *tail.nodes]
-    else:
-        stages, old = qdq.stages, [place.node, *(stage.node for stage in qdq.stages), qdq.output]
+    qdq = _qdq(place, program.deconv)
+    found = _tail(place, program.deconv) if qdq is None else qdq
+    stages, old = found.stages, [place.node, *found.nodes]
     parameters = [value for node in old for value in node.inputs if value is not None]
     writer = Writer(site, place.opset, constants, _notes(site, place, program))
     last = old[-1]
@@ -90,6 +87,11 @@ def _replace(site: str, place: Place, program: Program, constants: Constants, ir
 
 def _tail(place: Place, deconv: Deconv) -> Tail:
     return find_tail(place, len(deconv.axes) + 2, deconv.out_channels, deconv.uncropped_sizes)
+
+
+def _qdq(place: Place, deconv: Deconv) -> Qdq | None:
+    """What a quantised site has, or None where it is a float one."""
+    return None if deconv.quant is None else read_qdq(place, lambda _: deconv.uncropped_sizes)
 
 
 def _source(place: Place, deconv: Deconv, qdq: Qdq | None = None) -> Source:
@@ -126,7 +128,7 @@ def _reader(value: ir.Value, opset: int, of: Callable[[Array], Array] = np.asarr
 def _kernel_of(deconv: Deconv, qdq: Qdq | None) -> Callable[[Array], Array]:
     """What makes the site's kernel of its constant."""
     if qdq is not None:
-        return stored_kernel
+        return qdq.stored_kernel
     return _diagonal if deconv.diagonal else np.asarray
 
 
@@ -184,7 +186,7 @@ def stand_alone(model: ir.Model, site: Site, program: Program, weights: Weights 
     """
     place, deconv = place_of(model, site.id), site.deconv
     ir_version = max(model.ir_version, 4)
-    qdq = None if deconv.quant is None else read_qdq(place)
+    qdq = _qdq(place, deconv)
     stored = (weights or site.weights).kernel.dtype if qdq is None else np.dtype(qdq.values.x_type)
     dtype = ir.DataType.from_numpy(stored)
     x = ir.Value(name="x", type=ir.TensorType(dtype), shape=ir.Shape(program.in_shape))
