@@ -14,7 +14,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from splitdeconv.ops import Concat, Conv, Program, Reshape, Slice, Transpose, spatial_axes
+from splitdeconv.ops import Concat, Conv, DepthToSpace, Program, Reshape, Slice, Transpose, spatial_axes
 from splitdeconv.torch.packed import as_wide
 
 Values = Sequence[Tensor]
@@ -42,7 +42,7 @@ class Run:
 class Interleave:
     """From the channels of one map to space, and the crop, in one pass.
 
-    Before: NCHW ``(N, C·S, *Q)``, channels-last in memory, or NHWC ``(N, *Q, S·C)``, with ``S = prod(strides)``.
+    Before: NCHW ``(N, C·S, *Q)``, in either memory format, or NHWC ``(N, *Q, S·C)``, with ``S = prod(strides)``.
     After: contiguous, ``(N, C, *sizes)`` or ``(N, *sizes, C)``; the sizes are multiples of the strides.
 
     Attributes:
@@ -59,20 +59,20 @@ class Interleave:
         (x,) = values
         strides, last = self.program.deconv.strides, self.program.layout == "NHWC"
         channels, rank = self.program.deconv.out_channels, len(strides)
-        x = x if last else x.movedim(1, -1)
-        batch, *sizes = x.shape[:-1]
+        batch, *sizes = x.shape[:-1] if last else (x.shape[0], *x.shape[2:])
         cuts = zip(sizes, self.begin, self.end, strides, strict=True)
         blocks = [size - (begin + end) // stride for size, begin, end, stride in cuts]
         whole = [block * stride for block, stride in zip(blocks, strides, strict=True)]
         split = [each for pair in zip(blocks, strides, strict=True) for each in pair]
         if last:
             y = torch.empty(batch, *whole, channels, dtype=x.dtype)
-            source = x.view(batch, *sizes, *strides, channels).permute(0, *_alternating(1, rank), 1 + 2 * rank)
+            source = x.view(batch, *sizes, *strides, channels).permute(
+                0, *_alternating(1, 1 + rank, rank), 1 + 2 * rank
+            )
             self._write(y.view(batch, *split, channels), source, blocks, first=1)
         else:
             y = torch.empty(batch, channels, *whole, dtype=x.dtype)
-            grouped = x.view(batch, *sizes, channels, *strides).movedim(1 + rank, 1)
-            self._write(y.view(batch, channels, *split), grouped.permute(0, 1, *_alternating(2, rank)), blocks, first=2)
+            self._write(y.view(batch, channels, *split), _from_channels(x, channels, strides), blocks, first=2)
         return y
 
     def _write(self, target: Tensor, source: Tensor, blocks: Sequence[int], first: int) -> None:
@@ -84,16 +84,26 @@ class Interleave:
             for number, (run, block) in enumerate(zip(runs, blocks, strict=False)):
                 read, write = _cut(read, write, first + 2 * number, run, block)
             pieces = [_cut(read, write, at, run, blocks[-1]) for run in inner]
-            if len(pieces) == 2 and self.program.deconv.strides[-1] == 2 and at + 2 == target.dim():
-                pair(write, [read.squeeze(-1) for read, _ in pieces])
-            else:
+            together = read.stride(at + 1) == 1 and len(pieces) < self.program.deconv.strides[-1]
+            if together or at + 2 < target.dim() or self.program.deconv.strides[-1] % 2:
                 for piece, place in pieces:
                     copy(place, piece)
+            else:
+                pairs(write, [column for piece, _ in pieces for column in piece.unbind(-1)])
 
 
-def _alternating(first: int, rank: int) -> Iterator[int]:
-    """Axes ``first``, ``first + rank``, ``first + 1``, …: each axis before the phases that go between its places."""
-    return (axis for number in range(rank) for axis in (first + number, first + rank + number))
+def _from_channels(x: Tensor, channels: int, strides: Sequence[int]) -> Tensor:
+    """A view ``(N, C, Q, s, …)`` of a map ``(N, C·S, *Q)``, whatever its memory format."""
+    rank, (batch, _, *sizes) = len(strides), x.shape
+    if x.is_contiguous():
+        return x.view(batch, channels, *strides, *sizes).permute(0, 1, *_alternating(2 + rank, 2, rank))
+    last = x.movedim(1, -1).reshape(batch, *sizes, channels, *strides)
+    return last.movedim(1 + rank, 1).permute(0, 1, *_alternating(2, 2 + rank, rank))
+
+
+def _alternating(places: int, phases: int, rank: int) -> Iterator[int]:
+    """Each axis of places before that of the phases that go between them; given is the first axis of both."""
+    return (axis for number in range(rank) for axis in (places + number, phases + number))
 
 
 def _runs(stride: int, cut: int) -> list[Run]:
@@ -127,12 +137,14 @@ def from_channels_last(x: Tensor) -> Tensor:
     return y
 
 
-def pair(target: Tensor, sources: Sequence[Tensor]) -> None:
-    """Write two maps alternately into ``target``, whose last axis of 2 is contiguous.
+def pairs(target: Tensor, sources: Sequence[Tensor]) -> None:
+    """Write an even number of maps side by side into ``target``, whose last axis holds them and is contiguous.
 
     Two float32 in one complex number: the one kernel of PyTorch that interleaves.
     """
-    torch.complex(sources[0], sources[1], out=torch.view_as_complex(target))
+    places = torch.view_as_complex(target.unflatten(-1, (-1, 2))).unbind(-1)
+    for place, one, other in zip(places, sources[::2], sources[1::2], strict=True):
+        torch.complex(one, other, out=place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +184,10 @@ def _fill(target: Tensor, part: int | Join, named: dict[int, Tensor]) -> None:
     if isinstance(part, int):
         copy(target, named[part])
         return
-    pairs = part.axis == target.dim() - 1 and tuple(target.shape[part.axis :]) == (2,) == (len(part.inputs),)
-    if pairs and target.stride(-1) == 1:
-        pair(target, [named[each].squeeze(-1) for each in part.inputs if isinstance(each, int)])
+    columns = [named[each] for each in part.inputs if isinstance(each, int) and named[each].shape[-1] == 1]
+    innermost = part.axis == target.dim() - 1 and target.stride(-1) == 1 and len(columns) == len(part.inputs)
+    if innermost and len(columns) % 2 == 0:
+        pairs(target, [column.squeeze(-1) for column in columns])
         return
     start = 0
     for each in part.inputs:
@@ -184,14 +197,19 @@ def _fill(target: Tensor, part: int | Join, named: dict[int, Tensor]) -> None:
 
 
 def interleave_of(program: Program) -> Interleave | None:
-    """The end of ``program`` in one pass, if it is convolution, reshape, transpose, reshape and maybe a crop."""
+    """The end of ``program`` in one pass, if it is a convolution, a rearrangement of its channels and maybe a crop."""
     steps = list(program.steps)
     crop = steps.pop().op if isinstance(steps[-1].op, Slice) else None
-    kinds = tuple(type(step.op) for step in steps[-4:])
-    if kinds != (Conv, Reshape, Transpose, Reshape):
+    kinds = tuple(type(step.op) for step in steps)
+    if kinds[-3:] == (Reshape, Transpose, Reshape):
+        moved = 3
+    elif kinds[-1:] == (DepthToSpace,) and program.layout == "NCHW":
+        moved = 1
+    else:
         return None
-    conv, axes = steps[-4].op, spatial_axes(program.layout, len(program.deconv.axes) + 2)
-    assert isinstance(conv, Conv)
+    conv, axes = steps[-moved - 1].op, spatial_axes(program.layout, len(program.deconv.axes) + 2)
+    if not isinstance(conv, Conv):
+        return None
     wanted = "block_major" if program.layout == "NHWC" else "channel_major"
     if conv.order != wanted or (conv.groups > 1 and wanted == "block_major"):
         return None

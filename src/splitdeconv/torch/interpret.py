@@ -113,6 +113,7 @@ def interpret(program: Program, layout: FormLayout | None = None) -> Routine:
     program = shuffle_by_channels(program)
     steps = _operations(program, APPLY)
     compiled = _operations(program, APPLY_COMPILED)
+    unrecorded = _with_assembly(program, steps)
     eager = _with_assembly(program, _operations(program, APPLY_EAGER))
     last = (layout or program.layout) != "NCHW"
     splits = [_split(step.op, program.deconv) for step in program.steps if isinstance(step.op, ARITHMETIC)]
@@ -121,6 +122,8 @@ def interpret(program: Program, layout: FormLayout | None = None) -> Routine:
         return tuple(tensor for each in splits for tensor in each(weight, bias))
 
     def apply(x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
+        if not last and packed.can_pack(x, filters):
+            return _run(program.layout, unrecorded, x, filters)
         return _run(program.layout, steps, _channels_last(x) if last else x, filters)
 
     def apply_packed(x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
