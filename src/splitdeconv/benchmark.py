@@ -96,8 +96,8 @@ def bench_model(source: object, request: Request) -> BenchRecord:
     pairs = zip(with_sizes(sites, findings.sites), tables, strict=True)
     entrants = [_Entrant("", model, site, table) for site, table in pairs if request.takes(site.id)]
     layers, plan = _race(frontend, entrants, target, request, request.timing.site_seconds)
-    whole, guarded = _guarded(plan, _time_model(frontend, model, plan, shapes, target, request))
-    notes = (*notes, *guarded, *_restless(layers))
+    whole, taken_back = guarded(plan, _time_model(frontend, model, plan, shapes, target, request))
+    notes = (*notes, *taken_back, *_restless(layers))
     return BenchRecord(
         conversion.name_of(source),
         target.environment(),
@@ -243,7 +243,7 @@ def _time_model(
     return ModelTimes({**times, "converted": times.get("converted", times["native"])})
 
 
-def _guarded(plan: Plan, whole: ModelTimes) -> tuple[ModelTimes, tuple[str, ...]]:
+def guarded(plan: Plan, whole: ModelTimes) -> tuple[ModelTimes, tuple[str, ...]]:
     """The whole model's times as a conversion would leave it: a plan that gains nothing is taken back, with a note."""
     if "converted" not in whole.times:
         return whole, ()
