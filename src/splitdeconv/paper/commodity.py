@@ -210,8 +210,8 @@ def _notes(times: Found) -> tuple[str, ...]:
         "other. Theirs do not contain the rearrangement of the output, which ran on the host; ours do.",
         "SD is the paper's: one convolution over the full window for every deconv, its outputs rearranged by "
         "depth-to-space or by a transpose. The chosen plan takes for each deconv what was fastest here, native "
-        "included; the whole network is timed with it as it is, where a conversion would take it back if it gained "
-        "nothing.",
+        "included; where the whole network gains nothing by it, the whole's time is native's, as a conversion would "
+        "leave it (not in PyTorch, where nothing is taken back).",
         ARTGAN,
     ]
     if estimated:

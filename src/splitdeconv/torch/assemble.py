@@ -84,6 +84,7 @@ class Interleave:
             for number, (run, block) in enumerate(zip(runs, blocks, strict=False)):
                 read, write = _cut(read, write, first + 2 * number, run, block)
             pieces = [_cut(read, write, at, run, blocks[-1]) for run in inner]
+            # columns that lie side by side in the source are copied so; others in pairs, if nothing comes behind them
             together = read.stride(at + 1) == 1 and len(pieces) < self.program.deconv.strides[-1]
             if together or at + 2 < target.dim() or self.program.deconv.strides[-1] % 2:
                 for piece, place in pieces:

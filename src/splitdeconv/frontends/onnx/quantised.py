@@ -96,6 +96,10 @@ class Qdq:
 def read_qdq(place: Place, sizes_of: SizesOf) -> Qdq | None:
     """The quantised deconv at ``place``, or None where it is a float one.
 
+    Args:
+        place: the ConvTranspose.
+        sizes_of: asked for the deconv's output sizes, without which some crops cannot be told.
+
     Raises:
         UnsupportedError: it is quantised in a way that cannot be carried over.
     """

@@ -158,10 +158,10 @@ def _native(
     ]
     if source.bias is not None:
         inputs.append(_bias(writer, source.bias(), quant.bias_scale(op.deconv.out_channels)))
-    simple = op.simplified
-    value = deconv_node(writer, op.deconv, inputs) if simple else writer.copy(source.original, inputs)
-    stored = _epilogue_and_quantize(writer, value, op, quant, stages)
-    return stored if simple else crop_output(writer, op.deconv, stored)
+    if op.simplified:
+        return _epilogue_and_quantize(writer, deconv_node(writer, op.deconv, inputs), op, quant, stages)
+    stored = _epilogue_and_quantize(writer, writer.copy(source.original, inputs), op, quant, stages)
+    return crop_output(writer, op.deconv, stored)
 
 
 def _qdq(
