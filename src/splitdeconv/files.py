@@ -4,11 +4,31 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from splitdeconv.errors import OutputError
+from splitdeconv.errors import OutputError, UsageError
+
+Name = tuple[str, Path | None]  # an argument of a command, and the file that it names
+
+
+def check_names(read: Sequence[Name], written: Sequence[Name]) -> None:
+    """Check, before any work, that no file is written twice and none that is read is written.
+
+    Args:
+        read, written: what a command reads and writes; None and ``-`` name no file.
+
+    Raises:
+        UsageError: two arguments name the same file.
+    """
+    taken = {path.resolve(): argument for argument, path in read if path is not None}
+    for argument, path in written:
+        if path is None or str(path) == "-":
+            continue
+        if (other := taken.get(path.resolve())) is not None:
+            raise UsageError(f"{argument} {path}: is also the name of {other}; choose another one")
+        taken[path.resolve()] = argument
 
 
 @contextmanager

@@ -92,7 +92,20 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["convert", "{in}", "{in}"], "is the input itself, which is never changed"),
+        (["convert", "{in}", "{in}"], "OUT {in}: is also the name of the model"),
+        (["convert", "{in}", "{dir}/out.onnx", "--json", "{in}"], "--json {in}: is also the name of the model"),
+        (
+            ["convert", "{in}", "{dir}/out.onnx", "--save-plan", "{in}"],
+            "--save-plan {in}: is also the name of the model",
+        ),
+        (
+            ["convert", "{in}", "{dir}/out.onnx", "--json", "{dir}/out.onnx"],
+            "--json {dir}/out.onnx: is also the name of OUT",
+        ),
+        (["inspect", "{in}", "--json", "{in}"], "--json {in}: is also the name of the model"),
+        (["bench", "{in}", "--json", "{in}"], "--json {in}: is also the name of the model"),
+        (["simulate", "{in}", "--json", "{in}"], "--json {in}: is also the name of {in}"),
+        (["sweep", "{in}", "--out", "{dir}/t.csv", "--plot", "{in}"], "--plot {in}: is also the name of {in}"),
         (["convert", "{in}", "{dir}"], "is a directory; wanted the name of a file"),
         (["convert", "{in}", "{dir}/none/out.onnx"], "cannot be written (No such file or directory)"),
         (["convert", "{in}", "{dir}/out.onnx", "--lowering", "fft"], "no lowering is called 'fft'; there are native"),
@@ -119,7 +132,7 @@ def test_bad_usage_is_one_clear_line(
     filled = [each.replace("{in}", str(model)).replace("{dir}", str(tmp_path)) for each in arguments]
     assert main(filled) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert message in line
+    assert message.replace("{in}", str(model)).replace("{dir}", str(tmp_path)) in line
     assert model.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
 

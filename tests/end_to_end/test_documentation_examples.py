@@ -24,7 +24,8 @@ PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 REWRITE = bool(os.environ.get("REWRITE_DOCUMENTATION"))
 NEEDS = {"start-pytorch": ("torch", "onnxscript"), "pytorch": ("torch", "onnxscript")}
 SECONDS = 120
-ROUNDING = re.compile(r"\d\.\de[+-]\d\d")  # errors of real values, which differ between processors
+# Which check is the worst, and errors of real values, which differ between processors.
+ROUNDING = re.compile(r"(?<=; worst: ).*|\d\.\de[+-]\d\d")
 CHATTER = "INFO: Created TensorFlow Lite"  # LiteRT's own line, once in a process
 
 
@@ -34,10 +35,12 @@ def shell(command: str) -> tuple[int, str]:
     The cache of times lies in the page's folder.
     """
     folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": folders, "PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": ".cache"}
+    code = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    environment = {**os.environ, "PATH": folders, "PYTHONPATH": code, "XDG_CACHE_HOME": ".cache", "PYTHONUTF8": "1"}
     done = subprocess.run(
         ["bash", "-c", command],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, timeout=SECONDS, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
+        env=environment, timeout=SECONDS, check=False,
     )  # fmt: skip
     lines = [line.rstrip() for line in done.stdout.splitlines() if not line.startswith(CHATTER)]
     return done.returncode, "".join(f"{line}\n" for line in lines)
@@ -63,7 +66,7 @@ def console(example: Example) -> str | None:
         differences.extend([] if same else [f"$ {command}wanted:\n{wanted}\nfound:\n{output}"])
     if differences and REWRITE:
         page = Path(example.path)
-        page.write_text(page.read_text().replace(shown, real, 1))
+        page.write_text(page.read_text("utf-8").replace(shown, real, 1), "utf-8")
         return None
     return "\n".join(differences) or None
 

@@ -114,8 +114,8 @@ def test_a_missing_package_is_said_before_anything_is_done(
         (["report", "{in}", "{dir}/r.html"], "cannot be read"),
         (["report", "{dir}/absent.json", "{dir}/r.html"], "cannot be read (No such file or directory)"),
         (["convert", "{in}", "{dir}/out.onnx", "--report", "{dir}/none/r.html"], "cannot be written"),
-        (["convert", "{in}", "{dir}/out.onnx", "--report", "{dir}/out.onnx"], "is also the name of another result"),
-        (["convert", "{in}", "{dir}/out.onnx", "--report", "{in}"], "is the input itself, which is never changed"),
+        (["convert", "{in}", "{dir}/out.onnx", "--report", "{dir}/out.onnx"], "is also the name of OUT"),
+        (["convert", "{in}", "{dir}/out.onnx", "--report", "{in}"], "is also the name of the model"),
     ],
 )
 def test_bad_usage_is_one_clear_line(

@@ -16,6 +16,7 @@ from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP, SHAPE_HELP
 from splitdeconv.cli.listing import Listing
 from splitdeconv.cli.report import REPORT_HELP, check
 from splitdeconv.comparison import EQUAL_WORK, NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes
+from splitdeconv.files import check_names
 from splitdeconv.report import page, plots, ratios
 from splitdeconv.report.bench import page as bench_page
 from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, times_of
@@ -46,7 +47,9 @@ def bench(
     """Time native, zero insertion and every lowering side by side, against the convolution of equal work."""
     if plot is not None:
         plots.check(plot)
-    check(report, [each for each in (model, layers) if each is not None], [json, plot])
+    read = [("the model", model), ("--layers", layers)]
+    check_names(read, [("--json", json), ("--report", report), ("--plot", plot)])
+    check(report)
     records = []
     for name in target or ["onnxruntime"]:
         with shared.progress_bar() as progress:

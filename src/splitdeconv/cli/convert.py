@@ -15,7 +15,7 @@ from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP, SHAPE_HELP
 from splitdeconv.cli.listing import Listing
 from splitdeconv.cli.report import REPORT_HELP, check
 from splitdeconv.errors import VerificationError
-from splitdeconv.files import write_text
+from splitdeconv.files import check_names, write_text
 from splitdeconv.report import page
 from splitdeconv.report.conversion import page as conversion_page
 from splitdeconv.report.numbers import count
@@ -49,7 +49,9 @@ def convert(
     report: Annotated[Path | None, typer.Option(help=REPORT_HELP)] = None,
 ) -> None:
     """Rewrite every deconv of a model exactly as ordinary convolutions, prove it, and write the result."""
-    check(report, [model], [out, json, save_plan])
+    read = [("the model", model), ("--plan", plan)]
+    check_names(read, [("OUT", out), ("--json", json), ("--save-plan", save_plan), ("--report", report)])
+    check(report, [model])
     try:
         with shared.progress_bar() as progress:
             conversion = splitdeconv.convert(

@@ -12,6 +12,7 @@ import splitdeconv
 from splitdeconv.cli import app as shared
 from splitdeconv.cli import listing
 from splitdeconv.cli.listing import Listing
+from splitdeconv.files import check_names
 from splitdeconv.pipeline import Inspection
 from splitdeconv.report.numbers import count
 
@@ -28,6 +29,7 @@ def inspect(
     json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = None,
 ) -> None:
     """Show the deconvs of a model: geometry, multiply-accumulates, share of the model. Nothing is written."""
+    check_names([("the model", model)], [("--json", json)])
     found = splitdeconv.inspect(model, in_shapes=shared.shapes(input_shape or []), targets=target or [])
     if json is not None:
         shared.emit_json(found.record.to_json(), json)

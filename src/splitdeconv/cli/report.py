@@ -10,7 +10,7 @@ import typer
 
 from splitdeconv.cli import app as shared
 from splitdeconv.cli import listing
-from splitdeconv.errors import InputError, UsageError
+from splitdeconv.errors import InputError
 from splitdeconv.files import staged
 from splitdeconv.report import page, plots
 
@@ -35,23 +35,19 @@ def report(
     listing.say(shared.console(), f"written: {out}")
 
 
-def check(out: Path | None, inputs: Sequence[Path] = (), others: Sequence[Path | None] = ()) -> None:
+def check(out: Path | None, inputs: Sequence[Path] = ()) -> None:
     """Before minutes of measuring, that a report can be written; nothing without ``out``.
 
     Args:
         inputs: files that must not be overwritten.
-        others: what the command writes besides.
 
     Raises:
         MissingExtraError: a package of the extra is not installed.
         OutputError: it cannot be written there.
-        UsageError: something else is to be written there.
     """
     if out is None:
         return
     page.check()
     plots.check()
-    if out.resolve() in [other.resolve() for other in others if other is not None]:
-        raise UsageError(f"--report {out}: is also the name of another result; choose another one")
     with staged(out, inputs):
         pass  # nothing is written yet

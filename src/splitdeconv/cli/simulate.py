@@ -17,6 +17,7 @@ from splitdeconv.accelerator.sparsity import SKIPS, Skip
 from splitdeconv.cli.app import app, console, shapes
 from splitdeconv.cli.inspect import SHAPE_HELP
 from splitdeconv.errors import MissingExtraError, OutputError, UsageError
+from splitdeconv.files import check_names
 from splitdeconv.simulation import records
 from splitdeconv.simulation.forms import FORMS, FULL, NATIVE, PAPER_FORMS, ZERO_INSERT
 from splitdeconv.simulation.models import find_networks
@@ -44,6 +45,7 @@ def simulate(
     json_path: Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")] = None,
 ) -> None:
     """Estimate cycles, DRAM traffic and energy of a model's deconvs in each form, against zero insertion (NZP)."""
+    check_names([(name, Path(name)) for name in (*models, *(arch or []))], [("--json", json_path)])
     in_shapes = shapes(input_shape or [])
     networks = [network for text in models for network in find_networks(text, in_shapes)]
     found = []

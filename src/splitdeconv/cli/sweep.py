@@ -19,6 +19,7 @@ from splitdeconv.accelerator.sparsity import SKIPS
 from splitdeconv.cli.app import app, console, shapes
 from splitdeconv.cli.inspect import SHAPE_HELP
 from splitdeconv.errors import MissingExtraError, UsageError
+from splitdeconv.files import check_names
 from splitdeconv.simulation import grid
 from splitdeconv.simulation.forms import FORMS, FULL, ZERO_INSERT
 from splitdeconv.simulation.models import find_networks
@@ -46,6 +47,7 @@ def sweep(
     plot: Annotated[Path | None, typer.Option(help="Write a Pareto plot of time and energy (.svg, .png).")] = None,
 ) -> None:
     """Evaluate every combination and write one row for each; a sweep that was cut off goes on where it was."""
+    check_names([(name, Path(name)) for name in (*models, *(arch or []))], [("--out", out_path), ("--plot", plot)])
     check_suffix(out_path)
     unknown = [name for name in skip or [] if name not in SKIPS]
     if unknown:
