@@ -23,7 +23,7 @@ $(VENV)/.dev: pyproject.toml
 	@touch $@
 
 demo: $(VENV)/.user  ## convert a trained generator of faces and prove it equal; table and images in demo/
-	$(BIN)/python -m splitdeconv.demo demo
+	$(BIN)/python -m splitdeconv.cli.demo demo
 
 test: $(VENV)/.dev check  ## lint, types, import rules, and all tests but the long ones
 	$(BIN)/python -m pytest -n $(JOBS) -q

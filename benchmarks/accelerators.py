@@ -24,11 +24,11 @@ from splitdeconv.accelerator.arch import load_architecture
 from splitdeconv.accelerator.energy import load_energies
 from splitdeconv.accelerator.layers import network_names, read_network
 from splitdeconv.accelerator.sparsity import SKIPS
-from splitdeconv.simulation import grid
-from splitdeconv.simulation.forms import CROPPED, FULL, NATIVE, ZERO_INSERT
-from splitdeconv.simulation.network import NetworkResult, simulate
-from splitdeconv.simulation.sensitivity import Sensitivity, ratios, sensitivity
-from splitdeconv.simulation.sweep import locally, run_sweep
+from splitdeconv.lab.simulation import grid
+from splitdeconv.lab.simulation.forms import CROPPED, FULL, NATIVE, ZERO_INSERT
+from splitdeconv.lab.simulation.network import NetworkResult, simulate
+from splitdeconv.lab.simulation.sensitivity import Sensitivity, ratios, sensitivity
+from splitdeconv.lab.simulation.sweep import locally, run_sweep
 
 ARRAYS = {"dot-product-16x16": "fcn-engine-16x16", "regular-2d-32x7": "fcn-engine-32x7"}
 REPEATS = 7

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import splitdeconv
 from splitdeconv.cli import app, bench
-from splitdeconv.comparison import NATIVE, BenchRecord, to_json
+from splitdeconv.results.bench import NATIVE, BenchRecord, to_json
 
 LAYERS = Path(__file__).with_name("layers.json")
 MODELS = Path(__file__).parents[2] / "shared" / "models"

@@ -103,8 +103,8 @@ def one_run(kind: str, source: Path, out: Path) -> None:
     """One run in this process; time in seconds and peaks in bytes on the standard output."""
     run = convert if kind == "convert" else load_and_save
     if kind == "convert":
-        import splitdeconv.pipeline  # noqa: F401, PLC0415 (imports are not what is timed)
-        from splitdeconv.frontends import frontend  # noqa: PLC0415 (as above)
+        import splitdeconv.pipeline.opening  # noqa: F401, PLC0415 (imports are not what is timed)
+        from splitdeconv.formats import frontend  # noqa: PLC0415 (as above)
 
         frontend("onnx")
     peaks = {"own_peak_bytes": 0}

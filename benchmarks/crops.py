@@ -15,8 +15,8 @@ from onnx import helper, numpy_helper
 
 import splitdeconv
 from splitdeconv.cli import app
-from splitdeconv.comparison import NATIVE
-from splitdeconv.results import Candidate
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.results.bench import NATIVE
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from splitdeconv import measure
-from splitdeconv.results import Candidate
+from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.targets import Target, target
 from splitdeconv.targets.base import KEEP_ALL
 
@@ -47,8 +46,8 @@ def report(runtime: Target, layer: str, channels: int, size: int, options: argpa
         rounds = min(time.rounds for time in times)
         for one, other in permutations(times, 2):
             pairs += 1
-            wins += measure.wins(one, other)
-            bare_wins += measure.wins(one, other, smallest_gain=0.0)
+            wins += times.wins(one, other)
+            bare_wins += times.wins(one, other, smallest_gain=0.0)
     shares = f"{100 * wins / pairs:>11.1f}%{100 * bare_wins / pairs:>14.1f}%"
     print(f"{runtime.name:<14}{layer:<20}{rounds:>8}{ratio:>15.3f}{shares}", flush=True)
 

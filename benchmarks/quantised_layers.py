@@ -14,15 +14,18 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from splitdeconv import planner, quantised_proof
-from splitdeconv.frontends.onnx import OnnxFrontend, OnnxModel
-from splitdeconv.frontends.onnx.quantised_layer import qdq_model, trained_like_weights
-from splitdeconv.layer_list import Layer, read_layers
+from splitdeconv.choosing import planner
+from splitdeconv.deconv.layers import Layer, read_layers
+from splitdeconv.deconv.ops import Conv, Program
+from splitdeconv.deconv.spec import Axis, Deconv, Quant
+from splitdeconv.formats.model import Site
+from splitdeconv.formats.onnx import OnnxFrontend, OnnxModel
+from splitdeconv.formats.onnx.quantised_layer import qdq_model, trained_like_weights
 from splitdeconv.lowerings import candidates, lower
-from splitdeconv.ops import Conv, Program
-from splitdeconv.results import Candidate, Cost, Measurement, Option
-from splitdeconv.sites import Site
-from splitdeconv.spec import Axis, Deconv, Quant
+from splitdeconv.lowerings.candidate import NATIVE, Candidate
+from splitdeconv.proof import quantised_proof
+from splitdeconv.results.plan import Cost, Option
+from splitdeconv.results.times import Measurement
 from splitdeconv.targets import Target, target
 from splitdeconv.targets.base import Compiled, CompileError
 
@@ -108,7 +111,7 @@ def quantised_layer(deconv: Deconv, epilogue: tuple[str, ...], bits: int) -> tup
 def prepare(runtime: Target, model: OnnxModel, site: Site, candidate: Candidate, program: Program) -> Compiled | str:
     """The compiled candidate, or the reason why it is none."""
     reason = FRONTEND.refuse(model, site, program) or runtime.refuse(site.deconv, candidate)
-    if reason is None and candidate != planner.NATIVE:
+    if reason is None and candidate != NATIVE:
         reason = quantised_proof.wrong_numbers(FRONTEND, model, site, program, runtime)
     if reason is not None:
         return reason
@@ -144,7 +147,7 @@ def equal_work(runtime: Target, deconv: Deconv, bits: int) -> Compiled:
 def report(layer: Layer, result: Result, verbose: bool) -> float:
     """One line of the table; the ratio of native to the best."""
     times = dict(result.times)
-    limit, native = times.pop(EQUAL_WORK), times[planner.NATIVE]
+    limit, native = times.pop(EQUAL_WORK), times[NATIVE]
     best = min(times, key=lambda candidate: times[candidate].median_ms)
     ratio, over = native.median_ms / times[best].median_ms, times[best].median_ms / limit.median_ms
     figures = f"{native.median_ms:>9.3f}{times[best].median_ms:>9.3f}{limit.median_ms:>9.3f}{ratio:>7.2f}{over:>6.2f}"

@@ -13,14 +13,14 @@ import numpy as np
 import onnx_ir as ir
 
 from quantised_layers import FRONTEND, LAYERS
-from splitdeconv import reference
-from splitdeconv.frontends.onnx import OnnxModel
-from splitdeconv.frontends.onnx.quantised_layer import qdq_model, trained_like_weights
-from splitdeconv.layer_list import read_layers
+from splitdeconv.deconv import reference
+from splitdeconv.deconv.layers import read_layers
+from splitdeconv.deconv.spec import Quant
+from splitdeconv.formats.onnx import OnnxModel
+from splitdeconv.formats.onnx.quantised_layer import qdq_model, trained_like_weights
 from splitdeconv.lowerings import lower
-from splitdeconv.quantised_proof import cut_down
-from splitdeconv.results import Candidate
-from splitdeconv.spec import Quant
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.proof.quantised_proof import cut_down
 from splitdeconv.targets import target
 from splitdeconv.targets.base import CompileError
 

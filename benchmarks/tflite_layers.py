@@ -19,9 +19,10 @@ from pathlib import Path
 
 from tests.tflite_models import Case, build, random_input
 
-from splitdeconv.frontends.tflite import TfliteFrontend, file
+from splitdeconv.formats.tflite import TfliteFrontend, file
 from splitdeconv.lowerings import candidates, lower
-from splitdeconv.results import Candidate, Measurement
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.results.times import Measurement
 from splitdeconv.targets import CompileError, target
 from splitdeconv.targets.base import Compiled, Target
 

@@ -21,11 +21,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from splitdeconv.results import Candidate, Measurement
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.results.times import Measurement
 from splitdeconv.targets.torch import Torch
-from splitdeconv.torch.forms import inference_form
-from splitdeconv.torch.functional import Geometry
-from splitdeconv.torch.measure import Layer, choose_measured, displayed, layer_of
+from splitdeconv.torch.measure import choose_measured, displayed
+from splitdeconv.torch_modules.forms import inference_form
+from splitdeconv.torch_modules.functions import Geometry
+from splitdeconv.torch_modules.layers import Layer, layer_of
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from splitdeconv import conversion, frontends, planner, targets, timing
+from splitdeconv import formats, targets
+from splitdeconv.choosing import planner
 from splitdeconv.cli import app
-from splitdeconv.factors import dense_of
-from splitdeconv.measure import ratio
-from splitdeconv.planner import NATIVE
-from splitdeconv.results import Candidate
+from splitdeconv.deconv.structure import dense_of
+from splitdeconv.lowerings.candidate import NATIVE, Candidate
+from splitdeconv.pipeline import conversion, timing
+from splitdeconv.results.times import ratio
 from splitdeconv.targets.base import KEEP_ALL
 
 LAYERS = ((21, 8, 32, True), (21, 32, 16, True), (21, 2, 64, True), (21, 8, 32, False), (256, 2, 32, False))
@@ -66,7 +67,7 @@ def resize_model(channels: int, stride: int, size: int) -> onnx.ModelProto:
 
 def one_layer(target: targets.Target, channels: int, stride: int, size: int, dense: bool, seconds: float) -> str:
     """All times of a layer, and how much faster each form is than the model's own."""
-    frontend = frontends.frontend("onnx")
+    frontend = formats.frontend("onnx")
     model = frontend.adopt(deconv_model(channels, stride, size, dense))
     (site,) = frontend.find(model).sites
     order = planner.order(conversion.site_table(frontend, model, site, target).options, site.deconv)

@@ -19,12 +19,13 @@ import torch
 
 import splitdeconv
 import splitdeconv.torch as split
-from splitdeconv import frontends, zoo
-from splitdeconv.results import OutputCheck
+from splitdeconv import formats
+from splitdeconv.lab import zoo
+from splitdeconv.lab.zoo import to_onnx
+from splitdeconv.lab.zoo.quiet import quiet
+from splitdeconv.proof.verify import compare_models
+from splitdeconv.results.verdict import OutputCheck
 from splitdeconv.targets import target
-from splitdeconv.verify import compare_models
-from splitdeconv.zoo import to_onnx
-from splitdeconv.zoo.quiet import quiet
 
 
 def compare(name: str) -> tuple[OutputCheck, ...]:
@@ -37,7 +38,7 @@ def compare(name: str) -> tuple[OutputCheck, ...]:
     for model in (first, second):
         assert isinstance(model, onnx.ModelProto)
         assert not any(node.op_type == "ConvTranspose" for node in model.graph.node)
-    frontend, runner = frontends.frontend("onnx"), target("onnxruntime")
+    frontend, runner = formats.frontend("onnx"), target("onnxruntime")
     compiled = [runner.compile(model.SerializeToString()) for model in (second, first)]
     return compare_models(frontend, frontend.adopt(second), *compiled, {network.input_name: np.asarray(x)})
 

@@ -10,14 +10,16 @@ from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
 import splitdeconv
-from splitdeconv import comparison, conversion, pipeline, weights
+from splitdeconv.deconv import weights
+from splitdeconv.pipeline import conversion, opening
+from splitdeconv.results import bench
 
 # The package imports these for its annotations only; with them its signatures in the reference become links.
 vars(splitdeconv).update(
     Array=weights.Array,
-    BenchRecord=comparison.BenchRecord,
+    BenchRecord=bench.BenchRecord,
     Conversion=conversion.Conversion,
-    Inspection=pipeline.Inspection,
+    Inspection=opening.Inspection,
 )
 
 project = "splitdeconv"

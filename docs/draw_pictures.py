@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from splitdeconv.spec import Axis, merge
+from splitdeconv.deconv.spec import Axis, merge
 
 FOLDER = Path(__file__).parent / "pictures"
 STRIDE = 2

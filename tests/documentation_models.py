@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from splitdeconv.weights import Array
+from splitdeconv.deconv.weights import Array
 
 LATENT, SIZE, KERNEL, CHANNELS = 100, 8, 5, (256, 128, 64, 3)
 

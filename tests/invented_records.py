@@ -4,26 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from splitdeconv.comparison import NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes
-from splitdeconv.results import (
-    Candidate,
-    Choice,
-    Cost,
-    Environment,
-    Measurement,
-    Option,
-    OutputCheck,
-    Plan,
-    Provenance,
-    Refusal,
-    RunRecord,
-    SiteProof,
-    SiteWork,
-    Skipped,
-    Verdict,
-    WholeTimes,
-)
-from splitdeconv.spec import Axis, Deconv, Quant
+from splitdeconv.deconv.spec import Axis, Deconv, Quant
+from splitdeconv.lowerings.candidate import Candidate, Refusal
+from splitdeconv.results.bench import NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes
+from splitdeconv.results.plan import Choice, Cost, Option, Plan, Skipped
+from splitdeconv.results.record import Environment, Provenance, RunRecord, SiteWork, WholeTimes
+from splitdeconv.results.times import Measurement
+from splitdeconv.results.verdict import OutputCheck, SiteProof, Verdict
 
 SPLIT, ROWS = Candidate("split", "union", "depth_to_space"), Candidate("split_rows", "grouped")
 LONG = "model/generator/" + "decoder_block_with_a_long_name/" * 5 + "Conv2DTranspose<3>;\"quoted\" & 'more'"

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from splitdeconv.weights import Array
+from splitdeconv.deconv.weights import Array
 
 
 def deconv_model(

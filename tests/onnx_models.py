@@ -11,13 +11,13 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
-from splitdeconv.frontends.onnx import OnnxFrontend, OnnxModel
+from splitdeconv.deconv.ops import Program
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.formats.model import Site
+from splitdeconv.formats.onnx import OnnxFrontend, OnnxModel
 from splitdeconv.lowerings import candidates, lower
-from splitdeconv.ops import Program
-from splitdeconv.results import Candidate
-from splitdeconv.sites import Site
-from splitdeconv.spec import Deconv
-from splitdeconv.weights import Array, Weights
+from splitdeconv.lowerings.candidate import Candidate
 
 FRONTEND = OnnxFrontend()
 OPSET = 22  # the newest version of ConvTranspose

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from splitdeconv.spec import Deconv
-from splitdeconv.weights import Array, Quantisation, Weights
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.weights import Array, Quantisation, Weights
 
 LARGEST_SUM = 2**23  # float32 holds whole numbers up to 2²⁴ exactly, so float kernels between Q and DQ are exact too
 

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from splitdeconv import reference
-from splitdeconv.spec import Axis, Deconv
-from splitdeconv.weights import Array
+from splitdeconv.deconv import reference
+from splitdeconv.deconv.spec import Axis, Deconv
+from splitdeconv.deconv.weights import Array
 from tests.onnx_models import (
     conversions,
     count,

@@ -8,8 +8,8 @@ from functools import reduce
 import numpy as np
 from hypothesis import strategies as st
 
-from splitdeconv.spec import Axis, Deconv
-from splitdeconv.weights import Array, Weights
+from splitdeconv.deconv.spec import Axis, Deconv
+from splitdeconv.deconv.weights import Array, Weights
 
 INTEGERS = 8  # |values| of exact tensors; sums of 10⁵ products stay far below 2²⁴ and are exact in float32
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from splitdeconv.accelerator.sparsity import Skip
 from splitdeconv.accelerator.work import Convolution
-from splitdeconv.weights import Array
+from splitdeconv.deconv.weights import Array
 
 
 @dataclass

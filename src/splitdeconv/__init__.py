@@ -20,10 +20,10 @@ from splitdeconv.errors import (
 from splitdeconv.version import __version__
 
 if TYPE_CHECKING:
-    from splitdeconv.comparison import BenchRecord
-    from splitdeconv.conversion import Conversion
-    from splitdeconv.pipeline import Inspection
-    from splitdeconv.weights import Array
+    from splitdeconv.deconv.weights import Array
+    from splitdeconv.pipeline.conversion import Conversion
+    from splitdeconv.pipeline.opening import Inspection
+    from splitdeconv.results.bench import BenchRecord
 
 __all__ = [
     "InputError",
@@ -90,10 +90,10 @@ def convert(
         OutputError: the result cannot be written.
         VerificationError: the result is not equal; nothing is written.
     """
-    from splitdeconv import conversion, pipeline, timing  # noqa: PLC0415  # importing the package imports nothing else
-    from splitdeconv.planner import Wishes  # noqa: PLC0415  # as above
+    from splitdeconv.choosing.planner import Wishes  # noqa: PLC0415  # importing the package imports nothing else
+    from splitdeconv.pipeline import conversion, opening, timing  # noqa: PLC0415  # as above
 
-    planned = None if plan is None else pipeline.read_plan(Path(plan))
+    planned = None if plan is None else opening.read_plan(Path(plan))
     request = conversion.Request(
         target=target,
         wishes=Wishes(lowering, layers or {}, planned, tuple(only), tuple(skip)),
@@ -104,7 +104,7 @@ def convert(
         timing=timing.Options(threads, precision, budget, cache),
         progress=progress or conversion.quiet,
     )
-    return pipeline.convert(model, None if out is None else Path(out), request)
+    return opening.convert(model, None if out is None else Path(out), request)
 
 
 def inspect(
@@ -127,9 +127,9 @@ def inspect(
         InputError: the model cannot be read, or contradicts itself.
         UsageError: an unknown target or input.
     """
-    from splitdeconv import pipeline  # noqa: PLC0415  # so that importing the package imports nothing else
+    from splitdeconv.pipeline import opening  # noqa: PLC0415  # so that importing the package imports nothing else
 
-    return pipeline.inspect(model, in_shapes or {}, targets)
+    return opening.inspect(model, in_shapes or {}, targets)
 
 
 def bench(
@@ -168,7 +168,7 @@ def bench(
         InputError: the model or the list cannot be read, or contradicts itself.
         UsageError: an option does not fit.
     """
-    from splitdeconv import benchmark, conversion, timing  # noqa: PLC0415  # as above
+    from splitdeconv.pipeline import benchmark, conversion, timing  # noqa: PLC0415  # as above
 
     if (model is None) == (layers is None):
         raise UsageError("bench times a model or a list of layers: give one of them")

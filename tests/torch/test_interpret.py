@@ -12,16 +12,16 @@ torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install 's
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from splitdeconv import ops, reference  # noqa: E402
+from splitdeconv.deconv import ops, reference  # noqa: E402
+from splitdeconv.deconv.ops import Conv  # noqa: E402
+from splitdeconv.deconv.spec import Axis, Deconv  # noqa: E402
+from splitdeconv.deconv.weights import conv_channels, conv_filter  # noqa: E402
 from splitdeconv.errors import UsageError  # noqa: E402
 from splitdeconv.lowerings import LOWERINGS, lower  # noqa: E402
-from splitdeconv.ops import Conv  # noqa: E402
-from splitdeconv.results import Candidate  # noqa: E402
-from splitdeconv.spec import Axis, Deconv  # noqa: E402
-from splitdeconv.torch.filters import bias_split, filter_split  # noqa: E402
-from splitdeconv.torch.forms import all_forms, default_form, find_form  # noqa: E402
-from splitdeconv.torch.interpret import APPLY, Form, interpret, routine  # noqa: E402
-from splitdeconv.weights import conv_channels, conv_filter  # noqa: E402
+from splitdeconv.lowerings.candidate import Candidate  # noqa: E402
+from splitdeconv.torch_modules.filters import bias_split, filter_split  # noqa: E402
+from splitdeconv.torch_modules.forms import all_forms, default_form, find_form  # noqa: E402
+from splitdeconv.torch_modules.interpret import APPLY, Form, interpret, routine  # noqa: E402
 from tests.strategies import deconvs, integer_tensors  # noqa: E402
 
 DCGAN2 = Deconv((Axis(5, 2, 1, 2, 2, 1, 16), Axis(5, 2, 1, 2, 2, 1, 16)), 8, 4)

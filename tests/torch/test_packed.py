@@ -16,11 +16,11 @@ from hypothesis import strategies as st  # noqa: E402
 from torch import nn  # noqa: E402
 
 import splitdeconv.torch as split  # noqa: E402
-from splitdeconv import reference  # noqa: E402
-from splitdeconv.spec import Axis, Deconv  # noqa: E402
-from splitdeconv.torch import assemble, packed  # noqa: E402
-from splitdeconv.torch.forms import all_forms, inference_form  # noqa: E402
-from splitdeconv.torch.interpret import routine  # noqa: E402
+from splitdeconv.deconv import reference  # noqa: E402
+from splitdeconv.deconv.spec import Axis, Deconv  # noqa: E402
+from splitdeconv.torch_modules import assemble, packed  # noqa: E402
+from splitdeconv.torch_modules.forms import all_forms, inference_form  # noqa: E402
+from splitdeconv.torch_modules.interpret import routine  # noqa: E402
 from tests.strategies import deconvs, integer_tensors  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not packed.is_available(), reason="this build of PyTorch has no oneDNN")

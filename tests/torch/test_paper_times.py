@@ -6,10 +6,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from splitdeconv import zoo  # noqa: E402
-from splitdeconv.measure import FEWEST_ROUNDS  # noqa: E402
-from splitdeconv.paper.times import FORMS, times_of  # noqa: E402
-from splitdeconv.paper.torch_times import time_module  # noqa: E402
+from splitdeconv.lab import zoo  # noqa: E402
+from splitdeconv.lab.paper.times import FORMS, times_of  # noqa: E402
+from splitdeconv.lab.paper.torch_times import time_module  # noqa: E402
+from splitdeconv.results.times import FEWEST_ROUNDS  # noqa: E402
 
 
 def test_every_deconv_and_the_network_have_comparable_times_in_every_form() -> None:

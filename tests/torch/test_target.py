@@ -11,10 +11,11 @@ torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install 's
 
 from torch import nn  # noqa: E402
 
+from splitdeconv.deconv.spec import Axis, Deconv, Quant  # noqa: E402
 from splitdeconv.errors import UsageError  # noqa: E402
-from splitdeconv.measure import DROP_AFTER, FEWEST_ROUNDS  # noqa: E402
-from splitdeconv.results import Candidate  # noqa: E402
-from splitdeconv.spec import Axis, Deconv, Quant  # noqa: E402
+from splitdeconv.lowerings.candidate import Candidate  # noqa: E402
+from splitdeconv.measuring.rounds import DROP_AFTER  # noqa: E402
+from splitdeconv.results.times import FEWEST_ROUNDS  # noqa: E402
 from splitdeconv.targets import CompileError, target  # noqa: E402
 
 X = np.random.default_rng(0).normal(size=(2, 4, 5, 6)).astype(np.float32)

@@ -16,12 +16,12 @@ pytest.importorskip("onnxscript", reason="torch.onnx.export needs onnxscript")
 from torch import nn  # noqa: E402
 
 import splitdeconv  # noqa: E402
-from splitdeconv import zoo  # noqa: E402
 from splitdeconv.accelerator.layers import Dense, PlainConv  # noqa: E402
 from splitdeconv.cli import main  # noqa: E402
+from splitdeconv.deconv.spec import Deconv  # noqa: E402
 from splitdeconv.errors import InputError  # noqa: E402
-from splitdeconv.spec import Deconv  # noqa: E402
-from splitdeconv.zoo.modules import Deconv2d, ZooNetwork  # noqa: E402
+from splitdeconv.lab import zoo  # noqa: E402
+from splitdeconv.lab.zoo.modules import Deconv2d, ZooNetwork  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 QUICK = ("faces", "dcgan")  # exported in every run; the others in the long one
@@ -197,8 +197,8 @@ def test_initial_activations_neither_vanish_nor_saturate() -> None:
 
 
 def test_training_lowers_the_loss() -> None:
-    from splitdeconv.zoo.drawing import NUMBERS, draw  # noqa: PLC0415
-    from splitdeconv.zoo.train import train  # noqa: PLC0415
+    from splitdeconv.lab.zoo.drawing import NUMBERS, draw  # noqa: PLC0415
+    from splitdeconv.lab.zoo.train import train  # noqa: PLC0415
 
     z = torch.randn(16, NUMBERS, generator=torch.Generator().manual_seed(2))
     first, last = ((train(steps)(z) - draw(z)).abs().mean().item() for steps in (1, 40))
@@ -213,7 +213,7 @@ def test_converting_before_and_after_the_export_agree(name: str) -> None:
 
 
 def test_the_shipped_weights_draw_what_they_were_trained_on() -> None:
-    from splitdeconv.zoo.drawing import NUMBERS, draw  # noqa: PLC0415
+    from splitdeconv.lab.zoo.drawing import NUMBERS, draw  # noqa: PLC0415
 
     z = torch.randn(32, NUMBERS, generator=torch.Generator().manual_seed(9))
     with torch.no_grad():

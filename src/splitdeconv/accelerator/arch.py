@@ -13,8 +13,8 @@ import numpy as np
 
 from splitdeconv.accelerator.sparsity import SKIPS, Skip
 from splitdeconv.accelerator.toml_values import FREQUENCIES, RATES, SIZES, Quantity, Reader, Stated, read
+from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError, UsageError
-from splitdeconv.weights import Array
 
 DATAFLOWS = {
     "dot-product": "each cycle: rows input channels × columns output channels of one output pixel and one tap",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from splitdeconv.weights import Array
+from splitdeconv.deconv.weights import Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ from splitdeconv.accelerator.arch import Architecture
 from splitdeconv.accelerator.counts import ArrayCounts
 from splitdeconv.accelerator.sparsity import Skip, live_tiles, over_unique, pixels_per_tap
 from splitdeconv.accelerator.work import Convolution
-from splitdeconv.weights import Array
+from splitdeconv.deconv.weights import Array
 
 
 def count(conv: Convolution, arch: Architecture, skip: Skip) -> ArrayCounts:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from splitdeconv.accelerator.counts import Counts
 from splitdeconv.accelerator.toml_values import Quantity, Reader, Stated, read
+from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
-from splitdeconv.weights import Array
 
 ACTIONS = ("mac", "register", "link", "buffer", "dram")
 

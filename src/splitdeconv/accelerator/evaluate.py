@@ -12,7 +12,7 @@ from splitdeconv.accelerator.arch import Architecture
 from splitdeconv.accelerator.counts import ArrayCounts, Counts, ceil_div
 from splitdeconv.accelerator.sparsity import Skip, over_unique, useful_macs
 from splitdeconv.accelerator.work import Convolution, LayerWork
-from splitdeconv.weights import Array
+from splitdeconv.deconv.weights import Array
 
 COUNTERS: dict[str, Callable[[Convolution, Architecture, Skip], ArrayCounts]] = {
     "dot-product": dot_product.count,

@@ -12,9 +12,9 @@ from typing import Any
 
 from splitdeconv.accelerator.toml_values import read
 from splitdeconv.accelerator.work import Convolution, FilterMask, LayerWork, dense_line
+from splitdeconv.deconv.spec import Axis, Deconv
+from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError
-from splitdeconv.spec import Axis, Deconv
-from splitdeconv.weights import Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from splitdeconv.accelerator.sparsity import useful_macs
 from splitdeconv.accelerator.work import Convolution, FilterMask, LayerWork, Line, dense_line
-from splitdeconv.ops import (
+from splitdeconv.deconv.ops import (
     Add,
     Concat,
     Conv,
@@ -25,8 +25,8 @@ from splitdeconv.ops import (
     elements,
     spatial_axes,
 )
-from splitdeconv.spec import Axis, Deconv, Phase, Window, merge
-from splitdeconv.weights import Array, conv_filter
+from splitdeconv.deconv.spec import Axis, Deconv, Phase, Window, merge
+from splitdeconv.deconv.weights import Array, conv_filter
 
 Sized = tuple[int, ...]
 

@@ -13,9 +13,9 @@ import onnx
 from onnx import numpy_helper, shape_inference
 
 from splitdeconv.accelerator.layers import ConvAxis, Dense, Layer, Network, PlainConv
+from splitdeconv.deconv.spec import Axis, Deconv
+from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError
-from splitdeconv.spec import Axis, Deconv
-from splitdeconv.weights import Array
 
 KINDS = ("Conv", "QLinearConv", "ConvTranspose", "Gemm", "MatMul")
 

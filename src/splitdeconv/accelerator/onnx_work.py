@@ -17,8 +17,8 @@ from splitdeconv.accelerator.layers import Layer, PlainConv, plain_work
 from splitdeconv.accelerator.lowered import phase_by_phase, scattered
 from splitdeconv.accelerator.onnx_layers import Tensors, layer_of, read_tensors
 from splitdeconv.accelerator.work import Convolution, LayerWork, Line
-from splitdeconv.spec import Deconv
-from splitdeconv.weights import Array
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.weights import Array
 
 PASSING = {"Identity", "Cast", "QuantizeLinear", "DequantizeLinear", "Relu", "LeakyRelu", "Clip"}
 MOVING = {"Pad", "Slice", "Reshape", "Transpose", "Concat", "DepthToSpace", "Squeeze", "Unsqueeze", "Split"}

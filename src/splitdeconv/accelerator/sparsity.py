@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from splitdeconv.accelerator.work import Convolution, Line, outer
-from splitdeconv.weights import Array
+from splitdeconv.deconv.weights import Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from splitdeconv.accelerator.arch import Architecture
 from splitdeconv.accelerator.counts import ArrayCounts, ceil_div
 from splitdeconv.accelerator.sparsity import Skip
 from splitdeconv.accelerator.work import Convolution
-from splitdeconv.weights import Array
+from splitdeconv.deconv.weights import Array
 
 
 def count(conv: Convolution, arch: Architecture, skip: Skip) -> ArrayCounts:

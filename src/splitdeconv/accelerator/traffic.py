@@ -16,7 +16,7 @@ from math import prod
 import numpy as np
 
 from splitdeconv.accelerator.work import LayerWork, Line
-from splitdeconv.weights import Array
+from splitdeconv.deconv.weights import Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)

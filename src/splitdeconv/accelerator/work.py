@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from splitdeconv.ops import Order
-from splitdeconv.weights import Array
+from splitdeconv.deconv.ops import Order
+from splitdeconv.deconv.weights import Array
 
 
 @dataclass(frozen=True, slots=True)

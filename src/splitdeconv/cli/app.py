@@ -15,12 +15,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from splitdeconv.comparison import BenchRecord
+from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.files import write_text
-from splitdeconv.results import RunRecord
+from splitdeconv.results.bench import BenchRecord
+from splitdeconv.results.record import RunRecord
 from splitdeconv.version import __version__
-from splitdeconv.weights import Array
 
 app = typer.Typer(
     name="splitdeconv",

@@ -16,11 +16,13 @@ from splitdeconv.cli.listing import Listing
 from splitdeconv.cli.report import REPORT_HELP, check
 from splitdeconv.errors import VerificationError
 from splitdeconv.files import check_names, write_text
+from splitdeconv.pipeline.timing import DEFAULT_SECONDS
 from splitdeconv.report import page
 from splitdeconv.report.conversion import page as conversion_page
 from splitdeconv.report.numbers import count
-from splitdeconv.results import Choice, RunRecord, Verdict
-from splitdeconv.timing import DEFAULT_SECONDS
+from splitdeconv.results.plan import Choice
+from splitdeconv.results.record import RunRecord
+from splitdeconv.results.verdict import Verdict
 
 NUMERICS_HELP = "exact, or fused (TFLite): drop rounding steps of the epilogue, and report the difference."
 

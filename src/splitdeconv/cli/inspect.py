@@ -13,7 +13,7 @@ from splitdeconv.cli import app as shared
 from splitdeconv.cli import listing
 from splitdeconv.cli.listing import Listing
 from splitdeconv.files import check_names
-from splitdeconv.pipeline import Inspection
+from splitdeconv.pipeline.opening import Inspection
 from splitdeconv.report.numbers import count
 
 MODEL_HELP = "An .onnx or .tflite file."

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from splitdeconv.cli import app as shared
-from splitdeconv.paper.part import Setting
-from splitdeconv.paper.reproduce import PARTS, Request, folder_of
-from splitdeconv.paper.reproduce import reproduce as run
+from splitdeconv.lab.paper.part import Setting
+from splitdeconv.lab.paper.reproduce import PARTS, Request, folder_of
+from splitdeconv.lab.paper.reproduce import reproduce as run
 
 ONLY_HELP = f"Do only this part: {', '.join(PARTS)}. Repeatable."
 
@@ -24,7 +24,7 @@ def reproduce(
     fst: Annotated[Path | None, typer.Option(help="A trained style-transfer model (.onnx) for the pictures.")] = None,
 ) -> None:
     """Make the paper's tables and figures again, ours beside theirs, as one page."""
-    from splitdeconv.paper import document  # noqa: PLC0415  # its packages are extras
+    from splitdeconv.lab.paper import document  # noqa: PLC0415  # its packages are extras
 
     document.check()
     folder_of(out_dir)

@@ -18,9 +18,9 @@ from splitdeconv.cli.app import app, console, shapes
 from splitdeconv.cli.inspect import SHAPE_HELP
 from splitdeconv.errors import MissingExtraError, OutputError, UsageError
 from splitdeconv.files import check_names
-from splitdeconv.simulation import records
-from splitdeconv.simulation.forms import FORMS, FULL, NATIVE, PAPER_FORMS, ZERO_INSERT
-from splitdeconv.simulation.models import find_networks
+from splitdeconv.lab.simulation import records
+from splitdeconv.lab.simulation.forms import FORMS, FULL, NATIVE, PAPER_FORMS, ZERO_INSERT
+from splitdeconv.lab.simulation.models import find_networks
 
 
 @app.command()
@@ -66,7 +66,7 @@ def simulate(
 
 def _zigzag(networks: Sequence[Network], text: str, forms: Sequence[str] | None) -> list[dict[str, Any]]:
     try:
-        from splitdeconv.simulation.zigzag_report import zigzag_records  # noqa: PLC0415  # only with the extra
+        from splitdeconv.lab.simulation.zigzag_report import zigzag_records  # noqa: PLC0415  # only with the extra
     except ModuleNotFoundError as error:
         raise MissingExtraError("zigzag:NAME", error.name or "zigzag-dse", "zigzag") from error
     return zigzag_records(networks, text, forms or [FULL, "split:union"])

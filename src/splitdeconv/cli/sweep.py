@@ -20,11 +20,11 @@ from splitdeconv.cli.app import app, console, shapes
 from splitdeconv.cli.inspect import SHAPE_HELP
 from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.files import check_names
-from splitdeconv.simulation import grid
-from splitdeconv.simulation.forms import FORMS, FULL, ZERO_INSERT
-from splitdeconv.simulation.models import find_networks
-from splitdeconv.simulation.sweep import Finished, locally, run_sweep
-from splitdeconv.simulation.tables import check_suffix, read_columns
+from splitdeconv.lab.simulation import grid
+from splitdeconv.lab.simulation.forms import FORMS, FULL, ZERO_INSERT
+from splitdeconv.lab.simulation.models import find_networks
+from splitdeconv.lab.simulation.sweep import Finished, locally, run_sweep
+from splitdeconv.lab.simulation.tables import check_suffix, read_columns
 
 PLOTTED = ("network", "form", "skip", "ms", "energy", "energy_unit")
 
@@ -71,7 +71,7 @@ def sweep(
 
 def _cluster(address: str) -> Callable[[Sequence[grid.Chunk]], Finished]:
     try:
-        from splitdeconv.simulation.cluster import on_cluster  # noqa: PLC0415  # only with the extra
+        from splitdeconv.lab.simulation.cluster import on_cluster  # noqa: PLC0415  # only with the extra
     except ModuleNotFoundError as error:
         raise MissingExtraError("--cluster", error.name or "distributed", "dask") from error
     return on_cluster(address)
@@ -89,7 +89,7 @@ def _with_progress(
 
 def _plot(table: Path, path: Path) -> None:
     try:
-        from splitdeconv.simulation.plot import plot_pareto  # noqa: PLC0415  # only with the extra
+        from splitdeconv.lab.simulation.plot import plot_pareto  # noqa: PLC0415  # only with the extra
     except ModuleNotFoundError as error:
         raise MissingExtraError("--plot", error.name or "matplotlib", "report") from error
     plot_pareto(read_columns(table, PLOTTED), path)

@@ -12,9 +12,9 @@ from splitdeconv.cli import app as shared
 from splitdeconv.cli import listing
 from splitdeconv.cli.inspect import JSON_HELP
 from splitdeconv.cli.listing import Listing
-from splitdeconv.conversion import GENERIC
 from splitdeconv.errors import SplitdeconvError
 from splitdeconv.lowerings import LOWERINGS
+from splitdeconv.pipeline.conversion import GENERIC
 from splitdeconv.targets import TARGETS, target
 
 

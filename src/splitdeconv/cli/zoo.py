@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-import splitdeconv.zoo
+import splitdeconv.lab.zoo
 from splitdeconv.cli import app as shared
 from splitdeconv.cli import listing
 from splitdeconv.cli.inspect import JSON_HELP
@@ -24,7 +24,7 @@ shared.app.add_typer(group, name="zoo")
 @group.command("list")
 def show_networks(json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = None) -> None:
     """List the networks: their deconvs, multiply-accumulates as the paper counts them, and where they come from."""
-    found = [_describe(name) for name in splitdeconv.zoo.NETWORKS]
+    found = [_describe(name) for name in splitdeconv.lab.zoo.NETWORKS]
     if json is not None:
         shared.emit_json(json_text.dumps(found, indent=2, ensure_ascii=False) + "\n", json)
         if str(json) == "-":
@@ -44,7 +44,7 @@ def show_networks(json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = N
 
 
 def _describe(name: str) -> dict[str, Any]:
-    network, deconvs = splitdeconv.zoo.network(name), splitdeconv.zoo.deconvs(name)
+    network, deconvs = splitdeconv.lab.zoo.network(name), splitdeconv.lab.zoo.deconvs(name)
     return {
         "network": name,
         "title": network.title,
@@ -65,5 +65,5 @@ def export_network(
     weights: Annotated[Path | None, typer.Option(help="A state dict (.pt or .npz) instead of initial weights.")] = None,
 ) -> None:
     """Write a network as a model file, through the official exporters and quantisers (extra `zoo`)."""
-    splitdeconv.zoo.export(name, out, dtype=dtype, seed=seed, weights=weights)
+    splitdeconv.lab.zoo.export(name, out, dtype=dtype, seed=seed, weights=weights)
     listing.say(shared.console(), f"written: {out}")

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+from splitdeconv.deconv.ops import Layout, Program, Relayout, Step
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.errors import UsageError
-from splitdeconv.lowerings.base import Lowering
+from splitdeconv.lowerings.candidate import Candidate, Refusal
 from splitdeconv.lowerings.col2im import Col2Im
+from splitdeconv.lowerings.lowering import Lowering
 from splitdeconv.lowerings.native import Native
 from splitdeconv.lowerings.separable import Separable
 from splitdeconv.lowerings.split import Split
 from splitdeconv.lowerings.split_phases import SplitPhases
 from splitdeconv.lowerings.split_rows import SplitRowGroups, SplitRows
 from splitdeconv.lowerings.zero_insert import ZeroInsert
-from splitdeconv.ops import Layout, Program, Relayout, Step
-from splitdeconv.results import Candidate, Refusal
-from splitdeconv.spec import Deconv
 
 LOWERINGS: dict[str, Lowering] = {
     lowering.name: lowering

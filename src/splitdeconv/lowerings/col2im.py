@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from itertools import product
 
-from splitdeconv.lowerings.base import Builder
+from splitdeconv.deconv.ops import Add, AddBias, Conv, Layout, Order, Program, Taps, spatial_axes
+from splitdeconv.deconv.spec import Axis, Deconv
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.lowerings.lowering import Builder
 from splitdeconv.lowerings.rearrange import from_channels, merged_forms
-from splitdeconv.ops import Add, AddBias, Conv, Layout, Order, Program, Taps, spatial_axes
-from splitdeconv.results import Candidate
-from splitdeconv.spec import Axis, Deconv
 
 
 class Col2Im:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from splitdeconv.lowerings.base import Builder
-from splitdeconv.ops import Layout, NativeDeconv, Program
-from splitdeconv.results import Candidate
-from splitdeconv.spec import Deconv
+from splitdeconv.deconv.ops import Layout, NativeDeconv, Program
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.lowerings.lowering import Builder
 
 
 class Native:

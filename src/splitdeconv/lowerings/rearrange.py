@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from splitdeconv.lowerings.base import Builder
-from splitdeconv.ops import Concat, DepthToSpace, Dim, Layout, Order, Part, Reshape, Transpose
-from splitdeconv.spec import Deconv
+from splitdeconv.deconv.ops import Concat, DepthToSpace, Dim, Layout, Order, Part, Reshape, Transpose
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.lowerings.lowering import Builder
 
 
 def has_two_steps(deconv: Deconv, layout: Layout) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from splitdeconv.lowerings.base import Builder
-from splitdeconv.ops import AddBias, Layout, Program, Spread, Transpose
-from splitdeconv.results import Candidate
-from splitdeconv.spec import Deconv
+from splitdeconv.deconv.ops import AddBias, Layout, Program, Spread, Transpose
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.lowerings.lowering import Builder
 
 LARGEST = 2**20  # elements of one axis' matrix: 4 MB in float32
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from splitdeconv.lowerings.base import Builder
+from splitdeconv.deconv.ops import Layout, Order, Program
+from splitdeconv.deconv.spec import Axis, Deconv, merge
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.lowerings.lowering import Builder
 from splitdeconv.lowerings.rearrange import from_channels, split_forms
-from splitdeconv.ops import Layout, Order, Program
-from splitdeconv.results import Candidate
-from splitdeconv.spec import Axis, Deconv, merge
 
 
 class Split:

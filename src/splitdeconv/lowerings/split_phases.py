@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from itertools import product
 
-from splitdeconv.lowerings.base import Builder
+from splitdeconv.deconv.ops import Layout, Program
+from splitdeconv.deconv.spec import Deconv, merge
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.lowerings.lowering import Builder
 from splitdeconv.lowerings.rearrange import from_phases, phase_forms
-from splitdeconv.ops import Layout, Program
-from splitdeconv.results import Candidate
-from splitdeconv.spec import Deconv, merge
 
 
 class SplitPhases:

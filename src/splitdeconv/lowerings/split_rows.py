@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import groupby, product
 
-from splitdeconv.lowerings.base import Builder
+from splitdeconv.deconv.ops import Layout, Part, Program
+from splitdeconv.deconv.spec import Deconv, Phase, Window, merge
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.lowerings.lowering import Builder
 from splitdeconv.lowerings.rearrange import from_rows, to_channels_last
-from splitdeconv.ops import Layout, Part, Program
-from splitdeconv.results import Candidate
-from splitdeconv.spec import Deconv, Phase, Window, merge
 
 
 class _RowForm(ABC):

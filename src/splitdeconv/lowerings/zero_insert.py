@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from splitdeconv.lowerings.base import Builder
-from splitdeconv.ops import Dim, Layout, Program, Reshape, spatial_axes
-from splitdeconv.results import Candidate
-from splitdeconv.spec import Axis, Deconv, Window
+from splitdeconv.deconv.ops import Dim, Layout, Program, Reshape, spatial_axes
+from splitdeconv.deconv.spec import Axis, Deconv, Window
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.lowerings.lowering import Builder
 
 
 class ZeroInsert:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from splitdeconv.comparison import EQUAL_WORK, NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes, Summary
 from splitdeconv.report import bars, plots, ratios, run, sites
 from splitdeconv.report.bars import Bar, Group
 from splitdeconv.report.numbers import NO_NUMBER, milliseconds, number_of, times_of
@@ -23,7 +22,8 @@ from splitdeconv.report.page import (
     Table,
     Unbroken,
 )
-from splitdeconv.results import Measurement
+from splitdeconv.results.bench import EQUAL_WORK, NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes, Summary
+from splitdeconv.results.times import Measurement
 
 NAMES = {
     "native": "native (as it came)",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from splitdeconv import measure
-from splitdeconv.comparison import NATIVE
 from splitdeconv.report import gains, proof, run, sites
 from splitdeconv.report.numbers import NO_NUMBER, count, number_of
 from splitdeconv.report.page import (
@@ -21,7 +19,10 @@ from splitdeconv.report.page import (
     Tone,
     Unbroken,
 )
-from splitdeconv.results import Choice, RunRecord
+from splitdeconv.results import times
+from splitdeconv.results.bench import NATIVE
+from splitdeconv.results.plan import Choice
+from splitdeconv.results.record import RunRecord
 
 
 def page(record: RunRecord) -> Page:
@@ -90,7 +91,7 @@ def _gain_in_words(record: RunRecord) -> str:
             f"{whole.before.median_ms:.4g} ms, not faster beyond the noise; only what was asked for by name was kept."
         )
     if whole is not None:
-        ratio = measure.ratio(whole.before, whole.after)
+        ratio = times.ratio(whole.before, whole.after)
         return (
             f"On {target} the whole model takes {whole.after.median_ms:.4g} ms instead of "
             f"{whole.before.median_ms:.4g} ms ({whole.after.kind}): {ratio:.2f} times as fast."
@@ -118,7 +119,7 @@ def _speed(record: RunRecord) -> list[Figure]:
         before, after = record.whole.before, record.whole.after
         taken_back = "" if record.whole.kept else "; taken back"
         detail = f"{before.median_ms:.4g} ms → {after.median_ms:.4g} ms{taken_back}"
-        ratio = measure.ratio(before, after)
+        ratio = times.ratio(before, after)
         tone: Tone = "warn" if record.whole.kept and ratio < 1 else "plain"
         found.append(Figure("Whole model, speed", f"{ratio:.2f}×", detail, tone, after.kind))
     timed = gains.timed(record)

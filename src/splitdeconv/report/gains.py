@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from splitdeconv import measure
-from splitdeconv.comparison import NATIVE
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.report import bars, plots, run, sites
 from splitdeconv.report.bars import Bar, Group
 from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, times_of
 from splitdeconv.report.page import Block, Cell, Columns, Kind, Plot, Section, Table, Unbroken
-from splitdeconv.results import Choice, Measurement, RunRecord, SiteWork, WholeTimes
-from splitdeconv.spec import Deconv
+from splitdeconv.results import times
+from splitdeconv.results.bench import NATIVE
+from splitdeconv.results.plan import Choice
+from splitdeconv.results.record import RunRecord, SiteWork, WholeTimes
+from splitdeconv.results.times import Measurement
 
 BEFORE, AFTER, ZEROS = 2, 0, 1  # series of the plots
 
@@ -75,7 +77,7 @@ def _pair(before: Measurement, after: Measurement) -> tuple[Bar, ...]:
     old = Bar(name, before.median_ms, f"{before.median_ms:.3g} ms", BEFORE, (before.low_ms, before.high_ms))
     if after is before:
         return (old,)
-    text = f"{after.median_ms:.3g} ms, {measure.ratio(before, after):.2f}×"
+    text = f"{after.median_ms:.3g} ms, {times.ratio(before, after):.2f}×"
     return old, Bar("after", after.median_ms, text, AFTER, (after.low_ms, after.high_ms))
 
 

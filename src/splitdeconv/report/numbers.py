@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from splitdeconv.results import Measurement
+from splitdeconv.results.times import Measurement
 
 NO_NUMBER = "–"
 

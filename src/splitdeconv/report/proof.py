@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from splitdeconv.comparison import NATIVE
 from splitdeconv.report.numbers import number_of
 from splitdeconv.report.page import Badge, Block, Cell, Figure, Note, Section, Table
-from splitdeconv.results import OutputCheck, RunRecord, Verdict
+from splitdeconv.results.bench import NATIVE
+from splitdeconv.results.record import RunRecord
+from splitdeconv.results.verdict import OutputCheck, Verdict
 
 EXPLAINED = (
     "A rewritten deconv is bit-equal when it gives exactly the bits of the definition on integer-valued tensors, where "

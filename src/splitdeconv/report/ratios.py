@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from splitdeconv.comparison import EQUAL_WORK, NATIVE, ZERO_INSERT, BenchRecord, LayerTimes
 from splitdeconv.report import plots
+from splitdeconv.results.bench import EQUAL_WORK, NATIVE, ZERO_INSERT, BenchRecord, LayerTimes
 
 KINDS_OF_FORM = ("best lowering", "zero insertion", "convolution of equal work")
 _ROW, _AROUND = 46, 92  # pixels: of a layer, and of axis, title and legend

@@ -6,11 +6,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from splitdeconv.comparison import BenchRecord
 from splitdeconv.errors import InputError, MissingExtraError
+from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.report import bench, conversion
 from splitdeconv.report.page import Page
-from splitdeconv.results import SCHEMA_VERSION, Candidate, Json, RunRecord
+from splitdeconv.results.bench import BenchRecord
+from splitdeconv.results.record import RunRecord
+from splitdeconv.results.schema import SCHEMA_VERSION, Json
 
 WANTED = "wanted the file that convert --json or bench --json writes"
 

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from splitdeconv.report.page import Block, Cell, Code, Facts, Section
-from splitdeconv.results import Environment, Provenance
+from splitdeconv.results.record import Environment, Provenance
 
 
 def section(source: str, output: str | None, environments: Sequence[Environment], provenance: Provenance) -> Section:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from splitdeconv import measure
-from splitdeconv.comparison import NATIVE
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.lowerings import LOWERINGS
+from splitdeconv.lowerings.candidate import Candidate, Refusal
 from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, times_of
 from splitdeconv.report.page import Badge, Block, Cell, Code, Details, Facts, Kind, Table
-from splitdeconv.results import Candidate, Measurement, Option, Refusal
-from splitdeconv.spec import Deconv
+from splitdeconv.results import times
+from splitdeconv.results.bench import NATIVE
+from splitdeconv.results.plan import Option
+from splitdeconv.results.times import Measurement
 
 GEOMETRY = (
     "Geometry, for example “256→128 5×5/2 @8×8”: 256 input and 128 output channels, kernel 5×5, stride 2, input of "
@@ -34,7 +36,7 @@ def kind_of(options: Sequence[Option]) -> Kind | None:
 def time_of(options: Sequence[Option], candidate: Candidate) -> Measurement | None:
     """The time of one form, where it can be compared with others."""
     found = (option.time for option in options if option.candidate == candidate and option.time is not None)
-    return next((time for time in found if measure.is_settled(time)), None)
+    return next((time for time in found if times.is_settled(time)), None)
 
 
 def every_form(
@@ -108,13 +110,13 @@ def _forms(options: Sequence[Option], chosen: Candidate) -> Table:
 
 def gain(before: Measurement | None, after: Measurement | None) -> float | None:
     """How many times as fast ``after`` is, or None where one of them cannot be compared."""
-    if before is None or after is None or not (measure.is_settled(before) and measure.is_settled(after)):
+    if before is None or after is None or not (times.is_settled(before) and times.is_settled(after)):
         return None
-    return measure.ratio(before, after)
+    return times.ratio(before, after)
 
 
 def _dropped(time: Measurement | None) -> str:
-    return "" if time is None or measure.is_settled(time) else "dropped early"
+    return "" if time is None or times.is_settled(time) else "dropped early"
 
 
 def forms_in_words() -> Table:

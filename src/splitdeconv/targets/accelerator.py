@@ -14,13 +14,15 @@ from splitdeconv.accelerator.counts import Counts, no_counts
 from splitdeconv.accelerator.evaluate import evaluate_network
 from splitdeconv.accelerator.onnx_work import model_works
 from splitdeconv.accelerator.sparsity import Skip
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError
-from splitdeconv.measure import DROP_RATIO, Progress
-from splitdeconv.results import Candidate, Environment, Measurement
-from splitdeconv.spec import Deconv
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.measuring.rounds import DROP_RATIO, Progress
+from splitdeconv.results.record import Environment
+from splitdeconv.results.times import Measurement
 from splitdeconv.targets.base import Compiled, CompileError
 from splitdeconv.version import __version__
-from splitdeconv.weights import Array
 
 DEFAULT = "dot-product-16x16"
 

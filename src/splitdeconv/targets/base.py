@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, Protocol, cast
 
-from splitdeconv.measure import DROP_RATIO, Progress, interleaved
-from splitdeconv.results import Candidate, Environment, Measurement
-from splitdeconv.spec import Deconv
-from splitdeconv.weights import Array
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.weights import Array
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.measuring.rounds import DROP_RATIO, Progress, interleaved
+from splitdeconv.results.record import Environment
+from splitdeconv.results.times import Measurement
 
 KEEP_ALL = math.inf
 
@@ -97,7 +99,8 @@ class Target(Protocol):
             drop: times the fastest one's median above which a candidate is given up; ``KEEP_ALL`` keeps all.
 
         Returns:
-            The times, as :func:`splitdeconv.measure.interleaved` takes them; what the budget left out is missing.
+            The times, as :func:`splitdeconv.measuring.rounds.interleaved` takes them; what the budget left out is
+            missing.
         """
         ...
 

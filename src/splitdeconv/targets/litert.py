@@ -11,13 +11,14 @@ from typing import Any, Literal
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
-from splitdeconv.results import Candidate, Environment
-from splitdeconv.spec import Deconv
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.results.record import Environment
 from splitdeconv.targets import processor
 from splitdeconv.targets.base import CompileError, Measuring, one_line
 from splitdeconv.targets.child import Child
-from splitdeconv.weights import Array
 
 KERNELS = {"xnnpack": OpResolverType.BUILTIN, "reference": OpResolverType.BUILTIN_REF}
 

@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from splitdeconv.results import Candidate
-from splitdeconv.spec import Deconv
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.weights import Array
+from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.targets.base import CompileError, one_line
-from splitdeconv.weights import Array
 
 OPSET, IR_VERSION = 17, 8
 OPSET_OF_BFLOAT16, IR_VERSION_OF_BFLOAT16 = 22, 10  # the first with convolutions of that type

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import openvino
 
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
-from splitdeconv.results import Candidate, Environment
-from splitdeconv.spec import Deconv
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.results.record import Environment
 from splitdeconv.targets import onnx_probe, processor
 from splitdeconv.targets.base import CompileError, Measuring, one_line
-from splitdeconv.weights import Array
 
 _HINTS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 _CAPABILITIES = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16"}

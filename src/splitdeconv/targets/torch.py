@@ -18,12 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from splitdeconv import measure
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
-from splitdeconv.results import Candidate, Environment, Measurement
-from splitdeconv.spec import Deconv
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.measuring import rounds
+from splitdeconv.results.record import Environment
+from splitdeconv.results.times import Measurement
 from splitdeconv.targets.base import Compiled, CompileError
-from splitdeconv.weights import Array
 
 MODES = ("eager", "compiled")
 MEMORY_FORMATS = ("contiguous", "channels_last")
@@ -108,7 +110,7 @@ class Torch:
     formats: tuple[str, ...] = ("torch",)
     kind: Literal["measured", "estimated"] = "measured"
 
-    def __init__(self, option: str = "", threads: int = 0, clock: measure.Clock = time.perf_counter_ns) -> None:
+    def __init__(self, option: str = "", threads: int = 0, clock: rounds.Clock = time.perf_counter_ns) -> None:
         self.setting = setting(option)
         self.threads = threads
         self.clock = clock
@@ -153,15 +155,15 @@ class Torch:
         inputs: Mapping[str, Array],
         seconds: float,
         *,
-        progress: measure.Progress | None = None,
-        drop: float = measure.DROP_RATIO,
+        progress: rounds.Progress | None = None,
+        drop: float = rounds.DROP_RATIO,
     ) -> dict[Candidate, Measurement]:
         ready = {key: each for key, each in candidates.items() if isinstance(each, TorchCompiled)}
         with torch.inference_mode(), _with_threads(self.threads):
             runs = {key: partial(_run_to_the_end, each.module, each.tensors(inputs)) for key, each in ready.items()}
             for run in runs.values():
                 _warm(run)
-            return measure.interleaved(runs, seconds, progress=progress, drop=drop, clock=self.clock)
+            return rounds.interleaved(runs, seconds, progress=progress, drop=drop, clock=self.clock)
 
 
 def _warm(run: Callable[[], object]) -> None:

@@ -12,14 +12,16 @@ from typing import Any, Literal
 
 import ethosu.config_files  # a namespace of Vela's; its absence means that the extra is missing
 
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
-from splitdeconv.measure import DROP_RATIO, Progress
-from splitdeconv.results import Candidate, Environment, Measurement
-from splitdeconv.spec import Deconv
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.measuring.rounds import DROP_RATIO, Progress
+from splitdeconv.results.record import Environment
+from splitdeconv.results.times import Measurement
 from splitdeconv.targets.base import Compiled, CompileError
 from splitdeconv.targets.child import Child
 from splitdeconv.targets.litert import LiteRtModel, interpreter
-from splitdeconv.weights import Array
 
 DEFAULT = "internal-default"  # Vela's own word for its choice by accelerator
 DEFAULT_ACCELERATOR = "ethos-u55-128"

@@ -14,8 +14,8 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("splitdeconv.torch", "torch", "torch") from error
 
 from splitdeconv.torch.convert import Conversion, convert, record, restore
-from splitdeconv.torch.functional import split_conv_transpose1d, split_conv_transpose2d, split_conv_transpose3d
-from splitdeconv.torch.modules import (
+from splitdeconv.torch_modules.functions import split_conv_transpose1d, split_conv_transpose2d, split_conv_transpose3d
+from splitdeconv.torch_modules.modules import (
     LazySplitConvTranspose1d,
     LazySplitConvTranspose2d,
     LazySplitConvTranspose3d,

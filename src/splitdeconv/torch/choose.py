@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings import find_lowering
-from splitdeconv.results import Choice
-from splitdeconv.spec import Deconv
+from splitdeconv.results.plan import Choice
 from splitdeconv.targets.torch import Torch
-from splitdeconv.torch.forms import find_form
-from splitdeconv.torch.measure import Layer, choose_measured
+from splitdeconv.torch.measure import choose_measured
+from splitdeconv.torch_modules.forms import find_form
+from splitdeconv.torch_modules.layers import Layer
 
 
 @dataclass(frozen=True, slots=True)

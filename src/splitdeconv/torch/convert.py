@@ -16,15 +16,16 @@ import torch
 from torch import fx, nn
 from torch.nn.utils import parametrize
 
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.errors import UsageError
-from splitdeconv.results import Choice, Environment, Skipped
-from splitdeconv.spec import Deconv
+from splitdeconv.results.plan import Choice, Skipped
+from splitdeconv.results.record import Environment
 from splitdeconv.targets import target as find_target
 from splitdeconv.targets.torch import Torch, first_line
-from splitdeconv.torch import graph
 from splitdeconv.torch.choose import Chooser, Decision
-from splitdeconv.torch.functional import deconv_of
-from splitdeconv.torch.modules import (
+from splitdeconv.torch_modules import graphs
+from splitdeconv.torch_modules.functions import deconv_of
+from splitdeconv.torch_modules.modules import (
     LazySplitConvTranspose1d,
     LazySplitConvTranspose2d,
     LazySplitConvTranspose3d,
@@ -36,8 +37,8 @@ from splitdeconv.torch.modules import (
     is_uninitialised,
     thaw_module,
 )
-from splitdeconv.torch.observe import CONV_TRANSPOSE, Observation, copy_of, observe
-from splitdeconv.torch.quantised import is_quantised, replace_quantised
+from splitdeconv.torch_modules.observe import CONV_TRANSPOSE, Observation, copy_of, observe
+from splitdeconv.torch_modules.quantised import is_quantised, replace_quantised
 
 SPLIT_OF: dict[type[nn.Module], type[nn.Module]] = {
     nn.ConvTranspose1d: SplitConvTranspose1d,
@@ -227,25 +228,25 @@ def _convert_exported(
 def _convert_calls(module: fx.GraphModule, chooser: Chooser, alone: frozenset[str]) -> tuple[Result, ...]:
     """Convert the calls in a graph, in place, but for those that the modules named in ``alone`` make."""
     results = []
-    for call in graph.find_calls(module):
+    for call in graphs.find_calls(module):
         if call.owner in alone:
             continue
         convert_call = _convert_quantised if is_quantised(call) else _convert_call
         results.append((call.name, convert_call(module, call, chooser)))
     if results:
-        graph.finish(module)
+        graphs.finish(module)
     return tuple(results)
 
 
-def _convert_call(module: fx.GraphModule, call: graph.Call, chooser: Chooser) -> Decision:
+def _convert_call(module: fx.GraphModule, call: graphs.Call, chooser: Chooser) -> Decision:
     layer = call.layer()
     decision = chooser.decide(call.name, None if layer is None else layer.deconv, [layer] if layer else [])
     if not decision.left_alone:
-        graph.replace_call(module, call, decision.lowering)
+        graphs.replace_call(module, call, decision.lowering)
     return decision
 
 
-def _convert_quantised(module: fx.GraphModule, call: graph.Call, chooser: Chooser) -> Decision:
+def _convert_quantised(module: fx.GraphModule, call: graphs.Call, chooser: Chooser) -> Decision:
     if chooser.target is not None:
         return Decision(left_alone="PyTorch runs quantised graphs in float, so measuring here would tell nothing")
     try:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from splitdeconv import planner
+from splitdeconv.choosing import planner
+from splitdeconv.choosing.planner import Wishes
+from splitdeconv.deconv.ops import Conv, NativeDeconv
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.lowerings import candidates, lower
-from splitdeconv.measure import DROP_RATIO
-from splitdeconv.ops import Conv, NativeDeconv
-from splitdeconv.planner import NATIVE, Table, Wishes
-from splitdeconv.results import Candidate, Choice, Cost, Measurement, Option, Refusal
-from splitdeconv.spec import Deconv
+from splitdeconv.lowerings.candidate import NATIVE, Candidate, Refusal
+from splitdeconv.measuring.rounds import DROP_RATIO
+from splitdeconv.results.plan import Choice, Cost, Option, Table
+from splitdeconv.results.times import Measurement
 from splitdeconv.targets import Compiled, CompileError
 from splitdeconv.targets.torch import Setting, Torch
-from splitdeconv.torch.forms import all_forms
-from splitdeconv.torch.functional import Geometry, deconv_of
-from splitdeconv.torch.interpret import Form
-from splitdeconv.torch.modules import (
+from splitdeconv.torch_modules.forms import all_forms
+from splitdeconv.torch_modules.functions import Geometry
+from splitdeconv.torch_modules.interpret import Form
+from splitdeconv.torch_modules.layers import Layer
+from splitdeconv.torch_modules.modules import (
     SplitConvTranspose1d,
     SplitConvTranspose2d,
     SplitConvTranspose3d,
@@ -36,31 +38,6 @@ MEASURED = {"eager": 24, "compiled": 10}  # forms measured beside native: compil
 
 MODULES = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 SPLIT_MODULES = (SplitConvTranspose1d, SplitConvTranspose2d, SplitConvTranspose3d)
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One call of a deconv as it was seen: everything that a measurement depends on.
-
-    Attributes:
-        geometry: numeric arguments.
-        deconv: with the batch and the input sizes of the call.
-    """
-
-    geometry: Geometry
-    deconv: Deconv
-
-    def macs(self) -> int:
-        """Multiply-accumulates of the deconv itself."""
-        return lower(self.deconv, "NCHW", NATIVE).macs()
-
-
-def layer_of(x_shape: Sequence[int], weight: Tensor, has_bias: bool, geometry: Geometry) -> Layer:
-    """The layer of a call with an input of ``x_shape``, ``(N, C, *sizes)`` or without ``N``."""
-    deconv = deconv_of(weight, has_bias, geometry)
-    rank = len(deconv.axes)
-    batch = int(x_shape[0]) if len(x_shape) == rank + 2 else 1
-    return Layer(geometry, deconv.with_in_sizes(batch, [int(size) for size in x_shape[-rank:]]))
 
 
 def choose_measured(
@@ -91,7 +68,7 @@ def race(
     """Times of a layer in each of ``forms``, round by round; and those that do not run, with the reasons.
 
     Args:
-        seconds, drop: as :func:`splitdeconv.measure.interleaved` takes them.
+        seconds, drop: as :func:`splitdeconv.measuring.rounds.interleaved` takes them.
     """
     ready: dict[Candidate, Compiled] = {}
     refusals: list[Refusal] = []

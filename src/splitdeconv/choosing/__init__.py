@@ -1,0 +1,1 @@
+"""From the table of every site to the plan."""

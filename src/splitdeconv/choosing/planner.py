@@ -1,0 +1,293 @@
+"""From the finished table of every site to the plan. Pure: nothing is measured, compiled or read here.
+
+Whatever the times say, the choice is one of the site's candidates, all of which are exact: a wrong time makes the
+model slower, never wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.errors import UsageError
+from splitdeconv.lowerings.candidate import NATIVE, Candidate
+from splitdeconv.results.plan import Choice, Option, Plan, Table
+from splitdeconv.results.times import Measurement, is_settled, wins
+
+# The rule for targets that measure nothing, in multiply-accumulates (docs/decisions/generic-rule.md has the fit).
+MOVED_WEIGHT = 10  # for each element that is read or written between the convolutions
+CONV_WEIGHT = 1_500_000  # for starting one more convolution, with what stands around it; float
+CONV_WEIGHT_QUANTISED = 6_500_000  # the same time, in the four times quicker integer multiply-accumulates
+_LAST = ("zero_insert", "col2im", "native")  # only if nothing else applies, and then in this order
+_FORMS = (
+    "",
+    "rows",
+    "depth_to_space",
+    "transpose",
+    "concat",
+    "stack",
+    "two_steps",
+)  # of equal cost: what more runtimes do in one go, first
+
+SITE_SHARE = 0.2  # part of the budget that is dealt out equally; the rest goes by the work that a site is to measure
+
+Rule = Literal["generic", "fastest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user asks for, stronger from one to the next.
+
+    Attributes:
+        lowering: for all sites to which it applies, or empty.
+        layers: site → lowering or candidate.
+        planned: site → candidate, from a plan file; sites that it does not name stay ``native``. None without a file.
+        only, skip: patterns of sites; the others, or these, stay ``native``.
+    """
+
+    lowering: str = ""
+    layers: Mapping[str, str] = field(default_factory=dict)
+    planned: Mapping[str, str] | None = None
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+
+    def forces(self, site: str) -> bool:
+        """Whether the user names what ``site`` gets."""
+        return bool(self.lowering) or site in self.layers or self.planned is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The options of a site that the user's wishes leave open.
+
+    Attributes:
+        options: to choose from; where it is empty, the site stays ``native``.
+        reason: why they are not all, or empty.
+    """
+
+    options: tuple[Option, ...]
+    reason: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is anything to choose, so that measuring is of use."""
+        return len(self.options) > 1
+
+
+def check(wishes: Wishes, sites: Sequence[str]) -> None:
+    """Hold the wishes against the model's sites.
+
+    Raises:
+        UsageError: a wish names a site that is not there, or a pattern that no site has.
+    """
+    there = f"the model has {', '.join(sites)}" if sites else "the model has no site to rewrite"
+    for option, names in (("--layer", wishes.layers), ("--plan", wishes.planned or {})):
+        for site in names:
+            if site not in sites:
+                raise UsageError(f"{option}: no site is called '{site}'; {there}")
+    for option, patterns in (("--only", wishes.only), ("--skip", wishes.skip)):
+        for pattern in patterns:
+            if not any(fnmatchcase(site, pattern) for site in sites):
+                raise UsageError(f"{option} '{pattern}' fits no site; {there}")
+
+
+def scope(table: Table, wishes: Wishes) -> Scope:
+    """What the wishes leave open for one site.
+
+    Raises:
+        UsageError: ``--layer`` or the plan file names a candidate that does not apply to the site.
+    """
+    site = table.site
+    if any(fnmatchcase(site, pattern) for pattern in wishes.skip):
+        return Scope((), "left out by --skip")
+    if wishes.only and not any(fnmatchcase(site, pattern) for pattern in wishes.only):
+        return Scope((), "left out by --only")
+    if wishes.planned is not None:
+        return _planned(table, wishes.planned)
+    if wishes.layers.get(site) == str(NATIVE):
+        return Scope((), "asked for by --layer")
+    if site in wishes.layers:
+        return Scope(_named(table, wishes.layers[site], "--layer"), "asked for by --layer")
+    if wishes.lowering:
+        found = _matching(table, wishes.lowering)
+        if found:
+            return Scope(found, "asked for by --lowering")
+        return Scope((), f"{wishes.lowering} does not apply: {_why_not(table, wishes.lowering)}")
+    return Scope(table.options)
+
+
+def _planned(table: Table, planned: Mapping[str, str]) -> Scope:
+    """The one candidate of the plan file."""
+    if table.site not in planned:
+        return Scope((), "not in the plan file")
+    if planned[table.site] == str(NATIVE):
+        return Scope((), "as in the plan file")
+    named = _named(table, planned[table.site], "--plan")
+    exact = tuple(option for option in named if str(option.candidate) == planned[table.site])
+    return Scope(exact or named, "as in the plan file")
+
+
+def _named(table: Table, text: str, source: str) -> tuple[Option, ...]:
+    """The options that ``text`` names; it must be one at least."""
+    found = _matching(table, text)
+    if not found:
+        raise UsageError(f"{source} {table.site}={text}: does not apply: {_why_not(table, text)}")
+    return found
+
+
+def _matching(table: Table, text: str) -> tuple[Option, ...]:
+    return tuple(option for option in table.options if option.candidate.matches(text))
+
+
+def _why_not(table: Table, text: str) -> str:
+    """Why no option fits ``text``: the refusal, or what there is instead."""
+    for refusal in table.refusals:
+        if refusal.candidate.matches(text) or text.split(":", maxsplit=1)[0] == str(refusal.candidate):
+            return refusal.reason
+    return f"there are {', '.join(str(option.candidate) for option in table.options)}"
+
+
+def generic_score(option: Option, deconv: Deconv) -> tuple[int, float, int, int, str]:
+    """What a candidate costs on no processor in particular; lower is better, and no two candidates are equal.
+
+    Where sizes are open they are taken to be large, and starting a convolution costs nothing beside its work.
+    """
+    cost, candidate = option.cost, option.candidate
+    per_conv = CONV_WEIGHT if deconv.quant is None else CONV_WEIGHT_QUANTISED
+    if None in deconv.in_sizes:
+        per_conv = 0
+    work = cost.macs + MOVED_WEIGHT * cost.moved + per_conv * cost.convs
+    tier = _LAST.index(candidate.lowering) + 1 if candidate.lowering in _LAST else 0
+    form = _FORMS.index(candidate.form) if candidate.form in _FORMS else len(_FORMS)
+    forms = () if deconv.quant is None else deconv.quant.forms
+    quant = forms.index(candidate.quant) if candidate.quant in forms else len(forms)
+    return tier, work, form, quant, str(candidate)
+
+
+def order(options: Iterable[Option], deconv: Deconv) -> tuple[Candidate, ...]:
+    """The order in which to measure: ``native``, which the others must beat, then the most promising."""
+    ranked = sorted(options, key=lambda option: (option.candidate != NATIVE, generic_score(option, deconv)))
+    return tuple(option.candidate for option in ranked)
+
+
+def shares(tables: Sequence[Table], seconds: float) -> dict[str, float]:
+    """The seconds that measuring each of ``tables`` may take: more for the sites whose candidates have more work."""
+    if not tables:
+        return {}
+    work = {
+        table.site: float(sum(option.cost.macs + option.cost.moved for option in table.options)) for table in tables
+    }
+    total = sum(work.values()) or 1.0
+    equal = SITE_SHARE * seconds / len(tables)
+    return {site: equal + (1 - SITE_SHARE) * seconds * each / total for site, each in work.items()}
+
+
+def plan(target: str, tables: Sequence[Table], wishes: Wishes, rule: Rule) -> Plan:
+    """The plan for all sites, in the order of ``tables``.
+
+    Raises:
+        UsageError: as :func:`check` and :func:`scope`.
+    """
+    check(wishes, [table.site for table in tables])
+    return Plan(target, tuple(choose(table, wishes, rule) for table in tables))
+
+
+def choose(table: Table, wishes: Wishes, rule: Rule) -> Choice:
+    """The decision for one site."""
+    left = scope(table, wishes)
+    if not left.options:
+        chosen, reason = NATIVE, left.reason or "nothing else applies"
+    elif not left.is_open:
+        chosen, reason = left.options[0].candidate, left.reason or "the only form that applies"
+    else:
+        runs = any(option.candidate == NATIVE for option in table.options)
+        missing = "native was not asked for" if runs else "native does not run"
+        if rule == "generic":
+            chosen, reason = _generic(left.options, table.deconv)
+        else:
+            chosen, reason = _fastest(left.options, table.deconv, missing)
+        reason = f"{left.reason}; {reason}" if left.reason else reason
+    return Choice(table.site, table.deconv, chosen, reason, table.options, table.refusals)
+
+
+def _generic(options: Sequence[Option], deconv: Deconv) -> tuple[Candidate, str]:
+    """The least work by the documented rule."""
+    best = min(options, key=lambda option: generic_score(option, deconv))
+    return best.candidate, "least arithmetic and data movement, by the generic rule"
+
+
+def _fastest(options: Sequence[Option], deconv: Deconv, missing: str) -> tuple[Candidate, str]:
+    """The fastest beyond the noise; ``native`` where nothing is. ``missing`` says why ``native`` is no option.
+
+    Of those that the fastest does not beat beyond the noise, the generic rule takes one: which of two equals is a
+    little ahead changes from run to run, their cost does not.
+    """
+    timed = {option.candidate: option.time for option in options if option.time is not None and is_settled(option.time)}
+    native = timed.get(NATIVE)
+    if native is None and any(option.candidate == NATIVE for option in options):
+        return NATIVE, "native was not measured, so nothing can be shown to beat it"
+    if not timed:
+        chosen, reason = _generic(options, deconv)
+        return chosen, f"nothing was measured; {reason}"
+    better = {each: time for each, time in timed.items() if each != NATIVE and (native is None or wins(time, native))}
+    if not better:
+        return NATIVE, _best_loser(options)
+    best = min(better, key=lambda each: (better[each].median_ms, str(each)))
+    equal = [
+        option for option in options if option.candidate in better and not wins(better[best], better[option.candidate])
+    ]
+    chosen, _ = _generic(equal, deconv)
+    against = f", native {native.median_ms:.3g} ms" if native else f"; {missing}"
+    return chosen, _success(better[chosen], against, len(equal))
+
+
+def _success(time: Measurement, against: str, equals: int) -> str:
+    shown = f"{time.median_ms:.3g} ms{against}"
+    tie = f"; of {equals} forms that are equal within the noise, the one with the least work" if equals > 1 else ""
+    return shown + tie
+
+
+def _best_loser(options: Sequence[Option]) -> str:
+    """Why ``native`` stays, with the figures; those that were dropped count here."""
+    timed = {str(option.candidate): option.time.median_ms for option in options if option.time is not None}
+    native = f"native {timed.pop(str(NATIVE)):.3g} ms"
+    if not timed:
+        return f"{native}; the budget left no time for another form"
+    best = min(timed, key=lambda name: (timed[name], name))
+    return f"{native}; the best other form, {best}, takes {timed[best]:.3g} ms: no gain beyond the noise"
+
+
+def guard(decided: Plan, before: Measurement, after: Measurement, wishes: Wishes) -> tuple[Plan, str]:
+    """The last word of the whole model: unless it is faster beyond the noise, every free choice goes back to native.
+
+    Choices that the user named stay, and those of sites that the target cannot run as they are.
+
+    Args:
+        decided: the plan that ``after`` was measured with.
+        before, after: the whole model, original and rewritten, interleaved in one run.
+        wishes: of the user.
+
+    Returns:
+        The plan that holds, and a note where it is another one (empty otherwise).
+    """
+    if wins(after, before, smallest_gain=0.0):
+        return decided, ""
+    figures = (
+        f"whole model {before.median_ms:.4g} ms before, {after.median_ms:.4g} ms after: not faster beyond the noise"
+    )
+    choices = tuple(_revert(choice, wishes, figures) for choice in decided.choices)
+    if choices == decided.choices:
+        return decided, ""
+    return dataclasses.replace(decided, choices=choices), f"{figures}; the deconvs are left as they are"
+
+
+def _revert(choice: Choice, wishes: Wishes, reason: str) -> Choice:
+    """``native``, where that is possible and the user has not said otherwise."""
+    runs = any(option.candidate == NATIVE for option in choice.options)
+    if choice.chosen == NATIVE or not runs or wishes.forces(choice.site):
+        return choice
+    return dataclasses.replace(choice, chosen=NATIVE, reason=reason)

@@ -1,0 +1,1 @@
+"""What a deconv is: geometry, programs, weights, and the definition."""

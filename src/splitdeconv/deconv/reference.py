@@ -1,0 +1,242 @@
+"""The definition of a deconv in NumPy, and an interpreter of programs: the oracle of all tests and proofs.
+
+Both compute in the type that they are given; callers pass float64 or integers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+
+from splitdeconv.deconv.ops import (
+    Add,
+    AddBias,
+    Concat,
+    Conv,
+    DepthToSpace,
+    Layout,
+    NativeDeconv,
+    Op,
+    Pad,
+    Part,
+    Program,
+    Relayout,
+    Reshape,
+    Slice,
+    Spread,
+    Transpose,
+    channel_axis,
+)
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.structure import axis_matrix, vectors_of
+from splitdeconv.deconv.weights import Array, Weights, conv_channels, conv_filter
+
+
+def deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
+    """The definition: every input, times every tap, added where it belongs.
+
+    Args:
+        x: ``(N, in_channels, *in_sizes)``; its sizes need not be those of ``spec``.
+        weights: kernel IOHW and bias.
+        spec: strides, dilations, pads, groups.
+
+    Returns:
+        ``(N, out_channels, *out_sizes)``, of the type that ``x`` and the kernel promote to.
+    """
+    sizes = x.shape[2:]
+    stretched = [
+        (size - 1) * axis.stride + axis.extent + axis.output_pad for size, axis in zip(sizes, spec.axes, strict=True)
+    ]
+    dtype = np.result_type(x, weights.kernel)
+    full = np.zeros((x.shape[0], spec.out_channels, *stretched), dtype)
+    grouped = x.reshape(x.shape[0], spec.groups, spec.in_channels // spec.groups, *sizes)
+    kernel = weights.kernel.reshape(spec.groups, -1, *weights.kernel.shape[1:])
+    for taps in product(*(range(axis.kernel) for axis in spec.axes)):
+        term = channel_products(np.swapaxes(_at(kernel, taps), 1, 2), grouped)
+        places = tuple(
+            slice(tap * axis.dilation, tap * axis.dilation + (size - 1) * axis.stride + 1, axis.stride)
+            for tap, axis, size in zip(taps, spec.axes, sizes, strict=True)
+        )
+        _at(full, places)[...] += term.reshape(x.shape[0], spec.out_channels, *sizes)
+    y = _crop(full, spec)
+    return y if weights.bias is None else y + _per_channel(weights.bias, y.ndim, "NCHW")
+
+
+def quantised_deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
+    """The definition on stored integers: an exact sum, one rounding to the output's scale, saturation.
+
+    ``y = saturate(rint(float32(Σ (x − x_zero)·(w − w_zero) + bias)·(x_scale·w_scale/y_scale)) + y_zero)``; ``rint`` is
+    to the nearest even, and the scales are multiplied in float32.
+    Where each input channel has a weight scale of its own, it is part of the sum, which is then taken in float64.
+    Source: ONNX QLinearConv-10 and QuantizeLinear-13; the order of the float32 operations is ONNX Runtime's.
+
+    Args:
+        x: stored input, ``(N, in_channels, *in_sizes)``.
+        weights: stored kernel IOHW, bias, and ``weights.quant``.
+        spec: strides, dilations, pads, groups.
+
+    Returns:
+        Stored output, ``(N, out_channels, *out_sizes)``.
+    """
+    quant = weights.quant
+    assert quant is not None, "quantised weights have their scales"
+    rank = weights.kernel.ndim
+    shape = weights.kernel.shape
+    kernel = weights.kernel.astype(np.float64) - quant.along_kernel(quant.w_zero, shape, spec.groups)
+    if quant.by_input:
+        kernel = kernel * quant.along_kernel(quant.w_scale, shape, spec.groups)
+        bias = None if weights.bias is None else weights.bias.astype(np.float64) / quant.x_scale
+        scale = np.asarray(quant.x_scale / quant.y_scale)
+    else:
+        bias = None if weights.bias is None else quant.int32_bias(weights.bias).astype(np.float64)
+        scale = np.reshape(quant.bias_scale(spec.out_channels) / quant.y_scale, (1, -1, *(1,) * (rank - 2)))
+    sums = deconv(x.astype(np.float64) - quant.x_zero, Weights(kernel, bias), spec)  # whole numbers far below 2⁵³
+    rounded = np.rint(sums.astype(np.float32) * scale.astype(np.float32)).astype(np.float64) + quant.y_zero
+    limits = np.iinfo(quant.y_type)
+    return np.clip(rounded, limits.min, limits.max).astype(quant.y_type)
+
+
+def channel_products(matrices: Array, maps: Array) -> Array:
+    """Each group's matrix on the channels of each pixel.
+
+    Args:
+        matrices: ``(groups, out, in)``.
+        maps: ``(N, groups, in, *sizes)``.
+
+    Returns:
+        ``(N, groups, out, *sizes)``.
+    """
+    flat = maps.reshape(*maps.shape[:3], math.prod(maps.shape[3:]))
+    return np.reshape(np.matmul(matrices, flat), (maps.shape[0], *matrices.shape[:2], *maps.shape[3:]))
+
+
+def _crop(full: Array, spec: Deconv) -> Array:
+    """Cut the pads off; a negative pad adds outputs that no input reaches."""
+    pads = [(max(0, -axis.pad_begin), max(0, -axis.pad_end)) for axis in spec.axes]
+    padded = np.pad(full, [(0, 0), (0, 0), *pads])
+    cuts = tuple(
+        slice(max(0, axis.pad_begin), size - max(0, axis.pad_end))
+        for axis, size in zip(spec.axes, padded.shape[2:], strict=True)
+    )
+    return _at(padded, cuts)
+
+
+def run(program: Program, x: Array, weights: Weights) -> Array:
+    """Interpret ``program`` on ``x`` (in the program's layout)."""
+    values = [x]
+    for step in program.steps:
+        values.append(_apply(step.op, [values[value] for value in step.inputs], weights))
+    return values[-1]
+
+
+def _apply(op: Op, inputs: list[Array], weights: Weights) -> Array:
+    """One operation on arrays."""
+    x = inputs[0]
+    match op:
+        case NativeDeconv():
+            y = deconv(_to_channels_first(x, op.layout), weights, op.deconv)
+            return _from_channels_first(y, op.layout)
+        case Conv():
+            y = _conv(_to_channels_first(x, op.layout), op, weights)
+            return _from_channels_first(y, op.layout)
+        case Spread():
+            return _spread(x, op, weights)
+        case Concat():
+            joined: Array = np.concatenate(inputs, axis=op.axis)
+            return joined
+        case Add():
+            return x + inputs[1]
+        case AddBias():
+            assert weights.bias is not None, "the program adds a bias, the weights have none"
+            return x + _per_channel(weights.bias, x.ndim, op.layout)
+    return _move(op, x)
+
+
+def _move(op: Op, x: Array) -> Array:
+    """An operation that only moves the elements of one array."""
+    match op:
+        case Pad():
+            return np.pad(x, list(zip(op.begin, op.end, strict=True)))
+        case Slice():
+            return _at(x, [slice(b, n - e) for b, e, n in zip(op.begin, op.end, x.shape, strict=True)])
+        case Reshape():
+            return np.reshape(x, [size or 0 for size in op.shape(x.shape)])
+        case Transpose():
+            return np.transpose(x, op.perm)
+        case Part():
+            size = x.shape[op.axis] // op.parts
+            return np.take(x, range(op.index * size, (op.index + 1) * size), axis=op.axis)
+        case Relayout():
+            return x
+        case DepthToSpace():
+            return _from_channels_first(_depth_to_space(_to_channels_first(x, op.layout), op), op.layout)
+    raise TypeError(f"the interpreter does not know {type(op).__name__}")
+
+
+def _spread(x: Array, op: Spread, weights: Weights) -> Array:
+    """One axis times its banded matrix."""
+    vectors = vectors_of(weights.kernel)
+    assert vectors is not None, "only separable deconvs have such a step"
+    matrix = axis_matrix(vectors[op.number], op.axis.with_in_size(x.shape[op.at]))
+    return np.moveaxis(np.tensordot(x, matrix, (op.at, 0)), -1, op.at)
+
+
+def _conv(x: Array, conv: Conv, weights: Weights) -> Array:
+    """A stride-1 convolution, one tap at a time; ``x`` is ``(N, in_channels, *sizes)``."""
+    kernel = conv_filter(weights.kernel, conv)
+    padded = np.pad(x, [(0, 0), (0, 0), *zip(conv.pad_begin, conv.pad_end, strict=True)])
+    out_sizes = [
+        size - (taps - 1) * dilation
+        for size, taps, dilation in zip(padded.shape[2:], conv.kernel, conv.dilations, strict=True)
+    ]
+    batch = x.shape[0]
+    grouped = padded.reshape(batch, conv.groups, conv.in_channels // conv.groups, *padded.shape[2:])
+    filters = kernel.reshape(conv.groups, -1, *kernel.shape[1:])
+    y = np.zeros((batch, conv.total_channels, *out_sizes), np.result_type(x, kernel))
+    for taps in product(*(range(size) for size in conv.kernel)):
+        places = tuple(
+            slice(tap * dilation, tap * dilation + size)
+            for tap, dilation, size in zip(taps, conv.dilations, out_sizes, strict=True)
+        )
+        term = channel_products(_at(filters, taps), _at(grouped, places))
+        y += term.reshape(y.shape)
+    if conv.has_bias:
+        assert weights.bias is not None, "the program's convolution has a bias, the weights have none"
+        y = y + _per_channel(conv_channels(weights.bias, conv), y.ndim, "NCHW")
+    return y
+
+
+def _depth_to_space(x: Array, op: DepthToSpace) -> Array:
+    """ONNX's definition, DCR or CRD; ``x`` is NCHW."""
+    batch, depth, height, width = x.shape
+    block, channels = op.block, depth // op.block**2
+    if op.order == "block_major":
+        split = x.reshape(batch, block, block, channels, height, width).transpose(0, 3, 4, 1, 5, 2)
+    else:
+        split = x.reshape(batch, channels, block, block, height, width).transpose(0, 1, 4, 2, 5, 3)
+    return np.reshape(split, (batch, channels, height * block, width * block))
+
+
+def _at(x: Array, index: Sequence[int | slice]) -> Array:
+    """The view of ``x`` that ``index`` selects on its last axes."""
+    everything = (slice(None),) * (x.ndim - len(index))
+    view: Array = x[everything + tuple(index)]
+    return view
+
+
+def _per_channel(parameter: Array, rank: int, layout: Layout) -> Array:
+    """Shape a per-channel parameter so that it broadcasts over a map of ``rank`` axes."""
+    shape = [1] * rank
+    shape[channel_axis(layout, rank)] = -1
+    return np.reshape(parameter, shape)
+
+
+def _to_channels_first(x: Array, layout: Layout) -> Array:
+    return x if layout == "NCHW" else np.moveaxis(x, -1, 1)
+
+
+def _from_channels_first(x: Array, layout: Layout) -> Array:
+    return x if layout == "NCHW" else np.moveaxis(x, 1, -1)

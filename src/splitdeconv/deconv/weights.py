@@ -1,0 +1,151 @@
+"""From a deconv's weights to the filters and per-channel parameters of a program's convolutions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitdeconv.deconv.ops import Conv, Taps
+
+Array = NDArray[Any]
+
+
+INT32 = np.iinfo(np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Quantisation:
+    """Scales and zero-points around a deconv: ``real = (stored − zero)·scale``.
+
+    Attributes:
+        x_type, y_type: of the stored input and output, NumPy names.
+        x_scale, y_scale: float32, shape ``()``.
+        x_zero, y_zero: in the range of their types.
+        w_scale: float32, shape ``()``, or one for each entry of the kernel's axis ``w_axis``, or for each output
+            channel of all groups.
+        w_zero: int32, of the same shape.
+        w_axis: 1 (output channels), or 0 (input channels; the sums are then no integers).
+    """
+
+    x_type: str
+    x_scale: Array
+    x_zero: int
+    w_scale: Array
+    w_zero: Array
+    y_type: str
+    y_scale: Array
+    y_zero: int
+    w_axis: int = 1
+
+    @property
+    def by_input(self) -> bool:
+        """Whether each input channel has a weight scale of its own."""
+        return self.w_scale.ndim > 0 and self.w_axis == 0
+
+    def along_kernel(self, parameter: Array, shape: tuple[int, ...], groups: int) -> Array:
+        """``w_scale`` or ``w_zero``, to be broadcast against a kernel of ``shape``, IOHW."""
+        if not parameter.ndim:
+            return parameter
+        if self.w_axis == 0:
+            return parameter.reshape((-1, *(1,) * (len(shape) - 1)))
+        return along_inputs(self.per_output(parameter, shape[1] * groups), shape, groups)
+
+    def per_output(self, parameter: Array, out_channels: int) -> Array:
+        """``w_scale``, ``w_zero`` or one made from them as ``(out_channels,)``; groups share their channels' values."""
+        return np.tile(np.atleast_1d(parameter), out_channels // max(1, parameter.size))
+
+    def bias_scale(self, out_channels: int) -> Array:
+        """Unit of the int32 bias, float32 ``(out_channels,)``."""
+        return np.asarray(self.x_scale * self.per_output(self.w_scale, out_channels), np.float32)
+
+    def int32_bias(self, bias: Array) -> Array:
+        """A bias in units of :meth:`bias_scale`; a float one is rounded to them, as ONNX Runtime does by itself.
+
+        Raises:
+            ValueError: a value is beyond int32.
+        """
+        if bias.dtype.kind == "i":
+            return bias.astype(np.int32)
+        rounded = np.rint(bias.astype(np.float64) / self.bias_scale(bias.size))
+        if not (np.isfinite(rounded).all() and np.abs(rounded).max(initial=0) <= INT32.max):
+            raise ValueError("its float bias is beyond int32 in units of the input's times the weights' scale")
+        return rounded.astype(np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The trained values of a deconv.
+
+    Attributes:
+        kernel: shape IOHW, ``(in_channels, out_channels // groups, *kernel)``.
+        bias: shape ``(out_channels,)``, or None. In quantised models int32 in units of ``x_scale·w_scale``, or float.
+        quant: scales and zero-points, or None.
+    """
+
+    kernel: Array
+    bias: Array | None = None
+    quant: Quantisation | None = None
+
+
+def conv_filter(kernel: Array, conv: Conv, zero: Array | int = 0) -> Array:
+    """The filter of ``conv``, its values copied from the deconv's kernel.
+
+    Args:
+        kernel: IOHW, ``(in_channels, out_channels // groups, *kernel)``.
+        conv: which taps go where.
+        zero: what an empty place holds: a number, or one for each output channel, shape ``(out_channels,)`` (the
+            zero-points of quantised weights).
+
+    Returns:
+        OIHW, ``(total_channels, in_channels // groups, *conv.kernel)``, of the kernel's type.
+    """
+    groups, per_group = conv.groups, conv.out_channels // conv.groups
+    blocks = []
+    for block in conv.blocks:
+        taken = _take(kernel, block, zero, groups)
+        split = taken.reshape(groups, conv.in_channels // groups, per_group, *conv.kernel)
+        blocks.append(np.swapaxes(split, 1, 2))
+    stacked = np.stack(blocks, axis=1 if conv.order == "block_major" else 2)
+    return np.ascontiguousarray(stacked.reshape(conv.filter_shape))
+
+
+def _take(kernel: Array, block: tuple[Taps, ...], zero: Array | int, groups: int) -> Array:
+    """The kernel's taps that one block names, ``zero`` where it names none."""
+    present = np.ones((1,) * kernel.ndim, dtype=bool)
+    for number, taps in enumerate(block):
+        axis = number + 2
+        kernel = np.take(kernel, [0 if tap is None else tap for tap in taps], axis=axis)
+        shape = [1] * kernel.ndim
+        shape[axis] = len(taps)
+        present = present & np.array([tap is not None for tap in taps]).reshape(shape)
+    if present.all():
+        return kernel
+    empty = np.asarray(zero)
+    if empty.ndim:
+        empty = along_inputs(empty, kernel.shape, groups)
+    return np.where(present, kernel, empty.astype(kernel.dtype))
+
+
+def along_inputs(parameter: Array, shape: tuple[int, ...], groups: int) -> Array:
+    """One value for each output channel, to be broadcast against a kernel of ``shape``, IOHW."""
+    rows = np.repeat(parameter.reshape(groups, -1), shape[0] // groups, axis=0)
+    return rows.reshape(rows.shape + (1,) * (len(shape) - 2))
+
+
+def conv_channels(parameter: Array, conv: Conv, axis: int = 0) -> Array:
+    """A per-channel parameter of the deconv's output (bias, scale, slope), repeated for ``conv``'s output channels.
+
+    Args:
+        parameter: has ``out_channels`` entries along ``axis``.
+        conv: the convolution that the parameter is to follow.
+        axis: the channel axis of ``parameter``.
+
+    Returns:
+        The same with ``total_channels`` entries along ``axis``.
+    """
+    channels = np.arange(conv.out_channels).reshape(conv.groups, -1)
+    repeated = np.stack([channels] * len(conv.blocks), axis=1 if conv.order == "block_major" else 2)
+    return np.take(parameter, repeated.reshape(-1), axis=axis)

@@ -1,0 +1,113 @@
+"""Values that are known before the model runs: initializers, Constant nodes, and what can be folded from them."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
+
+from splitdeconv.deconv.weights import Array
+from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, is_standard
+
+_RANDOM = frozenset(["Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomUniform"])
+# The reference implementation knows these from opset 19 on; what earlier ones allow means the same there.
+_KNOWN_FROM = {"DequantizeLinear": 19, "QuantizeLinear": 19}
+_DEPTH = 20  # longer chains of foldable nodes before a weight are not known to exist
+
+
+def is_overridable(value: ir.Value, ir_version: int) -> bool:
+    """Whether a caller of the model may replace this initializer (from IR version 4 on, by naming it as an input)."""
+    return bool(ir_version >= 4 and value.is_initializer() and value.is_graph_input())
+
+
+def constant(value: ir.Value | None, opset: int, depth: int = _DEPTH) -> Array | None:
+    """The array that ``value`` always holds, or None where it is computed at run time.
+
+    An overridable initializer counts as constant; :func:`is_overridable` tells it apart.
+    """
+    if value is None or depth == 0:
+        return None
+    if value.const_value is not None:
+        return value.const_value.numpy()
+    producer = value.producer()
+    if producer is None or producer.domain not in STANDARD_DOMAINS:
+        return None
+    if producer.op_type == "Constant":
+        return _constant_node(producer)
+    return _fold(producer, value, opset, depth)
+
+
+def _constant_node(node: ir.Node) -> Array | None:
+    attribute = node.attributes.get("value")
+    if attribute is not None and not attribute.is_ref():
+        return attribute.as_tensor().numpy()
+    for name, dtype in (("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64)):
+        attribute = node.attributes.get(name)
+        if attribute is not None and not attribute.is_ref():
+            return np.asarray(attribute.value, dtype)
+    attribute = node.attributes.get("value_ints")
+    return None if attribute is None or attribute.is_ref() else np.asarray(attribute.value, np.int64)
+
+
+def _fold(node: ir.Node, value: ir.Value, opset: int, depth: int) -> Array | None:
+    """Evaluate one node whose inputs are all constant, with ONNX's own reference implementation."""
+    bodies = (attribute.is_ref() or attribute.type.name.startswith("GRAPH") for attribute in node.attributes.values())
+    if node.op_type.removesuffix("Like") in _RANDOM or not node.inputs or any(bodies):
+        return None
+    feeds = {}
+    for number, source in enumerate(node.inputs):
+        if source is None:
+            continue
+        known = constant(source, opset, depth - 1)
+        if known is None:
+            return None
+        feeds[f"i{number}"] = known
+    return _evaluate(node, value, feeds, opset)
+
+
+def _evaluate(node: ir.Node, value: ir.Value, feeds: dict[str, Array], opset: int) -> Array | None:
+    """One node on known inputs; None where the reference implementation does not know the operator."""
+    proto = ir.to_proto(node)
+    names = [f"i{number}" if source is not None else "" for number, source in enumerate(node.inputs)]
+    outputs = [f"o{number}" for number in range(len(node.outputs))]
+    copy = onnx.NodeProto()
+    copy.CopyFrom(proto)
+    del copy.input[:], copy.output[:]
+    copy.input.extend(names)
+    copy.output.extend(outputs)
+    inputs = [
+        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in feeds.items()
+    ]
+    wanted = onnx.helper.make_value_info(outputs[value.index() or 0], onnx.TypeProto())
+    graph = onnx.helper.make_graph([copy], "fold", inputs, [wanted])
+    known = max(opset, _KNOWN_FROM.get(node.op_type, 0))
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", known)])
+    try:
+        (result,) = ReferenceEvaluator(model).run(None, feeds)
+    except Exception:  # whatever the evaluator cannot do is simply not constant for us
+        return None
+    return np.asarray(result)
+
+
+def drop_unused(value: ir.Value | None) -> None:
+    """Remove the initializer, or the chain of constant nodes, behind ``value`` if nothing reads it any more."""
+    if value is None or value.uses() or value.is_graph_output():
+        return
+    graph = value.graph
+    if value.is_initializer() and isinstance(graph, ir.Graph):
+        del graph.initializers[value.name or ""]
+        if value.is_graph_input():
+            graph.inputs.remove(value)
+        return
+    producer = value.producer()
+    if producer is None or any(output.uses() or output.is_graph_output() for output in producer.outputs):
+        return
+    if is_standard(producer, "Constant") or producer.inputs:
+        sources = [source for source in producer.inputs if source is not None]
+        holder = producer.graph
+        if holder is not None:
+            holder.remove(producer, safe=True)
+            for source in dict.fromkeys(sources):
+                drop_unused(source)

@@ -1,0 +1,218 @@
+"""Programs as ONNX nodes: one function per operation, used for stand-alone models and for splicing alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from splitdeconv.deconv.ops import (
+    Add,
+    AddBias,
+    Concat,
+    Conv,
+    DepthToSpace,
+    NativeDeconv,
+    Op,
+    Pad,
+    Program,
+    Reshape,
+    Shape,
+    Slice,
+    Spread,
+    Transpose,
+)
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.structure import axis_matrix, dense_of, vectors_of
+from splitdeconv.deconv.weights import Array, Quantisation, conv_channels, conv_filter
+from splitdeconv.formats.onnx.epilogue import Parameter, Stage
+from splitdeconv.formats.onnx.integer_filter import StoredKernel, write_filter
+from splitdeconv.formats.onnx.writer import Writer, run_time_dims
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a site's trained values come from; they are read only when the model is written.
+
+    Attributes:
+        kernel, bias: read the arrays, IOHW and ``(out_channels,)``; bias is None where there is none.
+        dtype: their type.
+        key: identifies the pair, so that sites with shared weights share their filters.
+        original: the ConvTranspose node.
+        quant: scales and zero-points of a quantised site, or None.
+        stored: the integers behind the kernel of a float site, or None.
+    """
+
+    kernel: Callable[[], Array]
+    bias: Callable[[], Array] | None
+    dtype: ir.DataType
+    key: tuple[int, ...]
+    original: ir.Node
+    quant: Quantisation | None = None
+    stored: StoredKernel | None = None
+
+
+def refuse(program: Program, opset: int) -> str | None:
+    """Why ``program`` cannot be written with the operators of ``opset``, or None."""
+    shapes = program.shapes()
+    for step in program.steps:
+        match step.op:
+            case DepthToSpace(order="channel_major") if opset < 11:
+                return f"DepthToSpace of opset {opset} has no CRD order (from 11 on)"
+            case Reshape() if opset < 7 and run_time_dims(step.op.dims, shapes[step.inputs[0]]) > 1:
+                return f"opset {opset} cannot compute a shape at run time (from 7 on)"
+            case AddBias() if opset < 7:
+                return f"Add of opset {opset} does not broadcast a bias (from 7 on)"
+            case _:
+                pass
+    return None
+
+
+def write_program(writer: Writer, program: Program, x: ir.Value, source: Source, stages: Sequence[Stage]) -> ir.Value:
+    """Append the program's nodes, with the epilogue before its rearrangement; returns the output."""
+    values, shapes, sums = [x], program.shapes(), program.sums()
+    for number, step in enumerate(program.steps):
+        inputs = [values[value] for value in step.inputs]
+        value = write_op(step.op, writer, inputs, [shapes[each] for each in step.inputs], source)
+        if number + 1 in sums:
+            for stage in stages:
+                value = write_stage(writer, stage, value, step.op)
+        values.append(value)
+    return values[-1]
+
+
+def write_stage(writer: Writer, stage: Stage, value: ir.Value, op: Op) -> ir.Value:
+    """One epilogue node behind ``op``, its per-channel parameters in the order of the convolution's channels."""
+    inputs: list[ir.Value | None] = []
+    for number, parameter in enumerate(stage.parameters):
+        if number == stage.data_input:
+            inputs.append(value)
+        elif parameter is None or not isinstance(op, Conv) or parameter.channel_axis is None or len(op.blocks) == 1:
+            inputs.append(_own_constant(writer, stage, parameter))
+        else:
+            repeated = conv_channels(parameter.values, op, parameter.channel_axis)
+            inputs.append(writer.array(f"{stage.node.op_type}_parameter", repeated))
+    return writer.copy(stage.node, inputs)
+
+
+def _own_constant(writer: Writer, stage: Stage, parameter: Parameter | None) -> ir.Value | None:
+    """An unchanged parameter, written anew so that the copy does not depend on where the original stands."""
+    return None if parameter is None else writer.array(f"{stage.node.op_type}_parameter", parameter.values)
+
+
+def write_op(op: Op, writer: Writer, inputs: list[ir.Value], shapes: list[Shape], source: Source) -> ir.Value:
+    """One operation as nodes."""
+    match op:
+        case NativeDeconv():
+            return _native(op, writer, inputs[0], source)
+        case Conv():
+            return _conv(op, writer, inputs[0], source)
+        case Pad():
+            return writer.pad(inputs[0], op.begin, op.end)
+        case Slice():
+            return writer.slice(inputs[0], op.begin, op.end)
+        case Reshape():
+            return writer.reshape(inputs[0], op.dims, shapes[0])
+        case Transpose():
+            return writer.op("Transpose", inputs, {"perm": list(op.perm)})
+        case Concat():
+            return writer.op("Concat", inputs, {"axis": op.axis})
+        case DepthToSpace():
+            mode = {"mode": "CRD"} if op.order == "channel_major" else {}
+            return writer.op("DepthToSpace", inputs, {"blocksize": op.block, **mode})
+        case Add():
+            return writer.op("Add", inputs)
+        case Spread():
+            return _spread(op, writer, inputs[0], shapes[0], source)
+        case AddBias():
+            return _add_bias(writer, inputs[0], len(shapes[0]), source)
+    raise TypeError(f"ONNX has no form for {type(op).__name__}")
+
+
+def _native(op: NativeDeconv, writer: Writer, x: ir.Value, source: Source) -> ir.Value:
+    """The original node on the given weights, and the crop behind it; or one simpler node."""
+    read, shape = source.kernel, op.deconv.kernel_shape
+    if op.deconv.diagonal and not op.simplified:
+        read, shape = lambda: dense_of(source.kernel()), (shape[0], shape[0], *shape[2:])
+    weights = [writer.lazy("weight", (source.key, "W", op.simplified), read, source.dtype, shape)]
+    if source.bias is not None:
+        weights.append(writer.lazy("bias", (source.key, "B"), source.bias, source.dtype, [op.deconv.out_channels]))
+    if op.simplified:
+        return deconv_node(writer, op.deconv, [x, *weights])
+    return crop_output(writer, op.deconv, writer.copy(source.original, [x, *weights]))
+
+
+def crop_output(writer: Writer, deconv: Deconv, y: ir.Value) -> ir.Value:
+    """What the crop behind ``deconv`` leaves of its output."""
+    begin, end = zip(*deconv.crop, strict=True) if deconv.crop else ((), ())
+    return writer.slice(y, (0, 0, *begin), (0, 0, *end)) if any(begin + end) else y
+
+
+def deconv_node(writer: Writer, deconv: Deconv, inputs: Sequence[ir.Value]) -> ir.Value:
+    """A ConvTranspose with every attribute spelled out; pads are at least 0."""
+    axes = deconv.axes
+    attributes: dict[str, int | list[int]] = {
+        "kernel_shape": [axis.kernel for axis in axes],
+        "strides": [axis.stride for axis in axes],
+        "dilations": [axis.dilation for axis in axes],
+        "pads": [*(axis.pad_begin for axis in axes), *(axis.pad_end for axis in axes)],
+        "output_padding": [axis.output_pad for axis in axes],
+        "group": deconv.groups,
+    }
+    return writer.op("ConvTranspose", list(inputs), attributes, notes=True)
+
+
+def _conv(op: Conv, writer: Writer, x: ir.Value, source: Source) -> ir.Value:
+    """Conv with its filter and bias, which are made when the model is written."""
+
+    def kernel() -> Array:
+        return conv_filter(source.kernel(), op)
+
+    if source.stored is None:
+        weights = [writer.lazy("weight", (source.key, op), kernel, source.dtype, op.filter_shape)]
+    else:
+        weights = [write_filter(writer, op, source.stored, source.key)]
+    if op.has_bias:
+        assert source.bias is not None, "a deconv with a bias has its values"
+        read = source.bias
+        key = (source.key, "bias", len(op.blocks), op.order)
+        weights.append(writer.lazy("bias", key, lambda: conv_channels(read(), op), source.dtype, [op.total_channels]))
+    return writer.op("Conv", [x, *weights], conv_attributes(op), notes=True)
+
+
+def conv_attributes(op: Conv) -> dict[str, int | list[int]]:
+    """Attributes of Conv and QLinearConv."""
+    attributes: dict[str, int | list[int]] = {"kernel_shape": list(op.kernel)}
+    if any(op.pad_begin) or any(op.pad_end):
+        attributes["pads"] = [*op.pad_begin, *op.pad_end]
+    if max(op.dilations) > 1:
+        attributes["dilations"] = list(op.dilations)
+    if op.groups > 1:
+        attributes["group"] = op.groups
+    return attributes
+
+
+def _spread(op: Spread, writer: Writer, x: ir.Value, shape: Shape, source: Source) -> ir.Value:
+    """MatMul with the banded matrix, from the right on the last axis, from the left on the one before."""
+    axis, last = op.axis.with_in_size(shape[op.at]), op.at == len(shape) - 1
+    assert axis.in_size is not None, "a separable form is only offered where sizes are known"
+    assert axis.out_size is not None, "a separable form is only offered where sizes are known"
+
+    def matrix() -> Array:
+        vectors = vectors_of(source.kernel())
+        assert vectors is not None, "a separable form is only offered for such filters"
+        whole = axis_matrix(vectors[op.number], axis)
+        return whole if last else np.ascontiguousarray(whole.T)
+
+    sizes = (axis.in_size, axis.out_size) if last else (axis.out_size, axis.in_size)
+    constant = writer.lazy("matrix", (source.key, op.number, axis, last), matrix, source.dtype, sizes)
+    return writer.op("MatMul", [x, constant] if last else [constant, x], notes=True)
+
+
+def _add_bias(writer: Writer, x: ir.Value, rank: int, source: Source) -> ir.Value:
+    """The bias as a broadcast Add."""
+    assert source.bias is not None, "a deconv with a bias has its values"
+    bias = np.reshape(source.bias(), (-1, *(1,) * (rank - 2)))
+    return writer.op("Add", [x, writer.array("bias", bias)])

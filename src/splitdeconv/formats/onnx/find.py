@@ -1,0 +1,145 @@
+"""Finding the deconvs of an ONNX model: nodes to ``Deconv``, or to a reason why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.structure import diagonal_of, vectors_of
+from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.errors import InputError
+from splitdeconv.formats.model import Site
+from splitdeconv.formats.onnx.constants import constant, is_overridable
+from splitdeconv.formats.onnx.epilogue import Tail, find_tail
+from splitdeconv.formats.onnx.geometry import RunTimeGeometryError, axes_from, read_attributes
+from splitdeconv.formats.onnx.graph import Place, is_standard, places
+from splitdeconv.formats.onnx.quantised import Qdq, UnsupportedError, quantised_notes, read_qdq, unread_weight
+from splitdeconv.formats.onnx.shapes import Shapes
+from splitdeconv.results.plan import Skipped
+
+OP = "ConvTranspose"
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
+
+
+def named_places(model: ir.Model) -> Iterator[tuple[str, Place]]:
+    """Every ConvTranspose with its site's name, which is unique and the same for a copy of the model."""
+    taken: set[str] = set()
+    for place in places(model):
+        if is_standard(place.node, OP):
+            plain = place.node.name or f"{OP}@{place.node.outputs[0].name}"
+            name, number_ = plain, 1
+            while name in taken:
+                number_ += 1
+                name = f"{plain}#{number_}"
+            taken.add(name)
+            yield name, place
+
+
+def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site | Skipped:
+    """The ConvTranspose at ``place`` as a site, or the reason why it cannot be one.
+
+    Raises:
+        InputError: the node contradicts itself or its input.
+    """
+    node = place.node
+    if len(node.inputs) < 2 or node.inputs[0] is None or node.inputs[1] is None:
+        raise InputError(f"site '{name}': a ConvTranspose has an input and a weight, this one has {len(node.inputs)}")
+    x, weight = node.inputs[0], node.inputs[1]
+    bias_value = node.inputs[2] if len(node.inputs) > 2 else None
+
+    def geometry(kernel: Array, bias: Array | None) -> Deconv:
+        # A function's maps have other sizes at each call, and its names are its own.
+        x_shape = (None,) * kernel.ndim if place.in_function else shapes.of(x, kernel.ndim)
+        return _deconv(name, node, kernel, bias, x_shape)
+
+    try:
+        qdq = read_qdq(place, lambda kernel: geometry(kernel, None).out_sizes)
+    except (UnsupportedError, RunTimeGeometryError) as reason:
+        return Skipped(name, place.where, str(reason))
+    kernel = constant(weight, place.opset) if qdq is None else qdq.kernel(place.opset)
+    if kernel is None:
+        return Skipped(name, place.where, unread_weight(place))
+    bias = constant(bias_value, place.opset) if qdq is None else qdq.read_bias(place.opset)
+    if bias_value is not None and bias is None:
+        return Skipped(name, place.where, "its bias is computed at run time")
+    try:
+        deconv = geometry(kernel, bias)
+    except RunTimeGeometryError as reason:
+        return Skipped(name, place.where, str(reason))
+    notes = [_override_note(each) for each in (weight, bias_value) if each and is_overridable(each, ir_version)]
+    if qdq is None:
+        deconv, kernel = _simplified(deconv, kernel)
+        found: Tail | Qdq = find_tail(place, kernel.ndim, deconv.out_channels, deconv.out_sizes)
+        weights = Weights(kernel, bias)
+    else:
+        groups = deconv.in_channels if qdq.diagonal else deconv.groups
+        deconv = replace(deconv, groups=groups, diagonal=qdq.diagonal, dtype=qdq.values.x_type, quant=qdq.quant())
+        found, weights = qdq, Weights(qdq.stored_kernel(kernel), bias, qdq.values)
+        notes += quantised_notes(weights)
+    if deconv.diagonal:
+        notes.append("its filter is zero between channels, so every form is depthwise")
+    if found.crop is not None:
+        deconv = deconv.cropped(found.crop.begin, found.crop.end)
+        notes.append(f"the crop behind it ({_crop_text(deconv)}) becomes part of its pads")
+    operators = tuple(stage.node.op_type for stage in found.stages)
+    return Site(name, deconv, weights, operators, place.where, tuple(notes))
+
+
+def _simplified(deconv: Deconv, kernel: Array) -> tuple[Deconv, Array]:
+    """A dense deconv that is zero between channels as a depthwise one; and whether its filter is separable."""
+    if deconv.groups == 1 and (diagonal := diagonal_of(kernel)) is not None:
+        deconv, kernel = replace(deconv, groups=deconv.in_channels, diagonal=True), diagonal
+    depthwise = deconv.groups == deconv.in_channels == deconv.out_channels
+    return replace(deconv, separable=depthwise and vectors_of(kernel) is not None), kernel
+
+
+def _crop_text(deconv: Deconv) -> str:
+    return ", ".join(f"{begin} and {end}" for begin, end in deconv.crop)
+
+
+def _override_note(value: ir.Value) -> str:
+    return (
+        f"input '{value.name}' could replace a weight at run time; it is fixed to its default now, and no longer an "
+        "input unless another node reads it"
+    )
+
+
+def _deconv(name: str, node: ir.Node, kernel: Array, bias: Array | None, x_shape: tuple[int | None, ...]) -> Deconv:
+    """As :func:`_geometry`, with errors that name the site."""
+    try:
+        return _geometry(node, kernel, bias, x_shape)
+    except ValueError as error:
+        raise InputError(f"site '{name}': {error}") from None
+
+
+def _geometry(node: ir.Node, kernel: Array, bias: Array | None, x_shape: tuple[int | None, ...]) -> Deconv:
+    """The geometry of a node with constant weights.
+
+    Raises:
+        ValueError: the node contradicts itself or its input.
+    """
+    weight = node.inputs[1]
+    if weight is not None and weight.dtype is not None and weight.dtype not in _FLOATS:
+        raise ValueError(f"weight of type {weight.dtype.name}, wanted FLOAT, FLOAT16, BFLOAT16 or DOUBLE")
+    if kernel.ndim not in (3, 4, 5):
+        raise ValueError(f"weight of {kernel.ndim} axes, wanted 3 to 5 (1-D, 2-D or 3-D deconv)")
+    if len(x_shape) != kernel.ndim:
+        raise ValueError(f"input has {len(x_shape)} axes, its weight {kernel.ndim}; wanted the same")
+    attributes = read_attributes(node)
+    groups = attributes.get("group", 1)
+    if groups < 1 or kernel.shape[0] % groups:
+        raise ValueError(f"group is {groups}, which does not divide {kernel.shape[0]} input channels")
+    batch, channels, *sizes = x_shape
+    if channels is not None and channels != kernel.shape[0]:
+        hint = " Is the model NHWC?" if kernel.shape[0] == x_shape[-1] else ""
+        found = f"kernel has {kernel.shape[0]} input channels, input has {channels} (NCHW)"
+        raise ValueError(f"{found}; wanted the same.{hint}")
+    out_channels = kernel.shape[1] * groups
+    if bias is not None and bias.shape != (out_channels,):
+        raise ValueError(f"bias has shape {list(bias.shape)}, wanted [{out_channels}]")
+    axes = axes_from(attributes, kernel.shape[2:], sizes)
+    dtype = kernel.dtype.name
+    return Deconv(axes, kernel.shape[0], out_channels, groups, batch, dtype, bias is not None)

@@ -1,0 +1,177 @@
+"""Reading and writing ONNX files, with external data, whole or not at all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+from onnx_ir import serde
+
+from splitdeconv.errors import InputError
+from splitdeconv.formats.onnx.graph import places
+
+_PROTO_LIMIT = 2**31 - 2**20  # protobuf refuses messages of 2 GiB
+_EXTERNAL_FROM = 1024  # bytes; smaller tensors stay in the model's own file
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """A model in memory; its external data stay on disk until they are used.
+
+    Attributes:
+        ir: the model.
+        path: where it came from, or None for a model that was handed over in memory.
+        data_files: files that hold its external data; a model that came with some is written in that way.
+    """
+
+    ir: ir.Model
+    path: Path | None
+    data_files: tuple[Path, ...] = ()
+
+
+def load(path: Path) -> OnnxModel:
+    """Read a model.
+
+    Raises:
+        InputError: not an ONNX model, truncated, or external data missing, too short or outside of the folder.
+    """
+    # onnx_ir reports damage to its logger, which Python prints where nobody listens; the error below is enough.
+    logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
+    try:
+        model = ir.load(path)
+    except Exception as error:  # a damaged file makes the parser fail in many ways
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"{path}: not a readable ONNX model ({reason}); wanted a complete .onnx file") from None
+    if not model.ir_version or not model.opset_imports:
+        raise InputError(f"{path}: not an ONNX model (no IR version or opset); wanted a complete .onnx file")
+    for place in places(model):
+        if found := _damage(place.node):
+            raise unsound(path, f"{place.node.op_type} '{place.node.name or ''}' {found}")
+    for graph in model.graphs():
+        for value in graph.outputs:
+            if not _is_made(value):
+                raise unsound(path, f"nothing makes the output '{value.name}' of '{graph.name}'")
+    external = tuple(external_tensors(model))
+    for tensor in external:
+        _check_external(path, tensor)
+    return OnnxModel(model, path, _files(external))
+
+
+def in_memory(model: ir.Model) -> OnnxModel:
+    """A model that was handed over as an object."""
+    return OnnxModel(model, None, _files(external_tensors(model)))
+
+
+def _files(tensors: Iterable[ir.ExternalTensor]) -> tuple[Path, ...]:
+    return tuple(Path(path) for path in dict.fromkeys(str(tensor.path) for tensor in tensors))
+
+
+def unsound(path: Path | None, reason: object) -> InputError:
+    """The error for a model that was read and yet is damaged."""
+    found = " ".join(str(reason).split())[:200]
+    return InputError(f"{path or 'the model'}: not a sound ONNX model ({found}); wanted one that onnx.checker accepts")
+
+
+def _damage(node: ir.Node) -> str | None:
+    """What a node of a damaged file lacks, of that without which a model cannot be copied or written."""
+    values = [value for value in (*node.inputs, *node.outputs) if value is not None]
+    names: tuple[object, ...] = (node.name, node.op_type, node.domain, *(value.name for value in values))
+    for name in names:
+        if isinstance(name, bytes):
+            return f"has the name {name!r}, which is not UTF-8"
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.UNDEFINED and not attribute.is_ref():
+            return f"has the attribute '{attribute.name}' without a type"
+    for value in node.inputs:
+        if value is not None and not _is_made(value):
+            return f"reads '{value.name}', which nothing makes"
+    return None
+
+
+def _is_made(value: ir.Value) -> bool:
+    return value.producer() is not None or value.is_graph_input() or value.is_initializer()
+
+
+def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+    """All initializers and constants whose data lie in other files."""
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                yield value.const_value
+    for attribute in _tensor_attributes(model):
+        if isinstance(attribute.value, ir.ExternalTensor):
+            yield attribute.value
+
+
+def _tensor_attributes(model: ir.Model) -> Iterator[ir.Attr]:
+    for place in places(model):
+        for attribute in place.node.attributes.values():
+            if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
+                yield attribute
+
+
+def _check_external(path: Path, tensor: ir.ExternalTensor) -> None:
+    folder = path.parent.resolve()
+    file = (folder / str(tensor.location)).resolve()
+    where = f"{path}: tensor '{tensor.name}' has its data in '{tensor.location}'"
+    if not file.is_relative_to(folder):
+        raise InputError(f"{where}, which is outside of the model's folder; wanted a file inside of it")
+    if not file.is_file():
+        raise InputError(f"{where}, which does not exist; wanted that file beside the model")
+    if tensor.length is not None and tensor.length != tensor.nbytes:
+        raise InputError(f"{where} with {tensor.length} bytes; wanted {tensor.nbytes} for its type and shape")
+    needed = (tensor.offset or 0) + tensor.nbytes
+    if file.stat().st_size < needed:
+        raise InputError(f"{where}, which has {file.stat().st_size} bytes; wanted at least {needed}")
+
+
+def save(model: OnnxModel, path: Path) -> None:
+    """Write a model, and ``<path>.data`` beside it where the model had external data or is above 2 GiB.
+
+    Raises:
+        OSError: it cannot be written there; part of it may be.
+        InputError: the model holds what ONNX has no form for.
+    """
+    try:
+        _write(model, path)
+    except serde.SerdeError as error:
+        raise unsound(model.path, error.__cause__ or error) from None
+
+
+def _write(model: OnnxModel, path: Path) -> None:
+    tensors = [
+        value.const_value for graph in model.ir.graphs() for value in graph.initializers.values() if value.const_value
+    ]
+    if model.data_files or sum(tensor.nbytes for tensor in tensors) > _PROTO_LIMIT:
+        ir.save(_detached(model.ir), path, external_data=path.name + ".data", size_threshold_bytes=_EXTERNAL_FROM)
+    else:
+        ir.save(model.ir, path)
+
+
+def _detached(model: ir.Model) -> ir.Model:
+    """A copy whose small tensors and constants are in memory, as all must be that stay in the model's own file.
+
+    onnx_ir would do it too, but closes the old file while a site may still look into it.
+    """
+    copy = model.clone()
+    for graph in copy.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor) and value.const_value.nbytes <= _EXTERNAL_FROM:
+                value.const_value = _in_memory(value.const_value)
+    for place in places(copy):
+        for name, attribute in list(place.node.attributes.items()):
+            if isinstance(attribute.value, ir.ExternalTensor):
+                place.node.attributes[name] = ir.AttrTensor(name, _in_memory(attribute.value))
+    return copy
+
+
+def _in_memory(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
+    return ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
+
+
+def files_of(model: OnnxModel) -> tuple[Path, ...]:
+    """The files that hold the model, its own first."""
+    return () if model.path is None else (model.path, *model.data_files)

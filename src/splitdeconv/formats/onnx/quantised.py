@@ -1,0 +1,342 @@
+"""Recognising quantised deconvs: ConvTranspose between DequantizeLinear and QuantizeLinear (QDQ form).
+
+    DequantizeLinear(x) ─┐
+    DequantizeLinear(w) ─┼ ConvTranspose ─ [element-wise epilogue, crops] ─ QuantizeLinear ─ [crops]
+    DequantizeLinear(b) ─┘  (or a float bias)
+
+The stored weights may be initializers (ONNX Runtime's quantiser, NNCF, PyTorch) or a QuantizeLinear of constants.
+A crop behind the QuantizeLinear stands alone or between a DequantizeLinear and a QuantizeLinear with its parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+
+from splitdeconv.deconv.ops import Size
+from splitdeconv.deconv.spec import Quant
+from splitdeconv.deconv.structure import diagonal_of
+from splitdeconv.deconv.weights import Array, Quantisation, Weights
+from splitdeconv.formats.onnx.constants import constant
+from splitdeconv.formats.onnx.crop import Crop, read_crop
+from splitdeconv.formats.onnx.epilogue import Stage, find_tail, only_use
+from splitdeconv.formats.onnx.graph import Place, is_quantiser
+from splitdeconv.formats.onnx.integer_filter import StoredKernel
+from splitdeconv.formats.onnx.quantised_emit import forms
+
+_ACTIVATIONS = ("uint8", "int8", "uint16", "int16")
+_STORED_AS = {"uint8": "uint8", "int8": "int8", "uint4": "uint8", "int4": "int8", "uint16": "uint16", "int16": "int16"}
+_INPUT_CHANNELS, _OUTPUT_CHANNELS = 0, 1  # axes of a ConvTranspose's weight, (in_channels, out_channels // groups, …)
+_SCALE_ROUNDING = 2.0**-22  # how far a bias scale may be from x_scale·w_scale: two roundings of float32
+
+SizesOf = Callable[[Array], Sequence[Size]]  # from a deconv's kernel to its output's spatial sizes, None where unknown
+
+_FLOAT_NOTE = (
+    "no integer kernel computes activations or weights of 16 bits, or a weight scale for each input channel: its "
+    "convolutions are computed in float, as the original is"
+)
+
+
+class UnsupportedError(Exception):
+    """A quantisation that cannot be carried over; the message is the reason for skipping the node."""
+
+
+@dataclass(frozen=True)
+class Qdq:
+    """A quantised deconv in the graph.
+
+    Attributes:
+        x: its stored input.
+        weight: its stored weights; ``bias`` the stored or float bias, or None.
+        values: scales and zero-points; those of input channels that have an output channel each, as of these.
+        stages: the element-wise nodes behind it.
+        crop: what all crops behind it cut off together, or None without one.
+        nodes: everything behind it that belongs to it, in order; the last one's output is the stored output.
+        diagonal: whether its dense kernel is zero between channels, so that it is a depthwise deconv.
+    """
+
+    x: ir.Value
+    weight: ir.Value
+    bias: ir.Value | None
+    values: Quantisation
+    stages: tuple[Stage, ...]
+    crop: Crop | None
+    nodes: tuple[ir.Node, ...]
+    diagonal: bool
+
+    def kernel(self, opset: int) -> Array:
+        """The weights as the model has them."""
+        found = constant(self.weight, opset)
+        assert found is not None, "a located site has constant weights"
+        return found
+
+    def stored_kernel(self, found: Array) -> Array:
+        """The stored weights; those of 4 bits as 8 bits, and without those between channels that are 0."""
+        kernel = stored_kernel(found)
+        if not self.diagonal:
+            return kernel
+        diagonal = diagonal_of(kernel, _zero_along(kernel, self.values))
+        assert diagonal is not None, "found to be zero between channels"
+        return diagonal
+
+    def read_bias(self, opset: int) -> Array | None:
+        """The bias: int32 in units of ``x_scale·w_scale``, or float."""
+        return None if self.bias is None else constant(self.bias, opset)
+
+    def quant(self) -> Quant:
+        """The quantisation without its values."""
+        assert self.weight.dtype is not None, "set where it was read"
+        weight = _STORED_AS[str(self.weight.dtype.numpy().name)]
+        return Quant(self.values.x_type, weight, self.values.w_scale.ndim > 0, forms(self.values, weight))
+
+
+def read_qdq(place: Place, sizes_of: SizesOf) -> Qdq | None:
+    """The quantised deconv at ``place``, or None where it is a float one.
+
+    Args:
+        place: the ConvTranspose.
+        sizes_of: asked for the deconv's output sizes, without which some crops cannot be told.
+
+    Raises:
+        UnsupportedError: it is quantised in a way that cannot be carried over.
+    """
+    x, weight, bias = (*place.node.inputs, None)[:3]
+    from_x, from_weight = _dequantize(x), _dequantize(weight)
+    if from_x is None or from_weight is None:
+        return None
+    kernel = constant(from_weight.inputs[0], place.opset)
+    if kernel is None or kernel.ndim < 3:
+        return None
+    given = place.node.attributes.get("group")
+    groups = given.as_int() if given is not None and not given.is_ref() else 1
+    sizes = sizes_of(kernel)
+    tail = find_tail(place, kernel.ndim, kernel.shape[1] * groups, sizes)
+    output = _quantize_behind(tail.nodes[-1] if tail.nodes else place.node)
+    if output is None or output.graph is not place.node.graph:
+        return None
+    values = _values(place, from_x, from_weight, output, kernel)
+    diagonal = groups == 1 and diagonal_of(stored_kernel(kernel), _zero_along(kernel, values)) is not None
+    if values.by_input and (diagonal or groups == kernel.shape[0]):
+        values = _by_output(values, 1 if diagonal else kernel.shape[1])
+    crop, behind = _crops_behind(place, output, tail.crop, sizes)
+    stored, source = from_weight.inputs[0], from_x.inputs[0]
+    assert stored is not None, "its constant was read"
+    assert source is not None, "a DequantizeLinear has an input"
+    _set_type(stored, kernel)
+    stored_bias = _stored_bias(place, bias, values, kernel.shape[1] * groups)
+    return Qdq(source, stored, stored_bias, values, tail.stages, crop, (*tail.nodes, output, *behind), diagonal)
+
+
+def _zero_along(kernel: Array, values: Quantisation) -> Array:
+    """The zero-point of a dense kernel, to be broadcast against it; one for all where input channels have scales."""
+    zero = values.w_zero.max() if values.by_input else values.w_zero
+    return np.reshape(zero, (1, -1, *(1,) * (kernel.ndim - 2)))
+
+
+def _by_output(values: Quantisation, per_group: int) -> Quantisation:
+    """Scales for each input channel as those of the output channels, which read only one input channel each."""
+    scale, zero = (np.repeat(each, per_group) for each in (values.w_scale, values.w_zero))
+    return replace(values, w_scale=scale, w_zero=zero, w_axis=_OUTPUT_CHANNELS)
+
+
+def _crops_behind(
+    place: Place, output: ir.Node, crop: Crop | None, sizes: Sequence[Size]
+) -> tuple[Crop | None, list[ir.Node]]:
+    """The crops of the stored output, as one with ``crop``, which comes before it; and their nodes."""
+    found: list[ir.Node] = []
+    last = output
+    while True:
+        left = sizes if crop is None else crop.sizes_of(sizes)
+        step = _crop_behind(place, last, output, left)
+        if step is None:
+            return crop, found
+        more, nodes = step
+        crop = more if crop is None else crop.then(more)
+        found.extend(nodes)
+        last = nodes[-1]
+
+
+def _crop_behind(
+    place: Place, last: ir.Node, output: ir.Node, sizes: Sequence[Size]
+) -> tuple[Crop, list[ir.Node]] | None:
+    """A crop that alone reads the stored output of ``last``, with the quantisers around it that change nothing."""
+    nodes: list[ir.Node] = []
+    use = only_use(last.outputs[0], place)
+    if use is not None and is_quantiser(use[0], "DequantizeLinear"):
+        nodes.append(use[0])
+        use = only_use(use[0].outputs[0], place) if _same_parameters(use[0], output, place.opset) else None
+    crop = None if use is None else read_crop(*use, place.opset, sizes)
+    if use is None or crop is None:
+        return None
+    if not nodes:
+        return crop, [use[0]]
+    behind = _quantize_behind(use[0])
+    if behind is None or behind.graph is not place.node.graph or not _same_parameters(behind, output, place.opset):
+        return None
+    return crop, [*nodes, use[0], behind]
+
+
+def _same_parameters(node: ir.Node, output: ir.Node, opset: int) -> bool:
+    """Whether scale, zero-point and type are those of ``output``."""
+    try:
+        return _per_tensor(node, opset, "output") == _per_tensor(output, opset, "output")
+    except UnsupportedError:
+        return False
+
+
+def stored_kernel(found: Array) -> Array:
+    """The stored weights; those of 4 bits as 8 bits."""
+    return found.astype(_STORED_AS[found.dtype.name], copy=False)
+
+
+def unread_weight(place: Place) -> str:
+    """Why the weights of the deconv at ``place`` are not known beforehand."""
+    node = _dequantize(place.node.inputs[1])
+    if node is not None and constant(node.inputs[0], place.opset) is not None:
+        scale = constant(node.inputs[1], place.opset)
+        if scale is not None and scale.ndim > 1 and not _integer(node, "block_size", 0):
+            return (
+                f"the scales of its weights have the shape {list(scale.shape)}: ONNX has one number or a list, "
+                "and runtimes refuse the model as it is"
+            )
+    return "its weight is computed at run time, so it cannot be split beforehand"
+
+
+def read_stored_kernel(place: Place) -> StoredKernel | None:
+    """The integers behind the weights of a float deconv of which only these are quantised, or None."""
+    node = _dequantize(place.node.inputs[1])
+    if node is None:
+        return None
+    kernel = constant(node.inputs[0], place.opset)
+    scale = constant(node.inputs[1], place.opset)
+    zero = constant(node.inputs[2], place.opset) if len(node.inputs) > 2 else None
+    if kernel is None or scale is None or kernel.dtype.name not in _STORED_AS or _integer(node, "block_size", 0):
+        return None
+    axis = _integer(node, "axis", 1) % kernel.ndim
+    if scale.size == 1:
+        scale = scale.reshape(())
+    elif axis not in (_INPUT_CHANNELS, _OUTPUT_CHANNELS) or scale.shape != (kernel.shape[axis],):
+        return None
+    zeros = np.zeros(scale.shape, np.int32) if zero is None else zero.astype(np.int32).reshape(scale.shape)
+    if axis == _INPUT_CHANNELS and np.ptp(zeros):
+        return None
+    stored = stored_kernel(kernel)
+    return StoredKernel(lambda: stored, ir.DataType.from_numpy(stored.dtype), scale, zeros, axis)
+
+
+def quantised_notes(weights: Weights) -> tuple[str, ...]:
+    """What the user should know when the site is rewritten."""
+    quant = weights.quant
+    assert quant is not None, "a quantised site has its scales"
+    if forms(quant, weights.kernel.dtype.name) == ("float",):
+        return (_FLOAT_NOTE,)
+    if weights.bias is None or weights.bias.dtype.kind != "f":
+        return ()
+    return ("its float bias becomes int32 in QLinearConv, rounded as ONNX Runtime does to the model's own QDQ form",)
+
+
+def _set_type(stored: ir.Value, kernel: Array) -> None:
+    """State the type of weights that a QuantizeLinear of constants makes; files leave it out."""
+    if stored.dtype is None:
+        stored.type = ir.TensorType(ir.DataType.from_numpy(kernel.dtype))
+
+
+def _dequantize(value: ir.Value | None) -> ir.Node | None:
+    node = None if value is None else value.producer()
+    return node if node is not None and is_quantiser(node, "DequantizeLinear") else None
+
+
+def _quantize_behind(last: ir.Node) -> ir.Node | None:
+    """The QuantizeLinear that alone reads the output of ``last``."""
+    uses = tuple(last.outputs[0].uses())
+    if len(uses) != 1 or uses[0].idx != 0 or last.outputs[0].is_graph_output():
+        return None
+    return uses[0].node if is_quantiser(uses[0].node, "QuantizeLinear") else None
+
+
+def _values(place: Place, from_x: ir.Node, from_weight: ir.Node, output: ir.Node, kernel: Array) -> Quantisation:
+    """Scales and zero-points of input, weights and output."""
+    x_scale, x_zero, x_type = _per_tensor(from_x, place.opset, "input")
+    y_scale, y_zero, y_type = _per_tensor(output, place.opset, "output")
+    if kernel.dtype.name not in _STORED_AS:
+        raise UnsupportedError(f"its weights are quantised as {kernel.dtype.name}, wanted {_list(_STORED_AS)}")
+    w_scale, w_zero = _parameters(from_weight, place.opset, "weights")
+    w_zero = np.zeros(w_scale.shape, np.int32) if w_zero is None else w_zero.astype(np.int32)
+    axis = _OUTPUT_CHANNELS
+    if w_scale.size == 1:
+        w_scale, w_zero = w_scale.reshape(()), w_zero.reshape(())
+    else:
+        axis = _integer(from_weight, "axis", 1) % kernel.ndim
+        if axis not in (_INPUT_CHANNELS, _OUTPUT_CHANNELS) or w_scale.shape != (kernel.shape[axis],):
+            raise UnsupportedError(
+                f"its weights are quantised along axis {axis} with {list(w_scale.shape)} scales; "
+                f"wanted one for each output channel (axis {_OUTPUT_CHANNELS}) or input channel ({_INPUT_CHANNELS})"
+            )
+        if axis == _INPUT_CHANNELS and np.ptp(w_zero):
+            raise UnsupportedError("its weights have a zero-point for each input channel, wanted one for all")
+    return Quantisation(x_type, x_scale, x_zero, w_scale, w_zero, y_type, y_scale, y_zero, axis)
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)
+
+
+def _per_tensor(node: ir.Node, opset: int, what: str) -> tuple[Array, int, str]:
+    """Scale, zero-point and stored type of an activation."""
+    scale, zero = _parameters(node, opset, what)
+    if scale.size != 1:
+        raise UnsupportedError(f"its {what} has a scale for each channel, wanted one")
+    name = _stored_type(node) if zero is None else zero.dtype.name
+    if name not in _ACTIVATIONS:
+        raise UnsupportedError(f"its {what} is quantised as {name}, wanted {_list(_ACTIVATIONS)}")
+    return scale.reshape(()), 0 if zero is None else int(zero.reshape(())), name
+
+
+def _stored_type(node: ir.Node) -> str:
+    """The quantised type of a node without a zero-point."""
+    if node.op_type == "QuantizeLinear":
+        stated = _integer(node, "output_dtype", 0)
+        return str(ir.DataType(stated).numpy().name) if stated else "uint8"
+    source = node.inputs[0]
+    producer = None if source is None else source.producer()
+    if producer is not None and is_quantiser(producer, "QuantizeLinear"):
+        return _stored_type(producer)
+    return "an unknown type" if source is None or source.dtype is None else str(source.dtype.numpy().name)
+
+
+def _parameters(node: ir.Node, opset: int, what: str) -> tuple[Array, Array | None]:
+    """Scale and zero-point as stored."""
+    scale = constant(node.inputs[1], opset) if len(node.inputs) > 1 else None
+    given = node.inputs[2] if len(node.inputs) > 2 else None
+    zero = constant(given, opset)
+    if scale is None or (given is not None and zero is None):
+        raise UnsupportedError(f"the scale or zero-point of its {what} is computed at run time")
+    if scale.dtype != np.float32:
+        raise UnsupportedError(f"the scale of its {what} is {scale.dtype.name}, wanted float32")
+    if _integer(node, "block_size", 0):
+        raise UnsupportedError(f"a scale for each block of its {what}, wanted one for each channel or tensor")
+    return scale, zero
+
+
+def _integer(node: ir.Node, name: str, default: int) -> int:
+    attribute = node.attributes.get(name)
+    return default if attribute is None or attribute.is_ref() else int(attribute.as_int())
+
+
+def _stored_bias(place: Place, bias: ir.Value | None, values: Quantisation, channels: int) -> ir.Value | None:
+    """The int32 bias if its unit is that of the sums, else the float one."""
+    node = _dequantize(bias)
+    if bias is None or node is None:
+        return bias
+    stored, (scale, zero) = node.inputs[0], _parameters(node, place.opset, "bias")
+    assert stored is not None, "a DequantizeLinear has an input"
+    if values.by_input:
+        return bias
+    known = constant(stored, place.opset)
+    unit = values.bias_scale(channels)
+    whole = known is not None and known.dtype == np.int32 and (zero is None or not zero.any())
+    fits = scale.size in (1, channels) and np.allclose(scale, unit, rtol=_SCALE_ROUNDING, atol=0)
+    return stored if whole and fits else bias

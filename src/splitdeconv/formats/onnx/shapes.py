@@ -1,0 +1,182 @@
+"""Sizes of all maps, from the sizes of the model's inputs. Sizes that the file states for maps are not believed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import onnx
+import onnx_ir as ir
+from onnx_ir import serde
+
+from splitdeconv.deconv.ops import Shape
+from splitdeconv.errors import UsageError
+from splitdeconv.formats.onnx.graph import is_standard, places
+
+_SMALL = 1024  # bytes; larger constants never hold a shape, and inference does without their values
+
+_HIDDEN = "splitdeconv.hidden"  # a domain that inference does not know
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Shapes by value name; of names that are used twice, what both have in common. Functions have no part in it."""
+
+    by_name: Mapping[str, Shape]
+
+    def of(self, value: ir.Value | None, rank: int) -> Shape:
+        """Shape of a value that must have ``rank`` axes; all sizes unknown where inference found nothing."""
+        found = None if value is None else self.by_name.get(value.name or "")
+        return (None,) * rank if found is None else found
+
+
+def infer(model: ir.Model, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Shapes:
+    """Run ONNX's shape inference from the inputs on.
+
+    Args:
+        model: not changed.
+        in_shapes: sizes for inputs, instead of those that the model states.
+
+    Raises:
+        UsageError: an unknown input, or a shape of another rank.
+    """
+    proto = _skeleton(model)
+    for name, shape in (in_shapes or {}).items():
+        _set_input(proto.graph, name, shape)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    except Exception:  # inference is an aid: without it the sizes are unknown, which everything supports
+        inferred = proto
+    return Shapes(_merged(_shapes(inferred.graph)))
+
+
+def _skeleton(model: ir.Model) -> onnx.ModelProto:
+    """The model without large constants' values and without any stated shape but those of its inputs."""
+    if model.functions or any(_has_body(node) for node in model.graph):
+        return ir.to_proto(_stripped(model))
+    return _flat(model)
+
+
+def _has_body(node: ir.Node) -> bool:
+    kinds = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+    return any(attribute.type in kinds for attribute in node.attributes.values())
+
+
+def _flat(model: ir.Model) -> onnx.ModelProto:
+    """As :func:`_stripped`, at a third of its cost, for a model of one graph."""
+    imports = [onnx.helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()]
+    imports.append(onnx.helper.make_opsetid(_HIDDEN, 1))
+    proto = onnx.ModelProto(ir_version=model.ir_version, opset_import=imports)
+    graph = proto.graph
+    graph.input.extend(serde.serialize_value(value) for value in model.graph.inputs)
+    graph.output.extend(onnx.ValueInfoProto(name=value.name or "") for value in model.graph.outputs)
+    for name, value in model.graph.initializers.items():
+        if value.const_value is not None:
+            tensor = serde.serialize_tensor(_without_values(value.const_value))
+            tensor.name = name
+            graph.initializer.append(tensor)
+    for node in model.graph:
+        found = _hidden(node)
+        graph.node.append(
+            onnx.NodeProto(
+                op_type=node.op_type,
+                domain=node.domain if found is None else _HIDDEN,
+                input=["" if value is None else value.name or "" for value in node.inputs],
+                output=[value.name or "" for value in node.outputs],
+                attribute=[serde.serialize_attribute(_small(attribute)) for attribute in node.attributes.values()],
+            )
+        )
+        if found is not None:
+            graph.value_info.append(serde.serialize_value(found))
+    return proto
+
+
+def _stripped(model: ir.Model) -> ir.Model:
+    """A copy without large constants' values and without any stated shape but those of its inputs."""
+    clone = model.clone()
+    for graph in clone.graphs():
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                value.const_value = _without_values(value.const_value)
+    for place in places(clone):
+        for output in place.node.outputs:
+            output.shape = None
+        for name, attribute in list(place.node.attributes.items()):
+            place.node.attributes[name] = _small(attribute)
+        if (found := _hidden(place.node)) is not None:
+            place.node.domain = _HIDDEN
+            place.node.outputs[0].type, place.node.outputs[0].shape = found.type, found.shape
+    clone.opset_imports[_HIDDEN] = 1
+    return clone
+
+
+def _small(attribute: ir.Attr) -> ir.Attr:
+    """The attribute, without the values of a large tensor."""
+    if attribute.is_ref() or attribute.type != ir.AttributeType.TENSOR:
+        return attribute
+    return ir.AttrTensor(attribute.name, _without_values(attribute.as_tensor()))
+
+
+def _without_values(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    """Type and shape of a large tensor: inference takes it for one that lies in another file."""
+    if tensor.nbytes <= _SMALL:
+        return tensor
+    shape = ir.Shape(tensor.shape.numpy())
+    return ir.ExternalTensor("none", 0, tensor.nbytes, tensor.dtype, shape=shape, name=tensor.name or "")
+
+
+def _hidden(node: ir.Node) -> ir.Value | None:
+    """What a ConvTranspose makes whose ``output_shape`` fixes it; inference would drop sizes below the input's."""
+    sizes = node.attributes.get("output_shape") if is_standard(node, "ConvTranspose") else None
+    kernel = node.inputs[1] if len(node.inputs) > 1 else None
+    if sizes is None or sizes.is_ref() or not sizes.as_ints() or kernel is None or kernel.shape is None:
+        return None
+    spatial = sizes.as_ints()[-(len(kernel.shape) - 2) :]
+    kind = ir.TensorType(kernel.dtype or ir.DataType.FLOAT)
+    return ir.Value(name=node.outputs[0].name, type=kind, shape=ir.Shape([None, None, *spatial]))
+
+
+def _set_input(graph: onnx.GraphProto, name: str, shape: tuple[int, ...]) -> None:
+    for value in graph.input:
+        if value.name == name:
+            dims = value.type.tensor_type.shape.dim
+            if len(dims) not in (0, len(shape)):
+                raise UsageError(
+                    f"input '{name}' has {len(dims)} axes, the shape given has {len(shape)}: {list(shape)}"
+                )
+            kind = value.type.tensor_type.elem_type
+            value.CopyFrom(onnx.helper.make_tensor_value_info(name, kind, shape))
+            return
+    names = ", ".join(f"'{value.name}'" for value in graph.input)
+    raise UsageError(f"the model has no input '{name}'; it has {names}")
+
+
+def _merged(shapes: Iterable[tuple[str, Shape]]) -> dict[str, Shape]:
+    """One shape for each name. Branches of an If may use a name twice; a size that differs is then unknown."""
+    merged: dict[str, Shape] = {}
+    ambiguous: set[str] = set()
+    for name, shape in shapes:
+        known = merged.setdefault(name, shape)
+        if len(known) != len(shape):
+            ambiguous.add(name)
+        elif known != shape:
+            merged[name] = tuple(one if one == other else None for one, other in zip(known, shape, strict=True))
+    return {name: shape for name, shape in merged.items() if name not in ambiguous}
+
+
+def _shapes(graph: onnx.GraphProto) -> Iterator[tuple[str, Shape]]:
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        tensor = value.type.tensor_type
+        if value.type.HasField("tensor_type") and tensor.HasField("shape"):
+            yield value.name, tuple(_size(dim) for dim in tensor.shape.dim)
+    for initializer in graph.initializer:
+        yield initializer.name, tuple(initializer.dims)
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                if body.node:
+                    yield from _shapes(body)
+
+
+def _size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
+    return dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None

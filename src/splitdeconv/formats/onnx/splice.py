@@ -1,0 +1,240 @@
+"""Putting programs in the place of ConvTranspose nodes, and cutting a site out as a model of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from splitdeconv.deconv.ops import NativeDeconv, Program
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.structure import diagonal_of
+from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.errors import UsageError
+from splitdeconv.formats.model import Site
+from splitdeconv.formats.onnx.constants import constant, drop_unused
+from splitdeconv.formats.onnx.emit import Source, write_program
+from splitdeconv.formats.onnx.epilogue import Tail, find_tail
+from splitdeconv.formats.onnx.find import named_places
+from splitdeconv.formats.onnx.graph import MICROSOFT, Place, places
+from splitdeconv.formats.onnx.quantised import Qdq, read_qdq, read_stored_kernel
+from splitdeconv.formats.onnx.quantised_emit import write_quantised
+from splitdeconv.formats.onnx.quantised_values import hand_over, requantise
+from splitdeconv.formats.onnx.writer import Constants, Writer, take_over
+
+_PLACES = "splitdeconv.places"  # onnx_ir's store for notes on a model, which clones and files do not have
+_METADATA_FROM = 10  # IR version in which nodes got metadata
+
+
+def splice(model: ir.Model, programs: Mapping[str, Program]) -> ir.Model:
+    """A copy of ``model`` with each named site replaced by its program; native programs leave their site alone."""
+    copy = model.clone()
+    wanted = {site: program for site, program in programs.items() if not is_native(program)}
+    found = [(site, place) for site, place in named_places(copy) if site in wanted]
+    taken = _names(copy)
+    main = Constants(copy.graph, copy.ir_version, taken)
+    for site, place in found:
+        constants = main if place.in_main_graph else Constants(None, copy.ir_version, taken)
+        _replace(site, place, wanted[site], constants, copy.ir_version)
+    return copy
+
+
+def is_native(program: Program) -> bool:
+    """Whether the program is the runtime's own deconv as the model has it."""
+    op = program.steps[0].op
+    return isinstance(op, NativeDeconv) and not op.simplified
+
+
+def _names(model: ir.Model) -> set[str]:
+    """All names of nodes and values."""
+    names = {value.name or "" for graph in model.graphs() for value in (*graph.inputs, *graph.initializers.values())}
+    for place in places(model):
+        names.add(place.node.name or "")
+        names.update(output.name or "" for output in place.node.outputs)
+    return names
+
+
+def _replace(site: str, place: Place, program: Program, constants: Constants, ir_version: int) -> None:
+    """Write the program behind the epilogue's last node, and remove the nodes that it replaces."""
+    qdq = _qdq(place, program.deconv)
+    found = _tail(place, program.deconv) if qdq is None else qdq
+    stages, old = found.stages, [place.node, *found.nodes]
+    parameters = [value for node in old for value in node.inputs if value is not None]
+    writer = Writer(site, place.opset, constants, _notes(site, place, program))
+    last = old[-1]
+    if qdq is None:
+        x = place.node.inputs[0]
+        assert x is not None, "a ConvTranspose has an input"
+        output = write_program(writer, program, x, _source(place, program.deconv), stages)
+        take_over(last.outputs[0], output)
+    else:
+        x = qdq.x
+        stored = write_quantised(writer, program, x, _source(place, program.deconv, qdq), stages)
+        output = hand_over(writer, stored, last.outputs[0], qdq.values.y_type)
+    if ir_version < _METADATA_FROM:
+        _metadata_to_doc(writer.nodes)
+    last.outputs[0].replace_all_uses_with(output, replace_graph_outputs=True)
+    place.graph.insert_after(last, writer.nodes)
+    place.graph.remove(old, safe=True)
+    produced = {id(node.outputs[0]) for node in old}
+    for value in dict.fromkeys(parameters):
+        if id(value) not in produced and value is not x:
+            drop_unused(value)
+
+
+def _tail(place: Place, deconv: Deconv) -> Tail:
+    return find_tail(place, len(deconv.axes) + 2, deconv.out_channels, deconv.uncropped_sizes)
+
+
+def _qdq(place: Place, deconv: Deconv) -> Qdq | None:
+    """What a quantised site has, or None where it is a float one."""
+    return None if deconv.quant is None else read_qdq(place, lambda _: deconv.uncropped_sizes)
+
+
+def _source(place: Place, deconv: Deconv, qdq: Qdq | None = None) -> Source:
+    """The site's trained values, to be read when they are written."""
+    _, weight, bias = (*place.node.inputs, None)[:3]
+    if qdq is not None:
+        weight, bias = qdq.weight, qdq.bias
+    assert weight is not None, "a located site has a weight"
+    return Source(
+        kernel=_reader(weight, place.opset, _kernel_of(deconv, qdq)),
+        bias=None if bias is None else _reader(bias, place.opset),
+        dtype=_dtype(weight, place.opset) if qdq is None else ir.DataType.from_numpy(np.dtype(qdq.quant().weight)),
+        key=(id(weight), id(bias)) if qdq is None else (id(weight), id(bias), *qdq.values.w_zero.reshape(-1).tolist()),
+        original=place.node,
+        quant=None if qdq is None else qdq.values,
+        stored=read_stored_kernel(place) if qdq is None and not deconv.diagonal else None,
+    )
+
+
+def _reader(value: ir.Value, opset: int, of: Callable[[Array], Array] = np.asarray) -> Callable[[], Array]:
+    """Reads ``of`` a constant: of a stored one when it is called, of a folded one now, before its nodes are gone."""
+
+    def read() -> Array:
+        found = constant(value, opset)
+        assert found is not None, "a located site's weights are constant"
+        return of(found)
+
+    if value.const_value is not None:
+        return read
+    folded = read()
+    return lambda: folded
+
+
+def _kernel_of(deconv: Deconv, qdq: Qdq | None) -> Callable[[Array], Array]:
+    """What makes the site's kernel of its constant."""
+    if qdq is not None:
+        return qdq.stored_kernel
+    return _diagonal if deconv.diagonal else np.asarray
+
+
+def _diagonal(kernel: Array) -> Array:
+    """The depthwise filters in a dense kernel that is zero between channels."""
+    found = diagonal_of(kernel)
+    assert found is not None, "found to be zero between channels"
+    return found
+
+
+def _dtype(value: ir.Value, opset: int) -> ir.DataType:
+    if value.const_value is not None:
+        return value.const_value.dtype
+    known = constant(value, opset)
+    assert known is not None, "a located site's weights are constant"
+    return ir.DataType.from_numpy(known.dtype)
+
+
+def _notes(site: str, place: Place, program: Program) -> dict[str, str]:
+    """What the new convolutions keep of the node that they replace."""
+    attributes: dict[str, Any] = {
+        attribute.name: attribute.value for attribute in place.node.attributes.values() if not attribute.is_ref()
+    }
+    original = {"name": place.node.name, "op_type": place.node.op_type, "attributes": attributes}
+    if place.node.doc_string:
+        original["doc_string"] = place.node.doc_string
+    return {
+        **place.node.metadata_props,
+        "splitdeconv.site": site,
+        "splitdeconv.lowering": program.name,
+        "splitdeconv.original": json.dumps(original, default=_jsonable),
+    }
+
+
+def _jsonable(found: Any) -> Any:
+    return found.decode() if isinstance(found, bytes) else list(found)
+
+
+def _metadata_to_doc(nodes: list[ir.Node]) -> None:
+    """Before IR version 10 nodes had no metadata: the notes become the doc string."""
+    for node in nodes:
+        if node.metadata_props:
+            node.doc_string = json.dumps(dict(node.metadata_props))
+            node.metadata_props.clear()
+
+
+def stand_alone(model: ir.Model, site: Site, program: Program, weights: Weights | None) -> ir.Model:
+    """One site as a model: input ``x``, output ``y``.
+
+    Args:
+        model: holds the site; not changed.
+        site: with the sizes that the result is to have.
+        program: how it is computed.
+        weights: used instead of the site's own, and then without the epilogue.
+    """
+    place, deconv = place_of(model, site.id), site.deconv
+    ir_version = max(model.ir_version, 4)
+    qdq = _qdq(place, deconv)
+    stored = (weights or site.weights).kernel.dtype if qdq is None else np.dtype(qdq.values.x_type)
+    dtype = ir.DataType.from_numpy(stored)
+    x = ir.Value(name="x", type=ir.TensorType(dtype), shape=ir.Shape(program.in_shape))
+    graph = ir.Graph([x], [], nodes=[], opset_imports={"": place.opset}, name=site.id)
+    writer = Writer(site.id, place.opset, Constants(graph, ir_version, {"x", "y"}), {})
+    source, stages = _source(place, deconv, qdq), _tail(place, deconv).stages if qdq is None else qdq.stages
+    if weights is not None:
+        source, stages = _source_of(weights, source), ()
+    if source.quant is None:
+        y = write_program(writer, program, x, source, stages)
+    else:
+        y = requantise(writer, write_quantised(writer, program, x, source, stages), source.quant.y_type).value
+        dtype = ir.DataType.from_numpy(np.dtype(source.quant.y_type))
+    y.name, y.type = "y", ir.TensorType(dtype)
+    y.shape = ir.Shape(program.shapes()[-1])
+    graph.extend(writer.nodes)
+    graph.outputs.append(y)
+    graph.opset_imports.update({node.domain: 1 for node in writer.nodes if node.domain == MICROSOFT})
+    return ir.Model(graph, ir_version=ir_version, producer_name="splitdeconv")
+
+
+def place_of(model: ir.Model, site: str) -> Place:
+    """Where a site stands.
+
+    Raises:
+        UsageError: the model has no site of that name.
+    """
+    places_by_site: dict[str, Place] | None = model.meta.get(_PLACES)
+    if places_by_site is None:
+        places_by_site = model.meta[_PLACES] = dict(named_places(model))
+    if site not in places_by_site:
+        raise UsageError(f"the model has no site '{site}'")
+    return places_by_site[site]
+
+
+def forget_places(model: ir.Model) -> None:
+    """To be called before a model is searched, which its owner may have changed since."""
+    model.meta.pop(_PLACES, None)
+
+
+def _source_of(weights: Weights, like: Source) -> Source:
+    """Other values in the place of a site's own."""
+    bias = weights.bias
+    return Source(
+        kernel=lambda: weights.kernel,
+        bias=None if bias is None else lambda: bias,
+        dtype=ir.DataType.from_numpy(weights.kernel.dtype),
+        key=(id(weights),),
+        original=like.original,
+        quant=weights.quant,
+    )

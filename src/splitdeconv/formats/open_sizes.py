@@ -1,0 +1,36 @@
+"""Definite sizes for inputs that a model leaves open, for measuring and counting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from splitdeconv.formats.frontend import Frontend
+from splitdeconv.formats.model import Site
+
+OPEN_SIZES = {3: 4096, 4: 256, 5: 64}  # by rank: what open spatial sizes are taken to be for measuring
+
+
+def definite_shapes(
+    frontend: Frontend, model: Any, in_shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
+    """A shape for every input that the model leaves open, and a note on what was assumed."""
+    shapes, assumed = dict(in_shapes), []
+    for each in frontend.inputs(model):
+        if each.name not in shapes and each.shape is not None and None in each.shape:
+            shapes[each.name] = _assumed(each.shape)
+            assumed.append(f"'{each.name}' {'×'.join(map(str, shapes[each.name]))}")
+    note = f"measured with assumed sizes for {', '.join(assumed)}; --input-shape sets others"
+    return shapes, (note,) if assumed else ()
+
+
+def _assumed(shape: tuple[int | None, ...]) -> tuple[int, ...]:
+    """An open shape with definite sizes: batch 1, and ordinary spatial sizes for its rank."""
+    spatial = OPEN_SIZES.get(len(shape), 64)
+    return tuple(size or (1 if axis == 0 else spatial) for axis, size in enumerate(shape))
+
+
+def with_sizes(sites: Sequence[Site], sized: Sequence[Site]) -> list[Site]:
+    """The same sites with definite sizes, without those that can only be rewritten where the sizes are definite."""
+    known = {site.id for site in sites}
+    return [site for site in sized if site.id in known]

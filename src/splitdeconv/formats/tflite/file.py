@@ -1,0 +1,164 @@
+"""TFLite files: bytes → object tree → bytes, with everything that is not an operator kept as it was."""
+
+from __future__ import annotations
+
+import copy
+import io
+import struct
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import flatbuffers
+import numpy as np
+
+from splitdeconv.deconv.weights import Array
+from splitdeconv.errors import InputError
+from splitdeconv.formats.tflite import flatbuffer
+from splitdeconv.formats.tflite.check import inconsistency
+from splitdeconv.formats.tflite.schema import tfl
+
+ALIGNMENT = 16  # of buffer contents, as schema.fbs demands (force_align)
+LARGEST_INLINE = 2**31 - 2**24  # FlatBuffers end at 2 GiB; beyond that, buffers lie behind it in the file
+_WANTED = "wanted a TFLite model (schema version 3)"
+
+
+@dataclass(frozen=True)
+class TfliteModel:
+    """A loaded model. Nobody changes the tree; new models share its unchanged parts.
+
+    Attributes:
+        name: where it came from, for messages.
+        root: the schema's ``ModelT`` tree; contents of all buffers are in the tree.
+        external: whether buffers lay behind the FlatBuffer in the file.
+        attached: files that were appended as a zip archive (TFLite metadata's associated files).
+        path: the file, or None for a model that is in none.
+    """
+
+    name: str
+    root: Any
+    external: bool = False
+    attached: bytes = b""
+    path: Path | None = None
+
+    def with_root(self, root: Any) -> TfliteModel:
+        """The same file around another tree."""
+        return replace(self, root=root, path=None)
+
+
+def read(path: Path) -> TfliteModel:
+    """The model in ``path``.
+
+    Raises:
+        InputError: it cannot be read, or is not a sound TFLite model.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}), {_WANTED}") from None
+    return replace(from_bytes(content, str(path)), path=path)
+
+
+def from_bytes(content: bytes, name: str) -> TfliteModel:
+    """The model that ``content`` holds; ``name`` is for messages.
+
+    Raises:
+        InputError: not a sound TFLite model.
+    """
+    try:
+        flatbuffer.verify(content)
+        root = tfl.ModelT.InitFromPackedBuf(content)
+    except flatbuffer.MalformedError as error:
+        raise InputError(f"{name}: {error}, {_WANTED}") from None
+    except (struct.error, IndexError, ValueError, TypeError, OverflowError, MemoryError, AttributeError) as error:
+        raise InputError(f"{name}: an operator's options are malformed ({error}), {_WANTED}") from None
+    if problem := inconsistency(root, len(content)):
+        raise InputError(f"{name}: {problem}, {_WANTED}")
+    external = _take_in_external(root, content)
+    return TfliteModel(name, root, external, _attached(content))
+
+
+def _take_in_external(root: Any, content: bytes) -> bool:
+    """Put what lies behind the FlatBuffer into the tree, which nobody else holds yet; whether there was any."""
+    outside = [buffer for buffer in root.buffers if buffer.offset > 1]
+    for buffer in outside:
+        buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+        buffer.offset = buffer.size = 0
+    for operator in _operators(root):
+        if operator.largeCustomOptionsOffset > 1:
+            size, offset = operator.largeCustomOptionsSize, operator.largeCustomOptionsOffset
+            operator.customOptions = np.frombuffer(content, np.uint8, size, offset)
+            operator.largeCustomOptionsOffset = operator.largeCustomOptionsSize = 0
+    return bool(outside)
+
+
+def _operators(root: Any) -> list[Any]:
+    return [operator for graph in root.subgraphs or [] for operator in graph.operators or []]
+
+
+def _attached(content: bytes) -> bytes:
+    """A zip archive at the end of the file, or nothing."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            start = min((entry.header_offset for entry in archive.infolist()), default=len(content))
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, struct.error):
+        return b""
+    return content[start:] if start > 0 else b""
+
+
+class _Builder(flatbuffers.Builder):  # type: ignore[misc]  # the library has no types
+    """Aligns the contents of buffers, which the generated Python code leaves out."""
+
+    def CreateNumpyVector(self, x: Array) -> int:  # noqa: N802  # overrides the library's
+        if x.dtype != np.uint8:
+            return int(super().CreateNumpyVector(x))
+        self.StartVector(1, x.size, ALIGNMENT)
+        self.head = self.Head() - x.size
+        self.Bytes[self.head : self.head + x.size] = x.tobytes()
+        self.vectorNumElems = x.size
+        return int(self.EndVector())
+
+
+def to_bytes(model: TfliteModel) -> bytes:
+    """The file's content."""
+    total = sum(0 if buffer.data is None else len(buffer.data) for buffer in model.root.buffers or [])
+    packed = _pack_external(model.root) if model.external or total > LARGEST_INLINE else pack(model.root)
+    return packed + _moved_archive(model.attached, len(packed)) if model.attached else packed
+
+
+def pack(root: Any) -> bytes:
+    """A tree as one FlatBuffer."""
+    builder = _Builder(1 << 16)
+    builder.Finish(root.Pack(builder), file_identifier=flatbuffer.IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _pack_external(root: Any) -> bytes:
+    """The FlatBuffer first, then the contents of the buffers; packed twice, since offsets depend on its size."""
+    outer = copy.copy(root)
+    contents = [None if buffer.data is None or not len(buffer.data) else buffer.data for buffer in root.buffers]
+    outer.buffers = [
+        buffer if content is None else tfl.BufferT(None, offset=2, size=len(content))
+        for buffer, content in zip(root.buffers, contents, strict=True)
+    ]
+    end = len(pack(outer))
+    pieces: list[bytes] = []
+    for buffer, content in zip(outer.buffers, contents, strict=True):
+        if content is not None:
+            gap = -end % ALIGNMENT
+            buffer.offset = end + gap
+            pieces += [b"\0" * gap, content.tobytes()]
+            end = buffer.offset + buffer.size
+    return b"".join([pack(outer), *pieces])
+
+
+def _moved_archive(attached: bytes, offset: int) -> bytes:
+    """The archive rewritten for its new place in the file: its entries name their absolute offsets."""
+    target = io.BytesIO()
+    target.write(b"\0" * offset)
+    with zipfile.ZipFile(io.BytesIO(attached)) as source, zipfile.ZipFile(target, "a") as archive:
+        archive.comment = source.comment
+        for entry in source.infolist():
+            archive.writestr(copy.copy(entry), source.read(entry))
+    return target.getvalue()[offset:]

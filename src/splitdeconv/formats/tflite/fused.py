@@ -1,0 +1,108 @@
+"""What ``--numerics fused`` changes at a site: the distance to the original, and of both to float64."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from splitdeconv.deconv import reference
+from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.formats.tflite.nodes import Node, zero_points
+
+_RANGES = {"RELU": (0.0, np.inf), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0), "": (-np.inf, np.inf)}
+
+
+@dataclass(frozen=True, slots=True)
+class FusedDifference:
+    """One site under fused numerics, on one input. All numbers are in steps of the output's scale (LSB).
+
+    Attributes:
+        site: its id.
+        largest: between original and fused, over outputs for which no operator of the original clips.
+        share: of outputs that differ at all.
+        clipped: share of outputs for which an operator before the last clips in the original, and loses what the
+            fused form keeps.
+        bound: what ``largest`` may be: half a step of every tensor that is no longer rounded to, and half a step for
+            each of the two results; 2 where all scales are alike.
+        error_before, error_after: root mean square against float64, of the original and of the fused form.
+    """
+
+    site: str
+    largest: int
+    share: float
+    clipped: float
+    error_before: float
+    error_after: float
+    bound: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is what dropping rounding steps explains."""
+        return self.largest <= self.bound
+
+
+def difference(node: Node, x: Array, before: Array, after: Array) -> FusedDifference:
+    """Compare two quantised outputs of a site.
+
+    Args:
+        node: the site, with its epilogue.
+        x: input as stored, NHWC.
+        before, after: outputs of the original operators and of the fused form, NHWC.
+    """
+    wanted, clips = _ideal(node, x)
+    distance = np.abs(after.astype(np.int64) - before.astype(np.int64))
+    error_before, error_after = (float(np.sqrt(np.mean((found - wanted) ** 2))) for found in (before, after))
+    largest = int(np.where(clips, 0, distance).max())
+    return FusedDifference(
+        node.id, largest, float(np.mean(distance > 0)), float(np.mean(clips)), error_before, error_after, _bound(node)
+    )
+
+
+def _bound(node: Node) -> int:
+    """Largest difference in steps of the result that dropped rounding steps explain."""
+    dropped = [node.output, *(node.graph.outputs_of(operator)[0] for operator in node.epilogue.operators[:-1])]
+    scales = [float(node.graph.tensors[tensor].quantization.scale[0]) for tensor in dropped]
+    result = float(node.graph.tensors[node.result].quantization.scale[0])
+    return math.ceil(sum(0.5 * scale / result for scale in scales) + 1.0)
+
+
+def _ideal(node: Node, x: Array) -> tuple[Array, Array]:
+    """The site in float64, in steps of its output's scale; and where the original clips before its last operator."""
+    tensors = node.graph.tensors
+    source, result = tensors[node.source], tensors[node.result]
+    kernel_like = tensors[node.kernel.tensor]
+    in_scale = float(source.quantization.scale[0])
+    scales = np.asarray(kernel_like.quantization.scale, np.float64)
+    stored = node.weights()
+    # The channel axis goes last, so that one zero-point and scale for each channel broadcast.
+    kernel = np.moveaxis(stored.kernel.astype(np.float64), 1, -1) - zero_points(kernel_like)
+    bias = None if stored.bias is None else stored.bias * in_scale * scales
+    weights = Weights(np.moveaxis(kernel * scales, -1, 1), bias)
+    real = (np.moveaxis(x, -1, 1).astype(np.float64) - zero_points(source)) * in_scale
+    y = reference.deconv(real, weights, replace(node.deconv, quant=None))
+    low, high = _RANGES[node.epilogue.activation]
+    bounds = np.iinfo(node.graph.type_name(node.result))
+    steps = np.clip(_steps(y, result), bounds.min, bounds.max)
+    steps = np.clip(steps, _steps(np.asarray(low), result), _steps(np.asarray(high), result))
+    return np.moveaxis(steps, 1, -1), np.moveaxis(_clips(node, y, in_scale * scales), 1, -1)
+
+
+def _steps(real: Array, like: Any) -> Array:
+    """Real values in steps of a tensor's scale."""
+    return np.asarray(real / float(like.quantization.scale[0]) + zero_points(like))
+
+
+def _clips(node: Node, y: Array, unit: Array) -> Array:
+    """Where an operator before the last leaves its range; ``y`` is NCHW, ``unit`` the bias's for each channel."""
+    bounds = np.iinfo(node.graph.type_name(node.result))
+    added = 0.0 if node.epilogue.added is None else node.epilogue.added * unit
+    stages = [(node.output, y - np.broadcast_to(added, (y.shape[1],))[:, None, None])]
+    stages += [(node.graph.outputs_of(operator)[0], y) for operator in node.epilogue.operators[:-1]]
+    found = np.zeros(y.shape, bool)
+    for tensor, real in stages:
+        steps = _steps(real, node.graph.tensors[tensor])
+        found |= (steps < bounds.min) | (steps > bounds.max)
+    return found

@@ -1,0 +1,154 @@
+"""Programs into a model, and single sites out of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from splitdeconv.deconv.ops import NativeDeconv, Program
+from splitdeconv.deconv.weights import Weights
+from splitdeconv.errors import UsageError
+from splitdeconv.formats.tflite.emit import FLOAT32, Emitter
+from splitdeconv.formats.tflite.graph import Graph, indices
+from splitdeconv.formats.tflite.nodes import Node, nodes_of
+from splitdeconv.formats.tflite.schema import Builtin, tfl
+from splitdeconv.formats.tflite.writer import GraphWriter
+
+# Operators without side effects that compute an output shape or unpack a constant.
+_REMOVABLE = frozenset(
+    {"SHAPE", "STRIDED_SLICE", "PACK", "CONCATENATION", "CAST", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "GATHER"}
+    | {"MUL", "ADD", "SUB", "DEQUANTIZE"}
+)
+
+
+def stand_alone(node: Node, program: Program, weights: Weights | None) -> Any:
+    """A model of one site under ``program``: one input, one output.
+
+    Args:
+        node: the site.
+        program: NHWC.
+        weights: instead of the site's own; in float32, without activation and epilogue then.
+    """
+    plain = weights is not None
+    root = tfl.ModelT(version=3, operatorCodes=[], subgraphs=[tfl.SubGraphT(tensors=[])], buffers=[tfl.BufferT()])
+    root.description = f"splitdeconv: site {node.id}".encode()
+    writer = GraphWriter(root, 0)
+    tensors = node.graph.tensors
+    in_shape, out_shape = program.in_shape, program.shapes()[-1]
+    source = writer.tensor(FLOAT32 if plain else tensors[node.source], in_shape, "x")
+    result = writer.tensor(FLOAT32 if plain else tensors[node.result], out_shape, "y")
+
+    def borrow(tensor: int) -> int:
+        return _borrowed(writer, node.graph, tensor)
+
+    own = node.weights() if weights is None else weights
+    Emitter(writer, node, own, borrow, plain=plain).emit(program, source, result)
+    graph = writer.subgraph
+    graph.operators, graph.name = writer.operators, b"main"
+    graph.inputs, graph.outputs = np.asarray([source], np.int32), np.asarray([result], np.int32)
+    return writer.root
+
+
+def _borrowed(writer: GraphWriter, graph: Graph, tensor: int) -> int:
+    """A constant of another model, with the DEQUANTIZE before it."""
+    values, found = graph.content(tensor), graph.tensors[tensor]
+    name = f"constant{tensor}"
+    if values is not None:
+        return writer.constant(values, name, found.quantization)
+    producer = graph.producer(tensor)
+    assert producer is not None, "only constants, and what a DEQUANTIZE makes of them, are borrowed"
+    stored = _borrowed(writer, graph, graph.inputs_of(producer)[0])
+    opened = writer.tensor(found, graph.shape(tensor), name)
+    writer.operator(Builtin.DEQUANTIZE, 3, [stored], [opened], tfl.DequantizeOptionsT())
+    return opened
+
+
+def splice(root: Any, programs: Mapping[str, Program], numerics: str) -> Any:
+    """A tree in which each site named in ``programs`` is replaced.
+
+    Raises:
+        UsageError: a name that is no site.
+    """
+    nodes = {node.id: node for node in nodes_of(root, numerics)}
+    if unknown := sorted(set(programs) - set(nodes)):
+        raise UsageError(f"no site is called '{unknown[0]}'; there are {', '.join(nodes) or 'none'}")
+    changed = {name: program for name, program in programs.items() if not _is_native(program)}
+    new = root
+    for number in sorted({nodes[name].graph.number for name in changed}):
+        here = [(nodes[name], program) for name, program in changed.items() if nodes[name].graph.number == number]
+        new = _splice_graph(new, here, number)
+    return _without_dead_contents(root, new) if changed else root
+
+
+def _is_native(program: Program) -> bool:
+    return len(program.steps) == 1 and isinstance(program.steps[0].op, NativeDeconv)
+
+
+def _splice_graph(root: Any, sites: list[tuple[Node, Program]], number: int) -> Any:
+    """Replace the sites of one subgraph; each program stands where its deconv stood."""
+    writer = GraphWriter(root, number)
+    inserted: dict[int, list[Any]] = {}
+    removed: set[int] = set()
+    for node, program in sites:
+        start = len(writer.operators)
+        Emitter(writer, node, node.weights(), lambda tensor: tensor, plain=False).emit(
+            program, node.source, node.result
+        )
+        inserted[node.operator] = writer.operators[start:]
+        removed |= {node.operator, *node.epilogue.operators}
+    removed = _with_dead(sites[0][0].graph, removed, inserted)
+    operators = []
+    for index, operator in enumerate(writer.subgraph.operators):
+        operators += inserted.get(index, [])
+        if index not in removed:
+            operators.append(operator)
+    writer.subgraph.operators = operators
+    return writer.root
+
+
+def _with_dead(graph: Graph, removed: set[int], inserted: Mapping[int, list[Any]]) -> set[int]:
+    """``removed`` and the operators that only fed what is removed."""
+    gone = set(removed)
+    needed = set(graph.outputs)
+    for operators in inserted.values():
+        needed |= {tensor for operator in operators for tensor in indices(operator.inputs)}
+    candidates = set(removed)
+    while candidates:
+        operands = {tensor for operator in candidates for tensor in graph.inputs_of(operator)}
+        producers = {graph.producer(tensor) for tensor in operands} - gone
+        candidates = {
+            operator
+            for operator in producers
+            if operator is not None
+            and graph.name(operator) in _REMOVABLE
+            and not any(_is_read(graph, tensor, gone) or tensor in needed for tensor in graph.outputs_of(operator))
+        }
+        gone |= candidates
+    return gone
+
+
+def _is_read(graph: Graph, tensor: int, gone: set[int]) -> bool:
+    return any(tensor in graph.inputs_of(operator) for operator in range(len(graph.operators)) if operator not in gone)
+
+
+def _without_dead_contents(old: Any, new: Any) -> Any:
+    """The new tree without the contents of buffers that only the replaced operators read; indices stay."""
+    dead = _read_buffers(old) - _read_buffers(new)
+    dead -= {entry.buffer for entry in new.metadata or []}
+    result = copy.copy(new)
+    result.buffers = [tfl.BufferT() if number in dead else buffer for number, buffer in enumerate(new.buffers)]
+    return result
+
+
+def _read_buffers(root: Any) -> set[int]:
+    """Buffers of tensors that an operator or the outside reads."""
+    found: set[int] = set()
+    for graph in root.subgraphs:
+        read = set(indices(graph.inputs)) | set(indices(graph.outputs))
+        for operator in graph.operators or []:
+            read |= set(indices(operator.inputs))
+        found |= {graph.tensors[tensor].buffer for tensor in read if tensor >= 0}
+    return found

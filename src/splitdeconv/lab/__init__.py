@@ -1,0 +1,1 @@
+"""For researchers: simulation, the zoo of networks, the paper made again."""

@@ -1,0 +1,108 @@
+"""Results on disk, one JSON file for each step, so that a run that was cut off goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from splitdeconv.errors import InputError, OutputError
+from splitdeconv.files import write_text
+from splitdeconv.lab.paper.part import Step
+from splitdeconv.results.schema import Json
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A step's result with everything that its numbers can be traced by.
+
+    Attributes:
+        part, step: which.
+        kind: counted, estimated or measured.
+        command: what gives the same numbers by hand.
+        environment: versions, processor and inputs.
+        quick: whether it was made with less time than a full run takes.
+        started, seconds: when (UTC), and for how long.
+        found: the step's own values.
+        schema: of this file.
+    """
+
+    part: str
+    step: str
+    kind: str
+    command: str
+    environment: Mapping[str, str]
+    quick: bool
+    started: str
+    seconds: float
+    found: Json
+    schema: int = SCHEMA
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def path_of(folder: Path, part: str, step: str) -> Path:
+    """Where a step's result lies."""
+    return folder / "results" / part / f"{step}.json"
+
+
+def keep(folder: Path, stored: Stored) -> None:
+    """Write a result whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    path = path_of(folder, stored.part, stored.step)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path.parent}: cannot be made ({error.strerror}); wanted a folder for results") from None
+    write_text(path, json.dumps(asdict(stored), indent=1, ensure_ascii=False) + "\n")
+
+
+def find(folder: Path, part: str, step: Step, *, quick: bool, asked: bool = True) -> tuple[Stored | None, str]:
+    """An earlier result of a step that still holds, or None with the reason why it does not (empty: there is none).
+
+    A result holds if everything that its numbers depend on is as it was; a full run does not take up a quick one.
+
+    Args:
+        folder: of the report.
+        part, step: which.
+        quick: what the run asks for.
+        asked: False where the result only comes along beside parts that were asked for: then effort and models that an
+            earlier run was given may be others, which the result itself tells.
+
+    Raises:
+        InputError: the file is not what this version writes.
+    """
+    path = path_of(folder, part, step.name)
+    if not path.exists():
+        return None, ""
+    try:
+        stored = Stored(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{path}: not a result of this command ({error}); remove it, or measure with --fresh"
+        ) from None
+    if stored.schema != SCHEMA:
+        return None, f"it was written in another form ({stored.schema} instead of {SCHEMA})"
+    if asked and stored.quick and step.effort and not quick:
+        return None, "it was made with --quick"
+    now = step.environment()
+    if not asked:
+        now = {name: text for name, text in now.items() if name in stored.environment and name not in step.inputs}
+    changed = _changes({name: text for name, text in stored.environment.items() if asked or name in now}, now)
+    return (None, changed) if changed else (stored, "")
+
+
+def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:
+    """What differs between two environments, in one line; empty where nothing does."""
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    return "; ".join(f"{name} was {before.get(name, 'absent')}, is {after.get(name, 'absent')}" for name in names)

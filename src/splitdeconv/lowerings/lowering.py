@@ -1,0 +1,141 @@
+"""What every lowering is, and the builder with which it writes its program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import Protocol
+
+from splitdeconv.deconv.ops import Conv, Layout, Op, Order, Pad, Program, Shape, Slice, Step, channel_axis, spatial_axes
+from splitdeconv.deconv.spec import Deconv, Window
+from splitdeconv.lowerings.candidate import Candidate
+
+
+class Lowering(Protocol):
+    """An exact way to write a deconv as ordinary operations.
+
+    Attributes:
+        name: as the command line takes it.
+        source: where it comes from.
+        summary: one line for ``splitdeconv targets`` and the docs.
+    """
+
+    name: str
+    source: str
+    summary: str
+
+    def refuse(self, deconv: Deconv) -> str | None:
+        """Why this lowering does not apply to ``deconv``, or None."""
+        ...
+
+    def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
+        """The options that make sense for a ``deconv`` that is not refused, in ``layout``; the first is the default."""
+        ...
+
+    def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
+        """The program that computes ``deconv`` in the way of ``candidate``, with input and output in ``layout``.
+
+        Args:
+            candidate: one of :meth:`candidates`.
+        """
+        ...
+
+
+class Builder:
+    """Writes a program step by step; equal steps are written once.
+
+    Attributes:
+        deconv, layout: of the program.
+        x: the program's input value.
+    """
+
+    def __init__(self, deconv: Deconv, layout: Layout) -> None:
+        self.deconv = deconv
+        self.layout = layout
+        self.x = 0
+        self._steps: list[Step] = []
+        self._shapes: list[Shape] = [Program(deconv, layout, ()).in_shape]
+
+    def add(self, op: Op, *inputs: int) -> int:
+        """Append ``op`` on the values ``inputs``; returns its value, or that of an equal step."""
+        step = Step(op, inputs)
+        if step in self._steps:
+            return self._steps.index(step) + 1
+        self._steps.append(step)
+        self._shapes.append(op.shape(*(self._shapes[value] for value in inputs)))
+        return len(self._steps)
+
+    def program(self, output: int) -> Program:
+        """The finished program; ``output`` must be its last value."""
+        assert output == len(self._steps), "the output is the last value of a program"
+        return Program(self.deconv, self.layout, tuple(self._steps))
+
+    def rank(self, value: int) -> int:
+        """Number of axes of a value."""
+        return len(self._shapes[value])
+
+    def channel_count(self, value: int, last: bool = False) -> int:
+        """Number of channels of a value; of a channels-last one with ``last``."""
+        channels = self._shapes[value][-1 if last else self.channels]
+        assert channels is not None, "channels are always known"
+        return channels
+
+    def pad(self, value: int, axes: Sequence[int], begin: Sequence[int], end: Sequence[int]) -> int:
+        """``value`` with ``begin`` and ``end`` zeros on each of ``axes``; no step where all counts are 0."""
+        return self._resize(value, axes, begin, end, Pad)
+
+    def crop(self, value: int, axes: Sequence[int], begin: Sequence[int], end: Sequence[int]) -> int:
+        """``value`` without its first ``begin`` and last ``end`` elements on ``axes``; no step where all are 0."""
+        return self._resize(value, axes, begin, end, Slice)
+
+    def _resize(
+        self, value: int, axes: Sequence[int], begin: Sequence[int], end: Sequence[int], kind: type[Pad] | type[Slice]
+    ) -> int:
+        if not any(begin) and not any(end):
+            return value
+        begins, ends = [0] * self.rank(value), [0] * self.rank(value)
+        for axis, first, last in zip(axes, begin, end, strict=True):
+            begins[axis], ends[axis] = first, last
+        return self.add(kind(tuple(begins), tuple(ends)), value)
+
+    def convolve(self, value: int, windows: Sequence[Window], order: Order) -> int:
+        """The phases of all ``windows`` (one for each axis) of ``value`` in one convolution, row-major in its blocks.
+
+        ``order`` of the output channels is ``block_major`` (phase, channel) or ``channel_major`` (channel, phase).
+        Zeros that a window needs become the convolution's own pads. Where an axis needs both zeros and a crop, the
+        zeros come first, so that no intermediate size can be below 1.
+        """
+        deconv, layout = self.deconv, self.layout
+        axes = spatial_axes(layout, self.rank(value))
+        mixed = [min(w.pad_begin, w.pad_end) < 0 < max(w.pad_begin, w.pad_end) for w in windows]
+        zeros = [(max(0, w.pad_begin), max(0, w.pad_end)) for w in windows]
+        early = [pads if m else (0, 0) for pads, m in zip(zeros, mixed, strict=True)]
+        late = [(0, 0) if m else pads for pads, m in zip(zeros, mixed, strict=True)]
+        value = self.pad(value, axes, *zip(*early, strict=True))
+        cuts = [(max(0, -w.pad_begin), max(0, -w.pad_end)) for w in windows]
+        value = self.crop(value, axes, *zip(*cuts, strict=True))
+        pad_begin, pad_end = zip(*late, strict=True)
+        conv = Conv(
+            layout,
+            blocks=tuple(product(*(window.taps for window in windows))),
+            order=order,
+            in_channels=deconv.in_channels,
+            out_channels=deconv.out_channels,
+            groups=deconv.groups,
+            has_bias=deconv.has_bias,
+            dilations=tuple(window.dilation for window in windows),
+            pad_begin=pad_begin,
+            pad_end=pad_end,
+        )
+        return self.add(conv, value)
+
+    def crop_output(self, value: int, shifts: Sequence[int]) -> int:
+        """``value`` without what was computed in addition: ``shifts`` at the begin, the phases' surplus at the end."""
+        axes = spatial_axes(self.layout, self.rank(value))
+        ends = [axis.surplus(shift) for axis, shift in zip(self.deconv.axes, shifts, strict=True)]
+        return self.crop(value, axes, shifts, ends)
+
+    @property
+    def channels(self) -> int:
+        """The channel axis of the program's input and output."""
+        return channel_axis(self.layout, len(self.deconv.axes) + 2)

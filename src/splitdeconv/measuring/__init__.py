@@ -1,0 +1,1 @@
+"""Times worth believing, and those of earlier runs."""

@@ -1,0 +1,165 @@
+"""Times that were measured before, kept in one SQLite file for all models of a user.
+
+What is kept under one key is the whole table of a site, all its candidates together: times are comparable only with
+times of the same interleaved run. A key holds everything that a time depends on, so another version, processor or
+thread count simply finds nothing. The file is a convenience: what goes wrong with it becomes a note, never an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.measuring.rounds import ENOUGH_ROUNDS
+from splitdeconv.results.record import Environment
+from splitdeconv.results.schema import Json
+from splitdeconv.results.times import Measurement
+from splitdeconv.version import __version__
+
+FORMAT = 2  # of keys and contents; another number finds nothing of the old ones
+BUSY_SECONDS = 10.0  # how long to wait for another process that writes
+
+_TABLE = """
+    CREATE TABLE IF NOT EXISTS timings (
+        key TEXT PRIMARY KEY,
+        stored_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
+        seconds REAL NOT NULL,
+        content TEXT NOT NULL
+    ) WITHOUT ROWID
+"""
+_FIND = "SELECT seconds, content FROM timings WHERE key = ?"
+_KEEP = "INSERT OR REPLACE INTO timings (key, seconds, content) VALUES (?, ?, ?)"
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """What is kept under one key.
+
+    Attributes:
+        times: what was measured, by the name of the candidate (or whatever else was timed).
+        refusals: what did not compile or gave wrong numbers, and why; it need not be tried again.
+        seconds: the time that measuring was given; a run that gives much more measures anew, unless ``is_final``.
+    """
+
+    times: Mapping[str, Measurement]
+    refusals: Mapping[str, str]
+    seconds: float
+
+    @property
+    def is_final(self) -> bool:
+        """Whether more time would have brought nothing: all rounds were done."""
+        return any(time.rounds >= ENOUGH_ROUNDS for time in self.times.values())
+
+    def to_json(self) -> str:
+        """All but the seconds, which have a column of their own."""
+        times = {name: asdict(time) for name, time in self.times.items()}
+        return json.dumps({"times": times, "refusals": dict(self.refusals)})
+
+
+def site_key(
+    deconv: Deconv, epilogue: tuple[str, ...], candidates: Iterable[Candidate], environment: Environment
+) -> str:
+    """The key of a site's table. Sites of any model with equal geometry and epilogue share it."""
+    names = sorted(str(candidate) for candidate in candidates)
+    return _key("site", {"deconv": asdict(deconv), "epilogue": epilogue, "candidates": names}, environment)
+
+
+def model_key(contents: Mapping[str, bytes], in_shapes: Mapping[str, tuple[int, ...]], environment: Environment) -> str:
+    """The key of the times of whole models, by the models' bytes, over inputs of the given shapes."""
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    return _key("model", {"models": digests, "in_shapes": dict(in_shapes)}, environment)
+
+
+def _key(kind: str, parts: Json, environment: Environment) -> str:
+    """A digest of everything that a time depends on, this package's version included."""
+    whole = {"format": FORMAT, "version": __version__, "kind": kind, "environment": asdict(environment), **parts}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def default_path() -> Path | None:
+    """The file in the user's cache folder, or None where the package that knows the folder is not installed."""
+    try:
+        from platformdirs import user_cache_path  # noqa: PLC0415  # belongs to the extras of the measuring targets
+    except ModuleNotFoundError:
+        return None
+    return user_cache_path("splitdeconv", appauthor=False) / "timings.sqlite3"
+
+
+class TimingCache:
+    """The file, safe under several processes at once; nothing is kept open between calls.
+
+    The first thing that goes wrong turns the cache off, and is told in ``notes``.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """``path``: the file, made when needed; None for no cache at all (``--no-cache``)."""
+        self._path = path
+        self._notes: list[str] = []
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What went wrong, one sentence each."""
+        return tuple(self._notes)
+
+    def find(self, key: str, seconds: float = 0.0) -> Timings | None:
+        """What is kept under ``key``, unless it was cut short, with less than half of ``seconds``."""
+        row = self._execute(_FIND, (key,))
+        found = None if row is None else _read(*row)
+        if found is None or not (found.is_final or found.seconds >= seconds / 2):
+            return None
+        return found
+
+    def keep(self, key: str, timings: Timings) -> None:
+        """Keep ``timings`` under ``key``, in place of what was there."""
+        self._execute(_KEEP, (key, timings.seconds, timings.to_json()))
+
+    def _execute(self, statement: str, columns: tuple[str | float, ...]) -> tuple[object, ...] | None:
+        """The first row of one statement in a transaction of its own; None without one, or when the cache is off."""
+        if self._path is None:
+            return None
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(self._path, timeout=BUSY_SECONDS)) as database:
+                _write_ahead(database)
+                with database:
+                    database.execute(_TABLE)
+                    row: tuple[object, ...] | None = database.execute(statement, columns).fetchone()
+                    return row
+        except (sqlite3.Error, OSError) as error:
+            self._notes.append(f"times are not cached: {self._path}: {error}; delete the file, or use --no-cache")
+            self._path = None
+            return None
+
+
+def _write_ahead(database: sqlite3.Connection) -> None:
+    """Readers and one writer do not wait for each other; a crash may lose the last times, never the file."""
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise
+        # Another process is just making the file, and that change of mode does not wait; it holds for both.
+    database.execute("PRAGMA synchronous = NORMAL")
+
+
+def _read(seconds: object, content: object) -> Timings | None:
+    """A row's timings; None where it is not what :class:`Timings` writes."""
+    try:
+        found = json.loads(str(content))
+        times = {str(name): _measurement(time) for name, time in found["times"].items()}
+        refusals = {str(name): str(reason) for name, reason in found["refusals"].items()}
+        return Timings(times, refusals, float(str(seconds)))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _measurement(found: Json) -> Measurement:
+    """JSON has lists for tuples."""
+    return Measurement(**{**found, "rounds_ms": tuple(found["rounds_ms"])})

@@ -1,0 +1,144 @@
+"""Times worth believing: interleaved rounds, medians with quartiles, and the test whether a difference is noise.
+
+Several forms of the same work are timed turn by turn, so that whatever slows the machine down slows all of them.
+``docs/decisions/measuring.md`` and ``docs/decisions/noise.md`` say why each number below is what it is.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from splitdeconv.results.times import FEWEST_ROUNDS, Measurement, summary
+
+Key = TypeVar("Key")
+Run = Callable[[], object]
+Clock = Callable[[], int]
+Progress = Callable[[float], None]
+
+ROUND_NS = 1_000_000  # a timed stretch lasts 1 ms, ten thousand times the error of a monotonic clock (about 100 ns)
+ENOUGH_ROUNDS = 50  # the median's standard error is then 13 % of the interquartile range
+DROP_AFTER = 3  # rounds after which the hopeless are dropped ...
+DROP_RATIO = 2.0  # ... which are slower than this many times the fastest
+
+
+def interleaved(
+    runs: Mapping[Key, Run],
+    seconds: float,
+    *,
+    progress: Progress | None = None,
+    drop: float = DROP_RATIO,
+    clock: Clock = time.perf_counter_ns,
+) -> dict[Key, Measurement]:
+    """Time all ``runs`` round by round.
+
+    Args:
+        runs: each call does the work once, completely; most promising first, what others must beat (``native``) at the
+            very first. The first is always measured, in at least ``FEWEST_ROUNDS`` rounds, and never dropped; the
+            others as far as ``seconds`` allow as many rounds, the later ones left out.
+        seconds: time for everything, warm-up included. One call that is longer than this cannot be cut short.
+        progress: told the share of the work that is done, 0 to 1.
+        drop: after ``DROP_AFTER`` rounds, runs slower than ``drop`` times the fastest end. With infinity all are
+            measured in ``FEWEST_ROUNDS`` rounds at least, however long that takes.
+        clock: nanoseconds, for tests.
+
+    Returns:
+        A measurement for each run that was timed; those that were dropped have few rounds.
+    """
+    deadline = clock() + int(seconds * 1e9)
+    with _no_garbage_collection():
+        racers = _warm_up(runs, math.inf if math.isinf(drop) else deadline, clock)
+        return _race(racers, deadline, progress or _silent, drop, clock)
+
+
+@dataclass(frozen=True, slots=True)
+class _Racer:
+    """A run that is warm, and how often a timed stretch repeats it."""
+
+    run: Run
+    repeats: int
+
+    def stretch_ns(self, clock: Clock) -> float:
+        """Time of one run, from one stretch."""
+        run, start = self.run, clock()
+        for _ in range(self.repeats):
+            run()
+        return (clock() - start) / self.repeats
+
+
+def _warm_up(runs: Mapping[Key, Run], deadline: float, clock: Clock) -> dict[Key, _Racer]:
+    """Run each until its caches and lazy parts are ready; those for which the time is too short are left out."""
+    racers: dict[Key, _Racer] = {}
+    round_ns = 0.0
+    for key, run in runs.items():
+        if racers and clock() + FEWEST_ROUNDS * round_ns >= deadline:
+            break
+        call_ns = _call_ns(run, clock)
+        repeats = max(1, math.ceil(ROUND_NS / call_ns))
+        longer = round_ns + repeats * call_ns
+        if racers and clock() + FEWEST_ROUNDS * longer > deadline:
+            continue
+        round_ns, racers[key] = longer, _Racer(run, repeats)
+    return racers
+
+
+def _call_ns(run: Run, clock: Clock) -> float:
+    """Time of one warm call: the quickest of up to four, within a few stretches' time; at least 1 ns."""
+    calls: list[int] = []
+    while len(calls) < 4 and (len(calls) < 2 or sum(calls) < 100 * ROUND_NS):
+        start = clock()
+        run()
+        calls.append(clock() - start)
+        if calls[0] > 100 * ROUND_NS:  # a tenth of a second a call: one is enough to be warm
+            break
+    return max(1.0, min(calls))
+
+
+def _race(
+    racers: Mapping[Key, _Racer], deadline: int, progress: Progress, drop: float, clock: Clock
+) -> dict[Key, Measurement]:
+    """Rounds until there are enough or time is up. Each round starts with another racer."""
+    order = list(racers)
+    times: dict[Key, list[float]] = {key: [] for key in order}
+    running = list(order)
+    start = clock()
+    for number in range(ENOUGH_ROUNDS):
+        if number >= FEWEST_ROUNDS and clock() >= deadline:
+            break
+        turn = number % len(running)
+        for key in running[turn:] + running[:turn]:
+            times[key].append(racers[key].stretch_ns(clock))
+        if number + 1 == DROP_AFTER:
+            running = _hopeful(running, times, drop)
+        spent = (clock() - start) / max(1, deadline - start)
+        progress(min(1.0, max((number + 1) / ENOUGH_ROUNDS, spent)))
+    progress(1.0)
+    return {key: summary(taken) for key, taken in times.items()}
+
+
+def _hopeful(running: list[Key], times: Mapping[Key, list[float]], drop: float) -> list[Key]:
+    """The first, and those that at their quickest are within ``drop`` times the fastest's median."""
+    fastest = min(statistics.median(times[key]) for key in running)
+    return [key for number, key in enumerate(running) if number == 0 or min(times[key]) <= drop * fastest]
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """No collector pauses while timing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _silent(share: float) -> None:
+    """No progress shown."""

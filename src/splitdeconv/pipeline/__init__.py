@@ -1,0 +1,1 @@
+"""The road: open, time, choose, race, prove."""

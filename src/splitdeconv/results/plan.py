@@ -1,0 +1,124 @@
+"""What is known about each site, and what was decided."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.errors import InputError, UsageError
+from splitdeconv.lowerings.candidate import Candidate, Refusal
+from splitdeconv.results.schema import SCHEMA_VERSION
+from splitdeconv.results.times import Measurement
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A deconv of the model that cannot be rewritten, and why.
+
+    Attributes:
+        site: its name in the model.
+        where: graph or function that holds it.
+        reason: one sentence.
+    """
+
+    site: str
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a program does on any processor, for the sizes of its deconv (unknown sizes count as 1).
+
+    Attributes:
+        macs: multiply-accumulates, zero-filled taps and padding included.
+        moved: elements that the data movement around the convolutions reads and writes.
+        convs: number of convolutions.
+    """
+
+    macs: int
+    moved: int
+    convs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One row of a site's table: a ``candidate`` with its ``cost`` and, on a measuring target, its ``time``."""
+
+    candidate: Candidate
+    cost: Cost
+    time: Measurement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was decided for one site, with everything that it was decided from.
+
+    Attributes:
+        site: name of the site.
+        deconv: its geometry, as found.
+        chosen: the candidate that the model gets.
+        reason: one sentence.
+        options: all candidates that apply.
+        refusals: those that do not.
+    """
+
+    site: str
+    deconv: Deconv
+    chosen: Candidate
+    reason: str
+    options: tuple[Option, ...]
+    refusals: tuple[Refusal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which candidate each site gets.
+
+    Attributes:
+        target: name of the target that it was made for.
+        choices: one for each site, in the model's order.
+    """
+
+    target: str
+    choices: tuple[Choice, ...]
+
+    def to_json(self) -> str:
+        """The plan file: sites and their candidates only, the same text for the same plan."""
+        chosen = {choice.site: str(choice.chosen) for choice in self.choices}
+        return json.dumps({"schema": SCHEMA_VERSION, "target": self.target, "sites": chosen}, indent=2) + "\n"
+
+
+def plan_sites(text: str, source: str) -> dict[str, str]:
+    """Sites and candidate names from a plan file.
+
+    Raises:
+        InputError: not a plan of this schema version.
+    """
+    try:
+        found = json.loads(text)
+        version, sites = found["schema"], found["sites"]
+        names = {str(site): str(name) for site, name in sites.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{source}: not a plan file ({error}); wanted the file that --save-plan writes") from None
+    if version != SCHEMA_VERSION:
+        raise UsageError(f"{source}: plan of schema {version}, this version reads {SCHEMA_VERSION}; plan anew")
+    return names
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What is known about one site before the decision.
+
+    Attributes:
+        site: its name.
+        deconv: its geometry.
+        options: all candidates that apply, with their costs and, where they were measured, their times.
+        refusals: those that do not.
+    """
+
+    site: str
+    deconv: Deconv
+    options: tuple[Option, ...]
+    refusals: tuple[Refusal, ...] = ()

@@ -1,0 +1,125 @@
+"""What a run finds out, as values: candidates, refusals, measurements, choices, the plan, the verdict, the record.
+
+All of it goes to JSON and comes back; ``SCHEMA_VERSION`` changes when the meaning of a field does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.results.plan import Plan, Skipped
+from splitdeconv.results.schema import SCHEMA_VERSION, plain
+from splitdeconv.results.times import Measurement
+from splitdeconv.results.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Where a number was measured or estimated.
+
+    Attributes:
+        target: name as on the command line.
+        versions: package → version.
+        processor: its name.
+        threads: worker threads.
+        options: what else was set.
+    """
+
+    target: str
+    versions: Mapping[str, str]
+    processor: str = ""
+    threads: int = 0
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteWork:
+    """The arithmetic of one site before and after, in multiply-accumulates (counted, not measured).
+
+    Attributes:
+        site: its name.
+        deconv: its geometry with the sizes that were counted with; those that are still open count as 1.
+        native: of the deconv as it is: every input pixel meets every tap.
+        zero_insert: with zeros inserted, as the paper counts its baseline (NZP).
+        chosen: in the form that the model gets; equal to ``native`` where it stays as it is.
+    """
+
+    site: str
+    deconv: Deconv
+    native: int
+    zero_insert: int
+    chosen: int
+
+
+@dataclass(frozen=True, slots=True)
+class WholeTimes:
+    """The whole model before and after, timed in the same rounds.
+
+    Attributes:
+        before, after: the original, and rewritten as it was planned.
+        kept: whether the rewriting stands; False where it was taken back because the whole model gained nothing.
+    """
+
+    before: Measurement
+    after: Measurement
+    kept: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How a record came about.
+
+    Attributes:
+        arguments: of the command line, without the program's name; none for a call from Python.
+        versions: of splitdeconv and what it stands on.
+        system: the operating system.
+        finished: date and time (UTC), as ISO 8601.
+    """
+
+    arguments: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    system: str = ""
+    finished: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """Everything about one run, for ``--json`` and the report.
+
+    Attributes:
+        command: ``inspect`` or ``convert``.
+        model: path of the input.
+        output: path of the result, or empty where nothing was written.
+        environments: everything that computed something.
+        plan: the decisions, with their tables.
+        skipped: deconvs that were left alone.
+        verdict: the proof, or None where nothing was proved.
+        notes: what the user should know, one sentence each.
+        work: the arithmetic of each site before and after.
+        other_macs: multiply-accumulates of the rest of the model, or None where sizes are unknown.
+        whole: times of the whole model, or None where it was not timed.
+        provenance: how the record came about.
+    """
+
+    command: str
+    model: str
+    output: str
+    environments: tuple[Environment, ...]
+    plan: Plan
+    skipped: tuple[Skipped, ...] = ()
+    verdict: Verdict | None = None
+    notes: tuple[str, ...] = ()
+    work: tuple[SiteWork, ...] = ()
+    other_macs: int | None = None
+    whole: WholeTimes | None = None
+    provenance: Provenance = field(default_factory=Provenance)
+
+    def to_json(self) -> str:
+        """The whole record; candidates are written as their names."""
+        record = {"schema": SCHEMA_VERSION, **plain(asdict(self))}
+        if self.verdict is not None:
+            record["verdict"]["passed"] = self.verdict.passed
+        return json.dumps(record, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,91 @@
+"""The proof of equality, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SiteProof:
+    """Equality of one rewritten site.
+
+    Attributes:
+        site: its name.
+        exact: bit-equal to the definition on integer-valued tensors.
+        where: what computed the rewritten side.
+        detail: what differs, or empty.
+    """
+
+    site: str
+    exact: bool
+    where: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputCheck:
+    """Errors of one output on real-valued inputs, relative to its largest magnitude.
+
+    Attributes:
+        name: of a model's output, or of a site.
+        before, after: error of the original and of the rewritten side.
+        bound: what ``after`` may be.
+        against: what the errors are measured against: ``float64``, or what stood in for it.
+    """
+
+    name: str
+    before: float
+    after: float
+    bound: float
+    against: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the rewritten side stays within the bound."""
+        return self.after <= self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The proof of equality.
+
+    Attributes:
+        proofs: one for each rewritten site.
+        sites: errors of each rewritten site alone against float64.
+        outputs: errors of the model's outputs, the worst over all inputs that were tried.
+        failure: why the rewritten model does not run where the original does, or empty.
+        notes: what could not be checked, and why.
+        skipped: the reason why nothing was checked, or empty.
+    """
+
+    proofs: tuple[SiteProof, ...] = ()
+    sites: tuple[OutputCheck, ...] = ()
+    outputs: tuple[OutputCheck, ...] = ()
+    notes: tuple[str, ...] = ()
+    skipped: str = ""
+    failure: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything that was checked is equal."""
+        return (
+            not self.failure
+            and all(proof.exact for proof in self.proofs)
+            and all(each.passed for each in (*self.sites, *self.outputs))
+        )
+
+    def worst(self) -> str:
+        """One sentence: what differs, or what came nearest to its bound."""
+        if self.failure:
+            return self.failure
+        for proof in self.proofs:
+            if not proof.exact:
+                return f"site '{proof.site}' is not bit-equal to the definition: {proof.detail}"
+        kinds = [("site", each) for each in self.sites] + [("output", each) for each in self.outputs]
+        if not kinds:
+            return "nothing to compare"
+        kind, worst = max(kinds, key=lambda pair: pair[1].after / pair[1].bound)
+        return (
+            f"{kind} '{worst.name}': error {worst.after:.1e}, original {worst.before:.1e}, "
+            f"bound {worst.bound:.1e} (against {worst.against})"
+        )

@@ -1,0 +1,370 @@
+"""Programs as PyTorch operations: one table, from which one routine per deconv and candidate is made.
+
+A routine works on maps in PyTorch's order ``(N, C, *sizes)``; an NHWC program sees them through a permuted view, which
+costs nothing where the memory format is channels-last already. No operation depends on sizes, so one routine serves
+all of them, symbolic ones included. Lowerings for weights of a special structure are left out: parameters change.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812  # the name that all PyTorch code uses
+from torch import Tensor
+
+from splitdeconv.deconv.ops import (
+    Add,
+    AddBias,
+    Concat,
+    Conv,
+    DepthToSpace,
+    Layout,
+    NativeDeconv,
+    Op,
+    Pad,
+    Part,
+    Program,
+    Relayout,
+    Reshape,
+    Slice,
+    Step,
+    Transpose,
+)
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.lowerings import lower
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.torch_modules import assemble, native, packed
+from splitdeconv.torch_modules.filters import bias_split, filter_split
+from splitdeconv.torch_modules.native import Apply, per_channel, torch_pads
+
+Filters = tuple[Tensor | None, ...]
+Operation = tuple[Apply, tuple[int, ...]]
+
+ARITHMETIC = (Conv, NativeDeconv, AddBias)  # what takes a filter, a bias, or both
+CONVS = (F.conv1d, F.conv2d, F.conv3d)
+
+
+FormLayout = Literal["NCHW", "NHWC", "NHWC-NCHW"]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A candidate together with the layout that its program works in; written ``split_rows@NHWC``.
+
+    In ``NHWC-NCHW`` the convolutions work on channels-last memory, and the rearrangement brings the map into contiguous
+    memory on its way.
+    """
+
+    candidate: Candidate
+    layout: FormLayout
+
+    def __str__(self) -> str:
+        return f"{self.candidate}@{self.layout}"
+
+    @property
+    def program_layout(self) -> Layout:
+        """The layout that the program is written for: that of its output."""
+        return "NHWC" if self.layout == "NHWC" else "NCHW"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Routine:
+    """A lowered deconv in PyTorch.
+
+    Attributes:
+        program: what it interprets.
+        split: from the parameters (weight IOHW, bias or None) to the tensors that :attr:`apply` takes: filter and
+            bias of each arithmetic operation.
+        pack: from those tensors and an input shape ``(N, C, *sizes)`` to the same in oneDNN's order, see
+            :mod:`splitdeconv.torch_modules.packed`; None where the form does not work on channels-last memory.
+        apply: from the input ``(N, C, *sizes)`` and the tensors to the output.
+        apply_packed: the same with the packed tensors.
+    """
+
+    program: Program
+    split: Callable[[Tensor, Tensor | None], Filters]
+    pack: Callable[[Filters, Sequence[int]], Filters] | None
+    apply: Callable[[Tensor, Sequence[Tensor | None]], Tensor]
+    apply_packed: Callable[[Tensor, Sequence[Tensor | None]], Tensor]
+
+
+@lru_cache(maxsize=4096)
+def routine(deconv: Deconv, form: Form) -> Routine:
+    """The routine for ``deconv`` in ``form``, whose candidate must be one of the deconv's candidates."""
+    return interpret(lower(deconv, form.program_layout, form.candidate), form.layout)
+
+
+def operations(deconv: Deconv, form: Form) -> tuple[Program, list[Operation]]:
+    """The program that PyTorch runs for ``deconv`` in ``form``, and for each of its steps the operation and its inputs.
+
+    The operations take the values and a flat list of filter and bias of each arithmetic operation.
+    """
+    program = shuffle_by_channels(lower(deconv, form.program_layout, form.candidate))
+    return program, _operations(program, APPLY)
+
+
+def interpret(program: Program, layout: FormLayout | None = None) -> Routine:
+    """``program`` as PyTorch operations; ``layout`` is that of its form where it is not the program's own."""
+    program = shuffle_by_channels(program)
+    steps = _operations(program, APPLY)
+    compiled = _operations(program, APPLY_COMPILED)
+    unrecorded = _with_assembly(program, steps)
+    eager = _with_assembly(program, _operations(program, APPLY_EAGER))
+    last = (layout or program.layout) != "NCHW"
+    splits = [_split(step.op, program.deconv) for step in program.steps if isinstance(step.op, ARITHMETIC)]
+
+    def split(weight: Tensor, bias: Tensor | None) -> Filters:
+        return tuple(tensor for each in splits for tensor in each(weight, bias))
+
+    def apply(x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
+        if not last and packed.can_pack(x, filters):
+            return _run(program.layout, unrecorded, x, filters)
+        return _run(program.layout, steps, _channels_last(x) if last else x, filters)
+
+    def apply_packed(x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
+        if torch.compiler.is_compiling():
+            return _run(program.layout, compiled, _channels_last(x), filters)
+        return _run(program.layout, eager, packed.channels_last(x), filters)
+
+    return Routine(program, split, partial(_pack, program) if last else None, apply, apply_packed)
+
+
+def _run(layout: Layout, steps: Sequence[Operation], x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
+    """The operations one after the other, on maps in ``layout``; ``x`` and the output are ``(N, C, *sizes)``."""
+    values = [x if layout == "NCHW" else x.movedim(1, -1)]
+    for operation, inputs in steps:
+        values.append(operation([values[number] for number in inputs], filters))
+    return values[-1] if layout == "NCHW" else values[-1].movedim(-1, 1)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """The same map, channels innermost in memory."""
+    return x.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def _pack(program: Program, filters: Filters, in_shape: Sequence[int]) -> Filters:
+    """The tensors of ``program`` for inputs of ``in_shape``, the filters in oneDNN's order."""
+    batch, channels, *sizes = in_shape
+    first = (batch, channels, *sizes) if program.layout == "NCHW" else (batch, *sizes, channels)
+    shapes = program.shapes(first)
+    found = list(filters)
+    arithmetic = [step for step in program.steps if isinstance(step.op, ARITHMETIC)]
+    for number, step in enumerate(arithmetic):
+        weight, bias = filters[2 * number : 2 * number + 2]
+        if isinstance(step.op, Conv | NativeDeconv) and weight is not None:
+            shape = [int(size or 0) for size in shapes[step.inputs[0]]]
+            if program.layout == "NHWC":
+                shape = [shape[0], shape[-1], *shape[1:-1]]
+            if isinstance(step.op, Conv):
+                found[2 * number] = packed.pack(step.op, weight, shape)
+            else:
+                found[2 * number] = native.pack(step.op, weight, shape)
+            # a repeated value may be a view of a single number, which oneDNN would read past
+            found[2 * number + 1] = None if bias is None else bias.contiguous()
+    return tuple(found)
+
+
+def _operations(program: Program, table: Mapping[type[Op], Callable[..., Apply]]) -> list[Operation]:
+    found, at = [], 0
+    for step in program.steps:
+        found.append((table[type(step.op)](step.op, at), step.inputs))
+        at += 2 if isinstance(step.op, ARITHMETIC) else 0
+    return found
+
+
+def _with_assembly(program: Program, steps: Sequence[Operation]) -> list[Operation]:
+    """The operations with those of :mod:`splitdeconv.torch_modules.assemble` in their place, for packed filters."""
+    interleave = assemble.interleave_of(program)
+    if interleave is not None:
+        conv = max(number for number, step in enumerate(program.steps) if isinstance(step.op, Conv))
+        return [*steps[: conv + 1], (lambda values, _: interleave(values), (conv + 1,))]
+    found = list(steps)
+    roots = assemble.joins(program)
+    for number, step in enumerate(program.steps):
+        if isinstance(step.op, Concat):
+            join = roots.get(number + 1)
+            found[number] = (_unread, ()) if join is None else (partial(_joined, join), join.values())
+    return found
+
+
+def _unread(_values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
+    """In the place of a map that is joined where it is needed."""
+    return torch.empty(0)
+
+
+def _joined(join: assemble.Join, values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
+    return assemble.joined(join, values)
+
+
+def shuffle_by_channels(program: Program) -> Program:
+    """The same program with ``channel_major`` DepthToSpace where a convolution alone feeds it.
+
+    That is PyTorch's ``pixel_shuffle``. The order of a convolution's outputs is free, because its filter is made here.
+    Before: Conv (block_major), DepthToSpace (block_major). After: both channel_major. NCHW only.
+    """
+    if program.layout == "NHWC":
+        return program
+    steps = list(program.steps)
+    for number, step in enumerate(steps):
+        if not isinstance(step.op, DepthToSpace) or step.op.order == "channel_major":
+            continue
+        (source,) = step.inputs
+        readers = [each for each in steps if source in each.inputs]
+        conv = steps[source - 1].op if source else None
+        if isinstance(conv, Conv) and len(readers) == 1:
+            steps[source - 1] = Step(dataclasses.replace(conv, order="channel_major"), steps[source - 1].inputs)
+            steps[number] = Step(dataclasses.replace(step.op, order="channel_major"), step.inputs)
+    return dataclasses.replace(program, steps=tuple(steps))
+
+
+def _split(op: Conv | NativeDeconv | AddBias, deconv: Deconv) -> Callable[[Tensor, Tensor | None], Filters]:
+    """Which tensors an arithmetic operation needs, made from the deconv's parameters."""
+    if isinstance(op, NativeDeconv):
+        return lambda weight, bias: (weight, bias)
+    if isinstance(op, AddBias):
+        return lambda _, bias: (None, bias)
+    filters = filter_split(op, tuple(axis.kernel for axis in deconv.axes))
+    biases = bias_split(op)
+    if not op.has_bias:
+        return lambda weight, _: (filters(weight), None)
+    return lambda weight, bias: (filters(weight), None if bias is None else biases(bias))
+
+
+def _conv(op: Conv, at: int) -> Apply:
+    convolve = CONVS[len(op.kernel) - 1]
+    padding, (begin, end) = packed.pads(op)
+    even = not any((*begin, *end))
+    around = torch_pads((0, 0, *begin), (0, 0, *end))
+
+    def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
+        x = values[0] if op.layout == "NCHW" else values[0].movedim(-1, 1)
+        if not even:
+            x = F.pad(x, around)
+        y = convolve(x, filters[at], filters[at + 1], 1, padding, op.dilations, op.groups)
+        return y if op.layout == "NCHW" else y.movedim(1, -1)
+
+    return apply
+
+
+def _packed_conv(op: Conv, at: int) -> Apply:
+    _, (begin, end) = packed.pads(op)
+    even = not any((*begin, *end))
+    around = torch_pads((0, 0, *begin), (0, 0, *end))
+
+    def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
+        x = values[0] if op.layout == "NCHW" else values[0].movedim(-1, 1)
+        weight = filters[at]
+        assert weight is not None, "a convolution has a filter"
+        y = packed.convolve(op, x if even else F.pad(x, around), weight, filters[at + 1])
+        return y if op.layout == "NCHW" else y.movedim(1, -1)
+
+    return apply
+
+
+def _pad(op: Pad, _: int) -> Apply:
+    around = torch_pads(op.begin, op.end)
+    return lambda values, _: F.pad(values[0], around)
+
+
+def _slice(op: Slice, _: int) -> Apply:
+    index = tuple(slice(begin, -end if end else None) for begin, end in zip(op.begin, op.end, strict=True))
+    return lambda values, _: values[0][index]
+
+
+def _reshape(op: Reshape, _: int) -> Apply:
+    def apply(values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
+        x = values[0]
+        sizes = [dim.times if dim.axis is None else x.shape[dim.axis] * dim.times // dim.over for dim in op.dims]
+        return x.reshape(sizes)
+
+    return apply
+
+
+def _transpose(op: Transpose, _: int) -> Apply:
+    return lambda values, _: values[0].permute(op.perm)
+
+
+def _copied_transpose(op: Transpose, _: int) -> Apply:
+    return lambda values, _: packed.contiguous(values[0].permute(op.perm))
+
+
+def _concat(op: Concat, _: int) -> Apply:
+    return lambda values, _: torch.cat(values, op.axis)
+
+
+def _part(op: Part, _: int) -> Apply:
+    def apply(values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
+        size = values[0].shape[op.axis] // op.parts
+        return values[0].narrow(op.axis, op.index * size, size)
+
+    return apply
+
+
+def _relayout(_op: Relayout, _: int) -> Apply:
+    return lambda values, _: values[0]
+
+
+def _depth_to_space(op: DepthToSpace, _: int) -> Apply:
+    if op.layout == "NCHW" and op.order == "channel_major":
+        return lambda values, _: F.pixel_shuffle(values[0], op.block)
+    first = 1 if op.order == "channel_major" else 0
+    channel_at, row_at, column_at = (0 if first else 2), first, first + 1
+
+    def apply(values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
+        x = values[0] if op.layout == "NHWC" else values[0].movedim(1, -1)
+        batch, height, width, depth = x.shape
+        channels = depth // op.block**2
+        sizes = [op.block, op.block]
+        sizes.insert(channel_at, channels)
+        split = x.reshape(batch, height, width, *sizes)
+        whole = split.permute(0, 1, 3 + row_at, 2, 3 + column_at, 3 + channel_at)
+        y = whole.reshape(batch, height * op.block, width * op.block, channels)
+        return y if op.layout == "NHWC" else y.movedim(-1, 1)
+
+    return apply
+
+
+def _add(_op: Add, _: int) -> Apply:
+    return lambda values, _: values[0] + values[1]
+
+
+def _add_bias(op: AddBias, at: int) -> Apply:
+    def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
+        bias = filters[at + 1]
+        y = values[0]
+        return y if bias is None else y + per_channel(bias, y, 1 if op.layout == "NCHW" else y.dim() - 1)
+
+    return apply
+
+
+# `at`, the second argument, is the place of an operation's filter among the routine's tensors; its bias follows.
+APPLY: dict[type[Op], Callable[..., Apply]] = {
+    Conv: _conv,
+    NativeDeconv: native.native,
+    Pad: _pad,
+    Slice: _slice,
+    Reshape: _reshape,
+    Transpose: _transpose,
+    Concat: _concat,
+    Part: _part,
+    Relayout: _relayout,
+    DepthToSpace: _depth_to_space,
+    Add: _add,
+    AddBias: _add_bias,
+}
+# with packed filters: in a graph, whose compiler joins the steps, and one operation after the other
+APPLY_COMPILED: dict[type[Op], Callable[..., Apply]] = {
+    **APPLY,
+    Conv: _packed_conv,
+    NativeDeconv: native.packed_native,
+}
+APPLY_EAGER: dict[type[Op], Callable[..., Apply]] = {
+    **APPLY_COMPILED,
+    NativeDeconv: native.assembled_native,
+    Transpose: _copied_transpose,
+}

@@ -1,0 +1,101 @@
+"""Which deconvs a module computes for its example inputs, and where."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from splitdeconv.torch_modules.functions import Geometry, per_axis
+from splitdeconv.torch_modules.layers import Layer, layer_of
+from splitdeconv.torch_modules.native import DECONVS
+
+CONV_TRANSPOSE = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+DEFAULTS: dict[str, Any] = {
+    "bias": None,
+    "stride": 1,
+    "padding": 0,
+    "output_padding": 0,
+    "groups": 1,
+    "dilation": 1,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one run showed.
+
+    Attributes:
+        layers: for each module (by name) the deconvs that its own ``forward`` computed.
+        functional: the modules among them that are no ConvTranspose modules.
+    """
+
+    layers: Mapping[str, tuple[Layer, ...]] = field(default_factory=dict)
+    functional: tuple[str, ...] = ()
+
+
+def observe(module: nn.Module, example_inputs: Sequence[Any]) -> Observation:
+    """Run a copy of ``module`` in evaluation mode; ``module`` is not changed."""
+    tried = copy_of(module)
+    modules = dict(tried.named_modules())
+    watch = _Watch()
+    for name, each in modules.items():
+        each.register_forward_pre_hook(watch.enter(name))
+        each.register_forward_hook(watch.leave, always_call=True)
+        each.training = False  # not eval(), which exported modules refuse
+    with torch.no_grad(), watch:
+        tried(*example_inputs)
+    functional = [name for name in watch.layers if not isinstance(modules[name], CONV_TRANSPOSE)]
+    return Observation({name: tuple(found) for name, found in watch.layers.items()}, tuple(functional))
+
+
+def copy_of(module: nn.Module) -> nn.Module:
+    """A deep copy; also of modules that hold a computed weight, as the older weight_norm leaves behind."""
+    memo: dict[int, Any] = {}
+    for each in module.modules():
+        for value in vars(each).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(module, memo)
+
+
+def call_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], rank: int) -> tuple[Any, Any, Any, Geometry]:
+    """Input, weight, bias and the numbers of a ``conv_transpose*`` call, which may name its arguments or not."""
+    found = {**DEFAULTS, **dict(zip(ARGUMENTS, args, strict=False)), **kwargs}
+    numbers = [per_axis(found[name], rank) for name in ("stride", "padding", "output_padding", "dilation")]
+    stride, padding, output_padding, dilation = numbers
+    geometry = Geometry(stride, padding, output_padding, int(found["groups"]), dilation)
+    return found["input"], found["weight"], found["bias"], geometry
+
+
+class _Watch(TorchFunctionMode):
+    """Sees every ``conv_transpose*`` call and the module that makes it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers: dict[str, list[Layer]] = {}
+        self._inside: list[str] = []
+
+    def enter(self, name: str) -> Callable[..., None]:
+        """A hook that notes that the module's forward begins."""
+        return lambda *_: self._inside.append(name)
+
+    def leave(self, *_: Any) -> None:
+        """A hook that notes that it ends."""
+        self._inside.pop()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Let the call pass, and remember it."""
+        if func in DECONVS:
+            x, weight, bias, geometry = call_arguments(args, kwargs or {}, DECONVS.index(func) + 1)
+            name = self._inside[-1] if self._inside else ""
+            self.layers.setdefault(name, []).append(layer_of(x.shape, weight, bias is not None, geometry))
+        return func(*args, **(kwargs or {}))

@@ -1,0 +1,105 @@
+"""The examples of the documentation do what the pages say: Python blocks run, shell blocks print what is shown.
+
+``console`` blocks hold commands behind ``$`` and their whole output, in which ``...`` stands for any text; ``sh``
+blocks hold commands that only have to succeed. Blocks of one page share a folder and their variables. What is needed to
+begin with is made in blocks that the reader does not see (``<!--- invisible-code-block: python``). Where outputs change
+on purpose, ``REWRITE_DOCUMENTATION=1 pytest tests/docs/test_examples.py`` writes the new ones.
+"""
+
+from __future__ import annotations
+
+import doctest
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sybil import Example, Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+REWRITE = bool(os.environ.get("REWRITE_DOCUMENTATION"))
+NEEDS = {"start-pytorch": ("torch", "onnxscript"), "pytorch": ("torch", "onnxscript")}
+SECONDS = 120
+# Which check is the worst, and errors of real values, which differ between processors.
+ROUNDING = re.compile(r"(?<=; worst: ).*|\d\.\de[+-]\d\d")
+CHATTER = "INFO: Created TensorFlow Lite"  # LiteRT's own line, once in a process
+
+
+def shell(command: str) -> tuple[int, str]:
+    """Exit code and output, both streams in order, of a command with this environment's programs first.
+
+    The cache of times lies in the page's folder.
+    """
+    folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    code = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    environment = {**os.environ, "PATH": folders, "PYTHONPATH": code, "XDG_CACHE_HOME": ".cache", "PYTHONUTF8": "1"}
+    done = subprocess.run(
+        ["bash", "-c", command],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
+        env=environment, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    lines = [line.rstrip() for line in done.stdout.splitlines() if not line.startswith(CHATTER)]
+    return done.returncode, "".join(f"{line}\n" for line in lines)
+
+
+def sessions(text: str) -> list[tuple[str, str]]:
+    """Commands of a ``console`` block with their outputs."""
+    parts = re.split(r"^\$ ", text, flags=re.MULTILINE)
+    assert not parts[0].strip(), "a console block begins with a command"
+    found = [re.match(r"((?:[^\n]*\\\n)*[^\n]*\n)(.*)", part, re.DOTALL) for part in parts[1:]]
+    return [(each[1], each[2]) for each in found if each]
+
+
+def console(example: Example) -> str | None:
+    """Run a ``console`` block; the difference, or None."""
+    shown = str(example.parsed)
+    real, differences = "", []
+    for command, wanted in sessions(shown):
+        _, output = shell(command)
+        expected, found = (ROUNDING.sub("#", text.rstrip()) + "\n" for text in (wanted, output))
+        same = doctest.OutputChecker().check_output(expected, found, doctest.ELLIPSIS)
+        real += f"$ {command}{wanted if same else output}"
+        differences.extend([] if same else [f"$ {command}wanted:\n{wanted}\nfound:\n{output}"])
+    if differences and REWRITE:
+        page = Path(example.path)
+        page.write_text(page.read_text("utf-8").replace(shown, real, 1), "utf-8")
+        return None
+    return "\n".join(differences) or None
+
+
+def succeeds(example: Example) -> str | None:
+    """Run an ``sh`` block; its output if it fails."""
+    code, output = shell(f"set -e\n{example.parsed}")
+    return f"exit code {code}:\n{output}" if code else None
+
+
+EXAMPLES = Sybil(
+    parsers=[
+        SkipParser(),
+        PythonCodeBlockParser(),
+        CodeBlockParser("console", console),
+        CodeBlockParser("sh", succeeds),
+    ],
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_examples_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in NEEDS.get(page.stem, ()):
+        pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    for example in EXAMPLES.parse(page).examples():
+        example.evaluate()
+
+
+@pytest.mark.skipif(REWRITE, reason="outputs are written, not compared")
+def test_a_wrong_output_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```console\n$ echo one two; false\none ...\n$ echo three\nfour\n```\n")
+    (example,) = EXAMPLES.parse(page).examples()
+    with pytest.raises(Exception, match=r"\$ echo three\nwanted:\nfour\n\nfound:\nthree"):
+        example.evaluate()

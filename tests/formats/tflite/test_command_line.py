@@ -1,0 +1,61 @@
+"""``splitdeconv`` on TFLite files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ai_edge_litert")
+
+from splitdeconv.cli import main
+from splitdeconv.formats.tflite import TfliteFrontend
+from tests.tflite_models import Case, build
+
+KERAS = Case(kind="int8_per_channel", in_sizes=(6, 7), bias=False, after=("ADD", "RELU*"))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(build(KERAS))
+    return path
+
+
+def test_an_int8_model_is_converted_and_proved(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = model.with_name("out.tflite")
+    assert main(["convert", str(model), str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "verified: 1 of 1 sites bit-equal" in printed
+    assert "verified: 1 output" in printed
+    assert not TfliteFrontend().find(TfliteFrontend().load(out)).sites
+
+
+def test_fused_numerics_are_reported(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = model.with_name("out.tflite")
+    assert main(["convert", str(model), str(out), "--numerics", "fused"]) == 0
+    printed = capsys.readouterr().out
+    assert "fused numerics change" in printed
+    assert "root mean square error against float64" in printed
+    kept = TfliteFrontend().load(out).root.subgraphs[0].operators
+    assert len(kept) < 3 + len(TfliteFrontend().load(model).root.subgraphs[0].operators)
+
+
+def test_an_unknown_kind_of_numerics_is_refused(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", str(model), str(model.with_name("out.tflite")), "--numerics", "fast"]) == 2
+    assert "--numerics fast: tflite models know exact, fused" in capsys.readouterr().err
+
+
+def test_a_truncated_file_is_one_line_and_exit_code_2(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model.write_bytes(build(KERAS)[:300])
+    out = model.with_name("out.tflite")
+    assert main(["convert", str(model), str(out)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "leads out of the file" in error
+    assert error.count("\n") == 0
+    assert not out.exists()
+
+
+def test_inspect_says_what_an_npu_makes_of_it(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(model)]) == 0
+    assert "3→5 3×4/2" in capsys.readouterr().out

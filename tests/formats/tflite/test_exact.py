@@ -1,0 +1,77 @@
+"""Rewritten TFLite models give the original's bits, in the interpreter that runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+pytest.importorskip("ai_edge_litert")
+
+from splitdeconv.formats.tflite import TfliteFrontend, file
+from splitdeconv.lowerings import candidates, lower
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.targets.litert import LiteRtModel, interpreter
+from tests.tflite_models import Case, build, cases, random_input
+
+FRONTEND = TfliteFrontend()
+KERNELS = ("xnnpack", "reference")
+
+
+def rewrites(case: Case) -> Iterator[tuple[Candidate, bytes]]:
+    """The model under every candidate that the front-end does not refuse."""
+    model = file.from_bytes(build(case), "case")
+    sites = FRONTEND.find(model).sites
+    if not sites:
+        return
+    (site,) = sites
+    for candidate in candidates(site.deconv, "NHWC")[0]:
+        program = lower(site.deconv, "NHWC", candidate)
+        if candidate.lowering == "native" or FRONTEND.refuse(model, site, program):
+            continue
+        yield candidate, FRONTEND.to_bytes(FRONTEND.splice(model, {site.id: program}))
+
+
+def known_gap(kernels: str, case: Case, candidate: Candidate) -> bool:
+    """Data types that LiteRT's own DEPTH_TO_SPACE does not take."""
+    if candidate.form != "depth_to_space":
+        return False
+    return case.kind == "int16" or (kernels == "reference" and case.activation_type != "float32")
+
+
+def assert_same_bits(case: Case) -> None:
+    for kernels in KERNELS:
+        if kernels == "reference" and case.kind == "hybrid":
+            continue  # the reference TRANSPOSE_CONV takes no int8 weights on float activations
+        x = random_input(case, case.seed + 1)
+        original = LiteRtModel(interpreter(build(case), kernels, 1))
+        before = original.run({"x": x})["y"]
+        if kernels == "xnnpack" and not original.delegated and case.kind != "int16":
+            continue  # the original runs on other kernels than the rewritten model, which the site's notes say
+        for candidate, content in rewrites(case):
+            if known_gap(kernels, case, candidate):
+                continue
+            after = LiteRtModel(interpreter(content, kernels, 1)).run({"x": x})["y"]
+            np.testing.assert_array_equal(after, before, f"{kernels} {candidate}")
+
+
+@given(cases())
+@settings(max_examples=60)
+def test_every_rewrite_gives_the_original_bits(case: Case) -> None:
+    assert_same_bits(case)
+
+
+@pytest.mark.long
+@given(cases())
+@settings(max_examples=2000)
+def test_every_rewrite_gives_the_original_bits_on_two_thousand_models(case: Case) -> None:
+    assert_same_bits(case)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_a_bias_with_leading_ones_is_a_bias(kind: str) -> None:
+    case = Case(kind, bias_rank=4)
+    assert list(rewrites(case))
+    assert_same_bits(case)

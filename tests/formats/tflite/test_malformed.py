@@ -1,0 +1,154 @@
+"""Files that are no sound TFLite models: one clear line each, never a traceback, a crash or a hang."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("ai_edge_litert")
+
+from splitdeconv.errors import InputError, SplitdeconvError
+from splitdeconv.formats.tflite import TfliteFrontend, file
+from splitdeconv.lowerings import lower
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.targets.base import CompileError
+from splitdeconv.targets.litert import LiteRt
+from tests.tflite_models import Case, build
+
+FRONTEND = TfliteFrontend()
+SOURCES = tuple(
+    build(Case(kind=kind, after=after))
+    for kind, after in (("float32", ("ADD", "CROP")), ("int8_per_channel", ("RELU=",)), ("float16", ()), ("int16", ()))
+)
+
+
+def whole_road(content: bytes, target: LiteRt | None = None) -> str:
+    """Load, find, rewrite, write and (with a target) compile; what came of it."""
+    try:
+        model = file.from_bytes(content, "model.tflite")
+        sites = FRONTEND.find(model).sites
+        programs = {s.id: lower(s.deconv, "NHWC", Candidate("split", "union", "transpose")) for s in sites}
+        new = FRONTEND.to_bytes(FRONTEND.splice(model, programs))
+        if target is not None:
+            target.compile(FRONTEND.to_bytes(model))
+            target.compile(new)
+    except SplitdeconvError as error:
+        return "several lines" if "\n" in str(error) else "refused"
+    except CompileError:
+        return "not compiled"
+    return "done"
+
+
+@st.composite
+def mutations(draw: st.DrawFn) -> bytes:
+    """A model with bytes changed, words set to extreme offsets, or its end cut off."""
+    content = bytearray(draw(st.sampled_from(SOURCES)))
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(content) - 4))
+        if draw(st.booleans()):
+            content[at] = draw(st.integers(0, 255))
+        else:
+            word = draw(st.sampled_from([0, 1, 4, 2**31 - 1, 2**31, 2**32 - 1, 2**32 - 8, len(content), 65535]))
+            content[at : at + 4] = word.to_bytes(4, "little")
+    return bytes(content[: draw(st.integers(1, len(content)))] if draw(st.integers(0, 9)) == 0 else content)
+
+
+@given(mutations())
+@settings(max_examples=500)
+def test_mutated_files_end_in_one_line(content: bytes) -> None:
+    assert whole_road(content) != "several lines"
+
+
+@pytest.mark.long
+def test_ten_thousand_mutated_files_never_bring_anything_down() -> None:
+    target = LiteRt(threads=1)
+    outcomes: dict[str, int] = {}
+
+    @given(mutations())
+    @settings(max_examples=10_000)
+    def run(content: bytes) -> None:
+        outcome = whole_road(content, target)
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+
+    run()
+    assert sum(outcomes.values()) >= 10_000
+    assert set(outcomes) == {"done", "refused", "not compiled"}, outcomes
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no TFLite mark 'TFL3'"),
+        (b"\x08\x00\x00\x00TFL3", "leads out of the file"),
+        (b"\xff\xff\xff\xffTFL3" + bytes(40), "leads out of the file"),
+        (SOURCES[0][:200], "leads out of the file"),
+    ],
+)
+def test_a_malformed_file_says_what_is_wrong(content: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        file.from_bytes(content, "model.tflite")
+
+
+def broken(**changes: object) -> bytes:
+    """A model whose first operator, tensor or subgraph says something impossible."""
+    model = file.from_bytes(SOURCES[0], "case")
+    graph = model.root.subgraphs[0]
+    owners = {"inputs": graph.operators[0], "shape": graph.tensors[2], "opcodeIndex": graph.operators[0]}
+    for name, value in changes.items():
+        setattr(owners.get(name, graph.tensors[2]), name, value)
+    return FRONTEND.to_bytes(model)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"inputs": np.array([1, 2, 99], np.int32)}, "operator 0, inputs: index 99 is outside of -1"),
+        ({"opcodeIndex": 7}, "operator code: index 7 is outside of 0"),
+        ({"shape": np.array([2**30, 2**30], np.int32)}, "is impossible"),
+        ({"buffer": 1000}, "buffer: index 1000 is outside"),
+        ({"shape": np.array([1, 1, 1, 3], np.int32)}, "needs 12"),
+        ({"type": 99}, "type 99 is unknown"),
+    ],
+)
+def test_parts_that_do_not_fit_are_named(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        file.from_bytes(broken(**changes), "model.tflite")
+
+
+def test_an_unreadable_path(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        FRONTEND.load(tmp_path / "missing.tflite")
+
+
+def test_attached_files_metadata_and_names_survive(tmp_path: Path) -> None:
+    content = io.BytesIO(SOURCES[0])
+    with zipfile.ZipFile(content, "a") as archive:
+        archive.writestr("labels.txt", "cat\ndog\n")
+    path, result = tmp_path / "in.tflite", tmp_path / "out.tflite"
+    path.write_bytes(content.getvalue())
+    model = FRONTEND.load(path)
+    (site,) = FRONTEND.find(model).sites
+    FRONTEND.save(FRONTEND.splice(model, {site.id: lower(site.deconv, "NHWC", Candidate("split_rows"))}), result)
+    with zipfile.ZipFile(result) as archive:
+        assert archive.read("labels.txt") == b"cat\ndog\n"
+    assert FRONTEND.load(result).root.subgraphs[0].name == b"main"
+
+
+def test_buffers_behind_the_flatbuffer_stay_there(tmp_path: Path) -> None:
+    """As in files beyond 2 GiB, whose contents FlatBuffers cannot hold."""
+    model = file.TfliteModel("case", file.from_bytes(SOURCES[1], "case").root, external=True)
+    path = tmp_path / "large.tflite"
+    FRONTEND.save(model, path)
+    again = FRONTEND.load(path)
+    assert again.external
+    for old, new in zip(model.root.buffers, again.root.buffers, strict=True):
+        np.testing.assert_array_equal(
+            old.data if old.data is not None else [], new.data if new.data is not None else []
+        )
+    LiteRt(threads=1).compile(path.read_bytes())

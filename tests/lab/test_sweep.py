@@ -1,0 +1,208 @@
+"""Sweeps from the command line: every point once, failures as rows, restarts, killed workers."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from splitdeconv.accelerator.arch import load_architecture
+from splitdeconv.accelerator.energy import load_energies
+from splitdeconv.accelerator.sparsity import Skip
+from splitdeconv.cli import main
+from splitdeconv.errors import UsageError
+from splitdeconv.lab.simulation import grid, points, sweep
+from splitdeconv.lab.simulation.models import find_networks
+from splitdeconv.lab.simulation.network import NetworkResult, simulate
+from splitdeconv.lab.simulation.tables import pareto, read_columns
+
+VARY = ["--vary", "rows=8:16:8", "--vary", "maps_buffer_bytes=1024,65536", "--vary", "zero_insertion=stored,on-the-fly"]
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run(path: Path, *more: str) -> list[dict[str, str]]:
+    assert main(["sweep", "dcgan", "--out", str(path), "--jobs", "1", *VARY, *more]) == 0
+    return table(path)
+
+
+def test_every_combination_is_one_row_with_the_numbers_of_simulate(tmp_path: Path) -> None:
+    rows = run(tmp_path / "s.csv", "--form", "split:full", "--skip", "both")
+    assert len(rows) == 2 * 2 * 2
+    assert len({(row["rows"], row["maps_buffer_bytes"], row["zero_insertion"]) for row in rows}) == 8
+    for row in rows:
+        numbers = {name: int(row[name]) for name in ("rows", "maps_buffer_bytes")}
+        arch = load_architecture("dot-product-16x16").varied(**numbers, zero_insertion=row["zero_insertion"])
+        (network,) = find_networks("dcgan")
+        wanted = simulate(network, arch, load_energies(arch.energy), "split:full", Skip(True, True))
+        assert isinstance(wanted, NetworkResult) == (row["reason"] == "")
+        if isinstance(wanted, NetworkResult):
+            assert int(row["cycles"]) == wanted.counts().cycles
+            assert float(row["energy"]) == pytest.approx(float(wanted.energy()))
+            assert int(row["whole_cycles"]) == wanted.counts(deconvs_only=False).cycles
+
+
+def test_a_failed_point_is_a_row_with_its_reason_and_stops_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    assert (
+        main(["sweep", "sngan", "--out", str(path), "--jobs", "1", "--vary", "rows=0,8", "--form", "zero_insert"]) == 0
+    )
+    rows = table(path)
+    assert [bool(row["reason"]) for row in rows] == [True, False, True, False]
+    assert "rows: found 0, wanted numbers above 0" in rows[0]["reason"]
+    assert rows[0]["cycles"] == ""
+    assert main(["sweep", "sngan", "--out", str(path), "--arch", "systolic-ws-32x32", "--jobs", "1"]) == 0
+    reasons = [row["reason"] for row in table(path) if row["skip"] == "both"]
+    assert set(reasons) == {"systolic-ws-32x32 cannot skip zero activations and weights"}
+
+
+def test_csv_and_parquet_hold_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    for name in ("s.csv", "s.parquet"):
+        assert main(["sweep", "dcgan", "--out", str(tmp_path / name), "--jobs", "1", *VARY]) == 0
+    names = ("network", "form", "skip", "cycles", "energy", "rows", "reason")
+    first, second = (read_columns(tmp_path / name, names) for name in ("s.csv", "s.parquet"))
+    assert first == second
+
+
+def chunks(count: int) -> list[grid.Chunk]:
+    (network,) = find_networks("sngan")
+    arch = load_architecture("dot-product-16x16")
+    found = [grid.values(f"rows={','.join(str(8 + number) for number in range(count))}")]
+    numbers = dict(found)["rows"]
+    parts = [{"rows": (number,)} for number in numbers]
+    energies = load_energies(arch.energy)
+    return [grid.Chunk(network, arch, energies, "split:full", Skip(), {}, part) for part in parts]
+
+
+def test_a_sweep_that_was_cut_off_goes_on_where_it_was(tmp_path: Path) -> None:
+    every, path = chunks(6), tmp_path / "s.csv"
+    done: list[grid.Chunk] = []
+
+    def breaks(found: Sequence[grid.Chunk]) -> Iterator[tuple[grid.Chunk, points.Columns]]:
+        for chunk in found:
+            if len(done) == 4:
+                raise KeyboardInterrupt
+            done.append(chunk)
+            yield chunk, points.evaluate_chunk(chunk)
+
+    def goes_on(found: Sequence[grid.Chunk]) -> Iterator[tuple[grid.Chunk, points.Columns]]:
+        assert [chunk.key() for chunk in found] == [chunk.key() for chunk in every[4:]]
+        return ((chunk, points.evaluate_chunk(chunk)) for chunk in found)
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run_sweep(every, path, breaks, lambda number: None)
+    assert not path.exists()
+    progress: list[int] = []
+    assert sweep.run_sweep(every, path, goes_on, progress.append) == (6, 0)
+    assert sum(progress) == 6
+    assert len(table(path)) == 6
+    assert [entry.name for entry in tmp_path.iterdir()] == ["s.csv"]
+
+
+def test_another_number_anywhere_is_another_key() -> None:
+    first, second = chunks(2)
+    assert first.key() != second.key()
+    assert first.key() == chunks(2)[0].key()
+    other = grid.Chunk(first.network, first.arch.varied(columns=17), first.energies, first.form, first.skip)
+    assert other.key() != first.key()
+
+
+def test_local_processes_give_what_one_process_gives() -> None:
+    every = chunks(4)
+    alone = {chunk.key(): columns for chunk, columns in sweep.locally(1)(every)}
+    assert {chunk.key(): columns for chunk, columns in sweep.locally(2)(every)} == alone
+
+
+def _dies(chunk: grid.Chunk) -> points.Columns:
+    if chunk.numbers["rows"] == (9,):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return points.evaluate_chunk(chunk)
+
+
+def test_a_point_that_kills_its_process_becomes_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "evaluate_chunk", _dies)
+    found = {chunk.numbers["rows"]: columns for chunk, columns in sweep.locally(1 + 1)(chunks(2))}
+    assert set(found) == {(8,), (9,)}
+    assert found[9,]["reason"] == ["the worker process died, with nothing else to do"]
+    assert found[8,]["reason"] == [""]
+
+
+def _slow(chunk: grid.Chunk) -> points.Columns:
+    time.sleep(0.15)
+    return points.evaluate_chunk(chunk)
+
+
+def test_a_dask_cluster_of_several_processes_survives_a_killed_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    from splitdeconv.lab.simulation import cluster  # noqa: PLC0415
+
+    monkeypatch.setattr(cluster, "evaluate_chunk", _slow)
+    every = chunks(24)
+    options: dict[str, Any] = {"n_workers": 3, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with distributed.LocalCluster(**options) as local:
+        assert len(local.workers) == 3
+        killer = threading.Timer(0.6, os.kill, (next(iter(local.workers.values())).pid, signal.SIGKILL))
+        killer.start()
+        found = {chunk.key(): columns for chunk, columns in cluster.on_cluster(local.scheduler_address)(every)}
+        killer.join()
+    assert found == {chunk.key(): points.evaluate_chunk(chunk) for chunk in every}
+
+
+def test_no_cluster_at_the_address_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    from splitdeconv.lab.simulation import cluster  # noqa: PLC0415
+
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.3)
+    with pytest.raises(UsageError, match=r"--cluster tcp://127\.0\.0\.1:9: no Dask scheduler answers"):
+        list(cluster.on_cluster("tcp://127.0.0.1:9")(chunks(1)))
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("rows=8,16", (8, 16)),
+        ("rows=8:16:4", (8, 12, 16)),
+        ("clock_hz=1e8", (100_000_000,)),
+        ("energy.dram=0.5:1:0.25", (0.5, 0.75, 1)),
+        ("side_by_side=yes,no", (True, False)),
+        ("rearrangement=free,pass", ("free", "pass")),
+    ],
+)
+def test_values_to_vary(text: str, found: tuple[object, ...]) -> None:
+    assert grid.values(text)[1] == found
+
+
+@pytest.mark.parametrize("text", ["rows", "rows=", "rows=a", "rows=9:8:1", "rows=1:9:0", "size=3", "stationary=both"])
+def test_values_that_cannot_be(text: str) -> None:
+    with pytest.raises(UsageError, match="--vary"):
+        grid.values(text)
+
+
+def test_the_pareto_front_holds_what_nothing_beats() -> None:
+    first, second = np.array([3.0, 1, 2, 2, 4]), np.array([1.0, 5, 3, 2, 1])
+    assert pareto(first, second).tolist() == [1, 3, 0]
+
+
+def test_a_plot_is_written(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    run(tmp_path / "s.csv", "--plot", str(tmp_path / "p.svg"))
+    assert (tmp_path / "p.svg").stat().st_size > 1000
+
+
+def test_bad_usage_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "dcgan", "--out", str(tmp_path / "s.xlsx")]) == 2
+    assert "found '.xlsx', wanted .csv or .parquet" in capsys.readouterr().err
+    assert main(["sweep", "dcgan", "--out", str(tmp_path / "s.csv"), "--skip", "all"]) == 2
+    assert "--skip: found 'all'" in capsys.readouterr().err

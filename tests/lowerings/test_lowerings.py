@@ -1,0 +1,158 @@
+"""Every lowering against the definition, bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from splitdeconv.deconv import reference
+from splitdeconv.deconv.ops import Conv, DepthToSpace, Layout, Program, Reshape
+from splitdeconv.deconv.spec import Axis, Deconv, Quant
+from splitdeconv.errors import UsageError
+from splitdeconv.lowerings import LOWERINGS, candidates, find_lowering, lower
+from splitdeconv.lowerings.candidate import Candidate
+from tests.strategies import deconvs, integer_tensors, separable_deconvs
+
+LAYOUTS: tuple[Layout, ...] = ("NCHW", "NHWC")
+DCGAN2 = Deconv((Axis(5, 2, 1, 2, 2, 1, 16), Axis(5, 2, 1, 2, 2, 1, 16)), 128, 64)
+SNGAN2 = Deconv((Axis(4, 2, 1, 1, 1, 0, 8), Axis(4, 2, 1, 1, 1, 0, 8)), 256, 128)
+
+BILINEAR = Deconv((Axis(4, 2, 1, 1, 1, 0, 8), Axis(4, 2, 1, 1, 1, 0, 8)), 3, 3, 3, separable=True)
+
+
+def assert_every_candidate_is_exact(deconv: Deconv, seed: int) -> None:
+    x, weights = integer_tensors(deconv, seed)
+    wanted = reference.deconv(x, weights, deconv)
+    for layout in LAYOUTS:
+        for candidate in candidates(deconv, layout)[0]:
+            program = lower(deconv, layout, candidate)
+            found = reference.run(program, x if layout == "NCHW" else np.moveaxis(x, 1, -1), weights)
+            assert found.shape == program.shapes()[-1]
+            np.testing.assert_array_equal(
+                found if layout == "NCHW" else np.moveaxis(found, -1, 1), wanted, str(candidate)
+            )
+
+
+@given(deconvs(), st.integers(0, 2**32))
+@settings(max_examples=300)
+def test_every_lowering_is_bit_equal_to_the_definition(deconv: Deconv, seed: int) -> None:
+    assert_every_candidate_is_exact(deconv, seed)
+
+
+@given(separable_deconvs(), st.integers(0, 2**32))
+def test_and_on_separable_filters(deconv: Deconv, seed: int) -> None:
+    assert any(candidate.lowering == "separable" for candidate in candidates(deconv, "NCHW")[0])
+    assert_every_candidate_is_exact(deconv, seed)
+
+
+@pytest.mark.long
+@given(deconvs(), st.integers(0, 2**32))
+@settings(max_examples=10_000)
+def test_every_lowering_is_bit_equal_to_the_definition_on_ten_thousand(deconv: Deconv, seed: int) -> None:
+    assert_every_candidate_is_exact(deconv, seed)
+
+
+@given(deconvs())
+@settings(max_examples=100)
+def test_programs_do_not_depend_on_sizes(deconv: Deconv) -> None:
+    unknown = deconv.with_in_sizes(None, [None] * len(deconv.axes))
+    for layout in LAYOUTS:
+        for candidate in candidates(deconv, layout)[0]:
+            if candidate.lowering == "native":
+                continue
+            sized, unsized = (lower(each, layout, candidate) for each in (deconv, unknown))
+            assert unsized.steps == sized.steps
+            assert unsized.shapes(sized.in_shape) == sized.shapes()
+
+
+@pytest.mark.parametrize("name", sorted(LOWERINGS))
+def test_no_lowering_refuses_everything(name: str) -> None:
+    found = [*candidates(DCGAN2, "NCHW")[0], *candidates(BILINEAR, "NCHW")[0]]
+    assert any(candidate.lowering == name for candidate in found)
+
+
+def test_an_oracle_that_sees_a_broken_lowering() -> None:
+    """The proof itself must be able to fail: swap two sub-filters and it does."""
+    program = lower(SNGAN2, "NCHW", Candidate("split", "union", "depth_to_space"))
+    x, weights = integer_tensors(SNGAN2, seed=1)
+    wanted = reference.deconv(x, weights, SNGAN2)
+    np.testing.assert_array_equal(reference.run(program, x, weights), wanted)
+    assert not np.array_equal(reference.run(swap_first_blocks(program), x, weights), wanted)
+
+
+def swap_first_blocks(program: Program) -> Program:
+    first, *rest = program.steps
+    assert isinstance(first.op, Conv)
+    second_block, first_block, *others = first.op.blocks
+    broken = dataclasses.replace(first.op, blocks=(first_block, second_block, *others))
+    return dataclasses.replace(program, steps=(dataclasses.replace(first, op=broken), *rest))
+
+
+@pytest.mark.parametrize(
+    ("lowering", "deconv", "reason"),
+    [
+        ("split_rows", Deconv((Axis(4, 2), Axis(4, 2)), 4, 4, groups=2), "groups keep their channels together"),
+        ("split_rows", Deconv((Axis(4), Axis(4)), 4, 4), "all strides are 1"),
+        ("split_row_groups", Deconv((Axis(2, 2), Axis(2, 2)), 4, 4), "all column phases have the same window"),
+        ("split_phases", Deconv((Axis(3),), 4, 4), "only one phase"),
+        ("col2im", Deconv((Axis(4, 2),), 4, 4, quant=Quant("uint8", "int8", True)), "would requantise twice"),
+        ("col2im", Deconv((Axis(4, 2, 3),), 4, 4), "no dilation"),
+        ("col2im", Deconv((Axis(2, 2),), 4, 4), "nothing to add"),
+        ("col2im", Deconv((Axis(4, 2),), 4, 4, groups=2), "groups do not allow"),
+        ("col2im", Deconv((Axis(4, 2, pad_end=-1),), 4, 4), "a negative pad"),
+        ("separable", Deconv((Axis(4, 2, in_size=8),), 4, 4, 4), "not, for all channels, the product"),
+        ("separable", Deconv((Axis(4, 2),), 4, 4, 4, separable=True), "the input size is unknown"),
+        ("separable", Deconv((Axis(4, 2, in_size=1024),), 4, 4, 4, separable=True), "more than 1048576"),
+    ],
+)
+def test_a_refusal_says_why(lowering: str, deconv: Deconv, reason: str) -> None:
+    refused = {refusal.candidate.lowering: refusal.reason for refusal in candidates(deconv, "NHWC")[1]}
+    assert reason in refused[lowering]
+
+
+def test_an_unknown_lowering_names_those_that_exist() -> None:
+    with pytest.raises(UsageError, match="no lowering is called 'fft'; there are native, zero_insert, split"):
+        find_lowering("fft")
+
+
+def test_kernel_equal_to_stride_is_a_pointwise_convolution_and_a_rearrangement() -> None:
+    deconv = Deconv((Axis(2, 2, in_size=32), Axis(2, 2, in_size=32)), 512, 256)
+    conv, rearrangement = lower(deconv, "NCHW", Candidate("split", "union", "depth_to_space")).steps
+    assert isinstance(conv.op, Conv)
+    assert conv.op.kernel == (1, 1)
+    assert rearrangement.op == DepthToSpace(2, "block_major", "NCHW")
+
+
+@pytest.mark.parametrize(
+    ("candidate", "ratio"),
+    [
+        (Candidate("native"), 25),
+        (Candidate("zero_insert"), 25 * 4),
+        (Candidate("split", "union", "depth_to_space"), 36),
+        (Candidate("split_phases", form="concat"), 25),
+        (Candidate("split_rows"), 30),
+        (Candidate("split_row_groups"), 25),
+    ],
+)
+def test_multiply_accumulates_of_a_5x5_kernel_of_stride_2(candidate: Candidate, ratio: int) -> None:
+    assert lower(DCGAN2, "NCHW", candidate).macs() == ratio * 128 * 64 * 16 * 16
+
+
+def test_a_last_reshape_can_be_left_out_and_nothing_else() -> None:
+    x, weights = integer_tensors(SNGAN2, seed=3)
+    whole = reference.deconv(x, weights, SNGAN2)
+    for candidate in candidates(SNGAN2, "NCHW")[0]:
+        program = lower(SNGAN2, "NCHW", candidate)
+        cut = program.without_last_reshape()
+        assert len(program.steps) - len(cut.steps) == isinstance(program.steps[-1].op, Reshape)
+        np.testing.assert_array_equal(reference.run(cut, x, weights).reshape(whole.shape), whole)
+
+
+def test_a_reshape_stays_where_element_wise_work_must_follow_it() -> None:
+    program = lower(Deconv((Axis(4, 2, in_size=5),), 4, 4), "NCHW", Candidate("col2im", form="transpose"))
+    assert isinstance(program.steps[-1].op, Reshape)
+    assert program.without_last_reshape() is program

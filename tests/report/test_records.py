@@ -1,0 +1,215 @@
+"""Pages of invented records: every deconv is named, the verdict is in words, and JSON gives the same page again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from splitdeconv.errors import InputError
+from splitdeconv.formats.onnx.quantised_emit import forms
+from splitdeconv.lowerings import LOWERINGS
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.report import bench, conversion, records
+from splitdeconv.report.page import html
+from splitdeconv.results import bench as results_bench
+from splitdeconv.results.bench import BenchRecord, ModelTimes
+from splitdeconv.results.plan import Plan
+from splitdeconv.results.record import RunRecord, WholeTimes
+from splitdeconv.results.verdict import Verdict
+from tests import invented_records as invented
+from tests.pages import parsed, words
+
+CONVERSIONS = (
+    invented.converted,
+    invented.failed,
+    invented.taken_back,
+    invented.by_rule,
+    invented.estimated,
+)
+
+
+def read(record: RunRecord) -> str:
+    return words(parsed(html(conversion.page(record))))
+
+
+@pytest.mark.parametrize("make", CONVERSIONS, ids=lambda make: make.__name__)
+def test_every_deconv_and_its_reason_is_on_the_page(make: object) -> None:
+    record: RunRecord = make()  # type: ignore[operator]
+    text = read(record)
+    for choice in record.plan.choices:
+        assert choice.site in text
+        assert choice.reason in text
+        assert all(each.reason in text for each in choice.refusals)
+        assert all(str(option.candidate) in text for option in choice.options)
+    assert all(each.reason in text and each.where in text for each in record.skipped)
+    assert all(note in text for note in record.notes)
+    assert "splitdeconv convert 'a model.onnx' out.onnx" in text
+    assert "onnxruntime 1.27.0" in text
+    assert "2026-01-02 03:04:05 UTC" in text
+
+
+def test_success_says_proved_and_how_much_faster() -> None:
+    record = invented.converted()
+    assert record.verdict is not None
+    assert "! proved, with notes" in read(record)
+    text = read(replace(record, verdict=replace(record.verdict, notes=())))
+    assert "✓ proved" in text
+    assert "3 of 3 sites bit-equal" in text
+    assert "the whole model takes 10 ms instead of 20 ms (measured): 2.00 times as fast" in text
+    assert "3 of 5" in text, "one stays, one cannot be rewritten"
+
+
+def test_failure_is_in_words_and_nothing_was_written() -> None:
+    record = invented.failed()
+    tree = parsed(html(conversion.page(record)))
+    text = words(tree)
+    (heading,) = (" ".join(each.itertext()) for each in tree.iter("h1"))
+    assert "conversion failed, nothing was written" in heading
+    assert "is not equal to the original" in text
+    assert "3 of 40 elements differ, the first at [0, 1, 2]" in text
+    assert "✗ differs" in text
+    assert "✓ proved" not in text
+
+
+def test_a_model_that_stops_is_a_failure_too() -> None:
+    verdict = Verdict(failure="the rewritten model stops where the original runs (no kernel)")
+    assert not verdict.passed
+    text = read(replace(invented.converted(), verdict=verdict, output=""))
+    assert text.count("stops where the original runs (no kernel)") >= 2
+
+
+def test_what_was_taken_back_is_said_with_its_times() -> None:
+    text = read(invented.taken_back())
+    assert "Nothing was rewritten" in text
+    assert "took 10.1 ms, the original 10 ms" in text
+
+
+def test_what_was_asked_for_by_name_stays_without_a_false_claim_of_speed() -> None:
+    times = WholeTimes(invented.time(10.0), invented.time(10.1), kept=False)
+    text = read(replace(invented.converted(), whole=times))
+    assert "only what was asked for by name was kept" in text
+    assert "times as fast" not in text
+
+
+def test_outputs_that_were_not_compared_are_not_called_equal() -> None:
+    record = invented.converted()
+    assert record.verdict is not None
+    text = read(replace(record, verdict=replace(record.verdict, outputs=())))
+    assert "each proved bit-equal alone; the whole model's outputs were not compared" in text
+    assert "proved equal to the original" not in text
+
+
+def test_without_times_none_are_shown() -> None:
+    text = read(invented.by_rule())
+    assert "Nothing was timed: generic chooses by rule" in text
+    assert "measured" not in text.replace("measured with assumed sizes", "").partition("Verification")[0]
+
+
+def test_estimates_are_never_called_measured() -> None:
+    tree = parsed(html(conversion.page(invented.estimated())))
+    kinds = {"".join(each.itertext()) for each in tree.iter("span") if (each.get("class") or "").startswith("kind")}
+    assert kinds == {"estimated", "counted"}
+    assert "OUTPUTS NOT COMPARED: litert does not run the model" in words(tree)
+
+
+@pytest.mark.parametrize("verdict", [None, Verdict(skipped="switched off by the user")])
+def test_a_missing_proof_is_loud(verdict: Verdict | None) -> None:
+    text = read(replace(invented.converted(), verdict=verdict))
+    assert "NOT VERIFIED" in text
+    assert "without being proved equal" in text
+
+
+def test_a_model_without_deconvs_has_a_page() -> None:
+    record = invented.converted()
+    text = read(replace(record, plan=Plan("generic", ()), work=(), skipped=(), verdict=Verdict(skipped="nothing")))
+    assert "It has no deconv that can be rewritten" in text
+    assert record.notes[0] in text
+
+
+@pytest.mark.parametrize("make", CONVERSIONS, ids=lambda make: make.__name__)
+def test_every_table_of_times_says_where_they_come_from(make: object) -> None:
+    record: RunRecord = make()  # type: ignore[operator]
+    kind = "estimated" if make is invented.estimated else "measured"
+    for table in parsed(html(conversion.page(record))).iter("table"):
+        caption = "".join(next(table.iter("caption")).itertext())
+        headers = " ".join("".join(each.itertext()) for each in table.iter("th") if each.get("scope") == "col")
+        if "ms" in headers.split():
+            assert kind in caption.split(), caption
+        assert len({"measured", "estimated", "counted"} & set(caption.split())) <= 1
+
+
+@pytest.mark.parametrize("make", CONVERSIONS, ids=lambda make: make.__name__)
+def test_json_gives_the_same_page_again(make: object) -> None:
+    record: RunRecord = make()  # type: ignore[operator]
+    assert html(records.page_of(record.to_json(), "run.json")) == html(conversion.page(record))
+
+
+def bench_words(*found: BenchRecord) -> str:
+    return words(parsed(html(bench.page(found))))
+
+
+def test_a_benchmark_names_every_layer_form_and_figure() -> None:
+    record = invented.benchmark()
+    text = bench_words(record)
+    for layer in record.layers:
+        assert layer.name in text
+        assert layer.reason in text
+    _best, *shown = record.summaries()
+    assert len(shown) == 3
+    assert all(f"{each.mean:.2f}×" in text for each in shown)
+    assert "the whole model is 2.00 times as fast converted as it came" in text
+    assert "the paper's split 15 ±2% 1.33×" in text
+    again = records.page_of(results_bench.to_json([record]), "run.json")
+    assert html(again) == html(bench.page([record]))
+
+
+def test_a_benchmark_of_two_targets_tells_them_apart() -> None:
+    first = invented.benchmark()
+    second = replace(
+        first, environment=replace(first.environment, target="openvino"), model=ModelTimes(reason="too large")
+    )
+    text = bench_words(first, second)
+    assert "Layers on onnxruntime" in text
+    assert "Layers on openvino" in text
+    assert "The whole model was not timed: too large." in text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "run.json: is not JSON"),
+        ("[]", "no record of a conversion or a benchmark"),
+        ('{"schema": 1, "command": "inspect"}', "no record of a conversion or a benchmark"),
+        ('{"schema": 99, "command": "convert"}', "record of schema 99, this version reads 1"),
+        ('{"schema": 1, "command": "convert", "model": 3}', "required field missing"),
+        ('{"schema": 1, "command": "bench"}', r"required field missing @ \$\.runs"),
+        ('{"schema": 1, "command": "bench", "runs": []}', r"invalid value @ \$; wanted"),
+    ],
+)
+def test_what_is_no_record_is_one_clear_line(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        records.page_of(text, "run.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_record_names_the_place() -> None:
+    damaged = json.loads(invented.converted().to_json())
+    damaged["plan"]["choices"][1]["deconv"]["axes"][0]["kernel"] = "four"
+    with pytest.raises(InputError, match=r"plan\.choices\[1\]\.deconv\.axes\[0\]\.kernel"):
+        records.page_of(json.dumps(damaged), "run.json")
+
+
+def test_every_candidate_is_read_back_as_it_is_written() -> None:
+    int8: Any = SimpleNamespace(x_type="int8", y_type="int8", by_input=False)
+    for lowering in LOWERINGS.values():
+        for layout in ("NCHW", "NHWC"):
+            for deconv in (invented.PLANE, invented.DEEP, invented.INT8):
+                if lowering.refuse(deconv) is None:
+                    for candidate in lowering.candidates(deconv, layout):
+                        for quant in ("", *forms(int8, "int8")):
+                            whole = replace(candidate, quant=quant)
+                            assert Candidate.parse(str(whole)) == whole

@@ -1,0 +1,27 @@
+"""The planner chooses for a modelled processor as it does for a real one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from splitdeconv.cli import main
+from tests.accelerator.test_counts import SNGAN2
+from tests.accelerator.test_models import deconv_model
+
+
+@pytest.mark.parametrize(
+    ("arch", "chosen"), [("dot-product-16x16", "split_phases:depth_to_space"), ("fcn-engine-16x16", "native")]
+)
+def test_the_form_with_the_fewest_modelled_cycles_is_chosen(arch: str, chosen: str, tmp_path: Path) -> None:
+    model = deconv_model(SNGAN2, tmp_path / "m.onnx")
+    record = tmp_path / "run.json"
+    target = f"accelerator:{arch}"
+    assert main(["convert", str(model), str(tmp_path / "o.onnx"), "--target", target, "--json", str(record)]) == 0
+    (choice,) = json.loads(record.read_text("utf-8"))["plan"]["choices"]
+    assert choice["chosen"] == chosen
+    times = {option["candidate"]: option["time"] for option in choice["options"]}
+    assert all(time["kind"] == "estimated" for time in times.values())
+    assert times[chosen]["median_ms"] == min(time["median_ms"] for time in times.values())
