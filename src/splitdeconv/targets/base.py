@@ -56,7 +56,7 @@ class Target(Protocol):
 
     Attributes:
         name: as the command line takes it, options included (``onnxruntime:cpu``, ``vela:ethos-u55-128``).
-        formats: the front-ends whose models it takes.
+        formats: whose models it takes.
         kind: whether its times are measured or estimated.
     """
 
