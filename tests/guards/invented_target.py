@@ -20,9 +20,9 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 import onnx
+from splitdeconv.measure import summary
 
 from splitdeconv import targets
-from splitdeconv.measure import summary
 from splitdeconv.results import Environment, Measurement
 from splitdeconv.targets import CompileError
 

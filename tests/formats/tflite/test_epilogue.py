@@ -12,7 +12,6 @@ pytest.importorskip("ai_edge_litert")
 from splitdeconv import formats
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
-from splitdeconv.formats.tflite import file
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.targets.litert import LiteRtModel, interpreter
