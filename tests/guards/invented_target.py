@@ -20,10 +20,10 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 import onnx
-from splitdeconv.measure import summary
 
 from splitdeconv import targets
-from splitdeconv.results import Environment, Measurement
+from splitdeconv.results.record import Environment
+from splitdeconv.results.times import Measurement, summary
 from splitdeconv.targets import CompileError
 
 NAME = "invented"

@@ -9,12 +9,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from splitdeconv import lowerings
-from splitdeconv.deconv.ops import Layout
+from splitdeconv.deconv.ops import Layout, Program
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Model, Site
-from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.proof.sites import wrong_numbers
+from splitdeconv.lowerings.candidate import NATIVE, Candidate
+from splitdeconv.proof.draw import cut_down
+from splitdeconv.proof.sites import prove_site, wrong_numbers
 from splitdeconv.results.bench import equal_work
 from splitdeconv.targets.base import Compiled, CompileError, Target
 
@@ -23,17 +25,39 @@ from splitdeconv.targets.base import Compiled, CompileError, Target
 WRONG = 0.02
 
 
+class Trials:
+    """Proofs of forms before they are timed; equal sites share them.
+
+    Args:
+        runner: what runs the trials.
+    """
+
+    def __init__(self, runner: Target) -> None:
+        self._runner = runner
+        self._known: dict[tuple[Deconv, Candidate, str], str] = {}
+
+    def refusal(self, model: Model, site: Site, candidate: Candidate, program: Program) -> str:
+        """Why a form is not equal to the definition on whole numbers, or nothing."""
+        own = site.id if site.weights.quant is not None else ""  # the types of its scales are its own
+        key = (cut_down(site.deconv), candidate, own)
+        if key not in self._known:
+            proof = prove_site(model, site, program, self._runner)
+            self._known[key] = "" if proof.exact else f"is not equal to the definition: {proof.detail}"
+        return self._known[key]
+
+
 def compile_site(
     model: Model,
     site: Site,
     order: Sequence[Candidate],
     target: Target,
+    trials: Trials | None = None,
     seconds: float = math.inf,
 ) -> tuple[dict[Candidate, Compiled], dict[str, str]]:
     """The candidates of one site as stand-alone models on the target, and why the others do not run there.
 
     Those for which ``seconds`` leave no time are in neither. With fewer than two there is nothing to compare, so two
-    are always tried.
+    are always tried. What does not pass its trial is refused; without ``trials`` only its numbers are compared.
     """
     compiled: dict[Candidate, Compiled] = {}
     refusals: dict[str, str] = {}
@@ -52,6 +76,8 @@ def compile_site(
             refusals[str(candidate)] = str(error)
             continue
         reason = _wrong(result, result if first is None else first)
+        if not reason and trials is not None and candidate != NATIVE:
+            reason = trials.refusal(model, site, candidate, program)
         if not reason and site.weights.quant is not None:
             reason = wrong_numbers(model, site, program, target) or ""
         if reason:

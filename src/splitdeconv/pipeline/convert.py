@@ -227,7 +227,7 @@ def _verdict(case: _Case, programs: Mapping[str, Program], original: Path, rewri
         original,
         rewritten,
         Given(request.inputs, request.in_shapes),
-        runner_for(case.model, case.target),
+        runner_for(case.model, case.target, case.request.options),
         own_numbers=case.target is None,
         progress=request.progress,
     )
@@ -287,5 +287,5 @@ def _work(model: Model, choice: Choice, sized: Site) -> SiteWork:
 def _environments(case: _Case) -> tuple[Environment, ...]:
     used = [case.target] if case.target else []
     if case.request.verify:
-        used.append(runner_for(case.model, case.target))
+        used.append(runner_for(case.model, case.target, case.request.options))
     return tuple({target.name: target.environment() for target in used}.values())

@@ -87,14 +87,16 @@ def open_target(name: str, model: Model, options: Options) -> Target:
     return target
 
 
-def runner_for(model: Model, target: Target | None) -> Target:
+def runner_for(model: Model, target: Target | None, options: Options) -> Target:
     """What runs the models of a proof: the target if it runs models, else the format's own runtime.
+
+    A target that is to compute in a lower precision proves in its full one: rounded sums have no equal bits.
 
     Raises:
         UsageError: that runtime is not installed.
     """
     if target is not None and target.kind == "measured":
-        return target
+        return targets.target(target.name, threads=options.threads) if options.precision else target
     try:
         return targets.target(model.runtime)
     except MissingExtraError as error:

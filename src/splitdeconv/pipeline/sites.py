@@ -16,8 +16,8 @@ from splitdeconv.formats.model import Model, Site
 from splitdeconv.lowerings.candidate import Candidate, Refusal
 from splitdeconv.measuring import rounds
 from splitdeconv.measuring.cache import TimingCache, Timings, site_key
-from splitdeconv.pipeline.compiling import compile_equal_work, compile_site, site_inputs
-from splitdeconv.pipeline.open import Options, Progress
+from splitdeconv.pipeline.compiling import Trials, compile_equal_work, compile_site, site_inputs
+from splitdeconv.pipeline.open import Options, Progress, runner_for
 from splitdeconv.proof.sites import fingerprint
 from splitdeconv.results import times
 from splitdeconv.results.bench import EQUAL_WORK, ZERO_INSERT, short_list
@@ -112,7 +112,8 @@ def time_sites(
         progress: called with the stage and the fraction done.
         extent: how much of each.
     """
-    timer = _Timer(target, extent, options.open_cache())
+    runner = runner_for(entrants[0].model, target, options) if entrants else target
+    timer = _Timer(target, Trials(runner), extent, options.open_cache())
     left_open = [each for each in entrants if extent.keep or planner.scope(each.table, overrides).is_open]
     planned = planner.shares([each.table for each in left_open], seconds)
     budget = Budget(seconds, {each.table.site: each.table for each in left_open})
@@ -130,8 +131,8 @@ def time_sites(
 class _Timer:
     """Times sites one after the other; equal ones once."""
 
-    def __init__(self, target: Target, extent: Extent, cache: TimingCache) -> None:
-        self.target, self.extent, self.cache = target, extent, cache
+    def __init__(self, target: Target, trials: Trials, extent: Extent, cache: TimingCache) -> None:
+        self.target, self.trials, self.extent, self.cache = target, trials, extent, cache
         self.known: dict[str, Timings] = {}
 
     def measured(self) -> Iterable[Measurement]:
@@ -174,7 +175,7 @@ class _Timer:
         """Compile, check and time the candidates of one site as stand-alone models."""
         started, model, site = time.perf_counter(), entrant.model, entrant.site
         compiling = math.inf if self.extent.keep else CHECK_SHARE * seconds
-        compiled, refusals = compile_site(model, site, order, self.target, compiling)
+        compiled, refusals = compile_site(model, site, order, self.target, self.trials, compiling)
         racers = dict(compiled)
         if self.extent.equal_work and (limit := compile_equal_work(model, site, self.target)) is not None:
             racers[EQUAL_WORK] = limit

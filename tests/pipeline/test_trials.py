@@ -1,0 +1,64 @@
+"""Nothing is timed that has not been proved: trials of forms, and what runs them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+pytest.importorskip("onnxruntime")
+
+from splitdeconv import targets
+from splitdeconv.deconv.ops import Conv, Program
+from splitdeconv.deconv.spec import Axis, Deconv
+from splitdeconv.lowerings import lower
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.pipeline.compiling import Trials
+from splitdeconv.pipeline.open import Options, runner_for
+from tests.onnx_models import load, single, sites
+from tests.strategies import integer_tensors
+
+DECONV = Deconv((Axis(4, 2, 1, 1, 1, 0, 3), Axis(3, 3, 1, 0, 1, 1, 4)), 2, 2, has_bias=True)
+MODEL = load(single(DECONV, integer_tensors(DECONV, 0, "float32")[1]))
+SPLIT = Candidate("split", "union", "transpose")
+
+
+def with_taps_reversed(program: Program) -> Program:
+    """A program whose convolution reads its blocks in the wrong order."""
+    steps = [
+        replace(step, op=replace(step.op, blocks=step.op.blocks[::-1])) if isinstance(step.op, Conv) else step
+        for step in program.steps
+    ]
+    return replace(program, steps=tuple(steps))
+
+
+def test_a_form_that_is_not_equal_is_refused_before_it_is_timed() -> None:
+    (site,) = sites(MODEL)
+    program = lower(site.deconv, "NCHW", SPLIT)
+    runner = targets.target("onnxruntime", threads=1)
+    assert Trials(runner).refusal(MODEL, site, SPLIT, program) == ""
+    reason = Trials(runner).refusal(MODEL, site, SPLIT, with_taps_reversed(program))
+    assert reason.startswith("is not equal to the definition: ")
+
+
+def test_equal_sites_share_a_trial() -> None:
+    (site,) = sites(MODEL)
+    trials = Trials(targets.target("onnxruntime", threads=1))
+    program = lower(site.deconv, "NCHW", SPLIT)
+    assert trials.refusal(MODEL, site, SPLIT, program) == ""
+    assert trials.refusal(MODEL, replace(site, id="other"), SPLIT, with_taps_reversed(program)) == ""
+
+
+def test_a_lower_precision_is_proved_in_the_full_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def open_target(name: str, **options: Any) -> str:
+        asked.append((name, options))
+        return "full"
+
+    monkeypatch.setattr(targets, "target", open_target)
+    low = cast("targets.Target", type("Low", (), {"kind": "measured", "name": "openvino"})())
+    assert runner_for(MODEL, low, Options()) is low
+    assert cast("Any", runner_for(MODEL, low, Options(precision="bfloat16"))) == "full"
+    assert asked == [("openvino", {"threads": 0})]
