@@ -21,10 +21,9 @@ from splitdeconv.formats.model import Model
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.measuring.cache import Timings, model_key
 from splitdeconv.pipeline.open import Options, Progress
-from splitdeconv.results import times as measured
 from splitdeconv.results.plan import Choice, Plan
 from splitdeconv.results.record import WholeTimes
-from splitdeconv.results.times import Measurement
+from splitdeconv.results.times import Measurement, comparison
 from splitdeconv.targets.base import CompileError, Target
 
 PASSES = 2  # over all sites; the second rarely changes anything
@@ -111,7 +110,7 @@ def guard(
         return plan, f"the whole model was not timed: {error}", None
     before, after = taken["before"], taken["after"]
     left, note = planner.guard(plan, before, after, overrides)
-    figures = f"{before.median_ms:.4g} ms before, {after.median_ms:.4g} ms after, {measured.ratio(before, after):.2f}×"
+    figures = f"{before.median_ms:.4g} ms before, now {comparison(after, before)}"
     note = note or f"whole model: {figures} ({before.kind} on {target.name})"
     return left, note, WholeTimes(before, after, kept=left == plan)
 

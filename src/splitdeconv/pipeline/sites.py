@@ -215,11 +215,11 @@ def stage(progress: Progress, name: str, number: int, total: int) -> Share:
 
 def noise_notes(measured: Iterable[Measurement]) -> tuple[str, ...]:
     """A note where the machine had so much other work that gains may have been overlooked."""
-    unrest = times.unrest(time for time in measured if time.kind == "measured" and times.is_settled(time))
-    if unrest <= times.RESTLESS:
+    spread = times.spread(measured)
+    if spread <= times.NOISY:
         return ()
     return (
-        f"the machine was restless while measuring: times of the same form spread by {unrest:.0%} (quartiles), "
+        f"the machine was noisy while measuring: times of the same form spread by {spread:.0%} (quartiles), "
         "so small gains may have been overlooked; measure again when it is idle",
     )
 
