@@ -15,7 +15,7 @@ from splitdeconv.deconv.ops import Conv, Program
 from splitdeconv.formats.model import Model, Site
 from splitdeconv.lowerings.candidate import Candidate, Refusal
 from splitdeconv.measuring import rounds
-from splitdeconv.measuring.cache import TimingCache, Timings, site_key
+from splitdeconv.measuring.cache import TimingCache, Timings, notes_of_origin, site_key
 from splitdeconv.pipeline.compiling import compile_equal_work, compile_site, site_inputs
 from splitdeconv.pipeline.open import Options, Progress
 from splitdeconv.proof.sites import fingerprint
@@ -124,7 +124,7 @@ def time_sites(
             shown = stage(progress, f"measuring {table.site}", number, len(entrants))
             table = timer.timed(entrant, order, planned[table.site], budget, shown)
         tables.append(table)
-    return tables, (*timer.cache.notes, *noise_notes(timer.measured()))
+    return tables, (*timer.cache.notes, *notes_of_origin(timer.used), *noise_notes(timer.measured()))
 
 
 class _Timer:
@@ -133,6 +133,7 @@ class _Timer:
     def __init__(self, target: Target, extent: Extent, cache: TimingCache) -> None:
         self.target, self.extent, self.cache = target, extent, cache
         self.known: dict[str, Timings] = {}
+        self.used: list[Timings] = []
 
     def measured(self) -> Iterable[Measurement]:
         """All times so far."""
@@ -163,6 +164,7 @@ class _Timer:
             budget.spend(time.perf_counter() - started)
             self.cache.keep(key, timings)
         self.known[f"{site.id} {key}" if self.extent.keep else key] = timings
+        self.used.append(timings)
         return _with_times(table, timings)
 
     def _key(self, entrant: Entrant, order: Sequence[Candidate]) -> str:
