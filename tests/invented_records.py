@@ -26,7 +26,8 @@ MADE = Provenance(
 
 def time(median_ms: float, rounds: int = 20, kind: str = "measured") -> Measurement:
     spread = 0.02 * median_ms if kind == "measured" else 0.0
-    return Measurement(median_ms, median_ms - spread, median_ms + spread, rounds, kind)  # type: ignore[arg-type]
+    each = (median_ms,) * (rounds if kind == "measured" else 0)
+    return Measurement(median_ms, median_ms - spread, median_ms + spread, rounds, kind, each)  # type: ignore[arg-type]
 
 
 def choice(site: str, deconv: Deconv, chosen: Candidate, kind: str = "measured", **times: float) -> Choice:

@@ -159,7 +159,8 @@ def bench(
         in_shapes: input name → shape, for inputs whose sizes the model leaves open.
         threads: worker threads of the target; 0 leaves it to the target.
         precision: arithmetic of the target; empty for the model's own.
-        budget: seconds for all layers; every form gets five rounds at least, however long that takes.
+        budget: seconds for all layers; every form gets five rounds at least, and ten where it may win, however long
+            that takes.
         progress: called with the stage and the fraction done.
 
     Returns:

@@ -20,7 +20,7 @@ from splitdeconv.deconv.spec import Axis, Deconv, Quant
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings.candidate import NATIVE, Candidate, Refusal
 from splitdeconv.results.plan import Cost, Option, Plan, Table, plan_sites
-from splitdeconv.results.times import Measurement
+from splitdeconv.results.times import Measurement, summary
 from tests.strategies import deconvs, integer_tensors
 
 SPLIT = Candidate("split", "union", "depth_to_space")
@@ -38,7 +38,8 @@ COSTS = {
 
 
 def time(median_ms: float, spread: float = 0.02, rounds: int = 50) -> Measurement:
-    return Measurement(median_ms, median_ms * (1 - spread / 2), median_ms * (1 + spread / 2), rounds)
+    loads = [1 + spread * (number % 5 - 2) / 4 for number in range(rounds)]
+    return summary([1e6 * median_ms * load for load in loads])
 
 
 def table(times: dict[Candidate, Measurement | None], *refusals: Refusal, site: str = "up1") -> Table:
@@ -57,14 +58,15 @@ def untimed(*candidates: Candidate, site: str = "up1") -> Table:
 def test_the_fastest_is_taken_with_the_figures_as_reason() -> None:
     choice = planner.choose(table({NATIVE: time(2.0), SPLIT: time(1.0), PHASES: time(1.5)}), NO_WISH, "fastest")
     assert choice.chosen == SPLIT
-    assert choice.reason == "1 ms, native 2 ms"
+    assert choice.reason == "1 ms; against native 2.00×, faster in 50 of 50 rounds (2.00–2.00×)"
 
 
 def test_native_stays_unless_it_is_beaten_beyond_the_noise() -> None:
     choice = planner.choose(table({NATIVE: time(1.0), SPLIT: time(0.98)}), NO_WISH, "fastest")
     assert choice.chosen == NATIVE
     assert choice.reason == (
-        "native 1 ms; the best other form, split:union:depth_to_space, takes 0.98 ms: no gain beyond the noise"
+        "native 1 ms; the best other form, split:union:depth_to_space, 1.02×, faster in 50 of 50 rounds (1.02–1.02×): "
+        "surely faster, but maybe by less than 3%"
     )
 
 
@@ -72,7 +74,11 @@ def test_native_stays_unless_it_is_beaten_beyond_the_noise() -> None:
     ("other", "end"),
     [
         (None, "the budget left no time for another form"),
-        (time(3.0, rounds=3), "the best other form, split:union:depth_to_space, takes 3 ms: no gain beyond the noise"),
+        (
+            time(4.0, rounds=3),
+            "the best other form, split:union:depth_to_space, 0.25×, faster in 0 of 3 rounds (0.25–0.25×): "
+            "no gain beyond the noise",
+        ),
     ],
 )
 def test_why_native_stays_where_all_others_were_left_out_or_dropped(other: Measurement | None, end: str) -> None:
@@ -318,12 +324,18 @@ def test_the_guard_lets_a_faster_model_pass() -> None:
     assert planner.guard(planned(), time(100.0), time(95.0), NO_WISH) == (planned(), "")
 
 
-@pytest.mark.parametrize("after", [time(100.0), time(99.8), time(120.0)])
+HALF_WON = summary([101e6, 98.6e6] * 25)
+
+
+@pytest.mark.parametrize("after", [time(100.0), HALF_WON, time(120.0)])
 def test_the_guard_gives_native_back_where_the_whole_is_not_faster(after: Measurement) -> None:
     plan, note = planner.guard(planned(), time(100.0), after, NO_WISH)
     assert [choice.chosen for choice in plan.choices] == [NATIVE] * 2
-    assert note.startswith("whole model 100 ms before, ")
+    assert note.startswith(f"whole model {100 / after.median_ms:.2f}×, faster in ")
     assert all("not faster beyond the noise" in choice.reason for choice in plan.choices)
+    assert all(
+        reverted.reason.endswith(won.reason) for reverted, won in zip(plan.choices, planned().choices, strict=True)
+    )
     assert plan.choices[0].options == planned().choices[0].options
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from splitdeconv.deconv.spec import Axis, Deconv, Phase, merge
 from tests.strategies import axes
@@ -37,6 +40,41 @@ def test_phases_hold_exactly_the_taps_and_inputs_of_the_definition(axis: Axis) -
                 if i * axis.stride + k * axis.dilation == o + axis.pad_begin
             }
             assert reads == wanted
+
+
+def phase_by_definition(axis: Axis, offset: int, shift: int) -> Phase:
+    """All taps scanned for those that the phase reads."""
+    reach = offset + axis.pad_begin - shift
+    taps = [k for k in range(axis.kernel) if (reach - k * axis.dilation) % axis.stride == 0]
+    dilation = axis.dilation // math.gcd(axis.dilation, axis.stride)
+    if not taps:
+        return Phase(offset, (), dilation, 0, axis.rows(shift))
+    first, last = ((reach - tap * axis.dilation) // axis.stride for tap in (taps[-1], taps[0]))
+    return Phase(offset, tuple(reversed(taps)), dilation, -first, axis.rows(shift) + last)
+
+
+WIDE = st.builds(
+    Axis, st.integers(1, 40), st.integers(1, 24), st.integers(1, 12), st.integers(-30, 30), st.integers(-30, 30)
+)
+
+
+@given(WIDE)
+@example(Axis(4096, 256))
+@example(Axis(3, 8, dilation=4, pad_begin=-5))
+def test_phases_and_the_best_crop_are_those_of_a_scan_of_all_taps_and_shifts(axis: Axis) -> None:
+    shifts = range(axis.stride) if axis.kernel <= 40 else (0, 1, axis.stride - 1)
+    for shift in shifts:
+        assert axis.phases(shift) == tuple(phase_by_definition(axis, offset, shift) for offset in range(axis.stride))
+    if axis.kernel <= 40:
+        sizes = [merge(axis.phases(shift)).size for shift in shifts]
+        assert axis.crop_shift == sizes.index(min(sizes))
+
+
+def test_a_large_kernel_and_stride_take_no_longer_than_their_taps() -> None:
+    """An inverse short-time Fourier transform: with all shifts, phases and taps scanned it would be 10¹² steps."""
+    axis = Axis(2**18, 2**14, pad_begin=3)
+    assert axis.crop_shift == 3
+    assert sum(len(phase.taps) for phase in axis.phases()) == axis.kernel
 
 
 @given(axes(largest=6))

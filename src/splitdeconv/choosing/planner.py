@@ -16,7 +16,7 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.results.plan import Choice, Option, Plan, Table
-from splitdeconv.results.times import Measurement, is_settled, wins
+from splitdeconv.results.times import SMALLEST_GAIN, Measurement, comparison, is_settled, ratio, wins
 
 # The rule for targets that measure nothing, in multiply-accumulates (docs/decisions/generic-rule.md has the fit).
 MOVED_WEIGHT = 10  # for each element that is read or written between the convolutions
@@ -236,29 +236,35 @@ def _fastest(options: Sequence[Option], deconv: Deconv, missing: str) -> tuple[C
     better = {each: time for each, time in timed.items() if each != NATIVE and (native is None or wins(time, native))}
     if not better:
         return NATIVE, _best_loser(options)
-    best = min(better, key=lambda each: (better[each].median_ms, str(each)))
+    # What the others are compared with, so that the order is that of the ratios by which they won.
+    measure = native or next(iter(better.values()))
+    best = min(better, key=lambda each: (ratio(better[each], measure), str(each)))
     equal = [
         option for option in options if option.candidate in better and not wins(better[best], better[option.candidate])
     ]
     chosen, _ = _generic(equal, deconv)
-    against = f", native {native.median_ms:.3g} ms" if native else f"; {missing}"
-    return chosen, _success(better[chosen], against, len(equal))
+    return chosen, _success(better[chosen], native, missing, len(equal))
 
 
-def _success(time: Measurement, against: str, equals: int) -> str:
-    shown = f"{time.median_ms:.3g} ms{against}"
+def _success(time: Measurement, native: Measurement | None, missing: str, equals: int) -> str:
+    """Why a form was taken, with the figures that decided."""
+    against = missing if native is None else f"against native {comparison(time, native)}"
     tie = f"; of {equals} forms that are equal within the noise, the one with the least work" if equals > 1 else ""
-    return shown + tie
+    return f"{time.median_ms:.3g} ms; {against}{tie}"
 
 
 def _best_loser(options: Sequence[Option]) -> str:
     """Why ``native`` stays, with the figures; those that were dropped count here."""
-    timed = {str(option.candidate): option.time.median_ms for option in options if option.time is not None}
-    native = f"native {timed.pop(str(NATIVE)):.3g} ms"
+    timed = {option.candidate: option.time for option in options if option.time is not None}
+    native = timed.pop(NATIVE)
     if not timed:
-        return f"{native}; the budget left no time for another form"
-    best = min(timed, key=lambda name: (timed[name], name))
-    return f"{native}; the best other form, {best}, takes {timed[best]:.3g} ms: no gain beyond the noise"
+        return f"native {native.median_ms:.3g} ms; the budget left no time for another form"
+    best = min(timed, key=lambda each: (not is_settled(timed[each]), ratio(timed[each], native), str(each)))
+    little = f"surely faster, but maybe by less than {SMALLEST_GAIN:.0%}"
+    verdict = little if wins(timed[best], native, smallest_gain=0.0) else "no gain beyond the noise"
+    return (
+        f"native {native.median_ms:.3g} ms; the best other form, {best}, {comparison(timed[best], native)}: {verdict}"
+    )
 
 
 def guard(decided: Plan, before: Measurement, after: Measurement, overrides: Overrides) -> tuple[Plan, str]:
@@ -276,9 +282,7 @@ def guard(decided: Plan, before: Measurement, after: Measurement, overrides: Ove
     """
     if wins(after, before, smallest_gain=0.0):
         return decided, ""
-    figures = (
-        f"whole model {before.median_ms:.4g} ms before, {after.median_ms:.4g} ms after: not faster beyond the noise"
-    )
+    figures = f"whole model {comparison(after, before)}: not faster beyond the noise"
     choices = tuple(_revert(choice, overrides, figures) for choice in decided.choices)
     if choices == decided.choices:
         return decided, ""
@@ -290,4 +294,4 @@ def _revert(choice: Choice, overrides: Overrides, reason: str) -> Choice:
     runs = any(option.candidate == NATIVE for option in choice.options)
     if choice.chosen == NATIVE or not runs or overrides.forces(choice.site):
         return choice
-    return dataclasses.replace(choice, chosen=NATIVE, reason=reason)
+    return dataclasses.replace(choice, chosen=NATIVE, reason=f"{reason}; {choice.chosen} alone: {choice.reason}")

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,38 @@ def _reach(phase: Phase) -> int:
     return phase.positions[-1] if phase.taps else 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Places of the input that phases read: ``first`` to ``last`` in steps of ``step``, which is 0 for one place."""
+
+    first: int
+    last: int
+    step: int
+
+
+def _span(phase: Phase) -> _Span | None:
+    """What one phase reads; None without taps."""
+    return _Span(phase.first, _reach(phase), phase.dilation if len(phase.taps) > 1 else 0) if phase.taps else None
+
+
+def _earlier(span: _Span | None) -> _Span | None:
+    """The same one place earlier."""
+    return span and _Span(span.first - 1, span.last - 1, span.step)
+
+
+def _join(one: _Span | None, other: _Span | None) -> _Span | None:
+    """The smallest span that holds both."""
+    if one is None or other is None:
+        return one or other
+    step = math.gcd(one.step, other.step, one.first - other.first)
+    return _Span(min(one.first, other.first), max(one.last, other.last), step)
+
+
+def _places(span: _Span | None) -> int:
+    """Size of the window that holds a span, as :func:`merge` makes it."""
+    return (span.last - span.first) // (span.step or 1) + 1 if span else 1
+
+
 @dataclass(frozen=True)
 class Axis:
     """One spatial axis of a deconv. Sizes are in pixels.
@@ -145,8 +178,15 @@ class Axis:
 
     @cached_property
     def crop_shift(self) -> int:
-        """Smallest number of leading outputs to compute and crop so that the phases' common window is smallest."""
-        return min(range(self.stride), key=lambda shift: merge(self.phases(shift)).size)
+        """Smallest number of leading outputs to compute and crop so that the phases' common window is smallest.
+
+        With a shift of ``n`` the phases without one come in another order, the last ``n`` of them read one place
+        earlier, and all else stays. So the windows of all shifts follow from those of the first and of the last phases.
+        """
+        spans = [_span(phase) for phase in self.phases()]
+        first = list(accumulate([None, *spans], _join))
+        last = list(accumulate([None, *map(_earlier, reversed(spans))], _join))
+        return min(range(self.stride), key=lambda shift: _places(_join(first[self.stride - shift], last[shift])))
 
     def rows(self, shift: int = 0) -> int:
         """Outputs of each phase less ``in_size``, when ``shift`` more outputs are computed at the begin."""
@@ -165,10 +205,13 @@ class Axis:
         return tuple(self._phase(offset, shift) for offset in range(self.stride))
 
     def _phase(self, offset: int, shift: int) -> Phase:
+        """The taps ``k`` with ``k·dilation ≡ reach`` modulo the stride: every ``period``-th from the first on."""
         reach = offset + self.pad_begin - shift
-        taps = [k for k in range(self.kernel) if (reach - k * self.dilation) % self.stride == 0]
+        common = math.gcd(self.dilation, self.stride)
+        dilation, period = self.dilation // common, self.stride // common
+        start, rest = divmod(reach, common)
+        taps = range(start * pow(dilation, -1, period) % period, 0 if rest else self.kernel, period)
         rows = self.rows(shift)
-        dilation = self.dilation // math.gcd(self.dilation, self.stride)
         if not taps:
             return Phase(offset, (), dilation, 0, rows)
         first = (reach - taps[-1] * self.dilation) // self.stride

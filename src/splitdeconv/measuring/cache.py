@@ -20,10 +20,10 @@ from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.measuring.rounds import ENOUGH_ROUNDS
 from splitdeconv.results.record import Environment
 from splitdeconv.results.schema import Json
-from splitdeconv.results.times import Measurement
+from splitdeconv.results.times import NOISY, Measurement, spread
 from splitdeconv.version import __version__
 
-FORMAT = 2  # of keys and contents; another number finds nothing of the old ones
+FORMAT = 3  # of keys and contents; another number finds nothing of the old ones
 BUSY_SECONDS = 10.0  # how long to wait for another process that writes
 
 _TABLE = """
@@ -34,7 +34,7 @@ _TABLE = """
         content TEXT NOT NULL
     ) WITHOUT ROWID
 """
-_FIND = "SELECT seconds, content FROM timings WHERE key = ?"
+_FIND = "SELECT seconds, content, stored_at FROM timings WHERE key = ?"
 _KEEP = "INSERT OR REPLACE INTO timings (key, seconds, content) VALUES (?, ?, ?)"
 
 
@@ -45,20 +45,32 @@ class Timings:
     Attributes:
         times: what was measured, by the name of the candidate (or whatever else was timed).
         refusals: what did not compile or gave wrong numbers, and why; it need not be tried again.
-        seconds: the time that measuring was given; a run that gives much more measures anew, unless ``is_final``.
+        seconds: the time that measuring was given; a run that gives much more measures again, unless ``is_final``.
+        measured_on: day (UTC, ``2026-11-27``) on which the cache kept them; empty unless they come from the cache.
     """
 
     times: Mapping[str, Measurement]
     refusals: Mapping[str, str]
     seconds: float
+    measured_on: str = ""
 
     @property
     def is_final(self) -> bool:
         """Whether more time would have brought nothing: all rounds were done."""
         return any(time.rounds >= ENOUGH_ROUNDS for time in self.times.values())
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether some of the times are no estimates, which are the same every time."""
+        return any(time.kind == "measured" for time in self.times.values())
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the machine had so much other work that the times are not worth keeping."""
+        return spread(self.times.values()) > NOISY
+
     def to_json(self) -> str:
-        """All but the seconds, which have a column of their own."""
+        """The times and refusals; the rest has columns of its own."""
         times = {name: asdict(time) for name, time in self.times.items()}
         return json.dumps({"times": times, "refusals": dict(self.refusals)})
 
@@ -117,7 +129,9 @@ class TimingCache:
         return found
 
     def keep(self, key: str, timings: Timings) -> None:
-        """Keep ``timings`` under ``key``, in place of what was there."""
+        """Keep ``timings`` under ``key``, in place of what was there, unless they are noisy."""
+        if timings.is_noisy:
+            return
         self._execute(_KEEP, (key, timings.seconds, timings.to_json()))
 
     def _execute(self, statement: str, columns: tuple[str | float, ...]) -> tuple[object, ...] | None:
@@ -149,13 +163,28 @@ def _write_ahead(database: sqlite3.Connection) -> None:
     database.execute("PRAGMA synchronous = NORMAL")
 
 
-def _read(seconds: object, content: object) -> Timings | None:
+def notes_of_origin(found: Iterable[Timings], what: str = "") -> tuple[str, ...]:
+    """A note that times come from the cache, and from when; none where all were measured now, or are estimates.
+
+    Args:
+        found: of all sites.
+        what: what they are the times of, where it is not sites.
+    """
+    days = [each.measured_on for each in found if each.measured_on and each.is_measured]
+    if not days:
+        return ()
+    when = " to ".join(sorted({min(days), max(days)}))
+    counted = what or f"{len(days)} site{'s' if len(days) > 1 else ''}"
+    return (f"times of {counted} are from the cache, measured {when}; --no-cache measures them again",)
+
+
+def _read(seconds: object, content: object, stored_at: object) -> Timings | None:
     """A row's timings; None where it is not what :class:`Timings` writes."""
     try:
         found = json.loads(str(content))
         times = {str(name): _measurement(time) for name, time in found["times"].items()}
         refusals = {str(name): str(reason) for name, reason in found["refusals"].items()}
-        return Timings(times, refusals, float(str(seconds)))
+        return Timings(times, refusals, float(str(seconds)), str(stored_at).split()[0])
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

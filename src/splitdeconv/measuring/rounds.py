@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import le
 from typing import TypeVar
 
 from splitdeconv.results.times import FEWEST_ROUNDS, Measurement, summary
@@ -26,6 +27,7 @@ ROUND_NS = 1_000_000  # a timed stretch lasts 1 ms, ten thousand times the error
 ENOUGH_ROUNDS = 50  # the median's standard error is then 13 % of the interquartile range
 DROP_AFTER = 3  # rounds after which the hopeless are dropped ...
 DROP_RATIO = 2.0  # ... which are slower than this many times the fastest
+LOST_AFTER = 5  # rounds after which those are dropped that lost every one to the first; equals do once in 32 runs
 
 
 def interleaved(
@@ -40,12 +42,14 @@ def interleaved(
 
     Args:
         runs: each call does the work once, completely; most promising first, what others must beat (``native``) at the
-            very first. The first is always measured, in at least ``FEWEST_ROUNDS`` rounds, and never dropped; the
-            others as far as ``seconds`` allow as many rounds, the later ones left out.
+            very first. The first is always measured, in at least ``FEWEST_ROUNDS`` rounds, and never dropped; of the
+            others those for which ``seconds`` are too short are left out, the later ones first. Those that have won a
+            round from the first within ``LOST_AFTER`` rounds get as many rounds as it does.
         seconds: time for everything, warm-up included. One call that is longer than this cannot be cut short.
-        progress: told the share of the work that is done, 0 to 1.
-        drop: after ``DROP_AFTER`` rounds, runs slower than ``drop`` times the fastest end. With infinity all are
-            measured in ``FEWEST_ROUNDS`` rounds at least, however long that takes.
+        progress: called with the fraction done, 0 to 1.
+        drop: after ``DROP_AFTER`` rounds, runs slower than ``drop`` times the fastest end, and after ``LOST_AFTER``
+            rounds those that lost every one to the first. With infinity none is left out, and those that lost every
+            round end only when time is up.
         clock: nanoseconds, for tests.
 
     Returns:
@@ -75,16 +79,18 @@ class _Racer:
 def _warm_up(runs: Mapping[Key, Run], deadline: float, clock: Clock) -> dict[Key, _Racer]:
     """Run each until its caches and lazy parts are ready; those for which the time is too short are left out."""
     racers: dict[Key, _Racer] = {}
-    round_ns = 0.0
+    race_ns = first_ns = 0.0
     for key, run in runs.items():
-        if racers and clock() + FEWEST_ROUNDS * round_ns >= deadline:
+        if racers and clock() + race_ns >= deadline:
             break
         call_ns = _call_ns(run, clock)
+        first_ns = first_ns or call_ns
         repeats = max(1, math.ceil(ROUND_NS / call_ns))
-        longer = round_ns + repeats * call_ns
-        if racers and clock() + FEWEST_ROUNDS * longer > deadline:
+        # Slower than the first, it will lose every round, but for noise.
+        longer = race_ns + (FEWEST_ROUNDS if call_ns <= first_ns else LOST_AFTER) * repeats * call_ns
+        if racers and clock() + longer > deadline:
             continue
-        round_ns, racers[key] = longer, _Racer(run, repeats)
+        race_ns, racers[key] = longer, _Racer(run, repeats)
     return racers
 
 
@@ -104,13 +110,15 @@ def _race(
     racers: Mapping[Key, _Racer], deadline: int, progress: Progress, drop: float, clock: Clock
 ) -> dict[Key, Measurement]:
     """Rounds until there are enough or time is up. Each round starts with another racer."""
-    order = list(racers)
-    times: dict[Key, list[float]] = {key: [] for key in order}
-    running = list(order)
+    times: dict[Key, list[float]] = {key: [] for key in racers}
+    running = list(racers)
     start = clock()
     for number in range(ENOUGH_ROUNDS):
-        if number >= FEWEST_ROUNDS and clock() >= deadline:
+        is_late = clock() >= deadline
+        if is_late and number >= FEWEST_ROUNDS:
             break
+        if number >= LOST_AFTER and (is_late or not math.isinf(drop)):
+            running = _contenders(running, times)
         turn = number % len(running)
         for key in running[turn:] + running[:turn]:
             times[key].append(racers[key].stretch_ns(clock))
@@ -126,6 +134,13 @@ def _hopeful(running: list[Key], times: Mapping[Key, list[float]], drop: float) 
     """The first, and those that at their quickest are within ``drop`` times the fastest's median."""
     fastest = min(statistics.median(times[key]) for key in running)
     return [key for number, key in enumerate(running) if number == 0 or min(times[key]) <= drop * fastest]
+
+
+def _contenders(running: list[Key], times: Mapping[Key, list[float]]) -> list[Key]:
+    """The first, and those that were as fast in one of the rounds."""
+    first, *others = running
+    won = [key for key in others if any(map(le, times[key], times[first]))]
+    return [first, *won]
 
 
 @contextmanager

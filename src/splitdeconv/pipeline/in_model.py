@@ -19,12 +19,11 @@ from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.model import Model
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
-from splitdeconv.measuring.cache import Timings, model_key
+from splitdeconv.measuring.cache import Timings, model_key, notes_of_origin
 from splitdeconv.pipeline.open import Options, Progress
-from splitdeconv.results import times as measured
 from splitdeconv.results.plan import Choice, Plan
 from splitdeconv.results.record import WholeTimes
-from splitdeconv.results.times import Measurement
+from splitdeconv.results.times import Measurement, comparison
 from splitdeconv.targets.base import CompileError, Target
 
 PASSES = 2  # over all sites; the second rarely changes anything
@@ -66,14 +65,14 @@ def race(
 
 def race_cached(
     target: Target, models: Mapping[str, Path], feeds: Mapping[str, Array], options: Options
-) -> dict[str, Measurement]:
-    """As :func:`race`, from the cache where these models were timed before.
+) -> tuple[dict[str, Measurement], tuple[str, ...]]:
+    """As :func:`race`, from the cache where these models were timed before, which a note then says.
 
     Raises:
         CompileError: the target does not take one of them.
     """
     if any(path.stat().st_size >= _HASHED for path in models.values()):
-        return race(target, models, feeds, options.model_seconds)
+        return race(target, models, feeds, options.model_seconds), ()
     cache = options.open_cache()
     contents = {name: path.read_bytes() for name, path in models.items()}
     key = model_key(contents, {name: array.shape for name, array in feeds.items()}, target.environment())
@@ -82,7 +81,7 @@ def race_cached(
         taken = race(target, models, feeds, options.model_seconds)
         timings = Timings(taken, {}, options.model_seconds)
         cache.keep(key, timings)
-    return dict(timings.times)
+    return dict(timings.times), notes_of_origin([timings], "the whole model")
 
 
 def guard(
@@ -106,14 +105,14 @@ def guard(
     if isinstance(feeds, str):
         return plan, f"the whole model was not timed: {feeds}", None
     try:
-        taken = race_cached(target, models, feeds, options)
+        taken, origin = race_cached(target, models, feeds, options)
     except CompileError as error:
         return plan, f"the whole model was not timed: {error}", None
     before, after = taken["before"], taken["after"]
     left, note = planner.guard(plan, before, after, overrides)
-    figures = f"{before.median_ms:.4g} ms before, {after.median_ms:.4g} ms after, {measured.ratio(before, after):.2f}×"
+    figures = f"{before.median_ms:.4g} ms before, now {comparison(after, before)}"
     note = note or f"whole model: {figures} ({before.kind} on {target.name})"
-    return left, note, WholeTimes(before, after, kept=left == plan)
+    return left, "; ".join((note, *origin)), WholeTimes(before, after, kept=left == plan)
 
 
 def refine(model: Model, plan: Plan, target: Target, overrides: Overrides, progress: Progress) -> tuple[Plan, str]:

@@ -15,7 +15,7 @@ from splitdeconv.deconv.ops import Conv, Program
 from splitdeconv.formats.model import Model, Site
 from splitdeconv.lowerings.candidate import Candidate, Refusal
 from splitdeconv.measuring import rounds
-from splitdeconv.measuring.cache import TimingCache, Timings, site_key
+from splitdeconv.measuring.cache import TimingCache, Timings, notes_of_origin, site_key
 from splitdeconv.pipeline.compiling import Trials, compile_equal_work, compile_site, site_inputs
 from splitdeconv.pipeline.open import Options, Progress, runner_for
 from splitdeconv.proof.sites import fingerprint
@@ -125,7 +125,7 @@ def time_sites(
             shown = stage(progress, f"measuring {table.site}", number, len(entrants))
             table = timer.timed(entrant, order, planned[table.site], budget, shown)
         tables.append(table)
-    return tables, (*timer.cache.notes, *noise_notes(timer.measured()))
+    return tables, (*timer.cache.notes, *notes_of_origin(timer.used), *noise_notes(timer.measured()))
 
 
 class _Timer:
@@ -134,6 +134,7 @@ class _Timer:
     def __init__(self, target: Target, trials: Trials, extent: Extent, cache: TimingCache) -> None:
         self.target, self.trials, self.extent, self.cache = target, trials, extent, cache
         self.known: dict[str, Timings] = {}
+        self.used: list[Timings] = []
 
     def measured(self) -> Iterable[Measurement]:
         """All times so far."""
@@ -164,6 +165,7 @@ class _Timer:
             budget.spend(time.perf_counter() - started)
             self.cache.keep(key, timings)
         self.known[f"{site.id} {key}" if self.extent.keep else key] = timings
+        self.used.append(timings)
         return _with_times(table, timings)
 
     def _key(self, entrant: Entrant, order: Sequence[Candidate]) -> str:
@@ -216,11 +218,11 @@ def stage(progress: Progress, name: str, number: int, total: int) -> Share:
 
 def noise_notes(measured: Iterable[Measurement]) -> tuple[str, ...]:
     """A note where the machine had so much other work that gains may have been overlooked."""
-    unrest = times.unrest(time for time in measured if time.kind == "measured" and times.is_settled(time))
-    if unrest <= times.RESTLESS:
+    spread = times.spread(measured)
+    if spread <= times.NOISY:
         return ()
     return (
-        f"the machine was restless while measuring: times of the same form spread by {unrest:.0%} (quartiles), "
+        f"the machine was noisy while measuring: times of the same form spread by {spread:.0%} (quartiles), "
         "so small gains may have been overlooked; measure again when it is idle",
     )
 

@@ -75,8 +75,8 @@ def _lead(record: RunRecord) -> str:
 def _why_unchanged(record: RunRecord) -> str:
     if record.whole is not None and not record.whole.kept:
         return (
-            f"The rewritten model took {record.whole.after.median_ms:.4g} ms, the original "
-            f"{record.whole.before.median_ms:.4g} ms: not faster beyond the noise, so it was taken back."
+            f"The rewritten model was {times.comparison(record.whole.after, record.whole.before)}: not faster beyond "
+            "the noise, so it was taken back."
         )
     if not record.plan.choices:
         return "It has no deconv that can be rewritten."
@@ -87,15 +87,12 @@ def _gain_in_words(record: RunRecord) -> str:
     whole, target = record.whole, record.plan.target
     if whole is not None and not whole.kept:
         return (
-            f"With all forms that were planned the whole model took {whole.after.median_ms:.4g} ms instead of "
-            f"{whole.before.median_ms:.4g} ms, not faster beyond the noise; only what was asked for by name was kept."
+            f"With all forms that were planned the whole model: {times.comparison(whole.after, whole.before)}, not "
+            "faster beyond the noise; only what was asked for by name was kept."
         )
     if whole is not None:
-        ratio = times.ratio(whole.before, whole.after)
-        return (
-            f"On {target} the whole model takes {whole.after.median_ms:.4g} ms instead of "
-            f"{whole.before.median_ms:.4g} ms ({whole.after.kind}): {ratio:.2f} times as fast."
-        )
+        figures = times.comparison(whole.after, whole.before)
+        return f"On {target} the whole model took {whole.before.median_ms:.4g} ms; now {figures}, {whole.after.kind}."
     if not gains.timed(record):
         return f"Nothing was timed: {target} chooses by rule." if target == "generic" else "Nothing was timed."
     return "The whole model was not timed; the notes say why."
@@ -118,7 +115,8 @@ def _speed(record: RunRecord) -> list[Figure]:
     if record.whole is not None:
         before, after = record.whole.before, record.whole.after
         taken_back = "" if record.whole.kept else "; taken back"
-        detail = f"{before.median_ms:.4g} ms → {after.median_ms:.4g} ms{taken_back}"
+        won = times.rounds_won(after, before) or f"{before.median_ms:.4g} ms → {after.median_ms:.4g} ms"
+        detail = f"{won}{taken_back}"
         ratio = times.ratio(before, after)
         tone: Tone = "warn" if record.whole.kept and ratio < 1 else "plain"
         found.append(Figure("Whole model, speed", f"{ratio:.2f}×", detail, tone, after.kind))
