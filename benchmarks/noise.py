@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.targets import Target, target
-from splitdeconv.targets.base import KEEP_ALL
+from splitdeconv.targets.target import KEEP_ALL
 
 LAYERS = {"64 channels @8": (64, 8), "64 channels @32": (64, 32), "128 channels @64": (128, 64)}
 

@@ -15,7 +15,7 @@ from splitdeconv.measuring import rounds
 from splitdeconv.pipeline import timing
 from splitdeconv.results.plan import Cost, Option, Table
 from splitdeconv.results.times import FEWEST_ROUNDS, Measurement
-from splitdeconv.targets.base import Target
+from splitdeconv.targets.target import Target
 
 DECONV = Deconv((Axis(4, 2, in_size=8),), 4, 4)
 

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from splitdeconv.targets.base import CompileError
+from splitdeconv.targets.target import CompileError
 from splitdeconv.targets.child import Child
 
 ECHO = """
-from splitdeconv.targets.base import CompileError
+from splitdeconv.targets.target import CompileError
 from splitdeconv.targets.child import serve
 def answer(request):
     if request == b"no":

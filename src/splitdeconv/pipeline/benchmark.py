@@ -38,7 +38,7 @@ from splitdeconv.results.bench import (
 from splitdeconv.results.plan import Option, Plan, Table
 from splitdeconv.results.times import Measurement
 from splitdeconv.targets import target as find_target
-from splitdeconv.targets.base import KEEP_ALL, Compiled, CompileError, Target
+from splitdeconv.targets.target import KEEP_ALL, Compiled, CompileError, Target
 
 DTYPES = {"float32": None, "float16": None, "int8": Quant("uint8", "int8", per_channel=True)}
 

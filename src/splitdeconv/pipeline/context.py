@@ -18,7 +18,7 @@ from splitdeconv.choosing.planner import Wishes
 from splitdeconv.formats.frontend import Frontend
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.results.plan import Choice, Plan
-from splitdeconv.targets.base import CompileError, Target
+from splitdeconv.targets.target import CompileError, Target
 
 PASSES = 2  # over all sites; the second rarely changes anything
 TRIED = 5  # forms of a site, the best ones by their time alone

@@ -29,7 +29,7 @@ from splitdeconv.results.bench import ZERO_INSERT
 from splitdeconv.results.plan import Choice, Cost, Option, Plan, Table
 from splitdeconv.results.record import Environment, RunRecord, SiteWork, WholeTimes
 from splitdeconv.results.verdict import OutputCheck, Verdict
-from splitdeconv.targets.base import Compiled, CompileError, Target
+from splitdeconv.targets.target import Compiled, CompileError, Target
 
 GENERIC = "generic"
 RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}  # what runs a model for its verification

@@ -24,7 +24,7 @@ from splitdeconv.proof import verify
 from splitdeconv.results import provenance
 from splitdeconv.results.plan import Plan, plan_sites
 from splitdeconv.results.record import RunRecord
-from splitdeconv.targets.base import CompileError, Target
+from splitdeconv.targets.target import CompileError, Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from splitdeconv.proof.quantised_proof import fingerprint, wrong_numbers
 from splitdeconv.results import times
 from splitdeconv.results.plan import Table
 from splitdeconv.results.times import Measurement
-from splitdeconv.targets.base import Compiled, CompileError, Target
+from splitdeconv.targets.target import Compiled, CompileError, Target
 
 DEFAULT_SECONDS = 60.0
 MODEL_SHARE = 0.25  # part of the budget that the whole model, before and after, may take; the sites have the rest

@@ -26,7 +26,7 @@ from splitdeconv.formats.model import Site
 from splitdeconv.lowerings import find_lowering
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.results.verdict import SiteProof
-from splitdeconv.targets.base import CompileError, Target
+from splitdeconv.targets.target import CompileError, Target
 
 PROOF_MACS = 20_000_000  # of the definition in one run; sizes are cut down to it
 LARGEST_SUM = 2**23  # float32 holds whole numbers up to 2²⁴; half of it leaves room for the bias

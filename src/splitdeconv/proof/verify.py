@@ -27,7 +27,7 @@ from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.proof import quantised_proof
 from splitdeconv.proof.quantised_proof import cut_down
 from splitdeconv.results.verdict import OutputCheck, SiteProof
-from splitdeconv.targets.base import Compiled, CompileError, Target
+from splitdeconv.targets.target import Compiled, CompileError, Target
 
 # Both errors are sums of the same products in two orders, so they are of equal size up to chance; 4 leaves room for it.
 NOISE_FACTOR = 4.0

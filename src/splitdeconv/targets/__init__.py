@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from splitdeconv import plugins
 from splitdeconv.errors import UsageError
-from splitdeconv.targets.base import Compiled, CompileError, Target
+from splitdeconv.targets.target import Compiled, CompileError, Target
 
 TARGETS = {
     "accelerator": "splitdeconv.targets.accelerator:Accelerator",

@@ -21,7 +21,7 @@ from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
-from splitdeconv.targets.base import Compiled, CompileError
+from splitdeconv.targets.target import Compiled, CompileError
 from splitdeconv.version import __version__
 
 DEFAULT = "dot-product-16x16"

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
-from splitdeconv.targets.base import CompileError
+from splitdeconv.targets.target import CompileError
 
 _HEADER = struct.Struct("<?Q")  # whether it worked, length of what follows
 PATIENCE_S = 120.0  # for one request; compilers and interpreters need a small part of it

@@ -17,14 +17,14 @@ from splitdeconv.errors import UsageError
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.results.record import Environment
 from splitdeconv.targets import processor
-from splitdeconv.targets.base import CompileError, Measuring, one_line
+from splitdeconv.targets.target import CompileError, Measuring, one_line
 from splitdeconv.targets.child import Child
 
 KERNELS = {"xnnpack": OpResolverType.BUILTIN, "reference": OpResolverType.BUILTIN_REF}
 
 
 class LiteRt(Measuring):
-    """Implements :class:`~splitdeconv.targets.base.Target` for ``litert``, ``litert:xnnpack``, ``litert:reference``.
+    """Implements :class:`~splitdeconv.targets.target.Target` for ``litert``, ``litert:xnnpack``, ``litert:reference``.
 
     Models are first tried in a child process, so that one that brings the interpreter down is a refusal.
     """

@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.targets.base import CompileError, one_line
+from splitdeconv.targets.target import CompileError, one_line
 
 OPSET, IR_VERSION = 17, 8
 OPSET_OF_BFLOAT16, IR_VERSION_OF_BFLOAT16 = 22, 10  # the first with convolutions of that type

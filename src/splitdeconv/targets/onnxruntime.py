@@ -17,7 +17,7 @@ from splitdeconv.errors import UsageError
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.results.record import Environment
 from splitdeconv.targets import onnx_probe, processor
-from splitdeconv.targets.base import CompileError, Measuring, one_line
+from splitdeconv.targets.target import CompileError, Measuring, one_line
 
 _SUFFIX = "ExecutionProvider"
 _CPU = "CPU" + _SUFFIX

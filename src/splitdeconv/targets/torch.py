@@ -25,7 +25,7 @@ from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.measuring import rounds
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
-from splitdeconv.targets.base import Compiled, CompileError
+from splitdeconv.targets.target import Compiled, CompileError
 
 MODES = ("eager", "compiled")
 MEMORY_FORMATS = ("contiguous", "channels_last")

@@ -19,7 +19,7 @@ from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
-from splitdeconv.targets.base import Compiled, CompileError
+from splitdeconv.targets.target import Compiled, CompileError
 from splitdeconv.targets.child import Child
 from splitdeconv.targets.litert import LiteRtModel, interpreter
 
@@ -97,7 +97,7 @@ class Estimate:
 
 
 class Vela:
-    """Implements :class:`~splitdeconv.targets.base.Target`.
+    """Implements :class:`~splitdeconv.targets.target.Target`.
 
     ``vela:ethos-u65-512,system-config=Ethos_U65_High_End,memory-mode=Shared_Sram``; what is left out is Vela's default.
     """

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ethosu.vela import vela
 
-from splitdeconv.targets.base import CompileError
+from splitdeconv.targets.target import CompileError
 from splitdeconv.targets.child import serve
 
 _WARNING = re.compile(

@@ -17,7 +17,7 @@ from splitdeconv.errors import InputError, SplitdeconvError
 from splitdeconv.formats.tflite import TfliteFrontend, file
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.targets.base import CompileError
+from splitdeconv.targets.target import CompileError
 from splitdeconv.targets.litert import LiteRt
 from tests.tflite_models import Case, build
 
