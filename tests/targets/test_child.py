@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from splitdeconv.targets.target import CompileError
 from splitdeconv.targets.child import Child
+from splitdeconv.targets.target import CompileError
 
 ECHO = """
 from splitdeconv.targets.target import CompileError

@@ -15,7 +15,8 @@ from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.results.times import FEWEST_ROUNDS
-from splitdeconv.targets import CompileError, Target, base, processor, target
+from splitdeconv.targets import CompileError, Target, processor, target
+from splitdeconv.targets.target import KEEP_ALL, one_line
 
 onnx = pytest.importorskip("onnx")
 INSTALLED = [name for name in ("onnxruntime", "openvino") if find_spec(name)]
@@ -149,7 +150,7 @@ def test_times_have_quartiles_and_say_that_they_are_measured(runtime: Target) ->
     model, longer = conv_model(identity(4), x.shape), conv_model(identity(4), x.shape, times=3)
     compiled = {few: runtime.compile(model), many: runtime.compile(longer)}
     seen: list[float] = []
-    found = runtime.measure(compiled, {"x": x}, 0.2, progress=seen.append, drop=base.KEEP_ALL)
+    found = runtime.measure(compiled, {"x": x}, 0.2, progress=seen.append, drop=KEEP_ALL)
     assert list(found) == [few, many]
     for time in found.values():
         assert 0 < time.low_ms <= time.median_ms <= time.high_ms
@@ -291,9 +292,9 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_long_message_becomes_one_line() -> None:
-    assert base.one_line(RuntimeError("first\n   second\tthird")) == "first second third"
-    assert base.one_line(RuntimeError()) == "RuntimeError"
-    assert base.one_line(RuntimeError("x" * 999)) == "x" * 299 + "…"
+    assert one_line(RuntimeError("first\n   second\tthird")) == "first second third"
+    assert one_line(RuntimeError()) == "RuntimeError"
+    assert one_line(RuntimeError("x" * 999)) == "x" * 299 + "…"
 
 
 def test_the_processor_has_a_name() -> None:

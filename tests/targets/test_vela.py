@@ -65,7 +65,7 @@ def test_a_stride_that_the_npu_lacks_is_refused_in_velas_words(u55: Vela, tmp_pa
         u55.compile(content)
     whole = tmp_path / "whole.tflite"
     whole.write_bytes(content)
-    native, rows = u55.compile(whole), u55.compile(site_model(case, ROWS))
+    native, rows = u55.compile(whole, whole=True), u55.compile(site_model(case, ROWS))
     assert native.estimate.cpu_operators == 1
     assert list(u55.measure({NATIVE: native, ROWS: rows}, {}, 1.0)) == [ROWS]
 

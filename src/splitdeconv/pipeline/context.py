@@ -106,7 +106,7 @@ class _Judge:
             path = Path(folder) / ("model" + self.frontend.suffix)
             self.frontend.save(self.frontend.splice(self.model, programs), path)
             try:
-                compiled = self.target.compile(path)
+                compiled = self.target.compile(path, whole=True)
             except CompileError:
                 return math.inf
             times = self.target.measure({NATIVE: compiled}, {}, 0.0)

@@ -101,8 +101,8 @@ def site_table(frontend: Frontend, model: Any, site: Site, target: Target | None
         baseline: keep ``zero_insert``, the paper's baseline, also where the target would not try it.
     """
     found, refusals = lowerings.candidates(site.deconv, frontend.layout)
-    if target is not None and (variants := getattr(target, "variants", None)):
-        found = [each for candidate in found for each in variants(candidate)]
+    if target is not None:
+        found = [variant for candidate in found for variant in target.variants(candidate)]
     options = []
     for candidate in found:
         program = lowerings.lower(site.deconv, frontend.layout, candidate)
@@ -318,9 +318,8 @@ class Job:
         inputs, given = self.frontend.inputs(self.model), self.request.inputs
         trials, notes = [], []
         try:
-            before, after = runner.compile(original), _compile_rewritten(runner, rewritten)
-            compile_plain = getattr(runner, "compile_plain", None) if quantised else None
-            plain = None if compile_plain is None else compile_plain(original)
+            before, after = runner.compile(original, whole=True), _compile_rewritten(runner, rewritten)
+            plain = runner.compile_plain(original) if quantised else None
             for trial in range(1 if set(given) >= {each.name for each in inputs} else TRIALS):
                 feeds = self._feeds(inputs, trial)
                 if isinstance(feeds, str):
@@ -366,7 +365,7 @@ class Job:
 def _compile_rewritten(runner: Target, rewritten: Path) -> Compiled:
     """The rewritten model, which must compile where the original does."""
     try:
-        return runner.compile(rewritten)
+        return runner.compile(rewritten, whole=True)
     except CompileError as error:
         raise VerificationError(f"{runner.name} takes the original but not the rewritten model ({error})") from None
 

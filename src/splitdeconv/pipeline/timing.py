@@ -24,7 +24,7 @@ from splitdeconv.proof.quantised_proof import fingerprint, wrong_numbers
 from splitdeconv.results import times
 from splitdeconv.results.plan import Table
 from splitdeconv.results.times import Measurement
-from splitdeconv.targets.target import Compiled, CompileError, Target
+from splitdeconv.targets.target import KEEP_ALL, Compiled, CompileError, Target
 
 DEFAULT_SECONDS = 60.0
 MODEL_SHARE = 0.25  # part of the budget that the whole model, before and after, may take; the sites have the rest
@@ -203,7 +203,7 @@ def compile_site(
         if len(compiled) > 1 and time.monotonic() > deadline:
             break
         program = lowerings.lower(site.deconv, frontend.layout, candidate)
-        timed = program.without_last_reshape() if getattr(target, "reshape_is_free", False) else program
+        timed = program.without_last_reshape() if target.reshape_is_free else program
         try:
             ready = target.compile(frontend.emit(model, site, timed))
             (result,) = ready.run(inputs).values()
@@ -284,7 +284,5 @@ def race_models(
     Raises:
         CompileError: the target does not take one of them.
     """
-    # Candidate is the type of a target's keys; these stand for whole models.
-    compiled = {Candidate(name): target.compile(path) for name, path in models.items()}
-    times = target.measure(compiled, feeds, seconds, drop=math.inf)
-    return {str(candidate): taken for candidate, taken in times.items()}
+    compiled = {name: target.compile(path, whole=True) for name, path in models.items()}
+    return target.measure(compiled, feeds, seconds, drop=KEEP_ALL)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import onnx
 from onnx.reference import ReferenceEvaluator
@@ -21,7 +20,7 @@ from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
-from splitdeconv.targets.target import Compiled, CompileError
+from splitdeconv.targets.target import Compiled, CompileError, Key, Target
 from splitdeconv.version import __version__
 
 DEFAULT = "dot-product-16x16"
@@ -47,11 +46,11 @@ class Estimate:
         return dict(zip(session.output_names, outputs, strict=True))
 
 
-class Accelerator:
+class Accelerator(Target):
     """``accelerator:NAME``, or ``accelerator:FILE.toml``; its hardware skips the zeros that it can."""
 
-    formats: tuple[str, ...] = ("onnx",)
-    kind: Literal["measured", "estimated"] = "estimated"
+    formats = ("onnx",)
+    kind = "estimated"
 
     def __init__(self, option: str = "", *, threads: int = 0) -> None:  # a processor has no threads
         self.arch: Architecture = load_architecture(option or DEFAULT)
@@ -73,7 +72,7 @@ class Accelerator:
             return "the input size is unknown, and cycles depend on it: give the sizes"
         return None
 
-    def compile(self, model: bytes | Path) -> Compiled:
+    def compile(self, model: bytes | Path, *, whole: bool = False) -> Compiled:
         loaded = onnx.load(model) if isinstance(model, Path) else onnx.load_from_string(model)
         try:
             works = model_works(loaded, "model", self.arch.deconv)
@@ -87,16 +86,16 @@ class Accelerator:
 
     def measure(
         self,
-        candidates: Mapping[Candidate, Compiled],
+        models: Mapping[Key, Compiled],
         inputs: Mapping[str, Array],  # an estimate needs neither values
         seconds: float,  # nor time
         *,
         progress: Progress | None = None,
         drop: float = DROP_RATIO,
-    ) -> dict[Candidate, Measurement]:
+    ) -> dict[Key, Measurement]:
         found = {}
-        for candidate, compiled in candidates.items():
+        for key, compiled in models.items():
             assert isinstance(compiled, Estimate), "only what this target compiled"
             time = compiled.milliseconds
-            found[candidate] = Measurement(time, time, time, 0, self.kind)
+            found[key] = Measurement(time, time, time, 0, self.kind)
         return found

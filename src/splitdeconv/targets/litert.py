@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -17,20 +17,19 @@ from splitdeconv.errors import UsageError
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.results.record import Environment
 from splitdeconv.targets import processor
-from splitdeconv.targets.target import CompileError, Measuring, one_line
 from splitdeconv.targets.child import Child
+from splitdeconv.targets.target import CompileError, Measuring, one_line
 
 KERNELS = {"xnnpack": OpResolverType.BUILTIN, "reference": OpResolverType.BUILTIN_REF}
 
 
 class LiteRt(Measuring):
-    """Implements :class:`~splitdeconv.targets.target.Target` for ``litert``, ``litert:xnnpack``, ``litert:reference``.
+    """``litert``, ``litert:xnnpack`` or ``litert:reference``.
 
     Models are first tried in a child process, so that one that brings the interpreter down is a refusal.
     """
 
     formats = ("tflite",)
-    kind: Literal["measured"] = "measured"
 
     def __init__(self, option: str = "", *, threads: int = 0) -> None:
         self.kernels = option or "xnnpack"
@@ -59,7 +58,7 @@ class LiteRt(Measuring):
     def _moves(self, activation: str) -> bool:
         return self.kernels != "reference" or activation == "uint8"
 
-    def compile(self, model: bytes | Path) -> LiteRtModel:
+    def compile(self, model: bytes | Path, *, whole: bool = False) -> LiteRtModel:
         content = model if isinstance(model, bytes) else model.read_bytes()
         self._child.ask(content)
         try:

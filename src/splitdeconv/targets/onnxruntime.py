@@ -58,11 +58,10 @@ class OnnxRuntime(Measuring):
                 return reason
         return None
 
-    def compile(self, model: bytes | Path) -> OnnxRuntimeModel:
+    def compile(self, model: bytes | Path, *, whole: bool = False) -> OnnxRuntimeModel:
         return self._compile(model, self._options())
 
     def compile_plain(self, model: bytes | Path) -> OnnxRuntimeModel:
-        """As :meth:`compile`, each operator as it stands in the file: nothing fused, nothing moved to other types."""
         options = self._options()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         return self._compile(model, options)

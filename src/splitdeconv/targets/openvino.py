@@ -68,7 +68,7 @@ class OpenVino(Measuring):
                 return reason
         return None
 
-    def compile(self, model: bytes | Path) -> OpenVinoModel:
+    def compile(self, model: bytes | Path, *, whole: bool = False) -> OpenVinoModel:
         try:
             read = self._core.read_model(model if isinstance(model, bytes) else os.fspath(model))
             return OpenVinoModel(self._core.compile_model(read, self._device, self._config()))
