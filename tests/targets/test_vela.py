@@ -104,7 +104,10 @@ def test_the_accelerators_are_those_of_the_installed_vela() -> None:
 
 def test_a_float_model_is_not_for_an_npu(u55: Vela) -> None:
     deconv = Deconv((Axis(4, 2), Axis(4, 2)), 4, 4)
-    assert "quantise the model first" in (u55.refuse(deconv, ROWS) or "")
+    assert "quantise the model first" in (u55.refuse(lower(deconv, "NHWC", ROWS)) or "")
     quantised = Deconv((Axis(4, 2), Axis(4, 2)), 4, 4, dtype="int8", quant=Quant("int8", "int8", True))
-    assert u55.refuse(quantised, ROWS) is None
-    assert u55.refuse(quantised, Candidate("split", "union", "depth_to_space")) == "Vela has no DEPTH_TO_SPACE"
+    assert u55.refuse(lower(quantised, "NHWC", ROWS)) is None
+    assert (
+        u55.refuse(lower(quantised, "NHWC", Candidate("split", "union", "depth_to_space")))
+        == "Vela has no DEPTH_TO_SPACE"
+    )

@@ -323,6 +323,7 @@ class Program:
         steps: in order; step ``n`` makes value ``n + 1``.
         name: of the candidate that it came from.
         quant: the candidate's way to write quantised convolutions, or empty.
+        inserts_zeros: whether its convolution multiplies by zeros between the input's pixels.
     """
 
     deconv: Deconv
@@ -330,6 +331,7 @@ class Program:
     steps: tuple[Step, ...]
     name: str = ""
     quant: str = ""
+    inserts_zeros: bool = False
 
     @property
     def output(self) -> int:

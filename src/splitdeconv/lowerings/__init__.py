@@ -9,7 +9,7 @@ from functools import lru_cache
 from splitdeconv.deconv.ops import Layout, Program, Relayout, Step
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.errors import UsageError
-from splitdeconv.lowerings.candidate import Candidate, Refusal
+from splitdeconv.lowerings.candidate import RELAYOUT, Candidate, Refusal
 from splitdeconv.lowerings.col2im import Col2Im
 from splitdeconv.lowerings.lowering import Lowering
 from splitdeconv.lowerings.native import Native
@@ -76,7 +76,8 @@ def _written(plain: Sequence[Candidate], deconv: Deconv) -> list[Candidate]:
 @lru_cache(maxsize=4096)  # models repeat their layers, and every candidate is asked for more than once
 def lower(deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
     """The program of ``candidate``, which must be one of :func:`candidates`, maybe with ``relayout`` after."""
-    program = find_lowering(candidate.lowering).lower(deconv, layout, candidate)
-    if candidate.after == "relayout":
+    lowering = find_lowering(candidate.lowering)
+    program = lowering.lower(deconv, layout, candidate)
+    if candidate.after == RELAYOUT:
         program = replace(program, steps=(*program.steps, Step(Relayout(), (program.output,))))
-    return replace(program, name=str(candidate), quant=candidate.quant)
+    return replace(program, name=str(candidate), quant=candidate.quant, inserts_zeros=lowering.inserts_zeros)

@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import product
-from typing import Protocol
 
 from splitdeconv.deconv.ops import Conv, Layout, Op, Order, Pad, Program, Shape, Slice, Step, channel_axis, spatial_axes
 from splitdeconv.deconv.spec import Deconv, Window
 from splitdeconv.lowerings.candidate import Candidate
 
 
-class Lowering(Protocol):
+class Lowering(ABC):
     """An exact way to write a deconv as ordinary operations.
 
     Attributes:
         name: as the command line takes it.
         source: where it comes from.
         summary: one line for ``splitdeconv targets`` and the docs.
+        rank: 0 for what is chosen on its merits; those above are taken only where nothing of a lower rank applies.
+        inserts_zeros: whether its convolution multiplies by zeros between the input's pixels.
     """
 
     name: str
     source: str
     summary: str
+    rank: int = 0
+    inserts_zeros: bool = False
 
     def refuse(self, deconv: Deconv) -> str | None:
         """Why this lowering does not apply to ``deconv``, or None."""
-        ...
+        return None
 
     def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
         """The options that make sense for a ``deconv`` that is not refused, in ``layout``; the first is the default."""
-        ...
+        return (Candidate(self.name),)
 
+    @abstractmethod
     def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
         """The program that computes ``deconv`` in the way of ``candidate``, with input and output in ``layout``.
 
         Args:
             candidate: one of :meth:`candidates`.
         """
-        ...
 
 
 class Builder:

@@ -108,7 +108,7 @@ def site_table(frontend: Frontend, model: Any, site: Site, target: Target | None
         program = lowerings.lower(site.deconv, frontend.layout, candidate)
         reason = frontend.refuse(model, site, program)
         if reason is None and target is not None and not (baseline and candidate.lowering == ZERO_INSERT.lowering):
-            reason = target.refuse(site.deconv, candidate)
+            reason = target.refuse(program)
         if reason is None:
             options.append(Option(candidate, cost_of(program)))
         else:

@@ -105,10 +105,11 @@ def inspect(source: object, in_shapes: Shapes, target_names: Sequence[str]) -> I
 
 def _said_of(frontend: Frontend, model: Any, site: Site, target: Target) -> str:
     """Why a target does not run a site as it is, or nothing; compilers that only estimate are asked in earnest."""
-    reason = target.refuse(site.deconv, NATIVE)
+    native = lowerings.lower(site.deconv, frontend.layout, NATIVE)
+    reason = target.refuse(native)
     if reason is None and target.kind == "estimated":
         try:
-            target.compile(frontend.emit(model, site, lowerings.lower(site.deconv, frontend.layout, NATIVE)))
+            target.compile(frontend.emit(model, site, native))
         except CompileError as error:
             reason = str(error)
     return reason or ""

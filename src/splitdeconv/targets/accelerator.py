@@ -8,15 +8,15 @@ from pathlib import Path
 import onnx
 from onnx.reference import ReferenceEvaluator
 
+from splitdeconv.accelerator import lowered
 from splitdeconv.accelerator.arch import Architecture, load_architecture
 from splitdeconv.accelerator.counts import Counts, no_counts
 from splitdeconv.accelerator.evaluate import evaluate_network
 from splitdeconv.accelerator.onnx_work import model_works
 from splitdeconv.accelerator.sparsity import Skip
-from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError
-from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
@@ -61,16 +61,8 @@ class Accelerator(Target):
         stated = {key: f"{each.text} ({each.source})" for key, each in self.arch.stated.items()}
         return Environment(self.name, {"splitdeconv": __version__}, self.arch.title, 0, stated)
 
-    def refuse(self, deconv: Deconv, candidate: Candidate) -> str | None:
-        if candidate.lowering == "native" and self.arch.deconv == "none":
-            return "the processor has no deconv of its own"
-        if candidate.lowering == "col2im":
-            return "overlap-add needs a vector unit for partial sums, which the modelled processors do not have"
-        if candidate.lowering == "separable":
-            return "its matrices stand on the left of maps, which the modelled processors do not count"
-        if any(size is None for size in deconv.in_sizes):
-            return "the input size is unknown, and cycles depend on it: give the sizes"
-        return None
+    def refuse(self, program: Program) -> str | None:
+        return lowered.refuse(program, self.arch.deconv)
 
     def compile(self, model: bytes | Path, *, whole: bool = False) -> Compiled:
         loaded = onnx.load(model) if isinstance(model, Path) else onnx.load_from_string(model)

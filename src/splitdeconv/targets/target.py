@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar, cast
 
-from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress, interleaved
@@ -74,8 +74,8 @@ class Target(ABC):
     def environment(self) -> Environment:
         """Versions, processor, threads and options, for the record and the cache's key."""
 
-    def refuse(self, deconv: Deconv, candidate: Candidate) -> str | None:
-        """Why the target does not run ``candidate`` of ``deconv`` well enough to try, or None."""
+    def refuse(self, program: Program) -> str | None:
+        """Why the target does not run ``program`` well enough to try, or None; what does not compile needs no line."""
         return None
 
     def variants(self, candidate: Candidate) -> tuple[Candidate, ...]:

@@ -18,10 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
-from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.measuring import rounds
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
@@ -129,8 +128,8 @@ class Torch(Target):
         options["tf32"] = str(torch.backends.cudnn.allow_tf32)
         return Environment(self.name, versions, torch.cuda.get_device_name(), 0, options)
 
-    def refuse(self, deconv: Deconv, candidate: Candidate) -> str | None:  # the protocol's
-        if deconv.quant is not None:
+    def refuse(self, program: Program) -> str | None:
+        if program.deconv.quant is not None:
             return "torch's eager and compiled modes run quantised deconvs in float: measure the float layer instead"
         return None
 

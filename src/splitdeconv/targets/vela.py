@@ -12,13 +12,14 @@ from typing import Any
 
 import ethosu.config_files  # a namespace of Vela's; its absence means that the extra is missing
 
-from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.ops import DepthToSpace, Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
-from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.lowerings.candidate import RELAYOUT, Candidate
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
+from splitdeconv.targets import operators
 from splitdeconv.targets.child import Child
 from splitdeconv.targets.litert import LiteRtModel, interpreter
 from splitdeconv.targets.target import Compiled, CompileError, Key, Target
@@ -120,19 +121,19 @@ class Vela(Target):
         options = {"system-config": self.system_config, "memory-mode": self.memory_mode}
         return Environment(self.name, {"ethos-u-vela": version("ethos-u-vela")}, self.accelerator, 0, options)
 
-    def refuse(self, deconv: Deconv, candidate: Candidate) -> str | None:
-        quant = deconv.quant
+    def refuse(self, program: Program) -> str | None:
+        quant = program.deconv.quant
         if quant is None or quant.activation == "float32":
             return "Ethos-U computes in int8, uint8 and int16 only: quantise the model first"
-        if candidate.form == "depth_to_space":
+        if DepthToSpace in operators.kinds(program):
             return "Vela has no DEPTH_TO_SPACE"
-        if candidate.lowering == "zero_insert":
+        if program.inserts_zeros:
             return "Vela's own TRANSPOSE_CONV already inserts the zeros"
         return None
 
     def variants(self, candidate: Candidate) -> tuple[Candidate, ...]:
         """The candidate as it is, and with an operation behind it that lets Vela choose its output's layout."""
-        return (candidate, replace(candidate, after="relayout"))
+        return (candidate, replace(candidate, after=RELAYOUT))
 
     def compile(self, model: bytes | Path, *, whole: bool = False) -> VelaModel:
         """A whole model may leave operators to the CPU; a single site that does is refused."""
