@@ -1,4 +1,7 @@
-"""Model formats. One line here, one folder and one extra make a new one."""
+"""Model formats. One line here, one folder and one extra make a new one.
+
+Other packages bring theirs by entry points of the group ``splitdeconv.formats``.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ from splitdeconv import plugins
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.formats.frontend import Frontend
 
-FRONTENDS = {
+_OWN = {
     "onnx": "splitdeconv.formats.onnx:OnnxFrontend",
     "tflite": "splitdeconv.formats.tflite:TfliteFrontend",
 }
+FRONTENDS = plugins.registry("format", _OWN)
 
 _TFLITE_MAGIC = b"TFL3"
 
@@ -40,6 +44,8 @@ def frontend(name: str, numerics: str = "exact") -> Frontend:
 def recognise(path: Path, numerics: str = "exact") -> Frontend:
     """The front-end for the file at ``path``, by its content: TFLite has a mark, everything else is tried as ONNX.
 
+    Formats of other packages are known by the file's suffix, which is their name.
+
     Raises:
         InputError: the file cannot be read, or is empty.
         UsageError: the format does not know these numerics.
@@ -53,4 +59,6 @@ def recognise(path: Path, numerics: str = "exact") -> Frontend:
         raise InputError(f"{path}: cannot be read ({error.strerror}), wanted an .onnx or .tflite file") from None
     if not start:
         raise InputError(f"{path}: is empty, wanted an .onnx or .tflite file")
+    if (suffix := path.suffix[1:]) in FRONTENDS and suffix not in _OWN:
+        return frontend(suffix, numerics)
     return frontend("tflite" if start[4:8] == _TFLITE_MAGIC else "onnx", numerics)

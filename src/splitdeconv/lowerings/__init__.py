@@ -1,14 +1,19 @@
-"""The exact lowerings. One new module and one line in ``LOWERINGS`` make a new one."""
+"""The exact lowerings. One new module and one line in ``LOWERINGS`` make a new one.
+
+Other packages bring theirs by entry points of the group ``splitdeconv.lowerings``.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+from splitdeconv import plugins
 from splitdeconv.deconv.ops import Layout, Program, Relayout, Step
 from splitdeconv.deconv.spec import Deconv
-from splitdeconv.errors import UsageError
+from splitdeconv.errors import SplitdeconvError, UsageError
 from splitdeconv.lowerings.candidate import RELAYOUT, Candidate, Refusal
 from splitdeconv.lowerings.col2im import Col2Im
 from splitdeconv.lowerings.lowering import Lowering
@@ -81,3 +86,20 @@ def lower(deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
     if candidate.after == RELAYOUT:
         program = replace(program, steps=(*program.steps, Step(Relayout(), (program.output,))))
     return replace(program, name=str(candidate), quant=candidate.quant, inserts_zeros=lowering.inserts_zeros)
+
+
+def _of_other_packages() -> dict[str, Lowering]:
+    """By name; with a warning for one that cannot be loaded, which must not stop everything else."""
+    others: dict[str, Lowering] = {}
+    known = plugins.registry("lowering", {})
+    for name in known:
+        try:
+            lowering: Lowering = plugins.load("lowering", name, known)()
+        except SplitdeconvError as error:
+            warnings.warn(str(error), stacklevel=2)
+        else:
+            others[lowering.name] = lowering
+    return others
+
+
+LOWERINGS |= {name: lowering for name, lowering in _of_other_packages().items() if name not in LOWERINGS}

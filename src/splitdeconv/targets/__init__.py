@@ -1,4 +1,7 @@
-"""Runtimes, compilers and modelled processors. One line here, one module and one extra make a new one."""
+"""Runtimes, compilers and modelled processors. One line here, one module and one extra make a new one.
+
+Other packages bring theirs by entry points of the group ``splitdeconv.targets``.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,17 @@ from splitdeconv import plugins
 from splitdeconv.errors import UsageError
 from splitdeconv.targets.target import Compiled, CompileError, Target
 
-TARGETS = {
-    "accelerator": "splitdeconv.targets.accelerator:Accelerator",
-    "onnxruntime": "splitdeconv.targets.onnxruntime:OnnxRuntime",
-    "openvino": "splitdeconv.targets.openvino:OpenVino",
-    "litert": "splitdeconv.targets.litert:LiteRt",
-    "vela": "splitdeconv.targets.vela:Vela",
-    "torch": "splitdeconv.targets.torch:Torch",
-}
+TARGETS = plugins.registry(
+    "target",
+    {
+        "accelerator": "splitdeconv.targets.accelerator:Accelerator",
+        "onnxruntime": "splitdeconv.targets.onnxruntime:OnnxRuntime",
+        "openvino": "splitdeconv.targets.openvino:OpenVino",
+        "litert": "splitdeconv.targets.litert:LiteRt",
+        "vela": "splitdeconv.targets.vela:Vela",
+        "torch": "splitdeconv.targets.torch:Torch",
+    },
+)
 
 __all__ = ["TARGETS", "CompileError", "Compiled", "Target", "target"]
 
