@@ -103,10 +103,8 @@ def one_run(kind: str, source: Path, out: Path) -> None:
     """One run in this process; time in seconds and peaks in bytes on the standard output."""
     run = convert if kind == "convert" else load_and_save
     if kind == "convert":
-        import splitdeconv.pipeline.opening  # noqa: F401, PLC0415 (imports are not what is timed)
-        from splitdeconv.formats import frontend  # noqa: PLC0415 (as above)
-
-        frontend("onnx")
+        import splitdeconv.formats.onnx  # noqa: PLC0415 (imports are not what is timed)
+        import splitdeconv.pipeline.convert  # noqa: F401, PLC0415 (as above)
     peaks = {"own_peak_bytes": 0}
     threading.Thread(target=watch_own_memory, args=(peaks,), daemon=True).start()
     start = time.perf_counter()

@@ -19,18 +19,17 @@ from splitdeconv.deconv.layers import Layer, read_layers
 from splitdeconv.deconv.ops import Conv, Program
 from splitdeconv.deconv.spec import Axis, Deconv, Quant
 from splitdeconv.formats.model import Site
-from splitdeconv.formats.onnx import OnnxFrontend, OnnxModel
+from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.formats.onnx.quantised_layer import qdq_model, trained_like_weights
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
-from splitdeconv.proof import quantised_proof
+from splitdeconv.proof.sites import wrong_numbers
 from splitdeconv.results.plan import Cost, Option
 from splitdeconv.results.times import Measurement
 from splitdeconv.targets import Target, target
 from splitdeconv.targets.target import Compiled, CompileError
 
 LAYERS = Path(__file__).with_name("layers.json")
-FRONTEND = OnnxFrontend()
 EQUAL_WORK = Candidate("equal_work")
 
 
@@ -82,8 +81,8 @@ def measure(runtime: Target, layer: Layer, quant: Quant, options: argparse.Names
     deconv = replace(layer.deconv, quant=quant)
     model, site = quantised_layer(deconv, layer.epilogue, options.bits)
     compiled, refused, costs = {}, {}, []
-    for candidate in candidates(site.deconv, FRONTEND.layout)[0]:
-        program = lower(site.deconv, FRONTEND.layout, candidate)
+    for candidate in candidates(site.deconv, "NCHW")[0]:
+        program = lower(site.deconv, "NCHW", candidate)
         found = prepare(runtime, model, site, candidate, program)
         if isinstance(found, str):
             refused[str(candidate)] = found
@@ -104,19 +103,19 @@ def quantised_layer(deconv: Deconv, epilogue: tuple[str, ...], bits: int) -> tup
     """The layer as a QDQ model, and the site that the front-end finds in it."""
     proto = qdq_model(deconv, trained_like_weights(deconv, bits), epilogue=epilogue)
     model = OnnxModel(ir.from_proto(proto), None)
-    (site,) = FRONTEND.find(model).sites
+    (site,) = model.find().sites
     return model, site
 
 
 def prepare(runtime: Target, model: OnnxModel, site: Site, candidate: Candidate, program: Program) -> Compiled | str:
     """The compiled candidate, or the reason why it is none."""
-    reason = FRONTEND.refuse(model, site, program) or runtime.refuse(site.deconv, candidate)
+    reason = model.refuse(site, program) or runtime.refuse(site.deconv, candidate)
     if reason is None and candidate != NATIVE:
-        reason = quantised_proof.wrong_numbers(FRONTEND, model, site, program, runtime)
+        reason = wrong_numbers(model, site, program, runtime)
     if reason is not None:
         return reason
     try:
-        return runtime.compile(FRONTEND.emit(model, site, program))
+        return runtime.compile(model.emit(site, program))
     except CompileError as error:
         return str(error)
 
@@ -134,10 +133,10 @@ def equal_work(runtime: Target, deconv: Deconv, bits: int) -> Compiled:
     model, site = quantised_layer(plain, ("Relu",), bits)
     reasons = []
     for form in ("qlinear", "qlinear_u8", "qdq", "float"):
-        candidate = next((each for each in candidates(site.deconv, FRONTEND.layout)[0] if each.quant == form), None)
+        candidate = next((each for each in candidates(site.deconv, "NCHW")[0] if each.quant == form), None)
         if candidate is None:
             continue
-        found = prepare(runtime, model, site, candidate, lower(site.deconv, FRONTEND.layout, candidate))
+        found = prepare(runtime, model, site, candidate, lower(site.deconv, "NCHW", candidate))
         if not isinstance(found, str):
             return found
         reasons.append(found)

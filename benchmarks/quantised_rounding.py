@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from quantised_layers import FRONTEND, LAYERS
+from quantised_layers import LAYERS
 from splitdeconv.deconv import reference
 from splitdeconv.deconv.layers import read_layers
 from splitdeconv.deconv.spec import Quant
@@ -20,7 +20,7 @@ from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.formats.onnx.quantised_layer import qdq_model, trained_like_weights
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.proof.quantised_proof import cut_down
+from splitdeconv.proof.draw import cut_down
 from splitdeconv.targets import target
 from splitdeconv.targets.target import CompileError
 
@@ -50,7 +50,7 @@ def print_form(name: str, quant: Quant, bits: int, form: str, layers: list) -> N
         deconv = replace(cut_down(layer), quant=quant)
         weights = trained_like_weights(deconv, bits)
         model = OnnxModel(ir.from_proto(qdq_model(deconv, weights)), None)
-        (site,) = FRONTEND.find(model).sites
+        (site,) = model.find().sites
         if form not in ("native", *site.deconv.quant.forms):
             return
         candidate = Candidate("native") if form == "native" else Candidate("split", "union", "transpose", quant=form)
@@ -62,7 +62,7 @@ def print_form(name: str, quant: Quant, bits: int, form: str, layers: list) -> N
         x = np.random.default_rng(0).integers(limits.min, limits.max + 1, shape).astype(quant.activation)
         wanted = reference.quantised_deconv(x, weights, deconv).astype(np.int32)
         try:
-            compiled = runtime.compile(FRONTEND.emit(model, site, lower(site.deconv, "NCHW", candidate)))
+            compiled = runtime.compile(model.emit(site, lower(site.deconv, "NCHW", candidate)))
             (found,) = compiled.run({"x": x}).values()
         except CompileError as error:
             print(f"{name:<14}{quant.activation + ' × int8':<16}{bits:>5}  {form:<12}  {error}")

@@ -17,9 +17,8 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from tests.tflite_models import Case, build, random_input
+from tests.tflite_models import Case, build, loaded, random_input
 
-from splitdeconv.formats.tflite import TfliteFrontend, file
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.results.times import Measurement
@@ -73,17 +72,16 @@ def case_of(layer: tuple[int, int, int, int, int], kind: str, keras: bool) -> Ca
 def times(
     case: Case, where: Target, numerics: str, seconds: float
 ) -> tuple[dict[Candidate, Measurement], dict[Candidate, Compiled]]:
-    frontend = TfliteFrontend(numerics)
-    model = file.from_bytes(build(case), "layer")
-    (site,) = frontend.find(model).sites
+    model = loaded(build(case), numerics)
+    (site,) = model.find().sites
     variants = getattr(where, "variants", lambda candidate: (candidate,))
     ready: dict[Candidate, Compiled] = {}
     for candidate in (each for found in candidates(site.deconv, "NHWC")[0] for each in variants(found)):
         program = lower(site.deconv, "NHWC", candidate)
-        if where.refuse(site.deconv, candidate) or frontend.refuse(model, site, program):
+        if where.refuse(site.deconv, candidate) or model.refuse(site, program):
             continue
         try:
-            ready[candidate] = where.compile(frontend.emit(model, site, program))
+            ready[candidate] = where.compile(model.emit(site, program))
         except CompileError as error:
             if candidate in NATIVE:
                 print(f"    {candidate}: {error}")
@@ -96,10 +94,9 @@ def equal_work(case: Case, where: Target, numerics: str) -> Compiled:
     """One CONV_2D on the same input: ``ceil(K/s)`` taps on each axis, and as many outputs as make the work equal."""
     taps = tuple(-(-kernel // stride) for kernel, stride in zip(case.kernel, case.stride, strict=True))
     outputs = max(1, round(case.out_channels * math.prod(case.kernel) / math.prod(taps)))
-    frontend = TfliteFrontend(numerics)
-    model = file.from_bytes(build(replace(case, kernel=taps, stride=(1, 1), out_channels=outputs)), "limit")
-    (site,) = frontend.find(model).sites
-    return where.compile(frontend.emit(model, site, lower(site.deconv, "NHWC", PLAIN)))
+    model = loaded(build(replace(case, kernel=taps, stride=(1, 1), out_channels=outputs)), numerics)
+    (site,) = model.find().sites
+    return where.compile(model.emit(site, lower(site.deconv, "NHWC", PLAIN)))
 
 
 def bounds(compiled: Compiled) -> str:

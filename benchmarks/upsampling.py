@@ -18,7 +18,8 @@ from splitdeconv.choosing import planner
 from splitdeconv.cli import app
 from splitdeconv.deconv.structure import dense_of
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
-from splitdeconv.pipeline import conversion, timing
+from splitdeconv.pipeline.compiling import compile_site, site_inputs
+from splitdeconv.pipeline.sites import site_table
 from splitdeconv.results.times import ratio
 from splitdeconv.targets.target import KEEP_ALL
 
@@ -67,14 +68,13 @@ def resize_model(channels: int, stride: int, size: int) -> onnx.ModelProto:
 
 def one_layer(target: targets.Target, channels: int, stride: int, size: int, dense: bool, seconds: float) -> str:
     """All times of a layer, and how much faster each form is than the model's own."""
-    frontend = formats.frontend("onnx")
-    model = frontend.adopt(deconv_model(channels, stride, size, dense))
-    (site,) = frontend.find(model).sites
-    order = planner.order(conversion.site_table(frontend, model, site, target).options, site.deconv)
+    model = formats.from_object(deconv_model(channels, stride, size, dense))
+    (site,) = model.find().sites
+    order = planner.order(site_table(model, site, target).options, site.deconv)
     special = [each for each in order if each in (Candidate("native", "simplified"), Candidate("separable"))]
     others = [each for each in order if each not in (NATIVE, *special)][:OTHERS]
-    compiled, _ = timing.compile_site(frontend, model, site, [NATIVE, *special, *others], target)
-    inputs = timing.site_inputs(frontend, site)
+    compiled, _ = compile_site(model, site, [NATIVE, *special, *others], target)
+    inputs = site_inputs(model.layout, site)
     compiled[RESIZE] = target.compile(resize_model(channels, stride, size).SerializeToString())
     times = target.measure(compiled, inputs, seconds, drop=KEEP_ALL)
     native = times[NATIVE]

@@ -23,7 +23,7 @@ from splitdeconv import formats
 from splitdeconv.lab import zoo
 from splitdeconv.lab.zoo import to_onnx
 from splitdeconv.lab.zoo.quiet import quiet
-from splitdeconv.proof.verify import compare_models
+from splitdeconv.proof.whole import compare_models
 from splitdeconv.results.verdict import OutputCheck
 from splitdeconv.targets import target
 
@@ -38,9 +38,9 @@ def compare(name: str) -> tuple[OutputCheck, ...]:
     for model in (first, second):
         assert isinstance(model, onnx.ModelProto)
         assert not any(node.op_type == "ConvTranspose" for node in model.graph.node)
-    frontend, runner = formats.frontend("onnx"), target("onnxruntime")
+    runner = target("onnxruntime")
     compiled = [runner.compile(model.SerializeToString()) for model in (second, first)]
-    return compare_models(frontend, frontend.adopt(second), *compiled, {network.input_name: np.asarray(x)})
+    return compare_models(formats.from_object(second), *compiled, {network.input_name: np.asarray(x)})
 
 
 def main(names: Sequence[str]) -> None:

@@ -11,15 +11,15 @@ from sphinx.transforms import SphinxTransform
 
 import splitdeconv
 from splitdeconv.deconv import weights
-from splitdeconv.pipeline import conversion, opening
+from splitdeconv.pipeline import convert, inspect
 from splitdeconv.results import bench
 
 # The package imports these for its annotations only; with them its signatures in the reference become links.
 vars(splitdeconv).update(
     Array=weights.Array,
     BenchRecord=bench.BenchRecord,
-    Conversion=conversion.Conversion,
-    Inspection=opening.Inspection,
+    Conversion=convert.Conversion,
+    Inspection=inspect.Inspection,
 )
 
 project = "splitdeconv"

@@ -15,11 +15,10 @@ from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.model import Site
-from splitdeconv.formats.onnx import OnnxFrontend, OnnxModel
+from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import Candidate
 
-FRONTEND = OnnxFrontend()
 OPSET = 22  # the newest version of ConvTranspose
 RUNTIME_OPSETS = range(7, 27)  # ONNX Runtime promises nothing before 7
 RUNTIME_TYPES = ("float16", "float32")  # of its CPU provider's convolutions; float16 by way of float32
@@ -119,14 +118,14 @@ def load(model: onnx.ModelProto) -> OnnxModel:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
         onnx.save(model, path)
-        return FRONTEND.load(path)
+        return OnnxModel.load(path)
 
 
 def written(model: OnnxModel, check: bool = True) -> onnx.ModelProto:
     """The model as the front-end writes it, checked in full."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "out.onnx")
-        FRONTEND.save(model, path)
+        model.save(path)
         if check:
             onnx.checker.check_model(path, full_check=True)
         found = onnx.load(path)
@@ -136,14 +135,14 @@ def written(model: OnnxModel, check: bool = True) -> onnx.ModelProto:
 
 
 def sites(model: OnnxModel) -> tuple[Site, ...]:
-    return FRONTEND.find(model).sites
+    return model.find().sites
 
 
 def programs(model: OnnxModel, site: Site) -> Iterator[tuple[Candidate, Program]]:
     """Every program that the site's lowerings offer and the model's opset can express."""
-    for candidate in candidates(site.deconv, FRONTEND.layout)[0]:
-        program = lower(site.deconv, FRONTEND.layout, candidate)
-        if FRONTEND.refuse(model, site, program) is None:
+    for candidate in candidates(site.deconv, "NCHW")[0]:
+        program = lower(site.deconv, "NCHW", candidate)
+        if model.refuse(site, program) is None:
             yield candidate, program
 
 
@@ -156,7 +155,7 @@ def conversions(model: onnx.ModelProto) -> Iterator[tuple[Candidate, onnx.ModelP
         for site in others:
             offered = {found.lowering: each for found, each in reversed([*programs(loaded, site)])}
             chosen[site.id] = offered.get(candidate.lowering, offered["split"])
-        yield candidate, written(FRONTEND.splice(loaded, chosen), sound or candidate.lowering != "native")
+        yield candidate, written(loaded.splice(chosen), sound or candidate.lowering != "native")
 
 
 def passes_check(model: onnx.ModelProto) -> bool:
@@ -175,7 +174,7 @@ def convert(model: onnx.ModelProto, name: str = "split") -> onnx.ModelProto:
     for site in sites(loaded):
         offered = [program for candidate, program in programs(loaded, site) if candidate.matches(name)]
         chosen[site.id] = offered[0]
-    return written(FRONTEND.splice(loaded, chosen))
+    return written(loaded.splice(chosen))
 
 
 def run(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -191,7 +190,7 @@ def run(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]:
 
 def evaluate(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]:
     """All outputs in float64, for types and versions that ONNX Runtime does not run."""
-    found = FRONTEND.float64(load(model), feeds)
+    found = load(model).float64(feeds)
     assert not isinstance(found, str), found
     return found
 

@@ -10,6 +10,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as tfl
 from hypothesis import strategies as st
 
+from splitdeconv.formats.tflite import TfliteModel, file
+
 TYPES = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int64": 4, "int16": 7, "int8": 9}
 KINDS = ("float32", "float16", "hybrid", "int8", "int8_per_channel", "uint8", "int16")
 ACTIVATIONS = (0, 1, 2, 3)  # none, RELU, RELU_N1_TO_1, RELU6
@@ -228,6 +230,11 @@ def _follow(tree: Tree, case: Case, rng: np.random.Generator, name: str, y: int,
     out = tree.tensor(dtype, [e - b for b, e in zip(begin, end, strict=True)], label, unit)
     tree.operator("STRIDED_SLICE", {"int8": 2, "int16": 4}.get(dtype, 1), [y, *bounds], out, tfl.StridedSliceOptionsT())
     return out
+
+
+def loaded(content: bytes, numerics: str = "exact") -> TfliteModel:
+    """The model that a file's content holds."""
+    return TfliteModel(file.from_bytes(content, "case"), None, numerics)
 
 
 def random_input(case: Case, seed: int) -> Any:

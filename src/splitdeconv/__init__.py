@@ -21,8 +21,8 @@ from splitdeconv.version import __version__
 
 if TYPE_CHECKING:
     from splitdeconv.deconv.weights import Array
-    from splitdeconv.pipeline.conversion import Conversion
-    from splitdeconv.pipeline.opening import Inspection
+    from splitdeconv.pipeline.convert import Conversion
+    from splitdeconv.pipeline.inspect import Inspection
     from splitdeconv.results.bench import BenchRecord
 
 __all__ = [
@@ -79,7 +79,7 @@ def convert(
         precision: arithmetic of the target; empty for the model's own.
         budget: seconds for measuring: three quarters for the sites, a quarter for the whole model.
         cache: whether to use and keep times of earlier runs.
-        progress: told what is going on and the share that is done.
+        progress: called with the stage and the fraction done.
 
     Returns:
         The rewritten model, the plan, the verdict and the record of the run.
@@ -90,21 +90,22 @@ def convert(
         OutputError: the result cannot be written.
         VerificationError: the result is not equal; nothing is written.
     """
-    from splitdeconv.choosing.planner import Wishes  # noqa: PLC0415  # importing the package imports nothing else
-    from splitdeconv.pipeline import conversion, opening, timing  # noqa: PLC0415  # as above
+    from splitdeconv.choosing.planner import Overrides  # noqa: PLC0415  # importing the package imports nothing else
+    from splitdeconv.pipeline import convert as pipeline  # noqa: PLC0415  # as above
+    from splitdeconv.pipeline.open import Options, quiet, read_plan  # noqa: PLC0415  # as above
 
-    planned = None if plan is None else opening.read_plan(Path(plan))
-    request = conversion.Request(
+    planned = None if plan is None else read_plan(Path(plan))
+    request = pipeline.Request(
         target=target,
-        wishes=Wishes(lowering, layers or {}, planned, tuple(only), tuple(skip)),
+        overrides=Overrides(lowering, layers or {}, planned, tuple(only), tuple(skip)),
         numerics=numerics,
         verify=verify,
         inputs=inputs or {},
         in_shapes=in_shapes or {},
-        timing=timing.Options(threads, precision, budget, cache),
-        progress=progress or conversion.quiet,
+        options=Options(threads, precision, budget, cache),
+        progress=progress or quiet,
     )
-    return opening.convert(model, None if out is None else Path(out), request)
+    return pipeline.convert(model, None if out is None else Path(out), request)
 
 
 def inspect(
@@ -127,9 +128,9 @@ def inspect(
         InputError: the model cannot be read, or contradicts itself.
         UsageError: an unknown target or input.
     """
-    from splitdeconv.pipeline import opening  # noqa: PLC0415  # so that importing the package imports nothing else
+    from splitdeconv.pipeline import inspect as pipeline  # noqa: PLC0415  # as above
 
-    return opening.inspect(model, in_shapes or {}, targets)
+    return pipeline.inspect(model, in_shapes or {}, targets)
 
 
 def bench(
@@ -159,7 +160,7 @@ def bench(
         threads: worker threads of the target; 0 leaves it to the target.
         precision: arithmetic of the target; empty for the model's own.
         budget: seconds for all layers; every form gets five rounds at least, however long that takes.
-        progress: told what is going on and the share that is done.
+        progress: called with the stage and the fraction done.
 
     Returns:
         The times with their spread, what the planner makes of them, and the ratios.
@@ -168,17 +169,18 @@ def bench(
         InputError: the model or the list cannot be read, or contradicts itself.
         UsageError: an option does not fit.
     """
-    from splitdeconv.pipeline import benchmark, conversion, timing  # noqa: PLC0415  # as above
+    from splitdeconv.pipeline import bench as pipeline  # noqa: PLC0415  # as above
+    from splitdeconv.pipeline.open import Options, quiet  # noqa: PLC0415  # as above
 
     if (model is None) == (layers is None):
         raise UsageError("bench times a model or a list of layers: give one of them")
-    request = benchmark.Request(
+    request = pipeline.Request(
         target=target,
         only=tuple(only),
         dtype=dtype,
         inputs=inputs or {},
         in_shapes=in_shapes or {},
-        timing=timing.Options(threads, precision, budget, cache=False),
-        progress=progress or conversion.quiet,
+        options=Options(threads, precision, budget, cache=False),
+        progress=progress or quiet,
     )
-    return benchmark.bench_model(model, request) if layers is None else benchmark.bench_layers(Path(layers), request)
+    return pipeline.bench_model(model, request) if layers is None else pipeline.bench_layers(Path(layers), request)

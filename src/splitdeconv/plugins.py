@@ -23,7 +23,8 @@ def registry(kind: str, own: Mapping[str, str]) -> dict[str, str]:
         kind: ``target``, ``format`` or ``lowering``.
         own: name → ``module:attribute``.
     """
-    return {entry.name: entry.value for entry in entry_points(group=f"{_PACKAGE}.{kind}s")} | dict(own)
+    others = {entry.name: entry.value for entry in entry_points(group=f"{_PACKAGE}.{kind}s") if entry.name not in own}
+    return {**own, **others}
 
 
 def load(kind: str, name: str, known: Mapping[str, str]) -> Any:

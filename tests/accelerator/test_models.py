@@ -22,7 +22,7 @@ from splitdeconv.accelerator.layers import ConvAxis, Dense, Layer, PlainConv, ne
 from splitdeconv.accelerator.lowered import cropped_split, full_split, program_work
 from splitdeconv.accelerator.sparsity import SKIPS, Skip
 from splitdeconv.deconv.spec import Axis, Deconv
-from splitdeconv.formats.onnx import OnnxFrontend
+from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.lab.simulation.forms import FORMS, layer_work
 from splitdeconv.lab.simulation.network import NetworkResult, simulate
 from splitdeconv.lab.simulation.sensitivity import sensitivity, variations
@@ -254,14 +254,13 @@ def test_the_target_counts_an_emitted_model_as_the_program_it_came_from(
     arch: str, deconv: Deconv, name: str, tmp_path: Path
 ) -> None:
     chosen = target(f"accelerator:{arch}")
-    front = OnnxFrontend()
-    model = front.load(deconv_model(deconv, tmp_path / f"{name}.onnx"))
-    (site,) = front.find(model).sites
+    model = OnnxModel.load(deconv_model(deconv, tmp_path / f"{name}.onnx"))
+    (site,) = model.find().sites
     for candidate in candidates(deconv, "NCHW")[0]:
         program = lower(deconv, "NCHW", candidate)
         if chosen.refuse(program):
             continue
-        compiled = chosen.compile(front.emit(model, site, program))
+        compiled = chosen.compile(model.emit(site, program))
         assert isinstance(compiled, Estimate)
         kernel = np.ones(deconv.kernel_shape, bool)
         wanted = evaluate(program_work(program, kernel), chosen.arch, chosen.skip).counts  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from splitdeconv import lowerings
 from splitdeconv.choosing import planner
-from splitdeconv.choosing.planner import Wishes
+from splitdeconv.choosing.planner import Overrides
 from splitdeconv.deconv import reference
 from splitdeconv.deconv.ops import Conv, Layout
 from splitdeconv.deconv.spec import Axis, Deconv, Quant
@@ -27,7 +27,7 @@ SPLIT = Candidate("split", "union", "depth_to_space")
 PHASES = Candidate("split_phases", form="rows")
 ZEROS = Candidate("zero_insert")
 DECONV = Deconv((Axis(4, 2, 1, 1, 1, 0, 8), Axis(4, 2, 1, 1, 1, 0, 8)), 4, 4)
-NO_WISH = Wishes()
+NO_WISH = Overrides()
 
 COSTS = {
     NATIVE: Cost(100, 0, 1),
@@ -46,8 +46,8 @@ def table(times: dict[Candidate, Measurement | None], *refusals: Refusal, site: 
     return Table(site, DECONV, options, refusals)
 
 
-def chosen(times: dict[Candidate, Measurement | None], wishes: Wishes = NO_WISH) -> Candidate:
-    return planner.choose(table(times), wishes, "fastest").chosen
+def chosen(times: dict[Candidate, Measurement | None], overrides: Overrides = NO_WISH) -> Candidate:
+    return planner.choose(table(times), overrides, "fastest").chosen
 
 
 def untimed(*candidates: Candidate, site: str = "up1") -> Table:
@@ -117,7 +117,7 @@ def test_a_deconv_that_runs_but_was_not_asked_for_is_not_said_to_fail() -> None:
     full = Candidate("split", "full", "transpose")
     known = ((NATIVE, None), (SPLIT, time(1.0)), (full, time(0.5)))
     options = tuple(Option(candidate, COSTS[SPLIT], taken) for candidate, taken in known)
-    choice = planner.choose(Table("up1", DECONV, options), Wishes(lowering="split"), "fastest")
+    choice = planner.choose(Table("up1", DECONV, options), Overrides(lowering="split"), "fastest")
     assert choice.chosen == full
     assert choice.reason == "asked for by --lowering; 0.5 ms; native was not asked for"
 
@@ -238,62 +238,65 @@ TIMED = {NATIVE: time(1.0), SPLIT: time(0.5), PHASES: time(2.0), ZEROS: time(3.0
 TWO = [table(TIMED, site="gen/up1"), table(TIMED, site="gen/up2")]  # type: ignore[arg-type]
 
 
-def names(wishes: Wishes) -> list[str]:
-    return [str(choice.chosen) for choice in planner.plan("onnxruntime", TWO, wishes, "fastest").choices]
+def names(overrides: Overrides) -> list[str]:
+    return [str(choice.chosen) for choice in planner.plan("onnxruntime", TWO, overrides, "fastest").choices]
 
 
 @pytest.mark.parametrize(
-    ("wishes", "wanted"),
+    ("overrides", "wanted"),
     [
-        (Wishes(), ["split:union:depth_to_space"] * 2),
-        (Wishes(lowering="zero_insert"), ["zero_insert"] * 2),
-        (Wishes(lowering="native"), ["native"] * 2),
-        (Wishes(layers={"gen/up2": "split_phases"}), ["split:union:depth_to_space", "split_phases:rows"]),
-        (Wishes(layers={"gen/up2": "native"}), ["split:union:depth_to_space", "native"]),
-        (Wishes("zero_insert", layers={"gen/up2": "split_phases:rows"}), ["zero_insert", "split_phases:rows"]),
-        (Wishes(only=("*2",)), ["native", "split:union:depth_to_space"]),
-        (Wishes(skip=("*/up2",)), ["split:union:depth_to_space", "native"]),
-        (Wishes("zero_insert", skip=("gen/*",)), ["native"] * 2),
-        (Wishes(planned={"gen/up1": "split_phases:rows"}), ["split_phases:rows", "native"]),
-        (Wishes(planned={"gen/up1": "native", "gen/up2": "zero_insert"}), ["native", "zero_insert"]),
+        (Overrides(), ["split:union:depth_to_space"] * 2),
+        (Overrides(lowering="zero_insert"), ["zero_insert"] * 2),
+        (Overrides(lowering="native"), ["native"] * 2),
+        (Overrides(layers={"gen/up2": "split_phases"}), ["split:union:depth_to_space", "split_phases:rows"]),
+        (Overrides(layers={"gen/up2": "native"}), ["split:union:depth_to_space", "native"]),
+        (Overrides("zero_insert", layers={"gen/up2": "split_phases:rows"}), ["zero_insert", "split_phases:rows"]),
+        (Overrides(only=("*2",)), ["native", "split:union:depth_to_space"]),
+        (Overrides(skip=("*/up2",)), ["split:union:depth_to_space", "native"]),
+        (Overrides("zero_insert", skip=("gen/*",)), ["native"] * 2),
+        (Overrides(planned={"gen/up1": "split_phases:rows"}), ["split_phases:rows", "native"]),
+        (Overrides(planned={"gen/up1": "native", "gen/up2": "zero_insert"}), ["native", "zero_insert"]),
     ],
 )
-def test_wishes(wishes: Wishes, wanted: list[str]) -> None:
-    assert names(wishes) == wanted
+def test_wishes(overrides: Overrides, wanted: list[str]) -> None:
+    assert names(overrides) == wanted
 
 
 def test_a_forced_lowering_that_does_not_apply_leaves_the_site_alone_and_says_why() -> None:
     refused = Refusal(Candidate("col2im"), "no two taps overlap")
-    choice = planner.choose(table(TIMED, refused), Wishes(lowering="col2im"), "fastest")  # type: ignore[arg-type]
+    choice = planner.choose(table(TIMED, refused), Overrides(lowering="col2im"), "fastest")  # type: ignore[arg-type]
     assert choice.chosen == NATIVE
     assert choice.reason == "col2im does not apply: no two taps overlap"
 
 
 @pytest.mark.parametrize(
-    ("wishes", "message"),
+    ("overrides", "message"),
     [
-        (Wishes(layers={"gen/up1": "col2im"}), "--layer gen/up1=col2im: does not apply: there are native, split:union"),
-        (Wishes(layers={"up9": "split"}), "--layer: no site is called 'up9'; the model has gen/up1, gen/up2"),
-        (Wishes(planned={"up9": "split"}), "--plan: no site is called 'up9'"),
-        (Wishes(planned={"gen/up1": "split:full"}), "--plan gen/up1=split:full: does not apply"),
-        (Wishes(only=("dec*",)), "--only 'dec\\*' fits no site; the model has gen/up1, gen/up2"),
-        (Wishes(skip=("dec*",)), "--skip 'dec\\*' fits no site"),
+        (
+            Overrides(layers={"gen/up1": "col2im"}),
+            "--layer gen/up1=col2im: does not apply: there are native, split:union",
+        ),
+        (Overrides(layers={"up9": "split"}), "--layer: no site is called 'up9'; the model has gen/up1, gen/up2"),
+        (Overrides(planned={"up9": "split"}), "--plan: no site is called 'up9'"),
+        (Overrides(planned={"gen/up1": "split:full"}), "--plan gen/up1=split:full: does not apply"),
+        (Overrides(only=("dec*",)), "--only 'dec\\*' fits no site; the model has gen/up1, gen/up2"),
+        (Overrides(skip=("dec*",)), "--skip 'dec\\*' fits no site"),
     ],
 )
-def test_a_wish_that_cannot_be_met_is_an_error(wishes: Wishes, message: str) -> None:
+def test_a_wish_that_cannot_be_met_is_an_error(overrides: Overrides, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        names(wishes)
+        names(overrides)
 
 
 def test_only_open_sites_need_measuring() -> None:
     assert planner.scope(TWO[0], NO_WISH).is_open
-    assert not planner.scope(TWO[0], Wishes(lowering="split")).is_open
-    assert not planner.scope(TWO[0], Wishes(skip=("*",))).is_open
+    assert not planner.scope(TWO[0], Overrides(lowering="split")).is_open
+    assert not planner.scope(TWO[0], Overrides(skip=("*",))).is_open
 
 
 def test_a_plan_read_back_gives_the_same_plan_whatever_is_measured_then() -> None:
-    first = planner.plan("onnxruntime", TWO, Wishes(layers={"gen/up2": "zero_insert"}), "fastest")
-    again = Wishes(planned=plan_sites(first.to_json(), "plan.json"))
+    first = planner.plan("onnxruntime", TWO, Overrides(layers={"gen/up2": "zero_insert"}), "fastest")
+    again = Overrides(planned=plan_sites(first.to_json(), "plan.json"))
     slow = [untimed(site=each.site) for each in TWO]
     for tables, rule in itertools.product((TWO, slow), ("fastest", "generic")):
         assert planner.plan("onnxruntime", tables, again, rule).to_json() == first.to_json()  # type: ignore[arg-type]
@@ -304,11 +307,11 @@ def test_a_plan_means_the_candidate_of_exactly_that_name() -> None:
     options = (Option(short, Cost(9, 9, 9)), Option(long, Cost(1, 1, 1)))
     both = Table("up1", DECONV, options)
     for wanted in (short, long):
-        assert planner.choose(both, Wishes(planned={"up1": str(wanted)}), "generic").chosen == wanted
+        assert planner.choose(both, Overrides(planned={"up1": str(wanted)}), "generic").chosen == wanted
 
 
-def planned(wishes: Wishes = NO_WISH) -> Plan:
-    return planner.plan("onnxruntime", TWO, wishes, "fastest")
+def planned(overrides: Overrides = NO_WISH) -> Plan:
+    return planner.plan("onnxruntime", TWO, overrides, "fastest")
 
 
 def test_the_guard_lets_a_faster_model_pass() -> None:
@@ -325,8 +328,8 @@ def test_the_guard_gives_native_back_where_the_whole_is_not_faster(after: Measur
 
 
 def test_the_guard_leaves_what_the_user_named() -> None:
-    wishes = Wishes(layers={"gen/up1": "split"})
-    plan, _ = planner.guard(planned(wishes), time(100.0), time(120.0), wishes)
+    overrides = Overrides(layers={"gen/up1": "split"})
+    plan, _ = planner.guard(planned(overrides), time(100.0), time(120.0), overrides)
     assert [choice.chosen for choice in plan.choices] == [SPLIT, NATIVE]
 
 

@@ -71,6 +71,7 @@ def test_another_environment_finds_nothing(path: Path, environment: Environment)
 def test_another_deconv_epilogue_menu_or_version_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     others = {
         site_key(replace(DECONV, has_bias=True), ("Relu",), CANDIDATES, ENVIRONMENT),
+        site_key(replace(DECONV, dtype="float16"), ("Relu",), CANDIDATES, ENVIRONMENT),
         site_key(DECONV, (), CANDIDATES, ENVIRONMENT),
         site_key(DECONV, ("Relu",), CANDIDATES[:1], ENVIRONMENT),
         model_key({"native": b"model"}, {"x": (1, 4, 8)}, ENVIRONMENT),
@@ -79,7 +80,7 @@ def test_another_deconv_epilogue_menu_or_version_finds_nothing(monkeypatch: pyte
     }
     monkeypatch.setattr(cache, "__version__", "999")
     others.add(site_key(DECONV, ("Relu",), CANDIDATES, ENVIRONMENT))
-    assert len(others) == 7
+    assert len(others) == 8
     assert KEY not in others
 
 

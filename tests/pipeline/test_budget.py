@@ -12,7 +12,8 @@ from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.measuring import rounds
-from splitdeconv.pipeline import timing
+from splitdeconv.pipeline import in_model, sites
+from splitdeconv.pipeline.open import Options
 from splitdeconv.results.plan import Cost, Option, Table
 from splitdeconv.results.times import FEWEST_ROUNDS, Measurement
 from splitdeconv.targets.target import Target
@@ -25,30 +26,30 @@ def table(site: str) -> Table:
 
 
 def test_what_a_site_leaves_over_is_dealt_out_again() -> None:
-    purse = timing.Purse(30.0, {name: table(name) for name in ("a", "b", "c")})
-    assert purse.share("a") == pytest.approx(10.0)
-    purse.pay(2.0)
-    assert purse.share("b") == pytest.approx(14.0)
-    assert purse.share("c") == pytest.approx(28.0)  # b was found in the cache and took nothing
+    budget = sites.Budget(30.0, {name: table(name) for name in ("a", "b", "c")})
+    assert budget.share("a") == pytest.approx(10.0)
+    budget.spend(2.0)
+    assert budget.share("b") == pytest.approx(14.0)
+    assert budget.share("c") == pytest.approx(28.0)  # b was found in the cache and took nothing
 
 
-def test_an_empty_purse_gives_nothing_and_owes_nothing() -> None:
-    purse = timing.Purse(1.0, {name: table(name) for name in ("a", "b")})
-    purse.share("a")
-    purse.pay(5.0)
-    assert purse.share("b") == 0.0
+def test_an_empty_budget_gives_nothing_and_owes_nothing() -> None:
+    budget = sites.Budget(1.0, {name: table(name) for name in ("a", "b")})
+    budget.share("a")
+    budget.spend(5.0)
+    assert budget.share("b") == 0.0
 
 
 def test_a_restless_machine_is_told() -> None:
     calm, wild = Measurement(1.0, 0.99, 1.01, 50), Measurement(1.0, 0.8, 1.3, 50)
-    assert timing.restless([calm, calm, wild]) == ()
-    (note,) = timing.restless([calm, wild, wild])
+    assert sites.noise_notes([calm, calm, wild]) == ()
+    (note,) = sites.noise_notes([calm, wild, wild])
     assert "spread by 50%" in note
 
 
 def test_estimates_and_dropped_forms_say_nothing_about_the_machine() -> None:
-    assert timing.restless([Measurement(1.0, 0.5, 2.0, 3), Measurement(1.0, 0.5, 2.0, 50, "estimated")]) == ()
-    assert timing.restless([]) == ()
+    assert sites.noise_notes([Measurement(1.0, 0.5, 2.0, 3), Measurement(1.0, 0.5, 2.0, 50, "estimated")]) == ()
+    assert sites.noise_notes([]) == ()
 
 
 class SlowTarget:
@@ -72,12 +73,12 @@ class SlowTarget:
 
 @pytest.mark.parametrize(("budget", "fewest"), [(4.0, 5), (200.0, 24)])
 def test_a_slow_whole_model_keeps_to_its_part_of_the_budget(budget: float, fewest: int) -> None:
-    options = timing.Options(seconds=budget)
+    options = Options(seconds=budget)
     assert options.site_seconds + options.model_seconds == budget
     before = SlowTarget.now_ns
     names = {"before": Path("before"), "after": Path("after")}
     target = cast("Target", SlowTarget())
-    taken = timing.race_models(target, names, {}, options.model_seconds)
+    taken = in_model.race(target, names, {}, options.model_seconds)
     assert {name: time.rounds for name, time in taken.items()} == {"before": fewest, "after": fewest}
     spent = (SlowTarget.now_ns - before) / 1e9
     assert spent <= max(options.model_seconds, 2 * FEWEST_ROUNDS + 4)  # and two calls each to warm up

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from splitdeconv.choosing.planner import Wishes
+from splitdeconv.choosing.planner import Overrides
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
-from splitdeconv.pipeline.context import refine
+from splitdeconv.pipeline.in_model import refine
 from splitdeconv.results.plan import Choice, Cost, Option, Plan
 from splitdeconv.results.times import Measurement
 
@@ -16,15 +16,18 @@ ROWS, PHASES = Candidate("split_rows"), Candidate("split_phases", form="rows")
 DECONV = Deconv((Axis(3, 2, in_size=4), Axis(3, 2, in_size=4)), 2, 2)
 
 
-class Format:
+class Model:
     layout = "NHWC"
     suffix = ".made"
 
-    def splice(self, model: Any, programs: Any) -> dict[str, str]:
-        return {site: program.name for site, program in programs.items()}
+    def __init__(self, names: dict[str, str]) -> None:
+        self.names = names
 
-    def save(self, model: dict[str, str], path: Path) -> None:
-        path.write_text(";".join(f"{site}={name}" for site, name in sorted(model.items())))
+    def splice(self, programs: Any) -> Model:
+        return Model({site: program.name for site, program in programs.items()})
+
+    def save(self, path: Path) -> None:
+        path.write_text(";".join(f"{site}={name}" for site, name in sorted(self.names.items())))
 
 
 class Compiler:
@@ -60,14 +63,14 @@ def quiet(_stage: str, _share: float) -> None:
     pass
 
 
-def refined(plan: Plan, wishes: Wishes) -> tuple[Plan, str, Compiler]:
+def refined(plan: Plan, overrides: Overrides) -> tuple[Plan, str, Compiler]:
     compiler = Compiler()
-    better, note = refine(Format(), None, plan, compiler, wishes, quiet)  # type: ignore[arg-type]
+    better, note = refine(Model({}), plan, compiler, overrides, quiet)  # type: ignore[arg-type]
     return better, note, compiler
 
 
 def test_one_site_gives_way_so_that_the_whole_is_faster() -> None:
-    better, note, compiler = refined(plan_of("first", "second"), Wishes())
+    better, note, compiler = refined(plan_of("first", "second"), Overrides())
     assert [choice.chosen for choice in better.choices] == [PHASES, ROWS]
     assert "1 sites got another form in the whole model: 9 ms before that, 6.5 ms after" in note
     assert "alone it is split_rows" in better.choices[0].reason
@@ -75,11 +78,11 @@ def test_one_site_gives_way_so_that_the_whole_is_faster() -> None:
 
 
 def test_a_single_site_keeps_what_is_best_alone() -> None:
-    better, note, _ = refined(plan_of("only"), Wishes())
+    better, note, _ = refined(plan_of("only"), Overrides())
     assert better == plan_of("only")
     assert note == ""
 
 
 def test_what_the_user_decided_stays() -> None:
-    better, _, _ = refined(plan_of("first", "second"), Wishes(lowering="split_rows"))
+    better, _, _ = refined(plan_of("first", "second"), Overrides(lowering="split_rows"))
     assert [choice.chosen for choice in better.choices] == [ROWS, ROWS]

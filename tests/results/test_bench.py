@@ -10,7 +10,7 @@ from hypothesis import assume, given
 
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.lowerings.candidate import Candidate, Refusal
-from splitdeconv.pipeline.benchmark import guarded
+from splitdeconv.pipeline.bench import guarded
 from splitdeconv.results import bench
 from splitdeconv.results.bench import (
     EQUAL_WORK,

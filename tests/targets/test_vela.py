@@ -11,14 +11,12 @@ pytest.importorskip("ai_edge_litert")
 
 from splitdeconv.deconv.spec import Axis, Deconv, Quant
 from splitdeconv.errors import UsageError
-from splitdeconv.formats.tflite import TfliteFrontend, file
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.targets import CompileError, target
 from splitdeconv.targets.vela import ACCELERATORS, Estimate, Vela, configurations
-from tests.tflite_models import Case, build
+from tests.tflite_models import Case, build, loaded
 
-FRONTEND = TfliteFrontend()
 CASE = Case(kind="int8_per_channel", in_sizes=(8, 8), kernel=(3, 3), in_channels=16, out_channels=16)
 NATIVE, ROWS = Candidate("native"), Candidate("split_rows")
 
@@ -31,9 +29,9 @@ def u55() -> Vela:
 
 
 def site_model(case: Case, candidate: Candidate) -> bytes:
-    model = file.from_bytes(build(case), "case")
-    (site,) = FRONTEND.find(model).sites
-    return FRONTEND.emit(model, site, lower(site.deconv, "NHWC", candidate))
+    model = loaded(build(case))
+    (site,) = model.find().sites
+    return model.emit(site, lower(site.deconv, "NHWC", candidate))
 
 
 def estimate(u55: Vela, candidate: Candidate) -> Estimate:

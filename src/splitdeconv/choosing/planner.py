@@ -30,7 +30,7 @@ Rule = Literal["generic", "fastest"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class Overrides:
     """What the user asks for, stronger from one to the next.
 
     Attributes:
@@ -53,7 +53,7 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The options of a site that the user's wishes leave open.
+    """The options of a site that the user's overrides leave open.
 
     Attributes:
         options: to choose from; where it is empty, the site stays ``native``.
@@ -69,45 +69,45 @@ class Scope:
         return len(self.options) > 1
 
 
-def check(wishes: Wishes, sites: Sequence[str]) -> None:
-    """Hold the wishes against the model's sites.
+def check(overrides: Overrides, sites: Sequence[str]) -> None:
+    """Hold the overrides against the model's sites.
 
     Raises:
         UsageError: a wish names a site that is not there, or a pattern that no site has.
     """
     there = f"the model has {', '.join(sites)}" if sites else "the model has no site to rewrite"
-    for option, names in (("--layer", wishes.layers), ("--plan", wishes.planned or {})):
+    for option, names in (("--layer", overrides.layers), ("--plan", overrides.planned or {})):
         for site in names:
             if site not in sites:
                 raise UsageError(f"{option}: no site is called '{site}'; {there}")
-    for option, patterns in (("--only", wishes.only), ("--skip", wishes.skip)):
+    for option, patterns in (("--only", overrides.only), ("--skip", overrides.skip)):
         for pattern in patterns:
             if not any(fnmatchcase(site, pattern) for site in sites):
                 raise UsageError(f"{option} '{pattern}' fits no site; {there}")
 
 
-def scope(table: Table, wishes: Wishes) -> Scope:
-    """What the wishes leave open for one site.
+def scope(table: Table, overrides: Overrides) -> Scope:
+    """What the overrides leave open for one site.
 
     Raises:
         UsageError: ``--layer`` or the plan file names a candidate that does not apply to the site.
     """
     site = table.site
-    if any(fnmatchcase(site, pattern) for pattern in wishes.skip):
+    if any(fnmatchcase(site, pattern) for pattern in overrides.skip):
         return Scope((), "left out by --skip")
-    if wishes.only and not any(fnmatchcase(site, pattern) for pattern in wishes.only):
+    if overrides.only and not any(fnmatchcase(site, pattern) for pattern in overrides.only):
         return Scope((), "left out by --only")
-    if wishes.planned is not None:
-        return _planned(table, wishes.planned)
-    if wishes.layers.get(site) == str(NATIVE):
+    if overrides.planned is not None:
+        return _planned(table, overrides.planned)
+    if overrides.layers.get(site) == str(NATIVE):
         return Scope((), "asked for by --layer")
-    if site in wishes.layers:
-        return Scope(_named(table, wishes.layers[site], "--layer"), "asked for by --layer")
-    if wishes.lowering:
-        found = _matching(table, wishes.lowering)
+    if site in overrides.layers:
+        return Scope(_named(table, overrides.layers[site], "--layer"), "asked for by --layer")
+    if overrides.lowering:
+        found = _matching(table, overrides.lowering)
         if found:
             return Scope(found, "asked for by --lowering")
-        return Scope((), f"{wishes.lowering} does not apply: {_why_not(table, wishes.lowering)}")
+        return Scope((), f"{overrides.lowering} does not apply: {_why_not(table, overrides.lowering)}")
     return Scope(table.options)
 
 
@@ -177,19 +177,19 @@ def shares(tables: Sequence[Table], seconds: float) -> dict[str, float]:
     return {site: equal + (1 - SITE_SHARE) * seconds * each / total for site, each in work.items()}
 
 
-def plan(target: str, tables: Sequence[Table], wishes: Wishes, rule: Rule) -> Plan:
+def plan(target: str, tables: Sequence[Table], overrides: Overrides, rule: Rule) -> Plan:
     """The plan for all sites, in the order of ``tables``.
 
     Raises:
         UsageError: as :func:`check` and :func:`scope`.
     """
-    check(wishes, [table.site for table in tables])
-    return Plan(target, tuple(choose(table, wishes, rule) for table in tables))
+    check(overrides, [table.site for table in tables])
+    return Plan(target, tuple(choose(table, overrides, rule) for table in tables))
 
 
-def choose(table: Table, wishes: Wishes, rule: Rule) -> Choice:
+def choose(table: Table, overrides: Overrides, rule: Rule) -> Choice:
     """The decision for one site."""
-    left = scope(table, wishes)
+    left = scope(table, overrides)
     if not left.options:
         chosen, reason = NATIVE, left.reason or "nothing else applies"
     elif not left.is_open:
@@ -252,7 +252,7 @@ def _best_loser(options: Sequence[Option]) -> str:
     return f"{native}; the best other form, {best}, takes {timed[best]:.3g} ms: no gain beyond the noise"
 
 
-def guard(decided: Plan, before: Measurement, after: Measurement, wishes: Wishes) -> tuple[Plan, str]:
+def guard(decided: Plan, before: Measurement, after: Measurement, overrides: Overrides) -> tuple[Plan, str]:
     """The last word of the whole model: unless it is faster beyond the noise, every free choice goes back to native.
 
     Choices that the user named stay, and those of sites that the target cannot run as they are.
@@ -260,7 +260,7 @@ def guard(decided: Plan, before: Measurement, after: Measurement, wishes: Wishes
     Args:
         decided: the plan that ``after`` was measured with.
         before, after: the whole model, original and rewritten, interleaved in one run.
-        wishes: of the user.
+        overrides: of the user.
 
     Returns:
         The plan that holds, and a note where it is another one (empty otherwise).
@@ -270,15 +270,15 @@ def guard(decided: Plan, before: Measurement, after: Measurement, wishes: Wishes
     figures = (
         f"whole model {before.median_ms:.4g} ms before, {after.median_ms:.4g} ms after: not faster beyond the noise"
     )
-    choices = tuple(_revert(choice, wishes, figures) for choice in decided.choices)
+    choices = tuple(_revert(choice, overrides, figures) for choice in decided.choices)
     if choices == decided.choices:
         return decided, ""
     return dataclasses.replace(decided, choices=choices), f"{figures}; the deconvs are left as they are"
 
 
-def _revert(choice: Choice, wishes: Wishes, reason: str) -> Choice:
+def _revert(choice: Choice, overrides: Overrides, reason: str) -> Choice:
     """``native``, where that is possible and the user has not said otherwise."""
     runs = any(option.candidate == NATIVE for option in choice.options)
-    if choice.chosen == NATIVE or not runs or wishes.forces(choice.site):
+    if choice.chosen == NATIVE or not runs or overrides.forces(choice.site):
         return choice
     return dataclasses.replace(choice, chosen=NATIVE, reason=reason)

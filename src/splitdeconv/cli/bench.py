@@ -15,7 +15,7 @@ from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP, SHAPE_HELP
 from splitdeconv.cli.listing import Listing
 from splitdeconv.cli.report import REPORT_HELP, check
 from splitdeconv.files import check_names
-from splitdeconv.pipeline.timing import DEFAULT_SECONDS
+from splitdeconv.pipeline.open import DEFAULT_SECONDS
 from splitdeconv.report import page, plots, ratios
 from splitdeconv.report.bench import page as bench_page
 from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, times_of

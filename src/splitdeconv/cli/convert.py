@@ -16,7 +16,7 @@ from splitdeconv.cli.listing import Listing
 from splitdeconv.cli.report import REPORT_HELP, check
 from splitdeconv.errors import VerificationError
 from splitdeconv.files import check_names, write_text
-from splitdeconv.pipeline.timing import DEFAULT_SECONDS
+from splitdeconv.pipeline.open import DEFAULT_SECONDS
 from splitdeconv.report import page
 from splitdeconv.report.conversion import page as conversion_page
 from splitdeconv.report.numbers import count

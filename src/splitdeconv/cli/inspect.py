@@ -13,7 +13,7 @@ from splitdeconv.cli import app as shared
 from splitdeconv.cli import listing
 from splitdeconv.cli.listing import Listing
 from splitdeconv.files import check_names
-from splitdeconv.pipeline.opening import Inspection
+from splitdeconv.pipeline.inspect import Inspection
 from splitdeconv.report.numbers import count
 
 MODEL_HELP = "An .onnx or .tflite file."
@@ -56,11 +56,11 @@ def _table(found: Inspection) -> Listing:
         deconv = site.deconv
         fewest = min(option.cost.macs for option in choice.options if option.candidate.lowering != "native")
         macs = (deconv.macs(), deconv.zero_insert_macs(), deconv.split_macs(), fewest)
-        answers = (said[site.id] or "runs it" for said in found.said.values())
+        answers = (answer[site.id] or "runs it" for answer in found.answers.values())
         names = (" ".join(site.epilogue), str(choice.chosen))
         rows.append((site.id, deconv.describe(), *map(count, macs), *names, *answers))
-    headers = ("site", "deconv", *numbers, "then", "generic choice", *found.said)
-    return Listing(headers, rows, numbers, headers[-1] if found.said else "")
+    headers = ("site", "deconv", *numbers, "then", "generic choice", *found.answers)
+    return Listing(headers, rows, numbers, headers[-1] if found.answers else "")
 
 
 def _sums(found: Inspection) -> str:

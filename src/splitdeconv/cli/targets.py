@@ -14,7 +14,7 @@ from splitdeconv.cli.inspect import JSON_HELP
 from splitdeconv.cli.listing import Listing
 from splitdeconv.errors import SplitdeconvError
 from splitdeconv.lowerings import LOWERINGS
-from splitdeconv.pipeline.conversion import GENERIC
+from splitdeconv.pipeline.convert import GENERIC
 from splitdeconv.targets import TARGETS, target
 
 

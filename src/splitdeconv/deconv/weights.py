@@ -89,6 +89,10 @@ class Weights:
     bias: Array | None = None
     quant: Quantisation | None = None
 
+    def as_type(self, dtype: str) -> Weights:
+        """The same values in another type, without quantisation."""
+        return Weights(self.kernel.astype(dtype), None if self.bias is None else self.bias.astype(dtype))
+
 
 def conv_filter(kernel: Array, conv: Conv, zero: Array | int = 0) -> Array:
     """The filter of ``conv``, its values copied from the deconv's kernel.

@@ -10,55 +10,74 @@ from typing import cast
 
 from splitdeconv import plugins
 from splitdeconv.errors import InputError, UsageError
-from splitdeconv.formats.frontend import Frontend
+from splitdeconv.formats.model import Model
 
 _OWN = {
-    "onnx": "splitdeconv.formats.onnx:OnnxFrontend",
-    "tflite": "splitdeconv.formats.tflite:TfliteFrontend",
+    "onnx": "splitdeconv.formats.onnx:OnnxModel",
+    "tflite": "splitdeconv.formats.tflite:TfliteModel",
 }
-FRONTENDS = plugins.registry("format", _OWN)
+FORMATS = plugins.registry("format", _OWN)
 
 _TFLITE_MAGIC = b"TFL3"
+_WANTED = "wanted an .onnx or .tflite file"
 
 
-def frontend(name: str, numerics: str = "exact") -> Frontend:
-    """The front-end of a format.
+def model_class(name: str, numerics: str = "exact") -> type[Model]:
+    """The class of a format's models.
 
     Args:
         name: of the format.
-        numerics: ``exact``, or what else the format's front-end lists as ``numerics_known``.
+        numerics: ``exact``, or what else the format lists as ``numerics_known``.
 
     Raises:
         UsageError: no such format, or it does not know these numerics.
         MissingExtraError: its package is not installed.
     """
-    kind = plugins.load("format", name, FRONTENDS)
-    if numerics == "exact":
-        return cast("Frontend", kind())
-    known: tuple[str, ...] = getattr(kind, "numerics_known", ("exact",))
-    if numerics not in known:
-        raise UsageError(f"--numerics {numerics}: {name} models know {', '.join(known)}")
-    return cast("Frontend", kind(numerics))
+    kind = cast("type[Model]", plugins.load("format", name, FORMATS))
+    if numerics not in kind.numerics_known:
+        raise UsageError(f"--numerics {numerics}: {name} models know {', '.join(kind.numerics_known)}")
+    return kind
 
 
-def recognise(path: Path, numerics: str = "exact") -> Frontend:
-    """The front-end for the file at ``path``, by its content: TFLite has a mark, everything else is tried as ONNX.
+def load(path: Path, numerics: str = "exact") -> Model:
+    """The model in a file; its content tells the format: TFLite has a mark, everything else is tried as ONNX.
 
     Formats of other packages are known by the file's suffix, which is their name.
 
     Raises:
-        InputError: the file cannot be read, or is empty.
+        InputError: the file cannot be read, or is not a model.
         UsageError: the format does not know these numerics.
     """
     try:
         with path.open("rb") as file:
             start = file.read(8)
     except IsADirectoryError:
-        raise InputError(f"{path}: is a directory, wanted an .onnx or .tflite file") from None
+        raise InputError(f"{path}: is a directory, {_WANTED}") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}), wanted an .onnx or .tflite file") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}), {_WANTED}") from None
     if not start:
-        raise InputError(f"{path}: is empty, wanted an .onnx or .tflite file")
-    if (suffix := path.suffix[1:]) in FRONTENDS and suffix not in _OWN:
-        return frontend(suffix, numerics)
-    return frontend("tflite" if start[4:8] == _TFLITE_MAGIC else "onnx", numerics)
+        raise InputError(f"{path}: is empty, {_WANTED}")
+    name = "tflite" if start[4:8] == _TFLITE_MAGIC else "onnx"
+    if (suffix := path.suffix[1:]) in FORMATS and suffix not in _OWN:
+        name = suffix
+    return model_class(name, numerics).load(path, numerics)
+
+
+def from_object(source: object, numerics: str = "exact") -> Model:
+    """The model in an object of a format's own library.
+
+    Raises:
+        InputError: no format knows such objects.
+        UsageError: the format does not know these numerics.
+    """
+    for name in FORMATS:
+        if (model := model_class(name).from_object(source)) is not None:
+            return model if numerics == "exact" else _with_numerics(name, source, numerics)
+    wanted = "a path, or an object such as onnx.ModelProto; PyTorch modules go to splitdeconv.torch.convert"
+    raise InputError(f"a {type(source).__name__} is not a model; wanted {wanted}")
+
+
+def _with_numerics(name: str, source: object, numerics: str) -> Model:
+    model = model_class(name, numerics).from_object(source, numerics)
+    assert model is not None, "it was one a moment ago"
+    return model

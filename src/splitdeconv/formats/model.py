@@ -1,12 +1,56 @@
-"""A deconv as it stands in a model: what a front-end finds and what the rest of the road works on."""
+"""A model as an object: what every format gives to the rest of the road."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from splitdeconv.deconv import reference
+from splitdeconv.deconv.ops import Layout, Program
 from splitdeconv.deconv.spec import Deconv
-from splitdeconv.deconv.weights import Weights
+from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.results.plan import Skipped
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """What a site is in its model; here a transposed convolution.
+
+    Other origins (an upsampling and a convolution, say) have the same geometry under another definition. The kind is
+    part of each key of measured times, because what is native there costs something else.
+
+    Attributes:
+        nodes: the node or nodes, as the format has them; only the format opens them.
+        kind: what they compute.
+    """
+
+    nodes: tuple[Any, ...]
+    kind: str = "deconv"
+
+    def macs(self, deconv: Deconv) -> int:
+        """Multiply-accumulates of the nodes as they stand, of the geometry ``deconv``; unknown sizes count as 1."""
+        return deconv.macs()
+
+    def define(self, x: Array, weights: Weights, deconv: Deconv) -> Array:
+        """What the nodes compute by definition, without their epilogue.
+
+        Args:
+            x: ``(N, C, *sizes)``; stored integers of a quantised site.
+            weights: with their quantisation, if any.
+            deconv: the geometry.
+
+        Returns:
+            ``(N, O, *out_sizes)`` in float64; stored integers of a quantised site.
+        """
+        if weights.quant is not None:
+            return reference.quantised_deconv(x, weights, deconv)
+        return reference.deconv(x.astype("float64"), weights.as_type("float64"), deconv)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -15,6 +59,7 @@ class Site:
 
     Attributes:
         id: unique in the model; the node's name, or one made from its output.
+        origin: what it is in the model.
         deconv: its geometry.
         weights: its trained values, as they are stored (integers in quantised models).
         epilogue: operators that follow and that may be done before the rearrangement, in order.
@@ -23,6 +68,7 @@ class Site:
     """
 
     id: str
+    origin: Origin
     deconv: Deconv
     weights: Weights
     epilogue: tuple[str, ...] = ()
@@ -38,8 +84,8 @@ class Input:
         name: as the model has it.
         dtype: a NumPy name.
         shape: sizes, None where the model leaves them open; None altogether where even the rank is open.
-        fixed: its elements, where only one set of values makes sense; empty otherwise.
         quantised: whether its integers stand for real numbers, so that every value of the type is valid.
+        fixed: its elements, where only one set of values makes sense; empty otherwise.
     """
 
     name: str
@@ -62,3 +108,138 @@ class Findings:
     sites: tuple[Site, ...]
     skipped: tuple[Skipped, ...]
     other_macs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FusedDifference:
+    """One site under fused numerics, on one input. All numbers are in steps of the output's scale (LSB).
+
+    Attributes:
+        site: its id.
+        largest: between original and fused, over outputs for which no operator of the original clips.
+        share: of outputs that differ at all.
+        clipped: share of outputs for which an operator before the last clips in the original, and loses what the
+            fused form keeps.
+        bound: what ``largest`` may be: half a step of every tensor that is no longer rounded to, and half a step for
+            each of the two results; 2 where all scales are alike.
+        error_before, error_after: root mean square against float64, of the original and of the fused form.
+    """
+
+    site: str
+    largest: int
+    share: float
+    clipped: float
+    error_before: float
+    error_after: float
+    bound: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is what dropping rounding steps explains."""
+        return self.largest <= self.bound
+
+
+class Model(ABC):
+    """A model of one format. No method changes it or its arguments.
+
+    Attributes:
+        format: its name, ``onnx`` or ``tflite``; targets name the formats that they run.
+        layout: of the format's maps.
+        suffix: of its files, with the dot.
+        runtime: the target that runs its models for a proof where the user's own target does not.
+        numerics_known: what ``--numerics`` may ask for.
+        numerics: ``exact``, or what else was asked for.
+    """
+
+    format: ClassVar[str]
+    layout: ClassVar[Layout]
+    suffix: ClassVar[str]
+    runtime: ClassVar[str]
+    numerics_known: ClassVar[tuple[str, ...]] = ("exact",)
+    numerics: str
+
+    @classmethod
+    @abstractmethod
+    def load(cls, path: Path, numerics: str = "exact") -> Self:
+        """The model in ``path``.
+
+        Raises:
+            InputError: not a readable model; the message names the file, what was read and what was wanted.
+        """
+
+    @classmethod
+    @abstractmethod
+    def from_object(cls, source: object, numerics: str = "exact") -> Self | None:
+        """The model in an object of the format's own library, or None where ``source`` is none."""
+
+    @classmethod
+    @abstractmethod
+    def layer(cls, deconv: Deconv, epilogue: Sequence[str]) -> Self:
+        """A model of one deconv of definite sizes with random weights, and the operators of ``epilogue`` behind it.
+
+        Raises:
+            UsageError: the format cannot express it.
+        """
+
+    @abstractmethod
+    def find(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
+        """All deconvs, in the model's order.
+
+        Args:
+            in_shapes: sizes for inputs whose shape the model leaves open.
+
+        Raises:
+            InputError: a deconv contradicts itself or its input.
+        """
+
+    @abstractmethod
+    def refuse(self, site: Site, program: Program) -> str | None:
+        """Why the model's version of the format cannot express ``program`` in place of ``site``, or None."""
+
+    @abstractmethod
+    def emit(self, site: Site, program: Program, weights: Weights | None = None) -> bytes:
+        """A stand-alone model of one site under ``program``, its epilogue included, with input ``x`` and one output.
+
+        The program may lack a reshape at its end; then the output has the shape from before it.
+
+        Args:
+            weights: used instead of the site's own, of the same shapes and types; without the epilogue then.
+        """
+
+    @abstractmethod
+    def splice(self, programs: Mapping[str, Program]) -> Self:
+        """A model in which each site named in ``programs`` is replaced by its program."""
+
+    @abstractmethod
+    def inputs(self) -> tuple[Input, ...]:
+        """What a caller of the model must supply."""
+
+    @abstractmethod
+    def float64(self, feeds: Mapping[str, Array]) -> dict[str, Array] | str:
+        """All outputs on ``feeds`` in float64, or the reason why that is unavailable in a few seconds."""
+
+    @abstractmethod
+    def files(self) -> tuple[Path, ...]:
+        """The files that hold the model, its own first; none for one that was handed over as an object."""
+
+    @abstractmethod
+    def save(self, path: Path) -> None:
+        """Write the model to ``path``, and what does not fit into one file to files beside it named after it.
+
+        Raises:
+            OSError: it cannot be written there; part of it may be.
+        """
+
+    @abstractmethod
+    def to_object(self) -> object:
+        """The model as an object of the format's own library."""
+
+    def difference(self, site: Site, x: Array, before: Array, after: Array) -> FusedDifference:
+        """What fused numerics changed at a quantised site; only of formats whose ``numerics_known`` has ``fused``.
+
+        Args:
+            site: rewritten.
+            x: input of its stand-alone model, as stored.
+            before, after: outputs of the stand-alone model as it was and as rewritten.
+        """
+        raise AssertionError(f"{self.format} models know no fused numerics")

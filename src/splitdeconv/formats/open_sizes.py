@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from splitdeconv.formats.frontend import Frontend
-from splitdeconv.formats.model import Site
+from splitdeconv.formats.model import Model, Site
 
 OPEN_SIZES = {3: 4096, 4: 256, 5: 64}  # by rank: what open spatial sizes are taken to be for measuring
 
 
 def definite_shapes(
-    frontend: Frontend, model: Any, in_shapes: Mapping[str, tuple[int, ...]]
+    model: Model, in_shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
     """A shape for every input that the model leaves open, and a note on what was assumed."""
     shapes, assumed = dict(in_shapes), []
-    for each in frontend.inputs(model):
+    for each in model.inputs():
         if each.name not in shapes and each.shape is not None and None in each.shape:
             shapes[each.name] = _assumed(each.shape)
             assumed.append(f"'{each.name}' {'×'.join(map(str, shapes[each.name]))}")

@@ -116,9 +116,11 @@ class Table:
         deconv: its geometry.
         options: all candidates that apply, with their costs and, where they were measured, their times.
         refusals: those that do not.
+        equal_work: time of the plain convolution of the same work, where it was asked for and runs.
     """
 
     site: str
     deconv: Deconv
     options: tuple[Option, ...]
     refusals: tuple[Refusal, ...] = ()
+    equal_work: Measurement | None = None

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from splitdeconv.choosing import planner
-from splitdeconv.choosing.planner import Wishes
+from splitdeconv.choosing.planner import Overrides
 from splitdeconv.deconv.ops import Conv, NativeDeconv
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.lowerings import candidates, lower
@@ -59,7 +59,7 @@ def choose_measured(
     refused = {refusal.candidate for refusal in refusals}
     options = tuple(option for option in options if option.candidate not in refused)
     refusals = [*candidates(layer.deconv, "NCHW")[1], *refusals]
-    choice = planner.choose(Table(site, layer.deconv, options, tuple(refusals)), Wishes(), "fastest")
+    choice = planner.choose(Table(site, layer.deconv, options, tuple(refusals)), Overrides(), "fastest")
     return choice, None if choice.chosen == NATIVE else str(measured[choice.chosen])
 
 

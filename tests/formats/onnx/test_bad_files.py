@@ -14,8 +14,7 @@ from onnx import helper
 
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.errors import InputError, OutputError
-from splitdeconv.pipeline import opening
-from splitdeconv.pipeline.opening import Request
+from splitdeconv.pipeline import convert as pipeline
 from tests.onnx_models import build, single
 from tests.strategies import integer_tensors
 
@@ -24,7 +23,7 @@ X, WEIGHTS = integer_tensors(DECONV, 0, "float32")
 
 
 def convert(path: Path, out: Path | None = None) -> None:
-    opening.convert(path, out, Request(verify=False))
+    pipeline.convert(path, out, pipeline.Request(verify=False))
 
 
 # External data
@@ -189,7 +188,7 @@ def test_a_full_disk_leaves_nothing_behind(is_external: bool, tmp_path: Path, mo
         Path(target).write_bytes(b"part of it")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("splitdeconv.formats.onnx.load.ir.save", full)
+    monkeypatch.setattr("splitdeconv.formats.onnx.files.ir.save", full)
     with pytest.raises(OutputError, match=r"out\.onnx: cannot be written \(No space left on device\)"):
         convert(path, tmp_path / "out.onnx")
     assert sorted(each.name for each in tmp_path.iterdir()) == before

@@ -16,9 +16,8 @@ from onnx import helper, numpy_helper
 from splitdeconv import formats
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.errors import InputError, SplitdeconvError
-from splitdeconv.pipeline import opening
-from splitdeconv.pipeline.opening import Request
-from tests.onnx_models import FRONTEND, build, load, single, sites
+from splitdeconv.pipeline import convert as pipeline
+from tests.onnx_models import build, load, single, sites
 from tests.strategies import integer_tensors
 
 DECONV = Deconv((Axis(4, 2, 1, 1, 1, 0, 3), Axis(3, 3, 1, 0, 1, 1, 4)), 2, 2, has_bias=True)
@@ -27,7 +26,7 @@ PATIENCE = 60  # seconds for one damaged file, which takes milliseconds: what ne
 
 
 def convert(path: Path, out: Path | None = None) -> None:
-    opening.convert(path, out, Request(verify=False))
+    pipeline.convert(path, out, pipeline.Request(verify=False))
 
 
 # Files that are no models
@@ -59,9 +58,9 @@ def test_what_is_not_a_model(content: bytes, message: str, tmp_path: Path) -> No
 
 def test_a_directory_and_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a directory, wanted"):
-        formats.recognise(tmp_path)
+        formats.load(tmp_path)
     with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\), wanted"):
-        formats.recognise(tmp_path / "none.onnx")
+        formats.load(tmp_path / "none.onnx")
 
 
 def test_every_truncation(tmp_path: Path) -> None:
@@ -221,7 +220,7 @@ def test_ten_thousand_damaged_files(tmp_path: Path) -> None:
 )
 def test_a_deconv_that_contradicts_itself(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as caught:
-        FRONTEND.find(load(single(DECONV, WEIGHTS, **{"attributes": {}, **change})))
+        load(single(DECONV, WEIGHTS, **{"attributes": {}, **change})).find()
     assert str(caught.value).startswith("site 'site': ")
     assert "\n" not in str(caught.value)
     assert message in str(caught.value)
@@ -232,20 +231,20 @@ def test_a_weight_that_is_none(shape: tuple[int, ...]) -> None:
     node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], name="site")
     model = build([node], {"x": (1, 2, 3, 4)}, {"y": None}, {"w": np.zeros(shape, np.float32)})
     with pytest.raises(InputError, match=r"^site 'site': "):
-        FRONTEND.find(load(model))
+        load(model).find()
 
 
 def test_a_deconv_without_inputs() -> None:
     node = helper.make_node("ConvTranspose", ["x"], ["y"], name="site")
     with pytest.raises(InputError, match=r"^site 'site': a ConvTranspose has an input and a weight, this one has 1"):
-        FRONTEND.find(load(build([node], {"x": (1, 2, 3, 4)}, {"y": None}, {})))
+        load(build([node], {"x": (1, 2, 3, 4)}, {"y": None}, {})).find()
 
 
 def test_an_integer_weight_is_no_deconv_of_the_standard() -> None:
     node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], name="site")
     model = build([node], {"x": (1, 2, 3, 4)}, {"y": None}, {"w": np.ones((2, 2, 3, 3), np.int64)})
     with pytest.raises(InputError, match=r"^site 'site': weight of type INT64, wanted FLOAT"):
-        FRONTEND.find(load(model))
+        load(model).find()
 
 
 def test_names_that_are_not_utf8_or_very_long(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import onnx
 from onnx import helper
 
 from tests.onnx_models import (
-    FRONTEND,
     build,
     deconv_attributes,
     evaluate,
@@ -184,7 +183,7 @@ def test_an_attribute_that_is_a_parameter_of_the_function_is_skipped() -> None:
     node = helper.make_node("up", ["x"], ["z"], domain="local", steps=[2, 2])
     local = function(with_parameter=True)
     model = build([node], {"x": SHAPE}, {"z": MAP}, {}, functions=[local], domains={"local": 1})
-    (skipped,) = FRONTEND.find(load(model)).skipped
+    (skipped,) = load(model).find().skipped
     assert skipped.where == "function 'local::up'"
     assert skipped.reason == "attribute 'strides' is a parameter of the function, so it differs from call to call"
 
@@ -195,7 +194,7 @@ def test_weights_that_are_parameters_of_the_function_are_skipped() -> None:
     local.input.extend(["w", "b"])
     node = helper.make_node("up", ["x", "w", "b"], ["z"], domain="local")
     model = build([node], {"x": SHAPE}, {"z": MAP}, KNOWN, functions=[local], domains={"local": 1})
-    (skipped,) = FRONTEND.find(load(model)).skipped
+    (skipped,) = load(model).find().skipped
     assert skipped.reason == "its weight is computed at run time, so it cannot be split beforehand"
 
 
@@ -206,7 +205,7 @@ def test_other_domains_are_untouched() -> None:
     loaded = load(model)
     (site,) = sites(loaded)
     for _, program in programs(loaded, site):
-        found = written(FRONTEND.splice(loaded, {site.id: program}))
+        found = written(loaded.splice({site.id: program}))
         (kept,) = [node for node in found.graph.node if node.domain == "com.example"]
         assert kept == foreign
         assert {each.domain: each.version for each in found.opset_import} == {"": 22, "com.example": 3}

@@ -21,7 +21,7 @@ from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import InputError
 from splitdeconv.lowerings import candidates
 from tests.conftest import SHARED
-from tests.onnx_models import FRONTEND, build, conversions, count, load, run, sites
+from tests.onnx_models import build, conversions, count, load, run, sites
 from tests.strategies import integer_tensors
 
 # The expected values were computed in float32 by others: two sums of n products in two orders differ by at most
@@ -101,7 +101,7 @@ def test_a_case_of_onnx_runtime(name: str, opset: int) -> None:
 @pytest.mark.parametrize("name", sorted(name for name, case in cases().items() if case["expect_failure"]))
 def test_a_case_that_must_be_rejected(name: str) -> None:
     with pytest.raises(InputError, match=r"^site 'site': (kernel_shape|bias) .* wanted|but the weight's kernel is"):
-        FRONTEND.find(load(model_of(cases()[name], 11)))
+        load(model_of(cases()[name], 11)).find()
 
 
 def test_all_cases_are_there(shared: Path) -> None:

@@ -11,7 +11,7 @@ from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import Candidate
-from tests.onnx_models import FRONTEND, build, load, run, sites, written
+from tests.onnx_models import build, load, run, sites, written
 
 ELEMENT_WISE = ("Relu", "BatchNormalization", "Identity")
 ATTRIBUTES = {"strides": [2, 2], "pads": [1, 1, 1, 1]}
@@ -63,7 +63,7 @@ def test_every_form_on_a_whole_chain() -> None:
     first, _ = sites(loaded)
     for candidate in candidates(first.deconv, "NCHW")[0]:
         programs = {site.id: lower(site.deconv, "NCHW", candidate) for site in sites(loaded)}
-        converted = written(FRONTEND.splice(loaded, programs))
+        converted = written(loaded.splice(programs))
         assert not undone(converted), candidate
         for name, values in run(converted, {"x": x}).items():
             np.testing.assert_array_equal(values, wanted[name], str(candidate))

@@ -17,7 +17,7 @@ from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
-from tests.onnx_models import FRONTEND, OPSET, conversions, count, load, run, single, sites, written
+from tests.onnx_models import OPSET, conversions, count, load, run, single, sites, written
 from tests.strategies import deconvs, integer_tensors
 
 PLAIN = Deconv((Axis(5, 2, 1, 0, 1, 0, 4), Axis(4, 3, 1, 0, 0, 1, 5)), 2, 3, 1, 2, has_bias=True)
@@ -100,7 +100,7 @@ def test_the_deconv_that_simplified_its_crop_is_one_node() -> None:
     loaded = load(model)
     (site,) = sites(loaded)
     program = lower(site.deconv, "NCHW", Candidate("native", "simplified"))
-    converted = written(FRONTEND.splice(loaded, {site.id: program}))
+    converted = written(loaded.splice({site.id: program}))
     assert [node.op_type for node in converted.graph.node] == ["ConvTranspose", "Relu"]
     np.testing.assert_array_equal(run(converted, {"x": x})["z"], run(model, {"x": x})["z"])
 
@@ -110,7 +110,7 @@ def test_native_alone_keeps_its_crop() -> None:
     loaded = load(model)
     (site,) = sites(loaded)
     program = lower(site.deconv, "NCHW", Candidate("native"))
-    alone = onnx.load_model_from_string(FRONTEND.emit(loaded, site, program))
+    alone = onnx.load_model_from_string(loaded.emit(site, program))
     assert [node.op_type for node in alone.graph.node] == ["ConvTranspose", "Slice"]
     np.testing.assert_array_equal(run(alone, {"x": x})["y"], run(model, {"x": x})["z"])
 

@@ -21,16 +21,15 @@ from onnx import numpy_helper
 from splitdeconv.cli import main
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.model import Site
-from splitdeconv.formats.onnx import OnnxFrontend, OnnxModel
+from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.proof import verify
+from splitdeconv.proof.sites import prove_site
 from splitdeconv.targets import target
 from tests.quantised_network import KERNELS, network, sample
 
 quantization = pytest.importorskip("onnxruntime.quantization")
 
-FRONTEND = OnnxFrontend()
 STORED = Path(__file__).parents[2] / "fixtures" / "quantised"
 TYPE = quantization.QuantType
 QDQ, QOPERATOR = quantization.QuantFormat.QDQ, quantization.QuantFormat.QOperator
@@ -115,11 +114,11 @@ def quantise(folder: Path, options: dict[str, Any], quant_format: Any = QDQ) -> 
     quantization.quantize_static(
         str(source), str(out), Calibration(), quant_format=quant_format, extra_options=left, **kinds, **given
     )
-    return FRONTEND.load(out)
+    return OnnxModel.load(out)
 
 
 def sites(model: OnnxModel) -> dict[str, Site]:
-    findings = FRONTEND.find(model)
+    findings = model.find()
     assert not findings.skipped
     return {site.id: site for site in findings.sites}
 
@@ -157,10 +156,10 @@ def rewrite(model: OnnxModel, form: str) -> OnnxModel:
             each for each in candidates(site.deconv, "NCHW")[0] if each.quant == wanted and each.lowering[:5] == "split"
         ]
         written = [lower(site.deconv, "NCHW", each) for each in found]
-        taken = next((each for each in written if FRONTEND.refuse(model, site, each) is None), None)
+        taken = next((each for each in written if model.refuse(site, each) is None), None)
         if taken is not None:
             programs[site.id] = taken
-    rewritten = FRONTEND.splice(model, programs)
+    rewritten = model.splice(programs)
     onnx.checker.check_model(ir.to_proto(rewritten.ir), full_check=True)
     return rewritten
 
@@ -175,8 +174,8 @@ def assert_every_form_is_proved(model: OnnxModel) -> None:
         for candidate in candidates(site.deconv, "NCHW")[0]:
             program = lower(site.deconv, "NCHW", candidate)
             tried = candidate.lowering == "split_phases" and candidate.form in ("concat", "rows", "transpose")
-            if tried and FRONTEND.refuse(model, site, program) is None:
-                assert verify.check_site(FRONTEND, model, site, program, runtime)[0].exact, candidate
+            if tried and model.refuse(site, program) is None:
+                assert prove_site(model, site, program, runtime).exact, candidate
 
 
 def assert_whole_model_is_kept(model: OnnxModel, form: str) -> None:
@@ -262,7 +261,7 @@ def test_weights_that_two_deconvs_share_stay_shared(tmp_path: Path) -> None:
     ],
 )
 def test_models_of_other_tools(name: str, wanted: dict[str, Any], tmp_path: Path) -> None:
-    model = FRONTEND.load(STORED / f"{name}.onnx")
+    model = OnnxModel.load(STORED / f"{name}.onnx")
     assert {name: kind(site) for name, site in sites(model).items()} == wanted
     assert_every_form_is_proved(model)
     for form in forms(model) - {"qlinear"}:
@@ -274,7 +273,7 @@ def test_models_of_other_tools(name: str, wanted: dict[str, Any], tmp_path: Path
 
 def test_scales_of_input_channels_are_computed_in_float_with_the_weights_as_stored(tmp_path: Path) -> None:
     """PyTorch quantises a deconv's weights along axis 0, which are its input channels."""
-    model = FRONTEND.load(STORED / "torch_per_channel.onnx")
+    model = OnnxModel.load(STORED / "torch_per_channel.onnx")
     assert forms(model) == {"float"}
     rewritten = rewrite(model, "float")
     assert len(ir.to_proto(rewritten.ir).SerializeToString()) < 2.5 * (STORED / "torch_per_channel.onnx").stat().st_size
@@ -286,10 +285,10 @@ def test_scales_of_input_channels_are_computed_in_float_with_the_weights_as_stor
 
 def test_a_weight_only_model_keeps_its_integers() -> None:
     """Only the weights of up_skip and up_out are quantised: what is behind them stays real."""
-    model = FRONTEND.load(STORED / "nncf_mixed.onnx")
+    model = OnnxModel.load(STORED / "nncf_mixed.onnx")
     site = sites(model)["up_out"]
     program = lower(site.deconv, "NCHW", Candidate("split_phases", form="concat"))
-    rewritten = FRONTEND.splice(model, {site.id: program})
+    rewritten = model.splice({site.id: program})
     filters = [each for each in ir.to_proto(rewritten.ir).graph.initializer if each.name.startswith("up_out/weight")]
     stored = [each for each in filters if len(each.dims) == 4 and min(each.dims[:2]) > 1]
     assert {each.data_type for each in stored} == {onnx.TensorProto.INT8}
@@ -307,14 +306,14 @@ def test_deconvs_that_a_quantiser_leaves_alone_are_float_ones(quantiser: str, tm
     else:
         onnx.save(network(), tmp_path / "float.onnx")
         quantization.quantize_dynamic(str(tmp_path / "float.onnx"), str(tmp_path / "dynamic.onnx"))
-        model = FRONTEND.load(tmp_path / "dynamic.onnx")
+        model = OnnxModel.load(tmp_path / "dynamic.onnx")
     assert {kind(site) for site in sites(model).values()} == {None}
     np.testing.assert_allclose(run(rewrite(model, "")), run(model), atol=FLOAT_ROUNDING)
 
 
 def test_scales_that_onnx_does_not_define_are_named() -> None:
     """NNCF compresses weights with scales of shape (channels, 1, 1), which no runtime takes."""
-    skipped = FRONTEND.find(FRONTEND.load(STORED / "nncf_weights.onnx")).skipped
+    skipped = OnnxModel.load(STORED / "nncf_weights.onnx").find().skipped
     assert len(skipped) == len(KERNELS)
     assert "the scales of its weights have the shape [6, 1, 1]" in skipped[0].reason
 

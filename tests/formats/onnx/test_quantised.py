@@ -20,18 +20,17 @@ from splitdeconv.deconv import reference
 from splitdeconv.deconv.spec import Axis, Deconv, Quant
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.model import Site
-from splitdeconv.formats.onnx import OnnxFrontend, OnnxModel
+from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.formats.onnx.quantised_layer import qdq_model
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.proof import quantised_proof, verify
+from splitdeconv.proof.sites import fingerprint, prove_site, wrong_numbers
 from splitdeconv.results.plan import Cost, Option
 from splitdeconv.targets import target
 from tests.lowerings.test_lowerings import swap_first_blocks
 from tests.onnx_quantised import random_input, random_weights
 from tests.strategies import deconvs
 
-FRONTEND = OnnxFrontend()
 LAYER = Deconv(
     (Axis(4, 2, 1, 1, 1, 0, 6), Axis(3, 2, 1, 1, 0, 0, 5)), 6, 4, has_bias=True, quant=Quant("uint8", "int8", True)
 )
@@ -44,14 +43,14 @@ def typed(activation: str, weight: str, per_channel: bool = True, layer: Deconv 
 
 def only_site(proto: Any) -> tuple[OnnxModel, Site]:
     model = OnnxModel(ir.from_proto(proto), None)
-    findings = FRONTEND.find(model)
+    findings = model.find()
     assert not findings.skipped
     (site,) = findings.sites
     return model, site
 
 
 def skip_reason(proto: Any) -> str:
-    (skipped,) = FRONTEND.find(OnnxModel(ir.from_proto(proto), None)).skipped
+    (skipped,) = OnnxModel(ir.from_proto(proto), None).find().skipped
     return skipped.reason
 
 
@@ -61,9 +60,9 @@ def run_all(proto: Any, x: Array, name: str = "onnxruntime") -> dict[str, Array]
     runtime, found = target(name, threads=1), {}
     for candidate in candidates(site.deconv, "NCHW")[0]:
         program = lower(site.deconv, "NCHW", candidate)
-        if FRONTEND.refuse(model, site, program) or runtime.refuse(program):
+        if model.refuse(site, program) or runtime.refuse(program):
             continue
-        (found[str(candidate)],) = runtime.compile(FRONTEND.emit(model, site, program)).run({"x": x}).values()
+        (found[str(candidate)],) = runtime.compile(model.emit(site, program)).run({"x": x}).values()
     return found
 
 
@@ -141,7 +140,7 @@ def test_qlinear_runs_as_integer_kernels_and_moves_8_bit_values_only(tmp_path: P
     for candidate in candidates(site.deconv, "NCHW")[0]:
         if candidate.quant.startswith("qlinear"):
             program = lower(site.deconv, "NCHW", candidate)
-            found = optimised(FRONTEND.emit(model, site, program), tmp_path)
+            found = optimised(model.emit(site, program), tmp_path)
             assert "QLinearConv" in found, candidate
             assert not {"Conv", "DequantizeLinear", "QuantizeLinear", "ConvTranspose"} & set(found), candidate
 
@@ -149,7 +148,7 @@ def test_qlinear_runs_as_integer_kernels_and_moves_8_bit_values_only(tmp_path: P
 def test_rows_keep_one_layout_change_at_either_end(tmp_path: Path) -> None:
     model, site = only_site(qdq_model(LAYER, random_weights(LAYER, 1)))
     program = lower(site.deconv, "NCHW", Candidate("split_rows", quant="qlinear"))
-    found = optimised(FRONTEND.emit(model, site, program), tmp_path)
+    found = optimised(model.emit(site, program), tmp_path)
     assert found == ["Transpose", "QLinearConv", "QLinearConv", "Concat", "Reshape", "Transpose"]
 
 
@@ -158,7 +157,7 @@ def test_weights_are_copied_and_empty_places_hold_the_zero_point() -> None:
     weights = random_weights(deconv, 5, w_zero=True)
     model, site = only_site(qdq_model(deconv, weights))
     program = lower(site.deconv, "NCHW", Candidate("split", "union", "depth_to_space", quant="qlinear"))
-    emitted = onnx.load_from_string(FRONTEND.emit(model, site, program))
+    emitted = onnx.load_from_string(model.emit(site, program))
     (conv,) = (node for node in emitted.graph.node if node.op_type == "QLinearConv")
     stored = {each.name: numpy_helper.to_array(each) for each in emitted.graph.initializer}[conv.input[3]]
     assert weights.quant is not None
@@ -247,8 +246,8 @@ def test_scales_that_are_inputs_are_skipped() -> None:
 def test_qlinear_refuses_an_epilogue_that_is_no_clamp() -> None:
     model, site = only_site(qdq_model(LAYER, random_weights(LAYER, 1), epilogue=("Tanh",)))
     program = lower(site.deconv, "NCHW", Candidate("split_rows", quant="qlinear"))
-    assert FRONTEND.refuse(model, site, program) == "QLinearConv cannot take in Tanh: only clamps commute with rounding"
-    assert FRONTEND.refuse(model, site, replace(program, quant="qdq")) is None
+    assert model.refuse(site, program) == "QLinearConv cannot take in Tanh: only clamps commute with rounding"
+    assert model.refuse(site, replace(program, quant="qdq")) is None
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -320,7 +319,7 @@ def test_weights_behind_a_quantize_linear_of_constants_are_read_as_integers() ->
     model, site = only_site(proto)
     np.testing.assert_array_equal(site.weights.kernel, weights.kernel)
     assert site.deconv.quant == Quant("uint8", "int8", True, ("qdq", "qlinear", "qlinear_u8", "float"))
-    rewritten = FRONTEND.splice(model, {site.id: lower(site.deconv, "NCHW", Candidate("split_rows", quant="qlinear"))})
+    rewritten = model.splice({site.id: lower(site.deconv, "NCHW", Candidate("split_rows", quant="qlinear"))})
     left = {node.op_type for node in rewritten.ir.graph}
     assert left == {"QLinearConv", "Transpose", "Concat", "Reshape"}
 
@@ -330,8 +329,8 @@ def test_the_proof_sees_a_misplaced_sub_filter() -> None:
     runtime = target("onnxruntime", threads=1)
     for form in ("qdq", "qlinear", "qlinear_u8"):
         program = lower(site.deconv, "NCHW", Candidate("split", "union", "depth_to_space", quant=form))
-        assert verify.check_site(FRONTEND, model, site, program, runtime)[0].exact, form
-        broken, _ = verify.check_site(FRONTEND, model, site, swap_first_blocks(program), runtime)
+        assert prove_site(model, site, program, runtime).exact, form
+        broken = prove_site(model, site, swap_first_blocks(program), runtime)
         assert not broken.exact
         assert "stored outputs differ" in broken.detail
 
@@ -361,20 +360,20 @@ class Saturating:
 def test_wrong_numbers_are_told_from_roundings() -> None:
     model, site = only_site(qdq_model(LAYER, random_weights(LAYER, 1, real_scales=True)))
     program = lower(site.deconv, "NCHW", Candidate("split_rows", quant="qlinear"))
-    assert quantised_proof.wrong_numbers(FRONTEND, model, site, program, target("onnxruntime", threads=1)) is None
-    reason = quantised_proof.wrong_numbers(FRONTEND, model, site, program, Saturating(False))  # type: ignore[arg-type]
+    assert wrong_numbers(model, site, program, target("onnxruntime", threads=1)) is None
+    reason = wrong_numbers(model, site, program, Saturating(False))  # type: ignore[arg-type]
     assert reason is not None
     assert "by up to 3 steps (0.0% and 0 for its own deconv): saturating saturates sums" in reason
-    assert quantised_proof.wrong_numbers(FRONTEND, model, site, program, Saturating(True)) is None  # type: ignore[arg-type]
+    assert wrong_numbers(model, site, program, Saturating(True)) is None  # type: ignore[arg-type]
 
 
 def test_layers_of_equal_shape_and_other_weights_do_not_share_what_was_found() -> None:
     _, one = only_site(qdq_model(LAYER, random_weights(LAYER, 1)))
     _, same = only_site(qdq_model(LAYER, random_weights(LAYER, 1)))
     _, other = only_site(qdq_model(LAYER, random_weights(LAYER, 2)))
-    assert quantised_proof.fingerprint(one) == quantised_proof.fingerprint(same)
-    assert quantised_proof.fingerprint(one) != quantised_proof.fingerprint(other)
-    assert quantised_proof.fingerprint(replace(one, weights=Weights(one.weights.kernel))) == ()
+    assert fingerprint(one) == fingerprint(same)
+    assert fingerprint(one) != fingerprint(other)
+    assert fingerprint(replace(one, weights=Weights(one.weights.kernel))) == ()
 
 
 def test_the_plan_and_the_record_name_the_form() -> None:

@@ -21,7 +21,7 @@ from splitdeconv.formats.onnx.quantised_layer import qdq_model
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.targets import target
-from tests.formats.onnx.test_quantised import FRONTEND, LAYER, TYPES, only_site, run_all, typed
+from tests.formats.onnx.test_quantised import LAYER, TYPES, only_site, run_all, typed
 from tests.onnx_quantised import random_input, random_weights
 from tests.strategies import deconvs
 
@@ -133,7 +133,7 @@ def test_a_cropped_site_is_replaced_with_all_that_is_behind_it(tail: Tail, activ
     weights = random_weights(deconv, 8)
     model, site = only_site(cropped_model(deconv, weights, ((1, 0), (2, 1)), tail))
     chosen = Candidate("split_phases", "", "rows", form)
-    rewritten = FRONTEND.splice(model, {site.id: lower(site.deconv, "NCHW", chosen)})
+    rewritten = model.splice({site.id: lower(site.deconv, "NCHW", chosen)})
     assert all(node.op_type != "ConvTranspose" for node in rewritten.ir.graph)
     names = {value.name for node in rewritten.ir.graph for value in (*node.inputs, *node.outputs) if value is not None}
     assert not names & {"stored", "again", "cropped", "pads", "cropped_starts", "y_starts"}

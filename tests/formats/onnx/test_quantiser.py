@@ -14,15 +14,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from splitdeconv.deconv.weights import Array
-from splitdeconv.formats.onnx import OnnxFrontend, OnnxModel
+from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.proof import verify
+from splitdeconv.proof.sites import prove_site
 from splitdeconv.targets import target
 
 quantization = pytest.importorskip("onnxruntime.quantization")
 
-FRONTEND = OnnxFrontend()
 SHAPE = (1, 3, 10, 8)
 STEP_SHARE = 0.01  # of the outputs that may fall to the other side of a tie
 
@@ -104,10 +103,10 @@ def op_types(model: OnnxModel) -> list[str]:
 def rewrite(model: OnnxModel, form: str) -> OnnxModel:
     """Every site in its first candidate of ``form``."""
     programs = {}
-    for site in FRONTEND.find(model).sites:
+    for site in model.find().sites:
         first = next(each for each in candidates(site.deconv, "NCHW")[0] if each.quant == form)
         programs[site.id] = lower(site.deconv, "NCHW", first)
-    return FRONTEND.splice(model, programs)
+    return model.splice(programs)
 
 
 @pytest.fixture(
@@ -117,11 +116,11 @@ def rewrite(model: OnnxModel, form: str) -> OnnxModel:
 )
 def model(request: Any, tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:
     source = float_model(tmp_path_factory.mktemp("quantiser") / "float.onnx")
-    return FRONTEND.load(quantise(source, *request.param))
+    return OnnxModel.load(quantise(source, *request.param))
 
 
 def test_both_deconvs_are_found_as_quantised(model: OnnxModel) -> None:
-    findings = FRONTEND.find(model)
+    findings = model.find()
     assert not findings.skipped
     assert [site.deconv.quant is not None for site in findings.sites] == [True, True]
     assert all(site.weights.kernel.dtype.kind in "iu" for site in findings.sites)
@@ -140,18 +139,18 @@ def test_the_whole_model_keeps_its_outputs(model: OnnxModel, form: str) -> None:
 
 def test_every_site_is_proved_in_every_form(model: OnnxModel) -> None:
     runtime = target("onnxruntime", threads=1)
-    for site in FRONTEND.find(model).sites:
+    for site in model.find().sites:
         for candidate in candidates(site.deconv, "NCHW")[0]:
             program = lower(site.deconv, "NCHW", candidate)
-            if candidate.lowering in ("split", "split_rows") and FRONTEND.refuse(model, site, program) is None:
-                assert verify.check_site(FRONTEND, model, site, program, runtime)[0].exact, candidate
+            if candidate.lowering in ("split", "split_rows") and model.refuse(site, program) is None:
+                assert prove_site(model, site, program, runtime).exact, candidate
 
 
 def test_readers_of_a_moved_output_get_its_zero_point(model: OnnxModel) -> None:
     """No pair of nodes turns uint8 back to int8 where all readers are DequantizeLinear nodes."""
     rewritten = rewrite(model, "qlinear")
     quantisers = op_types(model).count("QuantizeLinear")
-    sites = FRONTEND.find(model).sites
+    sites = model.find().sites
     shifts = sum(site.deconv.quant is not None and site.deconv.quant.activation == "int8" for site in sites[:1])
     assert op_types(rewritten).count("QuantizeLinear") == quantisers - len(sites) + shifts
 
@@ -165,15 +164,15 @@ def test_splicing_leaves_the_original_alone(model: OnnxModel) -> None:
 def test_converting_before_quantising_gives_the_same_network(tmp_path: Path) -> None:
     """The other order: the quantiser sees convolutions, and calibrates every one of them for itself."""
     source = float_model(tmp_path / "float.onnx")
-    plain = FRONTEND.load(source)
+    plain = OnnxModel.load(source)
     rows = {
         site.id: lower(site.deconv, "NCHW", Candidate("split", "union", "depth_to_space"))
-        for site in FRONTEND.find(plain).sites
+        for site in plain.find().sites
     }
     converted = tmp_path / "converted.onnx"
-    FRONTEND.save(FRONTEND.splice(plain, rows), converted)
-    first = run(FRONTEND.load(quantise(source, "uint8", "int8", True)))
-    other = run(FRONTEND.load(quantise(converted, "uint8", "int8", True)))
+    plain.splice(rows).save(converted)
+    first = run(OnnxModel.load(quantise(source, "uint8", "int8", True)))
+    other = run(OnnxModel.load(quantise(converted, "uint8", "int8", True)))
     exact = run(plain)
     assert np.abs(first - exact).max() < 0.1
     assert np.abs(other - exact).max() < 0.1

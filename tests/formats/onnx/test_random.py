@@ -16,7 +16,6 @@ from splitdeconv.deconv import reference
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array, Weights
 from tests.onnx_models import (
-    FRONTEND,
     RUNTIME_OPSETS,
     RUNTIME_TYPES,
     Dims,
@@ -208,6 +207,6 @@ def test_output_shape_over_an_open_size_is_skipped_with_the_reason() -> None:
     deconv = Deconv((Axis(4, 2, in_size=4),), 2, 2)
     _, weights = integer_tensors(deconv, 3, "float32")
     model = single(deconv, weights, attributes={"output_shape": [9], "strides": [2]}, in_dims=(1, 2, "length"))
-    (skipped,) = FRONTEND.find(load(model)).skipped
+    (skipped,) = load(model).find().skipped
     assert skipped.reason == "output_shape is fixed while the input size is open, and so are the pads"
     assert not sites(load(model))

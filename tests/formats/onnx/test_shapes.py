@@ -11,8 +11,8 @@ from onnx import helper, numpy_helper
 
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.errors import UsageError
-from splitdeconv.formats.onnx import shapes
-from tests.onnx_models import FRONTEND, build, load, single
+from splitdeconv.formats.onnx import OnnxModel, shapes
+from tests.onnx_models import build, load, single
 from tests.strategies import integer_tensors
 
 DECONV = Deconv((Axis(4, 2, 1, 1, 1, 0, 3), Axis(3, 3, 1, 0, 1, 1, 4)), 2, 2, has_bias=True)
@@ -67,15 +67,15 @@ def test_stale_shapes_are_not_believed() -> None:
 
 def test_sizes_of_open_inputs_can_be_given() -> None:
     model = load(single(DECONV, WEIGHTS, in_dims=("N", 2, "H", "W")))
-    (site,) = FRONTEND.find(model, {"x": (3, 2, 5, 7)}).sites
+    (site,) = model.find({"x": (3, 2, 5, 7)}).sites
     assert (site.deconv.batch, site.deconv.in_sizes) == (3, (5, 7))
     with pytest.raises(UsageError, match="no input 'z'"):
-        FRONTEND.find(model, {"z": (1,)})
+        model.find({"z": (1,)})
     with pytest.raises(UsageError, match="has 4 axes"):
-        FRONTEND.find(model, {"x": (1, 2, 3)})
+        model.find({"x": (1, 2, 3)})
 
 
 def test_every_real_model_both_ways(shared: Path) -> None:
     for path in sorted((shared / "models").glob("*.onnx")):
-        model = FRONTEND.load(path).ir
+        model = OnnxModel.load(path).ir
         assert inferred(shapes._flat(model)) == inferred(shapes.ir.to_proto(shapes._stripped(model))), path.name

@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from splitdeconv.formats.onnx import OnnxModel
 from tests.onnx_models import (
-    FRONTEND,
     build,
     conversions,
     convert,
@@ -162,7 +162,7 @@ def test_a_model_without_deconvs_is_the_same() -> None:
     model = build([helper.make_node("Relu", ["x"], ["y"])], {"x": SHAPE}, {"y": MAP}, {"unused": X})
     loaded = load(model)
     assert sites(loaded) == ()
-    found = written(FRONTEND.splice(loaded, {}))
+    found = written(loaded.splice({}))
     del found.graph.value_info[:]  # the types of initializers, which are stated twice now
     assert found == model
 
@@ -172,8 +172,8 @@ def test_the_original_model_is_not_changed() -> None:
     before = written(loaded).SerializeToString(deterministic=True)
     (site,) = sites(loaded)
     for _, program in programs(loaded, site):
-        FRONTEND.splice(loaded, {site.id: program})
-        FRONTEND.emit(loaded, site, program)
+        loaded.splice({site.id: program})
+        loaded.emit(site, program)
     assert written(loaded).SerializeToString(deterministic=True) == before
 
 
@@ -181,10 +181,10 @@ def test_every_candidate_alone_is_a_sound_model() -> None:
     loaded = load(single(DECONV, WEIGHTS, [helper.make_node("Relu", ["y"], ["z"])], output="z"))
     (site,) = sites(loaded)
     for candidate, program in programs(loaded, site):
-        alone = onnx.load_from_string(FRONTEND.emit(loaded, site, program))
+        alone = onnx.load_from_string(loaded.emit(site, program))
         onnx.checker.check_model(alone, full_check=True)
         np.testing.assert_array_equal(run(alone, {"x": X})["y"], np.maximum(WANTED, 0), str(candidate))
-        onnx.checker.check_model(onnx.load_from_string(FRONTEND.emit(loaded, site, program, WEIGHTS)), full_check=True)
+        onnx.checker.check_model(onnx.load_from_string(loaded.emit(site, program, WEIGHTS)), full_check=True)
 
 
 def external(folder: Path, model: onnx.ModelProto) -> Path:
@@ -199,12 +199,12 @@ def test_external_data_stay_external(tmp_path: Path) -> None:
     model = single(DECONV, WEIGHTS, [helper.make_node("Neg", ["big"], ["n"])], more)
     model.graph.output.append(helper.make_tensor_value_info("n", 1, [None]))
     path = external(tmp_path, model)
-    loaded = FRONTEND.load(path)
+    loaded = OnnxModel.load(path)
     (site,) = sites(loaded)
     for candidate, program in programs(loaded, site):
         out = tmp_path / "out" / "new.onnx"
         out.parent.mkdir(exist_ok=True)
-        FRONTEND.save(FRONTEND.splice(loaded, {site.id: program}), out)
+        loaded.splice({site.id: program}).save(out)
         assert sorted(each.name for each in out.parent.iterdir()) == ["new.onnx", "new.onnx.data"]
         onnx.checker.check_model(out, full_check=True)
         plain = onnx.load(out, load_external_data=False)
@@ -217,8 +217,8 @@ def test_external_data_stay_external(tmp_path: Path) -> None:
 
 def test_a_written_model_can_be_converted_again(tmp_path: Path) -> None:
     path = external(tmp_path, single(DECONV, WEIGHTS))
-    FRONTEND.save(FRONTEND.load(path), tmp_path / "again.onnx")
-    (site,) = sites(FRONTEND.load(tmp_path / "again.onnx"))
+    OnnxModel.load(path).save(tmp_path / "again.onnx")
+    (site,) = sites(OnnxModel.load(tmp_path / "again.onnx"))
     np.testing.assert_array_equal(site.weights.kernel, WEIGHTS.kernel)
 
 

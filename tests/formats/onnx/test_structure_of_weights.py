@@ -19,7 +19,7 @@ from splitdeconv.deconv.structure import axis_matrix, dense_of, diagonal_of, vec
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
-from tests.onnx_models import FRONTEND, build, conversions, count, deconv_attributes, load, run, single, sites
+from tests.onnx_models import build, conversions, count, deconv_attributes, load, run, single, sites
 from tests.strategies import integer_tensors, separable_deconvs
 
 
@@ -80,7 +80,7 @@ def test_native_alone_has_the_dense_weights_of_the_model() -> None:
     x = np.random.default_rng(0).standard_normal((1, 3, 5, 5), np.float32)
     for name, groups in (("native", 1), ("native:simplified", 3)):
         program = lower(site.deconv, "NCHW", Candidate(*name.split(":")))
-        alone = onnx.load_model_from_string(FRONTEND.emit(loaded, site, program))
+        alone = onnx.load_model_from_string(loaded.emit(site, program))
         (node,) = alone.graph.node
         assert {each.name: each.i for each in node.attribute}["group"] == groups
         np.testing.assert_allclose(run(alone, {"x": x})["y"], run(model, {"x": x})["y"], rtol=0, atol=1e-6)

@@ -9,7 +9,6 @@ from onnx import helper
 
 from splitdeconv.deconv.weights import Array
 from tests.onnx_models import (
-    FRONTEND,
     build,
     load,
     single,
@@ -69,7 +68,7 @@ def test_folded_weights_that_something_else_reads_stay() -> None:
 def test_weights_computed_at_run_time_are_skipped_with_the_reason() -> None:
     nodes = [helper.make_node("Neg", ["v"], ["w"]), deconv_node(["x", "w", "b"], "y")]
     model = build(nodes, {"x": SHAPE, "v": WEIGHTS.kernel.shape}, {"y": MAP}, {"b": KNOWN["b"]})
-    found = FRONTEND.find(load(model))
+    found = load(model).find()
     assert not found.sites
     (skipped,) = found.skipped
     assert skipped.site == "site"
@@ -78,7 +77,7 @@ def test_weights_computed_at_run_time_are_skipped_with_the_reason() -> None:
 
 def test_a_bias_computed_at_run_time_is_skipped_with_the_reason() -> None:
     model = build([deconv_node(["x", "w", "b"], "y")], {"x": SHAPE, "b": [2]}, {"y": MAP}, {"w": WEIGHTS.kernel})
-    (skipped,) = FRONTEND.find(load(model)).skipped
+    (skipped,) = load(model).find().skipped
     assert skipped.reason == "its bias is computed at run time"
 
 
@@ -87,7 +86,7 @@ def test_random_weights_are_not_constant() -> None:
         helper.make_node("RandomNormal", [], ["w"], shape=list(WEIGHTS.kernel.shape)),
         deconv_node(["x", "w"], "y"),
     ]
-    found = FRONTEND.find(load(build(nodes, {"x": SHAPE}, {"y": MAP}, {})))
+    found = load(build(nodes, {"x": SHAPE}, {"y": MAP}, {})).find()
     assert len(found.skipped) == 1
 
 
@@ -95,7 +94,7 @@ def test_overridable_weights_are_fixed_and_noted() -> None:
     model = single(DECONV, WEIGHTS, as_inputs=["w", "b"])
     (site,) = sites(load(model))
     assert [note.split("'")[1] for note in site.notes] == ["w", "b"]
-    assert [each.name for each in FRONTEND.inputs(load(model))] == ["x"]
+    assert [each.name for each in load(model).inputs()] == ["x"]
     for converted in assert_gone_and_equal(model):
         assert [value.name for value in converted.graph.input] == ["x"]
 

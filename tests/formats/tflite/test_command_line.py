@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("ai_edge_litert")
 
 from splitdeconv.cli import main
-from splitdeconv.formats.tflite import TfliteFrontend
+from splitdeconv.formats.tflite import TfliteModel
 from tests.tflite_models import Case, build
 
 KERAS = Case(kind="int8_per_channel", in_sizes=(6, 7), bias=False, after=("ADD", "RELU*"))
@@ -28,7 +28,7 @@ def test_an_int8_model_is_converted_and_proved(model: Path, capsys: pytest.Captu
     printed = capsys.readouterr().out
     assert "verified: 1 of 1 sites bit-equal" in printed
     assert "verified: 1 output" in printed
-    assert not TfliteFrontend().find(TfliteFrontend().load(out)).sites
+    assert not TfliteModel.load(out).find().sites
 
 
 def test_fused_numerics_are_reported(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,8 +37,8 @@ def test_fused_numerics_are_reported(model: Path, capsys: pytest.CaptureFixture[
     printed = capsys.readouterr().out
     assert "fused numerics change" in printed
     assert "root mean square error against float64" in printed
-    kept = TfliteFrontend().load(out).root.subgraphs[0].operators
-    assert len(kept) < 3 + len(TfliteFrontend().load(model).root.subgraphs[0].operators)
+    kept = TfliteModel.load(out).root.subgraphs[0].operators
+    assert len(kept) < 3 + len(TfliteModel.load(model).root.subgraphs[0].operators)
 
 
 def test_an_unknown_kind_of_numerics_is_refused(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 pytest.importorskip("ai_edge_litert")
 
+from splitdeconv import formats
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
-from splitdeconv.formats.tflite import TfliteFrontend, file
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.targets.litert import LiteRtModel, interpreter
-from tests.tflite_models import Case, build, cases, random_input
+from tests.tflite_models import Case, build, cases, loaded, random_input
 
 QUANTISED = ("int8", "int8_per_channel", "uint8", "int16")
 SPLIT = Candidate("split", "union", "transpose")
@@ -29,7 +29,7 @@ def run(content: bytes, x: Array, kernels: str = "reference") -> Array:
 
 
 def joined(case: Case, numerics: str = "exact") -> tuple[str, ...]:
-    (site,) = TfliteFrontend(numerics).find(file.from_bytes(build(case), "case")).sites
+    (site,) = loaded(build(case), numerics).find().sites
     return site.epilogue
 
 
@@ -53,20 +53,20 @@ def test_which_operators_join(kind: str, after: tuple[str, ...], numerics: str, 
 
 
 def test_a_second_reader_keeps_the_epilogue_out() -> None:
-    model = file.from_bytes(build(Case(after=("RELU=",))), "case")
+    model = loaded(build(Case(after=("RELU=",))))
     graph = model.root.subgraphs[0]
     graph.outputs = np.append(graph.outputs, graph.operators[0].outputs).astype(np.int32)
-    (site,) = TfliteFrontend().find(model).sites
+    (site,) = model.find().sites
     assert site.epilogue == ()
 
 
 def test_a_crop_that_leaves_nothing_does_not_join() -> None:
-    model = file.from_bytes(build(Case(after=("CROP",), same=False)), "case")
+    model = loaded(build(Case(after=("CROP",), same=False)))
     graph = model.root.subgraphs[0]
     (cropped,) = graph.operators[1].outputs
     _, *others = graph.tensors[cropped].shape
     graph.tensors[cropped].shape = np.array([1, 0, *others[1:]], np.int32)
-    (site,) = TfliteFrontend().find(model).sites
+    (site,) = model.find().sites
     assert site.epilogue == ()
 
 
@@ -77,16 +77,15 @@ after = st.lists(st.sampled_from(["RELU=", "RELU6=", "CROP", "ADD", "RELU*"]), m
 @settings(max_examples=40)
 def test_exact_numerics_keep_the_bits_behind_any_epilogue(case: Case, after: tuple[str, ...]) -> None:
     case = case.with_(after=after, activation=0)
-    frontend = TfliteFrontend()
-    model = file.from_bytes(build(case), "case")
+    model = loaded(build(case))
     x = random_input(case, case.seed)
     wanted = run(build(case), x)
-    for site in frontend.find(model).sites:
+    for site in model.find().sites:
         for candidate in (SPLIT, Candidate("native", after="relayout")):
             program = lower(site.deconv, "NHWC", candidate)
-            np.testing.assert_array_equal(run(frontend.to_bytes(frontend.splice(model, {site.id: program})), x), wanted)
+            np.testing.assert_array_equal(run(model.splice({site.id: program}).to_object(), x), wanted)
         alone = [
-            run(frontend.emit(model, site, lower(site.deconv, "NHWC", candidate)), x)
+            run(model.emit(site, lower(site.deconv, "NHWC", candidate)), x)
             for candidate in (Candidate("native"), SPLIT)
         ]
         np.testing.assert_array_equal(alone[1], alone[0])
@@ -96,20 +95,19 @@ def test_exact_numerics_keep_the_bits_behind_any_epilogue(case: Case, after: tup
 @settings(max_examples=40)
 def test_fused_numerics_differ_by_two_steps_at_most_and_are_nearer_to_float64(case: Case) -> None:
     case = case.with_(after=("ADD", "RELU*"), activation=0, in_channels=case.in_channels + 4)
-    frontend = TfliteFrontend("fused")
-    model = file.from_bytes(build(case), "case")
+    model = loaded(build(case), "fused")
     x = random_input(case, case.seed)
-    for site in frontend.find(model).sites:
+    for site in model.find().sites:
         assert site.epilogue == ("ADD", "RELU")
         before, after = (
-            run(frontend.emit(model, site, lower(site.deconv, "NHWC", candidate)), x)
+            run(model.emit(site, lower(site.deconv, "NHWC", candidate)), x)
             for candidate in (Candidate("native"), SPLIT)
         )
-        found = frontend.difference(model, site, x, before, after)
+        found = model.difference(site, x, before, after)
         assert found.passed, found
         assert found.error_after <= found.error_before + 0.05, found
 
 
 def test_unknown_numerics_are_refused() -> None:
-    with pytest.raises(UsageError, match="no numerics are called 'fast'; there are exact, fused"):
-        TfliteFrontend("fast")
+    with pytest.raises(UsageError, match="--numerics fast: tflite models know exact, fused"):
+        formats.model_class("tflite", "fast")

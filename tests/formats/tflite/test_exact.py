@@ -10,28 +10,26 @@ from hypothesis import given, settings
 
 pytest.importorskip("ai_edge_litert")
 
-from splitdeconv.formats.tflite import TfliteFrontend, file
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.targets.litert import LiteRtModel, interpreter
-from tests.tflite_models import Case, build, cases, random_input
+from tests.tflite_models import Case, build, cases, loaded, random_input
 
-FRONTEND = TfliteFrontend()
 KERNELS = ("xnnpack", "reference")
 
 
 def rewrites(case: Case) -> Iterator[tuple[Candidate, bytes]]:
     """The model under every candidate that the front-end does not refuse."""
-    model = file.from_bytes(build(case), "case")
-    sites = FRONTEND.find(model).sites
+    model = loaded(build(case))
+    sites = model.find().sites
     if not sites:
         return
     (site,) = sites
     for candidate in candidates(site.deconv, "NHWC")[0]:
         program = lower(site.deconv, "NHWC", candidate)
-        if candidate.lowering == "native" or FRONTEND.refuse(model, site, program):
+        if candidate.lowering == "native" or model.refuse(site, program):
             continue
-        yield candidate, FRONTEND.to_bytes(FRONTEND.splice(model, {site.id: program}))
+        yield candidate, model.splice({site.id: program}).to_object()
 
 
 def known_gap(kernels: str, case: Case, candidate: Candidate) -> bool:

@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 pytest.importorskip("ai_edge_litert")
 
 from splitdeconv.errors import InputError, SplitdeconvError
-from splitdeconv.formats.tflite import TfliteFrontend, file
+from splitdeconv.formats.tflite import TfliteModel, file
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.targets.litert import LiteRt
 from splitdeconv.targets.target import CompileError
-from tests.tflite_models import Case, build
+from tests.tflite_models import Case, build, loaded
 
-FRONTEND = TfliteFrontend()
 SOURCES = tuple(
     build(Case(kind=kind, after=after))
     for kind, after in (("float32", ("ADD", "CROP")), ("int8_per_channel", ("RELU=",)), ("float16", ()), ("int16", ()))
@@ -31,12 +30,12 @@ SOURCES = tuple(
 def whole_road(content: bytes, target: LiteRt | None = None) -> str:
     """Load, find, rewrite, write and (with a target) compile; what came of it."""
     try:
-        model = file.from_bytes(content, "model.tflite")
-        sites = FRONTEND.find(model).sites
+        model = TfliteModel(file.from_bytes(content, "model.tflite"))
+        sites = model.find().sites
         programs = {s.id: lower(s.deconv, "NHWC", Candidate("split", "union", "transpose")) for s in sites}
-        new = FRONTEND.to_bytes(FRONTEND.splice(model, programs))
+        new = model.splice(programs).to_object()
         if target is not None:
-            target.compile(FRONTEND.to_bytes(model))
+            target.compile(model.to_object())
             target.compile(new)
     except SplitdeconvError as error:
         return "several lines" if "\n" in str(error) else "refused"
@@ -97,12 +96,12 @@ def test_a_malformed_file_says_what_is_wrong(content: bytes, message: str) -> No
 
 def broken(**changes: object) -> bytes:
     """A model whose first operator, tensor or subgraph says something impossible."""
-    model = file.from_bytes(SOURCES[0], "case")
+    model = loaded(SOURCES[0])
     graph = model.root.subgraphs[0]
     owners = {"inputs": graph.operators[0], "shape": graph.tensors[2], "opcodeIndex": graph.operators[0]}
     for name, value in changes.items():
         setattr(owners.get(name, graph.tensors[2]), name, value)
-    return FRONTEND.to_bytes(model)
+    return model.to_object()
 
 
 @pytest.mark.parametrize(
@@ -123,7 +122,7 @@ def test_parts_that_do_not_fit_are_named(changes: dict[str, object], message: st
 
 def test_an_unreadable_path(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
-        FRONTEND.load(tmp_path / "missing.tflite")
+        TfliteModel.load(tmp_path / "missing.tflite")
 
 
 def test_attached_files_metadata_and_names_survive(tmp_path: Path) -> None:
@@ -132,21 +131,21 @@ def test_attached_files_metadata_and_names_survive(tmp_path: Path) -> None:
         archive.writestr("labels.txt", "cat\ndog\n")
     path, result = tmp_path / "in.tflite", tmp_path / "out.tflite"
     path.write_bytes(content.getvalue())
-    model = FRONTEND.load(path)
-    (site,) = FRONTEND.find(model).sites
-    FRONTEND.save(FRONTEND.splice(model, {site.id: lower(site.deconv, "NHWC", Candidate("split_rows"))}), result)
+    model = TfliteModel.load(path)
+    (site,) = model.find().sites
+    model.splice({site.id: lower(site.deconv, "NHWC", Candidate("split_rows"))}).save(result)
     with zipfile.ZipFile(result) as archive:
         assert archive.read("labels.txt") == b"cat\ndog\n"
-    assert FRONTEND.load(result).root.subgraphs[0].name == b"main"
+    assert TfliteModel.load(result).root.subgraphs[0].name == b"main"
 
 
 def test_buffers_behind_the_flatbuffer_stay_there(tmp_path: Path) -> None:
     """As in files beyond 2 GiB, whose contents FlatBuffers cannot hold."""
-    model = file.TfliteModel("case", file.from_bytes(SOURCES[1], "case").root, external=True)
+    model = TfliteModel(file.Contents("case", file.from_bytes(SOURCES[1], "case").root, external=True))
     path = tmp_path / "large.tflite"
-    FRONTEND.save(model, path)
-    again = FRONTEND.load(path)
-    assert again.external
+    model.save(path)
+    again = TfliteModel.load(path)
+    assert again.contents.external
     for old, new in zip(model.root.buffers, again.root.buffers, strict=True):
         np.testing.assert_array_equal(
             old.data if old.data is not None else [], new.data if new.data is not None else []

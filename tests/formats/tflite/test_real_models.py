@@ -12,26 +12,24 @@ pytest.importorskip("ai_edge_litert")
 from splitdeconv.deconv import reference
 from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.weights import Array, Weights
-from splitdeconv.formats.tflite import TfliteFrontend, TfliteModel
+from splitdeconv.formats.tflite import TfliteModel
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.targets.litert import LiteRtModel, interpreter
-
-FRONTEND = TfliteFrontend()
 
 
 def rewritten(model: TfliteModel, *wanted: str) -> TfliteModel:
     """Every site under the first candidate that one of ``wanted`` names, else the first that is not native."""
     programs: dict[str, Program] = {}
-    for site in FRONTEND.find(model).sites:
+    for site in model.find().sites:
         found = [each for each in candidates(site.deconv, "NHWC")[0] if each.lowering in ("split", "split_rows")]
         named = [each for name in wanted for each in found if each.matches(name)]
         usable = named or [each for each in found if each.form != "depth_to_space"]
         programs[site.id] = lower(site.deconv, "NHWC", usable[0])
-    return FRONTEND.splice(model, programs)
+    return model.splice(programs)
 
 
 def started(model: TfliteModel, kernels: str) -> LiteRtModel:
-    return LiteRtModel(interpreter(FRONTEND.to_bytes(model), kernels, 2))
+    return LiteRtModel(interpreter(model.to_object(), kernels, 2))
 
 
 def some_inputs(runner: LiteRtModel, seed: int) -> dict[str, Array]:
@@ -50,8 +48,8 @@ def some_inputs(runner: LiteRtModel, seed: int) -> dict[str, Array]:
 
 @pytest.mark.parametrize("lowering", ["split_rows", "split:rows"])
 def test_an_int8_segmentation_model_keeps_its_bits(shared: Path, lowering: str) -> None:
-    model = FRONTEND.load(shared / "models/prisma_int8.tflite")
-    found = FRONTEND.find(model)
+    model = TfliteModel.load(shared / "models/prisma_int8.tflite")
+    found = model.find()
     assert [site.deconv.describe() for site in found.sites] == [
         "128→128 3×3/2 @16×16",
         "128→64 3×3/2 @32×32",
@@ -69,8 +67,8 @@ def test_an_int8_segmentation_model_keeps_its_bits(shared: Path, lowering: str) 
 def test_int16_models_give_their_golden_outputs(shared: Path, number: int) -> None:
     folder = shared / "models/seanet_int16"
     stem = f"transpose_conv{number}"
-    model = FRONTEND.load(folder / f"{stem}.tflite")
-    (site,) = FRONTEND.find(model).sites
+    model = TfliteModel.load(folder / f"{stem}.tflite")
+    (site,) = model.find().sites
     assert "its output shape is an input of the model" in site.notes[0]
     x = np.loadtxt(folder / f"{stem}_input1_int16.csv", delimiter=",", dtype=np.int16)
     golden = np.loadtxt(folder / f"{stem}_golden_int16.csv", delimiter=",", dtype=np.int16)
@@ -84,9 +82,9 @@ def test_int16_models_give_their_golden_outputs(shared: Path, number: int) -> No
 @pytest.mark.parametrize("kernels", ["xnnpack", "reference"])
 def test_a_vocoder_keeps_its_state_from_call_to_call(shared: Path, kernels: str) -> None:
     """Int8 parts bit for bit; the two float32 deconvs within float32's rounding of the sums."""
-    model = FRONTEND.load(shared / "models/lyragan.tflite")
+    model = TfliteModel.load(shared / "models/lyragan.tflite")
     new = rewritten(model, "split_rows")
-    assert len(FRONTEND.find(model).sites) == 8
+    assert len(model.find().sites) == 8
     before, after, fresh = started(model, kernels), started(new, kernels), started(new, kernels)
     outputs = []
     for seed in range(5):
@@ -100,7 +98,7 @@ def test_a_vocoder_keeps_its_state_from_call_to_call(shared: Path, kernels: str)
 
 
 def test_a_custom_operator_is_left_alone_with_the_reason(shared: Path) -> None:
-    found = FRONTEND.find(FRONTEND.load(shared / "models/mediapipe_selfie_custom_op.tflite"))
+    found = TfliteModel.load(shared / "models/mediapipe_selfie_custom_op.tflite").find()
     assert not found.sites
     (skipped,) = found.skipped
     assert "custom operator 'Convolution2DTransposeBias'" in skipped.reason
@@ -109,8 +107,8 @@ def test_a_custom_operator_is_left_alone_with_the_reason(shared: Path) -> None:
 @pytest.mark.parametrize("name", ["prisma_f32", "fst_rain_princess_256", "lyragan"])
 def test_float_sites_are_bit_equal_to_the_definition(shared: Path, name: str) -> None:
     """Small integers as weights and input, so that every order of summation gives the same bits."""
-    model = FRONTEND.load(shared / f"models/{name}.tflite")
-    sites = [site for site in FRONTEND.find(model).sites if site.deconv.quant is None]
+    model = TfliteModel.load(shared / f"models/{name}.tflite")
+    sites = [site for site in model.find().sites if site.deconv.quant is None]
     rng = np.random.default_rng(0)
     for site in sites[:3]:
         deconv = site.deconv
@@ -120,6 +118,6 @@ def test_float_sites_are_bit_equal_to_the_definition(shared: Path, name: str) ->
         x = rng.integers(-3, 4, (1, *deconv.in_sizes, deconv.in_channels)).astype(np.float32)  # type: ignore[arg-type]
         wanted = np.moveaxis(reference.deconv(np.moveaxis(x, -1, 1), weights, deconv), 1, -1)
         for candidate in candidates(deconv, "NHWC")[0]:
-            content = FRONTEND.emit(model, site, lower(deconv, "NHWC", candidate), weights)
+            content = model.emit(site, lower(deconv, "NHWC", candidate), weights)
             found = LiteRtModel(interpreter(content, "xnnpack", 2)).run({"x": x})["y"]
             np.testing.assert_array_equal(found, wanted, str(candidate))

@@ -11,7 +11,7 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.structure import diagonal_of, vectors_of
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import InputError
-from splitdeconv.formats.model import Site
+from splitdeconv.formats.model import Origin, Site
 from splitdeconv.formats.onnx.constants import constant, is_overridable
 from splitdeconv.formats.onnx.epilogue import Tail, find_tail
 from splitdeconv.formats.onnx.geometry import RunTimeGeometryError, axes_from, read_attributes
@@ -85,7 +85,7 @@ def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site 
         deconv = deconv.cropped(found.crop.begin, found.crop.end)
         notes.append(f"the crop behind it ({_crop_text(deconv)}) becomes part of its pads")
     operators = tuple(stage.node.op_type for stage in found.stages)
-    return Site(name, deconv, weights, operators, place.where, tuple(notes))
+    return Site(name, Origin((place,)), deconv, weights, operators, place.where, tuple(notes))
 
 
 def _simplified(deconv: Deconv, kernel: Array) -> tuple[Deconv, Array]:

@@ -13,7 +13,6 @@ from splitdeconv.deconv.ops import NativeDeconv, Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.structure import diagonal_of
 from splitdeconv.deconv.weights import Array, Weights
-from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Site
 from splitdeconv.formats.onnx.constants import constant, drop_unused
 from splitdeconv.formats.onnx.emit import Source, write_program
@@ -25,7 +24,6 @@ from splitdeconv.formats.onnx.quantised_emit import write_quantised
 from splitdeconv.formats.onnx.quantised_values import hand_over, requantise
 from splitdeconv.formats.onnx.writer import Constants, Writer, take_over
 
-_PLACES = "splitdeconv.places"  # onnx_ir's store for notes on a model, which clones and files do not have
 _METADATA_FROM = 10  # IR version in which nodes got metadata
 
 
@@ -175,17 +173,17 @@ def _metadata_to_doc(nodes: list[ir.Node]) -> None:
             node.metadata_props.clear()
 
 
-def stand_alone(model: ir.Model, site: Site, program: Program, weights: Weights | None) -> ir.Model:
+def stand_alone(ir_version: int, site: Site, program: Program, weights: Weights | None) -> ir.Model:
     """One site as a model: input ``x``, output ``y``.
 
     Args:
-        model: holds the site; not changed.
+        ir_version: of the model that holds the site.
         site: with the sizes that the result is to have.
         program: how it is computed.
         weights: used instead of the site's own, and then without the epilogue.
     """
-    place, deconv = place_of(model, site.id), site.deconv
-    ir_version = max(model.ir_version, 4)
+    place, deconv = place_of(site), site.deconv
+    ir_version = max(ir_version, 4)
     qdq = _qdq(place, deconv)
     stored = (weights or site.weights).kernel.dtype if qdq is None else np.dtype(qdq.values.x_type)
     dtype = ir.DataType.from_numpy(stored)
@@ -208,23 +206,11 @@ def stand_alone(model: ir.Model, site: Site, program: Program, weights: Weights 
     return ir.Model(graph, ir_version=ir_version, producer_name="splitdeconv")
 
 
-def place_of(model: ir.Model, site: str) -> Place:
-    """Where a site stands.
-
-    Raises:
-        UsageError: the model has no site of that name.
-    """
-    places_by_site: dict[str, Place] | None = model.meta.get(_PLACES)
-    if places_by_site is None:
-        places_by_site = model.meta[_PLACES] = dict(named_places(model))
-    if site not in places_by_site:
-        raise UsageError(f"the model has no site '{site}'")
-    return places_by_site[site]
-
-
-def forget_places(model: ir.Model) -> None:
-    """To be called before a model is searched, which its owner may have changed since."""
-    model.meta.pop(_PLACES, None)
+def place_of(site: Site) -> Place:
+    """Where a site's ConvTranspose stands."""
+    (place,) = site.origin.nodes
+    assert isinstance(place, Place), "a site of an ONNX model"
+    return place
 
 
 def _source_of(weights: Weights, like: Source) -> Source:

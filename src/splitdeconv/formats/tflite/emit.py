@@ -147,7 +147,7 @@ class Emitter:
                 )
                 self._add(Builtin.MAX_POOL_2D, [x.tensor], out.tensor, options)
             case _:
-                raise TypeError(f"the TFLite front-end does not know {type(op).__name__}")
+                raise TypeError(f"the TFLite writer does not know {type(op).__name__}")
 
     def _add(self, builtin: int, inputs: list[int], output: int, options: Any = None, version: int = 0) -> None:
         otherwise, int8, int16 = _VERSIONS.get(builtin, (1, 1, 1))

@@ -6,7 +6,7 @@ import copy
 import io
 import struct
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,29 +25,23 @@ _WANTED = "wanted a TFLite model (schema version 3)"
 
 
 @dataclass(frozen=True)
-class TfliteModel:
-    """A loaded model. Nobody changes the tree; new models share its unchanged parts.
+class Contents:
+    """What a file holds. Nobody changes the tree; new models share its unchanged parts.
 
     Attributes:
         name: where it came from, for messages.
         root: the schema's ``ModelT`` tree; contents of all buffers are in the tree.
         external: whether buffers lay behind the FlatBuffer in the file.
         attached: files that were appended as a zip archive (TFLite metadata's associated files).
-        path: the file, or None for a model that is in none.
     """
 
     name: str
     root: Any
     external: bool = False
     attached: bytes = b""
-    path: Path | None = None
-
-    def with_root(self, root: Any) -> TfliteModel:
-        """The same file around another tree."""
-        return replace(self, root=root, path=None)
 
 
-def read(path: Path) -> TfliteModel:
+def read(path: Path) -> Contents:
     """The model in ``path``.
 
     Raises:
@@ -57,10 +51,10 @@ def read(path: Path) -> TfliteModel:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}), {_WANTED}") from None
-    return replace(from_bytes(content, str(path)), path=path)
+    return from_bytes(content, str(path))
 
 
-def from_bytes(content: bytes, name: str) -> TfliteModel:
+def from_bytes(content: bytes, name: str) -> Contents:
     """The model that ``content`` holds; ``name`` is for messages.
 
     Raises:
@@ -76,7 +70,7 @@ def from_bytes(content: bytes, name: str) -> TfliteModel:
     if problem := inconsistency(root, len(content)):
         raise InputError(f"{name}: {problem}, {_WANTED}")
     external = _take_in_external(root, content)
-    return TfliteModel(name, root, external, _attached(content))
+    return Contents(name, root, external, _attached(content))
 
 
 def _take_in_external(root: Any, content: bytes) -> bool:
@@ -120,7 +114,7 @@ class _Builder(flatbuffers.Builder):  # type: ignore[misc]  # the library has no
         return int(self.EndVector())
 
 
-def to_bytes(model: TfliteModel) -> bytes:
+def to_bytes(model: Contents) -> bytes:
     """The file's content."""
     total = sum(0 if buffer.data is None else len(buffer.data) for buffer in model.root.buffers or [])
     packed = _pack_external(model.root) if model.external or total > LARGEST_INLINE else pack(model.root)

@@ -3,45 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from splitdeconv.deconv import reference
 from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.formats.model import FusedDifference
 from splitdeconv.formats.tflite.nodes import Node, zero_points
 
 _RANGES = {"RELU": (0.0, np.inf), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0), "": (-np.inf, np.inf)}
-
-
-@dataclass(frozen=True, slots=True)
-class FusedDifference:
-    """One site under fused numerics, on one input. All numbers are in steps of the output's scale (LSB).
-
-    Attributes:
-        site: its id.
-        largest: between original and fused, over outputs for which no operator of the original clips.
-        share: of outputs that differ at all.
-        clipped: share of outputs for which an operator before the last clips in the original, and loses what the
-            fused form keeps.
-        bound: what ``largest`` may be: half a step of every tensor that is no longer rounded to, and half a step for
-            each of the two results; 2 where all scales are alike.
-        error_before, error_after: root mean square against float64, of the original and of the fused form.
-    """
-
-    site: str
-    largest: int
-    share: float
-    clipped: float
-    error_before: float
-    error_after: float
-    bound: int
-
-    @property
-    def passed(self) -> bool:
-        """Whether the difference is what dropping rounding steps explains."""
-        return self.largest <= self.bound
 
 
 def difference(node: Node, x: Array, before: Array, after: Array) -> FusedDifference:

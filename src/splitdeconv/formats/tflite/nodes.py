@@ -141,7 +141,7 @@ class _Reader:
     def _node(self, numerics: str) -> Node:
         kind = self.graph.name(self.operator)
         if kind == "CONV_3D_TRANSPOSE":
-            raise _No("CONV_3D_TRANSPOSE is not rewritten: this front-end handles two spatial axes")
+            raise _No("CONV_3D_TRANSPOSE is not rewritten: only deconvs of two spatial axes are")
         if kind != "TRANSPOSE_CONV":
             raise _No(f"custom operator '{kind}': its meaning is not part of the TFLite format, so it is left alone")
         operands = self.graph.inputs_of(self.operator)

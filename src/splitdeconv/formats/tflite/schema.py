@@ -1,4 +1,4 @@
-"""What the TFLite schema calls things, as this front-end uses it."""
+"""What the TFLite schema calls things, as far as it is used here."""
 
 from __future__ import annotations
 

@@ -184,10 +184,9 @@ def feeds_of(model: Path) -> list[dict[str, Array]]:
     Raises:
         InputError: the model has several inputs, or one of another shape.
     """
-    from splitdeconv.formats.onnx import OnnxFrontend  # noqa: PLC0415  # needs onnx, an extra
+    from splitdeconv.formats.onnx import OnnxModel  # noqa: PLC0415  # needs onnx, an extra
 
-    front = OnnxFrontend()
-    inputs = front.inputs(front.load(model))
+    inputs = OnnxModel.load(model).inputs()
     shape = tuple(size or 1 for size in inputs[0].shape or ())
     if len(inputs) != 1 or not (len(shape) == 2 or shape[:2] == (1, 3)):
         found = "; ".join(f"{each.name} {list(each.shape or ())}" for each in inputs)

@@ -11,8 +11,8 @@ import numpy as np
 from splitdeconv.deconv import reference
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.formats.onnx.files import load
 from splitdeconv.formats.onnx.float64 import evaluate
-from splitdeconv.formats.onnx.load import load
 from splitdeconv.lab.paper.inexact import Scheme, inexact_chang, inexact_shi
 from splitdeconv.lab.paper.pictures import EXACT
 from splitdeconv.lowerings import candidates, lower
@@ -71,5 +71,5 @@ def image_of(path: Path, feeds: Mapping[str, Array], scheme: Scheme) -> Array:
     Raises:
         UsageError: the scheme does not define one of the deconvs.
     """
-    outputs: dict[str, Array] = evaluate(load(path).ir, feeds, summable(scheme))
+    outputs: dict[str, Array] = evaluate(load(path), feeds, summable(scheme))
     return next(iter(outputs.values()))

@@ -9,7 +9,7 @@ import numpy as np
 from splitdeconv.accelerator.layers import Layer, Network, network_names, read_network
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError, MissingExtraError
-from splitdeconv.formats import recognise
+from splitdeconv.formats import load
 
 ALL = "paper"
 
@@ -48,9 +48,8 @@ def _read_onnx(path: Path, in_shapes: dict[str, tuple[int, ...]]) -> Network:
 
 
 def _deconvs_of(path: Path) -> Network:
-    """The deconvs that a front-end finds; it does not tell the other layers."""
-    front = recognise(path)
-    found = front.find(front.load(path))
+    """The deconvs of a model; not its other layers."""
+    found = load(path).find()
     layers = tuple(Layer(site.id, site.deconv, _nonzero(site.weights.kernel)) for site in found.sites)
     if not layers:
         raise InputError(f"{path}: no deconv that can be rewritten, wanted at least one")

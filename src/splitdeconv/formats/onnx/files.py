@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx_ir as ir
-from onnx_ir import serde
 
 from splitdeconv.errors import InputError
 from splitdeconv.formats.onnx.graph import places
@@ -17,22 +15,7 @@ _PROTO_LIMIT = 2**31 - 2**20  # protobuf refuses messages of 2 GiB
 _EXTERNAL_FROM = 1024  # bytes; smaller tensors stay in the model's own file
 
 
-@dataclass(frozen=True)
-class OnnxModel:
-    """A model in memory; its external data stay on disk until they are used.
-
-    Attributes:
-        ir: the model.
-        path: where it came from, or None for a model that was handed over in memory.
-        data_files: files that hold its external data; a model that came with some is written in that way.
-    """
-
-    ir: ir.Model
-    path: Path | None
-    data_files: tuple[Path, ...] = ()
-
-
-def load(path: Path) -> OnnxModel:
+def load(path: Path) -> ir.Model:
     """Read a model.
 
     Raises:
@@ -54,19 +37,14 @@ def load(path: Path) -> OnnxModel:
         for value in graph.outputs:
             if not _is_made(value):
                 raise unsound(path, f"nothing makes the output '{value.name}' of '{graph.name}'")
-    external = tuple(external_tensors(model))
-    for tensor in external:
+    for tensor in external_tensors(model):
         _check_external(path, tensor)
-    return OnnxModel(model, path, _files(external))
+    return model
 
 
-def in_memory(model: ir.Model) -> OnnxModel:
-    """A model that was handed over as an object."""
-    return OnnxModel(model, None, _files(external_tensors(model)))
-
-
-def _files(tensors: Iterable[ir.ExternalTensor]) -> tuple[Path, ...]:
-    return tuple(Path(path) for path in dict.fromkeys(str(tensor.path) for tensor in tensors))
+def data_files(model: ir.Model) -> tuple[Path, ...]:
+    """The files that hold external data."""
+    return tuple(Path(path) for path in dict.fromkeys(str(tensor.path) for tensor in external_tensors(model)))
 
 
 def unsound(path: Path | None, reason: object) -> InputError:
@@ -128,27 +106,18 @@ def _check_external(path: Path, tensor: ir.ExternalTensor) -> None:
         raise InputError(f"{where}, which has {file.stat().st_size} bytes; wanted at least {needed}")
 
 
-def save(model: OnnxModel, path: Path) -> None:
-    """Write a model, and ``<path>.data`` beside it where the model had external data or is above 2 GiB.
+def write(model: ir.Model, path: Path, *, external: bool) -> None:
+    """Write a model, and ``<path>.data`` beside it where ``external`` asks for it or the model is above 2 GiB.
 
     Raises:
         OSError: it cannot be written there; part of it may be.
-        InputError: the model holds what ONNX has no form for.
+        SerdeError: the model holds what ONNX has no form for.
     """
-    try:
-        _write(model, path)
-    except serde.SerdeError as error:
-        raise unsound(model.path, error.__cause__ or error) from None
-
-
-def _write(model: OnnxModel, path: Path) -> None:
-    tensors = [
-        value.const_value for graph in model.ir.graphs() for value in graph.initializers.values() if value.const_value
-    ]
-    if model.data_files or sum(tensor.nbytes for tensor in tensors) > _PROTO_LIMIT:
-        ir.save(_detached(model.ir), path, external_data=path.name + ".data", size_threshold_bytes=_EXTERNAL_FROM)
+    tensors = [value.const_value for graph in model.graphs() for value in graph.initializers.values()]
+    if external or sum(tensor.nbytes for tensor in tensors if tensor is not None) > _PROTO_LIMIT:
+        ir.save(_detached(model), path, external_data=path.name + ".data", size_threshold_bytes=_EXTERNAL_FROM)
     else:
-        ir.save(model.ir, path)
+        ir.save(model, path)
 
 
 def _detached(model: ir.Model) -> ir.Model:
@@ -170,8 +139,3 @@ def _detached(model: ir.Model) -> ir.Model:
 
 def _in_memory(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
     return ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
-
-
-def files_of(model: OnnxModel) -> tuple[Path, ...]:
-    """The files that hold the model, its own first."""
-    return () if model.path is None else (model.path, *model.data_files)

@@ -1,0 +1,144 @@
+"""ONNX models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import onnx
+import onnx_ir as ir
+from onnx_ir import serde
+
+from splitdeconv.deconv.ops import Layout, Program
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.errors import SplitdeconvError
+from splitdeconv.formats.model import Findings, Input, Model, Site
+from splitdeconv.formats.onnx import files, float64
+from splitdeconv.formats.onnx.emit import refuse
+from splitdeconv.formats.onnx.find import named_places, read_site
+from splitdeconv.formats.onnx.layer import layer_model
+from splitdeconv.formats.onnx.quantised import read_qdq
+from splitdeconv.formats.onnx.quantised_emit import refuse as refuse_quantised
+from splitdeconv.formats.onnx.quantised_layer import qdq_model, trained_like_weights
+from splitdeconv.formats.onnx.shapes import infer
+from splitdeconv.formats.onnx.splice import place_of, splice, stand_alone
+from splitdeconv.formats.onnx.work import other_macs
+from splitdeconv.results.plan import Skipped
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_BITS = 8  # of the weights of quantised layers
+
+
+@dataclass(frozen=True)
+class OnnxModel(Model):
+    """A model in memory; its external data stay on disk until they are used.
+
+    Attributes:
+        ir: the model.
+        path: where it came from, or None for a model that was handed over in memory.
+        data_files: files that hold its external data; a model that came with some is written in that way.
+    """
+
+    format: ClassVar[str] = "onnx"
+    layout: ClassVar[Layout] = "NCHW"
+    suffix: ClassVar[str] = ".onnx"
+    runtime: ClassVar[str] = "onnxruntime"
+
+    ir: ir.Model
+    path: Path | None
+    data_files: tuple[Path, ...] = ()
+    numerics: str = "exact"
+
+    @classmethod
+    def load(cls, path: Path, numerics: str = "exact") -> Self:
+        model = files.load(path)
+        return cls(model, path, files.data_files(model), numerics)
+
+    @classmethod
+    def from_object(cls, source: object, numerics: str = "exact") -> Self | None:
+        model = ir.from_proto(source) if isinstance(source, onnx.ModelProto) else source
+        return cls(model, None, files.data_files(model), numerics) if isinstance(model, ir.Model) else None
+
+    @classmethod
+    def layer(cls, deconv: Deconv, epilogue: Sequence[str]) -> Self:
+        if deconv.quant is None:
+            return cls(ir.from_proto(layer_model(deconv, epilogue)), None)
+        weights = trained_like_weights(deconv, _BITS)
+        return cls(ir.from_proto(qdq_model(deconv, weights, epilogue=epilogue)), None)
+
+    def find(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
+        try:
+            return self._find(in_shapes)
+        except SplitdeconvError:
+            raise
+        except Exception as error:  # what cannot be copied, or has tensors unlike their shapes, fails in many ways
+            raise files.unsound(self.path, error) from None
+
+    def _find(self, in_shapes: Mapping[str, tuple[int, ...]] | None) -> Findings:
+        shapes = infer(self.ir, in_shapes)
+        read = [read_site(name, place, shapes, self.ir.ir_version) for name, place in named_places(self.ir)]
+        sites = tuple(each for each in read if isinstance(each, Site))
+        skipped = tuple(each for each in read if isinstance(each, Skipped))
+        return Findings(sites, skipped, other_macs(self.ir, shapes))
+
+    def refuse(self, site: Site, program: Program) -> str | None:
+        place = place_of(site)
+        reason = refuse(program, place.opset)
+        if reason is not None or site.weights.quant is None:
+            return reason
+        qdq = read_qdq(place, lambda _: site.deconv.uncropped_sizes)
+        assert qdq is not None, "a quantised site is between DequantizeLinear and QuantizeLinear"
+        return refuse_quantised(program, place.opset, site.weights.quant, site.weights.bias, qdq.stages)
+
+    def emit(self, site: Site, program: Program, weights: Weights | None = None) -> bytes:
+        return bytes(ir.to_proto(stand_alone(self.ir.ir_version, site, program, weights)).SerializeToString())
+
+    def splice(self, programs: Mapping[str, Program]) -> Self:
+        try:
+            return replace(self, ir=splice(self.ir, programs))
+        except RuntimeError as error:  # onnx_ir does not copy graphs that run in a circle, or are not in order
+            raise files.unsound(self.path, error.__cause__ or error) from None
+
+    def inputs(self) -> tuple[Input, ...]:
+        graph = self.ir.graph
+        given = [value for value in graph.inputs if (value.name or "") not in graph.initializers]
+        return tuple(Input(value.name or "", _dtype(value), _shape(value)) for value in given)
+
+    def float64(self, feeds: Mapping[str, Array]) -> dict[str, Array] | str:
+        shapes = infer(self.ir, {name: array.shape for name, array in feeds.items()})
+        if reason := float64.refuse(self.ir, shapes):
+            return reason
+        try:
+            return float64.evaluate(self.ir, feeds)
+        except Exception as error:  # the evaluator fails in many ways on operators that it does not know
+            return f"the reference evaluator failed ({' '.join(str(error).split())[:120]})"
+
+    def files(self) -> tuple[Path, ...]:
+        return () if self.path is None else (self.path, *self.data_files)
+
+    def save(self, path: Path) -> None:
+        try:
+            files.write(self.ir, path, external=bool(self.data_files))
+        except serde.SerdeError as error:
+            raise files.unsound(self.path, error.__cause__ or error) from None
+
+    def to_object(self) -> onnx.ModelProto:
+        try:
+            return ir.to_proto(self.ir)
+        except serde.SerdeError as error:
+            raise files.unsound(self.path, error.__cause__ or error) from None
+
+
+def _dtype(value: ir.Value) -> str:
+    return "float32" if value.dtype is None else str(value.dtype.numpy().name)
+
+
+def _shape(value: ir.Value) -> tuple[int | None, ...] | None:
+    if value.shape is None:
+        return None
+    return tuple(size if isinstance(size, int) and size > 0 else None for size in value.shape)

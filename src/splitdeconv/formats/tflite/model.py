@@ -1,0 +1,138 @@
+"""TFLite models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from splitdeconv.deconv.ops import Layout, Program
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.errors import UsageError
+from splitdeconv.formats.model import Findings, FusedDifference, Input, Model, Origin, Site
+from splitdeconv.formats.tflite import file
+from splitdeconv.formats.tflite.file import Contents
+from splitdeconv.formats.tflite.fused import difference
+from splitdeconv.formats.tflite.graph import Graph, indices, text
+from splitdeconv.formats.tflite.nodes import Node, find_nodes
+from splitdeconv.formats.tflite.refuse import refusal
+from splitdeconv.formats.tflite.splice import splice, stand_alone
+from splitdeconv.formats.tflite.work import other_macs
+from splitdeconv.results.plan import Skipped
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@dataclass(frozen=True)
+class TfliteModel(Model):
+    """A FlatBuffer of schema version 3.
+
+    Attributes:
+        contents: of the file.
+        path: the file, or None for a model that is in none.
+        numerics: ``exact`` keeps every rounding step of quantised models; ``fused`` also folds a separate bias
+            addition and a rescaling activation into the convolutions, which changes the bits.
+    """
+
+    format: ClassVar[str] = "tflite"
+    layout: ClassVar[Layout] = "NHWC"
+    suffix: ClassVar[str] = ".tflite"
+    runtime: ClassVar[str] = "litert"
+    numerics_known: ClassVar[tuple[str, ...]] = ("exact", "fused")
+
+    contents: Contents
+    path: Path | None = None
+    numerics: str = "exact"
+
+    @property
+    def root(self) -> Any:
+        """The schema's ``ModelT`` tree."""
+        return self.contents.root
+
+    @classmethod
+    def load(cls, path: Path, numerics: str = "exact") -> Self:
+        return cls(file.read(path), path, numerics)
+
+    @classmethod
+    def from_object(cls, source: object, numerics: str = "exact") -> Self | None:
+        """From the bytes of a file."""
+        if not isinstance(source, bytes | bytearray):
+            return None
+        return cls(file.from_bytes(bytes(source), "<bytes>"), None, numerics)
+
+    @classmethod
+    def layer(cls, deconv: Deconv, epilogue: Sequence[str]) -> Self:
+        """Layers without a model cannot be written in this format."""
+        raise UsageError(f"{deconv.describe()}: a layer without a model is written as ONNX only; give a .tflite model")
+
+    def find(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
+        read = find_nodes(self.root, self.numerics)
+        sites = tuple(_site(each) for each in read if isinstance(each, Node))
+        skipped = tuple(each for each in read if isinstance(each, Skipped))
+        return Findings(sites, skipped, other_macs(self.root))
+
+    def refuse(self, site: Site, program: Program) -> str | None:
+        """Why ``program`` would not be exact, or cannot be written, in this format; None if it can."""
+        return refusal(_node(site), program, self.numerics)
+
+    def emit(self, site: Site, program: Program, weights: Weights | None = None) -> bytes:
+        return file.pack(stand_alone(_node(site), program, weights))
+
+    def splice(self, programs: Mapping[str, Program]) -> Self:
+        root = splice(self.root, programs, self.numerics)
+        return replace(self, contents=replace(self.contents, root=root), path=None)
+
+    def inputs(self) -> tuple[Input, ...]:
+        graph = Graph(self.root, 0)
+        return tuple(_input(graph, tensor) for tensor in indices(self.root.subgraphs[0].inputs))
+
+    def float64(self, feeds: Mapping[str, Array]) -> dict[str, Array] | str:
+        return "TFLite models are evaluated by LiteRT only, which has no float64"
+
+    def files(self) -> tuple[Path, ...]:
+        return () if self.path is None else (self.path,)
+
+    def save(self, path: Path) -> None:
+        path.write_bytes(self.to_object())
+
+    def to_object(self) -> bytes:
+        """The content of a file, which is what LiteRT's interpreter takes."""
+        return file.to_bytes(self.contents)
+
+    def difference(self, site: Site, x: Array, before: Array, after: Array) -> FusedDifference:
+        return difference(_node(site), x, before, after)
+
+
+def _node(site: Site) -> Node:
+    (node,) = site.origin.nodes
+    assert isinstance(node, Node), "a site of a TFLite model"
+    return node
+
+
+def _site(node: Node) -> Site:
+    notes = node.notes
+    if node.epilogue.changes_bits:
+        notes = (*notes, "a rounding step of its epilogue goes away, which changes bits")
+    where, operators = node.graph.describe(), node.epilogue.names
+    return Site(node.id, Origin((node,)), node.deconv, node.weights(), operators, where, notes)
+
+
+def _input(graph: Graph, tensor: int) -> Input:
+    found = graph.tensors[tensor]
+    quantised = found.quantization is not None and found.quantization.scale is not None
+    quantised = quantised and len(found.quantization.scale) > 0
+    return Input(
+        text(found.name), graph.type_name(tensor), graph.shape(tensor), quantised, _output_shape(graph, tensor)
+    )
+
+
+def _output_shape(graph: Graph, tensor: int) -> tuple[int, ...]:
+    """The recorded shape, where an input of the model says the output shape of a deconv."""
+    for operator in range(len(graph.operators)):
+        if graph.name(operator) == "TRANSPOSE_CONV" and graph.inputs_of(operator)[0] == tensor:
+            shape = graph.shape(graph.outputs_of(operator)[0])
+            return () if None in shape else tuple(size or 1 for size in shape)
+    return ()

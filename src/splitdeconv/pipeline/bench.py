@@ -1,0 +1,212 @@
+"""Bench: every form of every layer, and the whole model, timed side by side."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from splitdeconv import formats
+from splitdeconv.choosing import planner
+from splitdeconv.choosing.planner import Overrides
+from splitdeconv.deconv.layers import Layer, read_layers
+from splitdeconv.deconv.spec import Deconv, Quant
+from splitdeconv.deconv.weights import Array
+from splitdeconv.errors import InputError, UsageError
+from splitdeconv.formats.model import Model
+from splitdeconv.formats.open_sizes import definite_shapes, with_sizes
+from splitdeconv.lowerings.candidate import NATIVE, Candidate
+from splitdeconv.pipeline.in_model import programs_of, race
+from splitdeconv.pipeline.open import Options, Progress, Shapes, name_of, open_model, open_target, quiet
+from splitdeconv.pipeline.sites import Entrant, Extent, site_table, time_sites
+from splitdeconv.proof.whole import Given
+from splitdeconv.results import provenance
+from splitdeconv.results.bench import ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes, fixed_split
+from splitdeconv.results.plan import Choice, Plan, Table
+from splitdeconv.targets import target as find_target
+from splitdeconv.targets.target import CompileError, Target
+
+DTYPES = {"float32": None, "float16": None, "int8": Quant("uint8", "int8", per_channel=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to time.
+
+    Attributes:
+        target: name of the target.
+        only: patterns of layers or sites; none means all.
+        dtype: of the layers of a list, one of ``DTYPES``; ``int8`` has uint8 activations.
+        inputs: the user's arrays by input name; the other inputs are random.
+        in_shapes: sizes for inputs that the model leaves open.
+        forms: how many forms of each layer are timed, the most promising; ``native``, ``zero_insert`` and the paper's
+            split come on top. 0 takes all.
+        equal_work: whether to time the plain convolution of the same work, too.
+        options: how to measure; the cache is not used.
+        progress: called with the stage and the fraction done.
+    """
+
+    target: str
+    only: tuple[str, ...] = ()
+    dtype: str = "float32"
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+    in_shapes: Shapes = field(default_factory=dict)
+    forms: int = 0
+    equal_work: bool = True
+    options: Options = field(default_factory=Options)
+    progress: Progress = quiet
+
+    def takes(self, name: str) -> bool:
+        """Whether a layer is wanted."""
+        return not self.only or any(fnmatchcase(name, pattern) for pattern in self.only)
+
+    @property
+    def extent(self) -> Extent:
+        """How much of each layer is timed."""
+        return Extent(keep=True, forms=self.forms, equal_work=self.equal_work)
+
+
+def bench_model(source: object, request: Request) -> BenchRecord:
+    """Every form of every deconv of a model, and the whole model, timed.
+
+    Raises:
+        SplitdeconvError: see ``errors``.
+    """
+    model = open_model(source)
+    target = open_target(request.target, model, request.options)
+    shapes, assumed = definite_shapes(model, request.in_shapes)
+    findings = model.find(shapes)
+    # The tables are those of the open sizes, as in a conversion.
+    sites = model.find().sites
+    tables = [site_table(model, site, target, baseline=target.kind == "measured") for site in sites]
+    pairs = zip(with_sizes(sites, findings.sites), tables, strict=True)
+    entrants = [Entrant(model, site, table) for site, table in pairs if request.takes(site.id)]
+    layers, plan, notes = _time_layers(entrants, target, request, request.options.site_seconds)
+    whole, taken_back = guarded(plan, _time_model(model, plan, shapes, target, request))
+    return BenchRecord(
+        name_of(source),
+        target.environment(),
+        layers,
+        whole,
+        findings.skipped,
+        (*assumed, *taken_back, *notes),
+        provenance.of_this_run(),
+    )
+
+
+def bench_layers(path: Path, request: Request) -> BenchRecord:
+    """Every form of every layer of a list, timed.
+
+    Raises:
+        SplitdeconvError: see ``errors``.
+    """
+    try:
+        layers = read_layers(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); wanted a JSON list of layers") from None
+    target = find_target(request.target, threads=request.options.threads, precision=request.options.precision)
+    kind = formats.model_class(target.formats[0])
+    if request.dtype not in DTYPES:
+        raise UsageError(f"--dtype {request.dtype}: wanted one of {', '.join(DTYPES)}")
+    entrants = [_entrant(kind, layer, request.dtype, target) for layer in layers if request.takes(layer.name)]
+    if not entrants:
+        raise UsageError(f"--only: no layer of {path} fits; there are {', '.join(layer.name for layer in layers)}")
+    times, _, notes = _time_layers(entrants, target, request, request.options.seconds)
+    return BenchRecord(str(path), target.environment(), times, notes=notes, provenance=provenance.of_this_run())
+
+
+def _entrant(kind: type[Model], layer: Layer, dtype: str, target: Target) -> Entrant:
+    """A layer as a model of its own."""
+    model = kind.layer(_typed(layer.deconv, dtype), layer.epilogue)
+    (site,) = model.find().sites
+    table = site_table(model, site, target, baseline=target.kind == "measured")
+    return Entrant(model, site, replace(table, site=layer.name), layer.set)
+
+
+def _typed(deconv: Deconv, dtype: str) -> Deconv:
+    """The deconv in one of ``DTYPES``."""
+    quant = DTYPES[dtype]
+    return replace(deconv, dtype=dtype) if quant is None else replace(deconv, quant=quant)
+
+
+def _time_layers(
+    entrants: Sequence[Entrant], target: Target, request: Request, seconds: float
+) -> tuple[tuple[LayerTimes, ...], Plan, tuple[str, ...]]:
+    """The times of all layers, what the planner makes of them, and notes."""
+    tables, notes = time_sites(
+        entrants, target, Overrides(), request.options, seconds, request.progress, request.extent
+    )
+    tables = [_without_untimed(table) for table in tables]
+    plan = planner.plan(target.name, tables, Overrides(), "fastest")
+    layers = [
+        _layer_times(entrant, table, choice)
+        for entrant, table, choice in zip(entrants, tables, plan.choices, strict=True)
+    ]
+    return tuple(layers), plan, notes
+
+
+def _without_untimed(table: Table) -> Table:
+    """The table without the options that the budget left out."""
+    return replace(table, options=tuple(option for option in table.options if option.time is not None))
+
+
+def _layer_times(entrant: Entrant, table: Table, choice: Choice) -> LayerTimes:
+    return LayerTimes(
+        table.site,
+        entrant.set,
+        entrant.site.deconv,
+        table.options,
+        table.refusals,
+        table.equal_work,
+        choice.chosen,
+        choice.reason,
+    )
+
+
+def _time_model(model: Model, plan: Plan, shapes: Shapes, target: Target, request: Request) -> ModelTimes:
+    """The whole model as it came, with zero insertion and with the paper's split everywhere, and with the plan."""
+    feeds = Given(request.inputs, shapes).feeds(model, 0)
+    if isinstance(feeds, str):
+        return ModelTimes(reason=feeds)
+    request.progress("timing the whole model", 0.95)
+    with tempfile.TemporaryDirectory() as folder:
+        own = model.files()
+        models = {"native": own[0] if own else Path(folder, "native" + model.suffix)}
+        if not own:
+            model.save(models["native"])
+        for name, chosen in _variants(plan).items():
+            if programs := programs_of(model, plan, chosen):
+                models[name] = Path(folder, name + model.suffix)
+                model.splice(programs).save(models[name])
+        try:
+            times = race(target, models, feeds, request.options.model_seconds)
+        except CompileError as error:
+            return ModelTimes(reason=str(error))
+    return ModelTimes({**times, "converted": times.get("converted", times["native"])})
+
+
+def guarded(plan: Plan, whole: ModelTimes) -> tuple[ModelTimes, tuple[str, ...]]:
+    """The whole model's times as a conversion would leave it: a plan that gains nothing is taken back, with a note."""
+    if "converted" not in whole.times:
+        return whole, ()
+    native = whole.times["native"]
+    left, note = planner.guard(plan, native, whole.times["converted"], Overrides())
+    if left == plan:
+        return whole, ()
+    return replace(whole, times={**whole.times, "converted": native}), (note,)
+
+
+def _variants(plan: Plan) -> dict[str, dict[str, Candidate]]:
+    """Sites and candidates of the rewritten models."""
+    found = {choice.site: [option.candidate for option in choice.options] for choice in plan.choices}
+    baseline = {
+        site: next((each for each in candidates if each.lowering == ZERO_INSERT.lowering), NATIVE)
+        for site, candidates in found.items()
+    }
+    return {
+        "zero_insert": baseline,
+        "split": {site: fixed_split(candidates) or NATIVE for site, candidates in found.items()},
+        "converted": {choice.site: choice.chosen for choice in plan.choices},
+    }

@@ -1,0 +1,102 @@
+"""The candidates of one site as stand-alone models on a target, each checked before it is timed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from splitdeconv import lowerings
+from splitdeconv.deconv.ops import Layout
+from splitdeconv.deconv.weights import Array
+from splitdeconv.errors import UsageError
+from splitdeconv.formats.model import Model, Site
+from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.proof.sites import wrong_numbers
+from splitdeconv.results.bench import equal_work
+from splitdeconv.targets.target import Compiled, CompileError, Target
+
+# A candidate whose result is further from the first one's than this is broken, not noisy: sums of float16 products
+# differ by a few thousandths of the largest value, those of float32 by a few millionths.
+WRONG = 0.02
+
+
+def compile_site(
+    model: Model,
+    site: Site,
+    order: Sequence[Candidate],
+    target: Target,
+    seconds: float = math.inf,
+) -> tuple[dict[Candidate, Compiled], dict[str, str]]:
+    """The candidates of one site as stand-alone models on the target, and why the others do not run there.
+
+    Those for which ``seconds`` leave no time are in neither. With fewer than two there is nothing to compare, so two
+    are always tried.
+    """
+    compiled: dict[Candidate, Compiled] = {}
+    refusals: dict[str, str] = {}
+    inputs = site_inputs(model.layout, site)
+    first: Array | None = None
+    deadline = time.monotonic() + seconds
+    for candidate in order:
+        if len(compiled) > 1 and time.monotonic() > deadline:
+            break
+        program = lowerings.lower(site.deconv, model.layout, candidate)
+        timed = program.without_last_reshape() if target.reshape_is_free else program
+        try:
+            ready = target.compile(model.emit(site, timed))
+            (result,) = ready.run(inputs).values()
+        except CompileError as error:
+            refusals[str(candidate)] = str(error)
+            continue
+        reason = _wrong(result, result if first is None else first)
+        if not reason and site.weights.quant is not None:
+            reason = wrong_numbers(model, site, program, target) or ""
+        if reason:
+            refusals[str(candidate)] = reason
+        else:
+            compiled[candidate] = ready
+            first = result if first is None else first  # only what is right itself may judge the others
+    return compiled, refusals
+
+
+def compile_equal_work(model: Model, site: Site, target: Target) -> Compiled | None:
+    """The plain convolution of the same work as a site, ready to run; None where it is unavailable."""
+    try:
+        layer = type(model).layer(equal_work(site.deconv), site.epilogue)
+    except UsageError:
+        return None
+    (plain,) = layer.find().sites
+    forms = [each for each in lowerings.candidates(plain.deconv, model.layout)[0] if each.lowering == "split"]
+    # Of a deconv of stride 1, split is its convolution and nothing else; quantised, the first form that runs is taken.
+    compiled, _ = compile_site(layer, plain, forms, target)
+    return next(iter(compiled.values()), None)
+
+
+def site_inputs(layout: Layout, site: Site) -> dict[str, Array]:
+    """A random map for the stand-alone models of a site, in the layout of the format."""
+    deconv = site.deconv
+    sizes = [size or 1 for size in deconv.in_sizes]
+    batch = deconv.batch or 1
+    shape = (batch, deconv.in_channels, *sizes) if layout == "NCHW" else (batch, *sizes, deconv.in_channels)
+    rng = np.random.default_rng(0)
+    dtype = np.dtype(site.deconv.dtype if deconv.quant is None else deconv.quant.activation)
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        return {"x": rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)}
+    return {"x": rng.standard_normal(shape, np.float32).astype(dtype)}
+
+
+def _wrong(found: Array, wanted: Array) -> str:
+    """What is wrong with a candidate's result, compared with the first one's; empty if nothing.
+
+    A last reshape may be missing on either side; it would not change the order of the elements.
+    """
+    if found.size != wanted.size:
+        return f"gives shape {list(found.shape)} on this target, wanted {list(wanted.shape)}"
+    difference = np.abs(found.reshape(wanted.shape).astype(np.float64) - wanted.astype(np.float64))
+    largest = float(np.max(np.abs(wanted.astype(np.float64)), initial=0.0)) or 1.0
+    error = float(np.max(difference, initial=0.0)) / largest
+    return f"gives wrong numbers on this target (error {error:.1e})" if not error <= WRONG else ""

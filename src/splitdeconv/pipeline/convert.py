@@ -1,0 +1,291 @@
+"""Convert: open, time, choose, let the whole model have the last word, prove, write."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from splitdeconv import formats, lowerings
+from splitdeconv.choosing import planner
+from splitdeconv.choosing.planner import Overrides
+from splitdeconv.deconv.ops import Program
+from splitdeconv.deconv.weights import Array
+from splitdeconv.errors import UsageError, VerificationError
+from splitdeconv.formats.model import Findings, Model, Site
+from splitdeconv.formats.open_sizes import definite_shapes, with_sizes
+from splitdeconv.lowerings.candidate import NATIVE
+from splitdeconv.pipeline import in_model
+from splitdeconv.pipeline.in_model import programs_of
+from splitdeconv.pipeline.open import (
+    Options,
+    Progress,
+    Shapes,
+    as_file,
+    name_of,
+    open_model,
+    open_target,
+    quiet,
+    runner_for,
+    workplace,
+)
+from splitdeconv.pipeline.sites import Entrant, cost_of, site_table, time_sites
+from splitdeconv.proof.inputs import check_inputs, check_shapes
+from splitdeconv.proof.prove import prove
+from splitdeconv.proof.whole import Given
+from splitdeconv.results import provenance
+from splitdeconv.results.plan import Choice, Plan
+from splitdeconv.results.record import Environment, RunRecord, SiteWork, WholeTimes
+from splitdeconv.results.verdict import Verdict
+from splitdeconv.targets.target import Target
+
+GENERIC = "generic"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a conversion is asked to do.
+
+    Attributes:
+        target: its name; ``generic`` measures nothing.
+        overrides: what the user decides himself.
+        numerics: ``exact``, or ``fused`` where the format knows it.
+        verify: False leaves the proof out.
+        inputs: the user's arrays by input name; the other inputs are random.
+        in_shapes: sizes for inputs that the model leaves open.
+        options: how to measure.
+        progress: called with the stage and the fraction done.
+    """
+
+    target: str = GENERIC
+    overrides: Overrides = field(default_factory=Overrides)
+    numerics: str = "exact"
+    verify: bool = True
+    inputs: Mapping[str, Array] = field(default_factory=dict)
+    in_shapes: Shapes = field(default_factory=dict)
+    options: Options = field(default_factory=Options)
+    progress: Progress = quiet
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion returns.
+
+    Attributes:
+        rewritten: the rewritten model.
+        plan: which site got what, and why.
+        verdict: the proof of equality.
+        record: everything, for JSON and reports.
+    """
+
+    rewritten: Model
+    plan: Plan
+    verdict: Verdict
+    record: RunRecord
+
+    @cached_property
+    def model(self) -> object:
+        """The rewritten model as an object of the format's own library (``onnx.ModelProto``), made when it is read."""
+        return self.rewritten.to_object()
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One conversion under way.
+
+    Attributes:
+        source: as the user named the model.
+        model: the original.
+        findings: its deconvs, sizes as the model states them.
+        shapes: of the inputs, for measuring and counting.
+        sized: the same findings with these shapes.
+        target: where it is to run, or None.
+        request: of the user.
+        folder: in which the result is made.
+        out: the result's name, or None.
+    """
+
+    source: object
+    model: Model
+    findings: Findings
+    shapes: Shapes
+    sized: Findings
+    target: Target | None
+    request: Request
+    folder: Path
+    out: Path | None
+
+
+def convert(source: object, out: Path | None, request: Request) -> Conversion:
+    """Rewrite the deconvs of a model exactly, prove it, and write it to ``out`` if that is given.
+
+    Raises:
+        VerificationError: the rewritten model is not equal; nothing was written.
+        SplitdeconvError: see ``errors``.
+    """
+    model = open_model(source, request.numerics)
+    _check_names(model, out, request)
+    request.progress("finding deconvs", 0.0)
+    findings = model.find()
+    target = None if request.target == GENERIC else open_target(request.target, model, request.options)
+    # Without a target nothing is measured, and sizes that nobody has stated are not needed.
+    shapes, assumed = definite_shapes(model, request.in_shapes) if target else (request.in_shapes, ())
+    sized = model.find(shapes) if shapes else findings
+    with workplace(model, out) as folder:
+        case = _Case(source, model, findings, shapes, sized, target, request, folder, out)
+        plan, notes = _decide(case)
+        conversion = _realise(case, plan, (*assumed, *notes))
+        if not conversion.verdict.passed:
+            message = f"the rewritten model is not equal to the original: {conversion.verdict.worst()}"
+            raise VerificationError(f"{message}; nothing was written", conversion.record)
+        return conversion
+
+
+def _check_names(model: Model, out: Path | None, request: Request) -> None:
+    """Check everything that the user named, before anything takes time."""
+    for name in (request.overrides.lowering, *request.overrides.layers.values()):
+        if name:
+            lowerings.find_lowering(name.split(":")[0])
+    if out is not None and out.suffix != model.suffix and out.suffix[1:] in formats.FORMATS:
+        raise UsageError(f"{out}: the model is {model.format} and stays so; wanted a name that ends in {model.suffix}")
+    inputs = model.inputs()
+    check_inputs(inputs, request.inputs)
+    check_shapes(inputs, request.in_shapes)
+
+
+def _decide(case: _Case) -> tuple[Plan, tuple[str, ...]]:
+    """The plan, from measurements where the target measures and something is left to choose."""
+    request, sites = case.request, case.findings.sites
+    tables = [site_table(case.model, site, case.target) for site in sites]
+    if case.target is None:
+        return planner.plan(GENERIC, tables, request.overrides, "generic"), ()
+    planner.check(request.overrides, [site.id for site in sites])
+    entrants = [
+        Entrant(case.model, site, table)
+        for site, table in zip(with_sizes(sites, case.sized.sites), tables, strict=True)
+    ]
+    timed, notes = time_sites(
+        entrants, case.target, request.overrides, request.options, request.options.site_seconds, request.progress
+    )
+    plan = planner.plan(request.target, timed, request.overrides, "fastest")
+    if case.target.kind == "estimated":
+        plan, note = in_model.refine(case.model, plan, case.target, request.overrides, request.progress)
+        notes = (*notes, note) if note else notes
+    return plan, notes
+
+
+def _realise(case: _Case, plan: Plan, notes: tuple[str, ...]) -> Conversion:
+    """Write the model, let its time have the last word, and prove what is left equal."""
+    with as_file(case.model) as original:
+        path = case.folder / (case.out.name if case.out else "rewritten" + case.model.suffix)
+        programs = programs_of(case.model, plan)
+        if not programs:
+            return _unchanged(case, plan, notes, None)
+        rewritten = _written(case, programs, path)
+        whole = None
+        if case.target is not None:
+            left, note, whole = _guarded(case, plan, original, path)
+            notes = (*notes, note)
+            if left != plan:
+                plan, programs = left, programs_of(case.model, left)
+                if not programs:
+                    return _unchanged(case, plan, notes, whole)
+                rewritten = _written(case, programs, path)
+        verdict = _verdict(case, programs, original, path)
+    sites = [site for site in case.findings.sites if site.id in programs]
+    site_notes = tuple(f"site '{site.id}': {note}" for site in sites for note in site.notes)
+    return Conversion(rewritten, plan, verdict, _record(case, plan, verdict, (*site_notes, *notes), whole))
+
+
+def _written(case: _Case, programs: Mapping[str, Program], path: Path) -> Model:
+    """The rewritten model, saved to ``path``."""
+    case.request.progress("writing", 0.0)
+    rewritten = case.model.splice(programs)
+    rewritten.save(path)
+    return rewritten
+
+
+def _guarded(case: _Case, plan: Plan, original: Path, rewritten: Path) -> tuple[Plan, str, WholeTimes | None]:
+    """See :func:`in_model.guard`."""
+    assert case.target is not None, "only a target has times"
+    case.request.progress("timing the whole model", 0.95)
+    feeds = Given(case.request.inputs, case.shapes).feeds(case.model, 0)
+    models = {"before": original, "after": rewritten}
+    return in_model.guard(plan, models, feeds, case.target, case.request.overrides, case.request.options)
+
+
+def _verdict(case: _Case, programs: Mapping[str, Program], original: Path, rewritten: Path) -> Verdict:
+    request = case.request
+    if not request.verify:
+        return Verdict(skipped="switched off by the user")
+    by_site: dict[Site, Program] = {site: programs[site.id] for site in case.findings.sites if site.id in programs}
+    return prove(
+        case.model,
+        by_site,
+        original,
+        rewritten,
+        Given(request.inputs, request.in_shapes),
+        runner_for(case.model, case.target),
+        own_numbers=case.target is None,
+        progress=request.progress,
+    )
+
+
+def _unchanged(case: _Case, plan: Plan, notes: tuple[str, ...], whole: WholeTimes | None) -> Conversion:
+    """A model in which nothing is rewritten goes out as it came in, byte for byte."""
+    for leftover in case.folder.iterdir():
+        leftover.unlink()
+    if case.out is not None:
+        _copy(case.model, case.folder, case.out)
+    reason = "every deconv stays native" if plan.choices else "there is no deconv that can be rewritten"
+    verdict = Verdict(skipped="nothing was rewritten")
+    record = _record(case, plan, verdict, (*notes, f"{reason}: the model is written unchanged"), whole)
+    return Conversion(case.model, plan, verdict, record)
+
+
+def _copy(model: Model, folder: Path, out: Path) -> None:
+    own = model.files()
+    if not own:
+        model.save(folder / out.name)
+        return
+    shutil.copyfile(own[0], folder / out.name)
+    if own[0].parent.resolve() != out.parent.resolve():
+        for file in own[1:]:
+            copy = folder / file.relative_to(own[0].parent)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+
+
+def _record(case: _Case, plan: Plan, verdict: Verdict, notes: tuple[str, ...], whole: WholeTimes | None) -> RunRecord:
+    sized = {site.id: site for site in case.sized.sites}
+    return RunRecord(
+        command="convert",
+        model=name_of(case.source),
+        output=str(case.out or "") if verdict.passed else "",
+        environments=_environments(case),
+        plan=plan,
+        skipped=case.findings.skipped,
+        verdict=verdict,
+        notes=notes,
+        work=tuple(_work(case.model, choice, sized[choice.site]) for choice in plan.choices),
+        other_macs=case.sized.other_macs,
+        whole=whole,
+        provenance=provenance.of_this_run(),
+    )
+
+
+def _work(model: Model, choice: Choice, sized: Site) -> SiteWork:
+    """The arithmetic of one site."""
+    native = chosen = sized.origin.macs(sized.deconv)
+    if choice.chosen != NATIVE:
+        chosen = cost_of(lowerings.lower(sized.deconv, model.layout, choice.chosen)).macs
+    return SiteWork(choice.site, sized.deconv, native, sized.deconv.zero_insert_macs(), chosen)
+
+
+def _environments(case: _Case) -> tuple[Environment, ...]:
+    used = [case.target] if case.target else []
+    if case.request.verify:
+        used.append(runner_for(case.model, case.target))
+    return tuple({target.name: target.environment() for target in used}.values())

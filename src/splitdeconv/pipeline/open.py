@@ -1,0 +1,136 @@
+"""What every command begins with: the model, the target, the plan file, and a place for the result."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from splitdeconv import formats, targets
+from splitdeconv.errors import InputError, MissingExtraError, UsageError
+from splitdeconv.files import staged
+from splitdeconv.formats.model import Model
+from splitdeconv.measuring.cache import TimingCache, default_path
+from splitdeconv.results.plan import plan_sites
+from splitdeconv.targets.target import Target
+
+DEFAULT_SECONDS = 60.0
+MODEL_SHARE = 0.25  # part of the budget that the whole model, before and after, may take; the sites have the rest
+
+Progress = Callable[[str, float], None]
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def quiet(_stage: str, _share: float) -> None:
+    """No progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to measure.
+
+    Attributes:
+        threads: worker threads; 0 leaves it to the target.
+        precision: arithmetic of the target, or empty for the model's own.
+        seconds: budget for all sites and the whole model together.
+        cache: whether to use the file of earlier times.
+    """
+
+    threads: int = 0
+    precision: str = ""
+    seconds: float = DEFAULT_SECONDS
+    cache: bool = True
+
+    @property
+    def model_seconds(self) -> float:
+        """What the whole model may take of the budget."""
+        return MODEL_SHARE * self.seconds
+
+    @property
+    def site_seconds(self) -> float:
+        """What all sites together may take of the budget."""
+        return self.seconds - self.model_seconds
+
+    def open_cache(self) -> TimingCache:
+        """The cache that these options ask for."""
+        return TimingCache(default_path() if self.cache else None)
+
+
+def open_model(source: object, numerics: str = "exact") -> Model:
+    """The model in a path, or in an object of a format's own library.
+
+    Raises:
+        InputError: not a model.
+        UsageError: the format does not know these numerics.
+    """
+    if isinstance(source, str | Path):
+        return formats.load(Path(source), numerics)
+    return formats.from_object(source, numerics)
+
+
+def name_of(source: object) -> str:
+    """How records name a model: by its path, or by its type."""
+    return str(source) if isinstance(source, str | Path) else f"<{type(source).__name__}>"
+
+
+def open_target(name: str, model: Model, options: Options) -> Target:
+    """The target called ``name``.
+
+    Raises:
+        UsageError: unknown, or it does not take models of this format.
+    """
+    target = targets.target(name, threads=options.threads, precision=options.precision)
+    if model.format not in target.formats:
+        raise UsageError(f"target '{name}' takes {', '.join(target.formats)} models, this one is {model.format}")
+    return target
+
+
+def runner_for(model: Model, target: Target | None) -> Target:
+    """What runs the models of a proof: the target if it runs models, else the format's own runtime.
+
+    Raises:
+        UsageError: that runtime is not installed.
+    """
+    if target is not None and target.kind == "measured":
+        return target
+    try:
+        return targets.target(model.runtime)
+    except MissingExtraError as error:
+        raise UsageError(f"verification runs the model: {error}, or convert with --no-verify") from None
+
+
+def read_plan(path: Path) -> dict[str, str]:
+    """Sites and candidates of a plan file.
+
+    Raises:
+        InputError: it cannot be read, or is not a plan.
+    """
+    try:
+        return plan_sites(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); wanted a plan file, as --save-plan writes it") from None
+
+
+@contextmanager
+def workplace(model: Model, out: Path | None) -> Iterator[Path]:
+    """The folder in which the result is made; without an output it goes away afterwards."""
+    if out is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+    else:
+        with staged(out, model.files()) as folder:
+            yield folder
+
+
+@contextmanager
+def as_file(model: Model) -> Iterator[Path]:
+    """The model as a file: its own, or one that goes away afterwards."""
+    if own := model.files():
+        yield own[0]
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / ("original" + model.suffix)
+        model.save(path)
+        yield path

@@ -1,0 +1,240 @@
+"""What applies to each site, and the times of it on a target, with the cache in between."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from splitdeconv import lowerings
+from splitdeconv.choosing import planner
+from splitdeconv.choosing.planner import Overrides
+from splitdeconv.deconv.ops import Conv, Program
+from splitdeconv.formats.model import Model, Site
+from splitdeconv.lowerings.candidate import Candidate, Refusal
+from splitdeconv.measuring import rounds
+from splitdeconv.measuring.cache import TimingCache, Timings, site_key
+from splitdeconv.pipeline.compiling import compile_equal_work, compile_site, site_inputs
+from splitdeconv.pipeline.open import Options, Progress
+from splitdeconv.proof.sites import fingerprint
+from splitdeconv.results import times
+from splitdeconv.results.bench import EQUAL_WORK, ZERO_INSERT, short_list
+from splitdeconv.results.plan import Cost, Option, Table
+from splitdeconv.results.times import Measurement
+from splitdeconv.targets.target import KEEP_ALL, Target
+
+CHECK_SHARE = 0.4  # part of a site's seconds in which its candidates are compiled and checked; timing has the rest
+
+Share = rounds.Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Entrant:
+    """One site to decide.
+
+    Attributes:
+        model: that holds it.
+        site: with definite sizes, where they are known.
+        table: what applies to it.
+        set: of layers that belong together, or empty.
+    """
+
+    model: Model
+    site: Site
+    table: Table
+    set: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much of a site is timed.
+
+    Attributes:
+        keep: whether every form gets all its rounds, however slow it is; then nothing comes from the cache.
+        forms: how many forms are timed, the most promising, beside those of the paper; 0 for all.
+        equal_work: whether the plain convolution of the same work is timed in the same rounds.
+    """
+
+    keep: bool = False
+    forms: int = 0
+    equal_work: bool = False
+
+
+def site_table(model: Model, site: Site, target: Target | None, *, baseline: bool = False) -> Table:
+    """Everything that applies to a site with its cost, and what does not with its reason.
+
+    Args:
+        model, site: what is asked about.
+        target: where it would run, or None.
+        baseline: keep ``zero_insert``, the paper's baseline, also where the target would not try it.
+    """
+    offered, refusals = lowerings.candidates(site.deconv, model.layout)
+    if target is not None:
+        offered = [variant for candidate in offered for variant in target.variants(candidate)]
+    options = []
+    for candidate in offered:
+        program = lowerings.lower(site.deconv, model.layout, candidate)
+        reason = model.refuse(site, program)
+        if reason is None and target is not None and not (baseline and candidate.lowering == ZERO_INSERT.lowering):
+            reason = target.refuse(program)
+        if reason is None:
+            options.append(Option(candidate, cost_of(program)))
+        else:
+            refusals.append(Refusal(candidate, reason))
+    return Table(site.id, site.deconv, tuple(options), tuple(refusals))
+
+
+@lru_cache(maxsize=4096)
+def cost_of(program: Program) -> Cost:
+    """The target-neutral cost of a program."""
+    return Cost(program.macs(), program.moved(), sum(isinstance(step.op, Conv) for step in program.steps))
+
+
+def time_sites(
+    entrants: Sequence[Entrant],
+    target: Target,
+    overrides: Overrides,
+    options: Options,
+    seconds: float,
+    progress: Progress,
+    extent: Extent = Extent(),  # frozen
+) -> tuple[list[Table], tuple[str, ...]]:
+    """The tables with the times of what the overrides leave open, and notes.
+
+    Args:
+        entrants: the sites, with their tables.
+        target: where they are timed.
+        overrides: of the user.
+        options: how to measure.
+        seconds: the budget for all of them.
+        progress: called with the stage and the fraction done.
+        extent: how much of each.
+    """
+    timer = _Timer(target, extent, options.open_cache())
+    left_open = [each for each in entrants if extent.keep or planner.scope(each.table, overrides).is_open]
+    planned = planner.shares([each.table for each in left_open], seconds)
+    budget = Budget(seconds, {each.table.site: each.table for each in left_open})
+    tables: list[Table] = []
+    for number, entrant in enumerate(entrants):
+        table = entrant.table
+        if table.site in planned:
+            order = planner.order(planner.scope(table, overrides).options, entrant.site.deconv)
+            shown = stage(progress, f"measuring {table.site}", number, len(entrants))
+            table = timer.timed(entrant, order, planned[table.site], budget, shown)
+        tables.append(table)
+    return tables, (*timer.cache.notes, *noise_notes(timer.measured()))
+
+
+class _Timer:
+    """Times sites one after the other; equal ones once."""
+
+    def __init__(self, target: Target, extent: Extent, cache: TimingCache) -> None:
+        self.target, self.extent, self.cache = target, extent, cache
+        self.known: dict[str, Timings] = {}
+
+    def measured(self) -> Iterable[Measurement]:
+        """All times so far."""
+        return (time for timings in self.known.values() for time in timings.times.values())
+
+    def timed(
+        self, entrant: Entrant, order: tuple[Candidate, ...], planned: float, budget: Budget, progress: Share
+    ) -> Table:
+        """The table of one site with its times.
+
+        Args:
+            entrant: the site.
+            order: what to time, the most promising first.
+            planned: its seconds by the first dealing; earlier times that were given as much are good enough.
+            budget: the seconds for all sites.
+            progress: called with the fraction done.
+        """
+        table, site = entrant.table, entrant.site
+        if self.extent.forms:
+            order = short_list(order, self.extent.forms)
+            table = replace(table, options=tuple(option for option in table.options if option.candidate in order))
+        key = self._key(entrant, order)
+        timings = None if self.extent.keep else self.known.get(key) or self.cache.find(key, planned)
+        seconds = max(planned, budget.share(table.site))
+        if timings is None:
+            started = time.perf_counter()
+            timings = self._time(entrant, order, seconds, progress)
+            budget.spend(time.perf_counter() - started)
+            self.cache.keep(key, timings)
+        self.known[f"{site.id} {key}" if self.extent.keep else key] = timings
+        return _with_times(table, timings)
+
+    def _key(self, entrant: Entrant, order: Sequence[Candidate]) -> str:
+        site = entrant.site
+        context = (site.origin.kind, *site.epilogue, *fingerprint(site))
+        return site_key(site.deconv, context, order, self.target.environment())
+
+    def _time(self, entrant: Entrant, order: Sequence[Candidate], seconds: float, progress: Share) -> Timings:
+        """Compile, check and time the candidates of one site as stand-alone models."""
+        started, model, site = time.perf_counter(), entrant.model, entrant.site
+        compiling = math.inf if self.extent.keep else CHECK_SHARE * seconds
+        compiled, refusals = compile_site(model, site, order, self.target, compiling)
+        racers = dict(compiled)
+        if self.extent.equal_work and (limit := compile_equal_work(model, site, self.target)) is not None:
+            racers[EQUAL_WORK] = limit
+        left = seconds if self.extent.keep else max(0.0, started + seconds - time.perf_counter())
+        drop = KEEP_ALL if self.extent.keep else rounds.DROP_RATIO
+        inputs = site_inputs(model.layout, site)
+        taken = self.target.measure(racers, inputs, left, progress=progress, drop=drop) if compiled else {}
+        return Timings({str(candidate): time for candidate, time in taken.items()}, refusals, seconds)
+
+
+class Budget:
+    """The seconds for all sites; what one of them leaves over is dealt out again among those that follow."""
+
+    def __init__(self, seconds: float, tables: Mapping[str, Table]) -> None:
+        self._seconds = seconds
+        self._waiting = dict(tables)
+
+    def share(self, site: str) -> float:
+        """The seconds for ``site``, which is no longer waiting."""
+        share = planner.shares(list(self._waiting.values()), self._seconds)[site]
+        del self._waiting[site]
+        return share
+
+    def spend(self, spent: float) -> None:
+        """Take out what compiling, checking and measuring one site took."""
+        self._seconds = max(0.0, self._seconds - spent)
+
+
+def stage(progress: Progress, name: str, number: int, total: int) -> Share:
+    """The progress inside one of ``total`` stages."""
+
+    def show(share: float) -> None:
+        progress(name, (number + share) / total)
+
+    show(0.0)
+    return show
+
+
+def noise_notes(measured: Iterable[Measurement]) -> tuple[str, ...]:
+    """A note where the machine had so much other work that gains may have been overlooked."""
+    unrest = times.unrest(time for time in measured if time.kind == "measured" and times.is_settled(time))
+    if unrest <= times.RESTLESS:
+        return ()
+    return (
+        f"the machine was restless while measuring: times of the same form spread by {unrest:.0%} (quartiles), "
+        "so small gains may have been overlooked; measure again when it is idle",
+    )
+
+
+def _with_times(table: Table, timings: Timings) -> Table:
+    """The table with times; what does not run on the target moves to the refusals."""
+    refused = [
+        Refusal(option.candidate, timings.refusals[str(option.candidate)])
+        for option in table.options
+        if str(option.candidate) in timings.refusals
+    ]
+    options = tuple(
+        replace(option, time=timings.times.get(str(option.candidate)))
+        for option in table.options
+        if str(option.candidate) not in timings.refusals
+    )
+    limit = timings.times.get(str(EQUAL_WORK))
+    return replace(table, options=options, refusals=(*table.refusals, *refused), equal_work=limit)

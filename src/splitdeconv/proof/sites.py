@@ -1,0 +1,170 @@
+"""Proof of one site: equal bits on whole numbers, and the noise on real ones.
+
+Two questions that must not be mixed. Are all weights, scales and zero-points in their places? That is decided bit for
+bit, with whole numbers; of quantised sites with scales that are powers of two, so that float kernels between
+DequantizeLinear and QuantizeLinear are exact too, and with weights of 7 bits, which no kernel saturates. And does the
+target compute the site's own numbers right? Runtimes differ there by one step of the output where a sum falls between
+two steps; x86 processors without VNNI add pairs of uint8 × int8 products in 16 bits, which saturates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from splitdeconv.deconv.ops import Program
+from splitdeconv.formats.model import Model, Site
+from splitdeconv.lowerings import lower
+from splitdeconv.lowerings.candidate import NATIVE
+from splitdeconv.proof.draw import cut_down, drawn_input, drawn_weights, integers, telling_inputs
+from splitdeconv.proof.errors import bound_of, error_of
+from splitdeconv.proof.trial import Trial
+from splitdeconv.results.verdict import OutputCheck, SiteProof
+from splitdeconv.targets.target import CompileError, Target
+
+TIE_STEPS = 1  # of the output, by which two right ways to round may differ
+OWN_FACTOR = 2  # by which a candidate may deviate further than the target's own deconv
+TIE_SHARE = 0.01  # of the outputs that may differ so; a thousandth of it was seen (docs/quantised-onnx.md)
+
+
+def prove_site(model: Model, site: Site, program: Program, target: Target, seed: int = 0) -> SiteProof:
+    """Whether the site, as it is written for the model's format, equals its definition bit for bit on whole numbers.
+
+    The proof is about which weight goes where, so the sizes are cut down until it takes about a second. Formats and
+    runtimes treat all float types alike in this, so it is done in float32, which every runtime has.
+    """
+    deconv = cut_down(site.deconv)
+    if site.weights.quant is None:
+        deconv = replace(deconv, dtype="float32")
+        x, weights = integers(deconv, seed)
+    else:
+        weights = drawn_weights(deconv, site.weights, seed)
+        x = drawn_input(deconv, weights, seed)
+    trial = Trial(model, site, deconv, weights, target)
+    try:
+        y = trial.run(program, x)
+    except CompileError as error:
+        return SiteProof(site.id, False, target.name, f"it does not run: {error}")
+    wanted = trial.definition(x)
+    if y.shape != wanted.shape:
+        return SiteProof(site.id, False, target.name, f"its shape is {list(y.shape)}, wanted {list(wanted.shape)}")
+    differing = int(np.count_nonzero(y != wanted))
+    what = "outputs" if site.weights.quant is None else "stored outputs"
+    detail = f"{differing} of {wanted.size} {what} differ" if differing else ""
+    return SiteProof(site.id, differing == 0, target.name, detail)
+
+
+def noise_of_site(model: Model, site: Site, program: Program, target: Target) -> OutputCheck | None:
+    """Errors of the runtime's own deconv and of the program on real values; None for quantised sites.
+
+    There every bit counts.
+    """
+    if site.weights.quant is not None:
+        return None
+    deconv = replace(cut_down(site.deconv), dtype="float32")
+    trial = Trial(model, site, deconv, site.weights.as_type("float32"), target)
+    shape = (deconv.batch or 1, deconv.in_channels, *(size or 1 for size in deconv.in_sizes))
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    wanted = trial.definition(x)
+    try:
+        before = error_of(trial.run(trial.native(), x), wanted)
+    except CompileError:
+        before = 0.0  # the runtime has no such deconv; then the bound is the floor alone
+    try:
+        after = error_of(trial.run(program, x), wanted)
+    except CompileError:
+        after = math.inf
+    return OutputCheck(site.id, before, after, bound_of(before, "float32"), "float64")
+
+
+@dataclass(frozen=True, slots=True)
+class Deviation:
+    """How far stored outputs are from the definition.
+
+    Attributes:
+        share: of the outputs that differ.
+        steps: largest difference, in steps of the output.
+    """
+
+    share: float
+    steps: int
+
+
+def wrong_numbers(model: Model, site: Site, program: Program, target: Target) -> str | None:
+    """What the target computes wrong with the site's own weights and scales, or None.
+
+    Ties may be rounded either way; beyond that a candidate may deviate twice as far as the target's own deconv does.
+    On a measuring target this is a reason to refuse the candidate. On any other it is a note about the processor, which
+    holds for all other quantised convolutions of the model too.
+    """
+    trial = Trial(model, site, cut_down(site.deconv), site.weights, target)
+    try:
+        found = deviation(trial, program)
+    except CompileError as error:
+        return f"it does not run: {error}"
+    if found.steps <= TIE_STEPS and found.share <= TIE_SHARE:
+        return None
+    try:
+        own = deviation(trial, trial.native())
+    except CompileError:
+        own = Deviation(0.0, 0)
+    if found.steps <= OWN_FACTOR * own.steps and found.share <= OWN_FACTOR * own.share:
+        return None
+    return (
+        f"{found.share:.1%} of the stored outputs differ from the definition, by up to {found.steps} steps "
+        f"({own.share:.1%} and {own.steps} for its own deconv): {target.name} saturates sums on this processor"
+    )
+
+
+def deviation(trial: Trial, program: Program) -> Deviation:
+    """The target's deviation with the site's own weights and scales, over inputs that bring out saturation.
+
+    Raises:
+        CompileError: the target does not take it.
+    """
+    worst = Deviation(0.0, 0)
+    for x in telling_inputs(trial.deconv, trial.weights):
+        steps = np.abs(trial.run(program, x).astype(np.int32) - trial.definition(x).astype(np.int32))
+        share = max(0, np.count_nonzero(steps) - 1) / steps.size  # one tie is always allowed
+        worst = Deviation(max(worst.share, share), max(worst.steps, int(steps.max())))
+    return worst
+
+
+def fingerprint(site: Site) -> tuple[str, ...]:
+    """What :func:`wrong_numbers` depends on beside the geometry, for keys of what was found; empty for float sites.
+
+    Whether a kernel saturates depends on the weights, so nothing may be taken over from another layer of equal shape.
+    """
+    quant = site.weights.quant
+    if quant is None:
+        return ()
+    digest = hashlib.sha256(site.weights.kernel.tobytes())
+    arrays = (site.weights.bias, quant.x_scale, quant.w_scale, quant.w_zero, quant.y_scale)
+    for array in arrays:
+        digest.update(b"" if array is None else np.asarray(array).tobytes())
+    return (f"weights {digest.hexdigest()}", f"zero-points {quant.x_zero} {quant.y_zero}")
+
+
+def check_fused(model: Model, site: Site, program: Program, runner: Target) -> tuple[OutputCheck, str]:
+    """How far a quantised site is from the original when its epilogue is folded in, and one sentence with the figures.
+
+    Errors are in steps of the output's scale.
+    """
+    deconv = site.deconv
+    limits = np.iinfo(np.dtype(deconv.quant.activation if deconv.quant else "int8"))
+    shape = (deconv.batch or 1, *(size or 1 for size in deconv.in_sizes), deconv.in_channels)
+    x = np.random.default_rng(0).integers(limits.min, limits.max, shape, limits.dtype, endpoint=True)
+    native = lower(deconv, model.layout, NATIVE)
+    compiled = [runner.compile(model.emit(site, each)) for each in (native, program)]
+    before, after = (next(iter(each.run({"x": x}).values())) for each in compiled)
+    found = model.difference(site, x, before, after)
+    figures = (
+        f"site '{site.id}': fused numerics change {found.share:.1%} of its outputs, by {found.largest} steps at most "
+        f"(expected: {found.bound}); root mean square error against float64 {found.error_before:.2f} steps before, "
+        f"{found.error_after:.2f} after"
+    )
+    against = "the original operators, in steps of the output's scale"
+    return OutputCheck(site.id, 0.0, float(found.largest), float(found.bound), against), figures

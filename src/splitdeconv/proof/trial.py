@@ -1,0 +1,53 @@
+"""One site under trial: run with given values on a target, and held against its definition."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from splitdeconv.deconv.ops import Program
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.formats.model import Model, Site
+from splitdeconv.lowerings import lower
+from splitdeconv.lowerings.candidate import NATIVE
+from splitdeconv.targets.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A site of a model over small sizes, with other weights than its own, on a target.
+
+    Attributes:
+        model, site: what is tried.
+        deconv: the site's geometry with the trial's sizes.
+        weights: the values; with their quantisation where the site has one.
+        target: what runs it.
+    """
+
+    model: Model
+    site: Site
+    deconv: Deconv
+    weights: Weights
+    target: Target
+
+    def run(self, program: Program, x: Array) -> Array:
+        """The site's output without its epilogue, ``(N, O, *out_sizes)``; ``x`` is ``(N, C, *sizes)``.
+
+        Raises:
+            CompileError: the target does not take it.
+        """
+        small = replace(self.site, deconv=self.deconv, weights=self.weights)
+        emitted = self.model.emit(small, replace(program, deconv=self.deconv), self.weights)
+        channels_first = self.model.layout == "NCHW"
+        (y,) = self.target.compile(emitted).run({"x": x if channels_first else np.moveaxis(x, 1, -1)}).values()
+        return y if channels_first else np.moveaxis(y, -1, 1)
+
+    def native(self) -> Program:
+        """The runtime's own deconv."""
+        return lower(self.site.deconv, self.model.layout, NATIVE)
+
+    def definition(self, x: Array) -> Array:
+        """What the output must be."""
+        return self.site.origin.define(x, self.weights, self.deconv)
