@@ -94,7 +94,7 @@ def race(options: argparse.Namespace) -> None:
 
 def report(runtime: Target, layer: str, channels: int, size: int, options: argparse.Namespace) -> None:
     from splitdeconv.lowerings.candidate import Candidate  # noqa: PLC0415
-    from splitdeconv.targets.base import KEEP_ALL  # noqa: PLC0415
+    from splitdeconv.targets.target import KEEP_ALL  # noqa: PLC0415
 
     model, x = conv_model(channels, size)
     pairs = wins = bare_wins = rounds = 0

@@ -27,7 +27,7 @@ from splitdeconv.proof.sites import wrong_numbers
 from splitdeconv.results.plan import Cost, Option
 from splitdeconv.results.times import Measurement
 from splitdeconv.targets import Target, target
-from splitdeconv.targets.base import Compiled, CompileError
+from splitdeconv.targets.target import Compiled, CompileError
 
 LAYERS = Path(__file__).with_name("layers.json")
 EQUAL_WORK = Candidate("equal_work")

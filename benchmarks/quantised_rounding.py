@@ -22,7 +22,7 @@ from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.proof.draw import cut_down
 from splitdeconv.targets import target
-from splitdeconv.targets.base import CompileError
+from splitdeconv.targets.target import CompileError
 
 FORMS = ("native", "qdq", "qlinear", "qlinear_u8", "qdq_u8", "float")
 

@@ -23,7 +23,7 @@ from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.results.times import Measurement
 from splitdeconv.targets import CompileError, target
-from splitdeconv.targets.base import Compiled, Target
+from splitdeconv.targets.target import Compiled, Target
 
 # Channels in and out, kernel, stride, input size; all axes alike, SAME.
 LAYERS = {

@@ -21,7 +21,7 @@ from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.pipeline.compiling import compile_site, site_inputs
 from splitdeconv.pipeline.sites import site_table
 from splitdeconv.results.times import ratio
-from splitdeconv.targets.base import KEEP_ALL
+from splitdeconv.targets.target import KEEP_ALL
 
 LAYERS = ((21, 8, 32, True), (21, 32, 16, True), (21, 2, 64, True), (21, 8, 32, False), (256, 2, 32, False))
 RESIZE = Candidate("Resize")

@@ -257,9 +257,9 @@ def test_the_target_counts_an_emitted_model_as_the_program_it_came_from(
     model = OnnxModel.load(deconv_model(deconv, tmp_path / f"{name}.onnx"))
     (site,) = model.find().sites
     for candidate in candidates(deconv, "NCHW")[0]:
-        if chosen.refuse(deconv, candidate):
-            continue
         program = lower(deconv, "NCHW", candidate)
+        if chosen.refuse(program):
+            continue
         compiled = chosen.compile(model.emit(site, program))
         assert isinstance(compiled, Estimate)
         kernel = np.ones(deconv.kernel_shape, bool)
@@ -277,9 +277,10 @@ def test_a_dense_layer_is_a_matrix_product() -> None:
 def test_a_native_deconv_is_refused_where_the_processor_has_none() -> None:
     chosen = target("accelerator")
     assert chosen.kind == "estimated"
-    assert chosen.refuse(SNGAN2, Candidate("native")) == "the processor has no deconv of its own"
-    assert target("accelerator:ganax-16x16").refuse(SNGAN2, Candidate("native")) is None
-    assert chosen.refuse(SNGAN2.with_in_sizes(1, (None, 8)), Candidate("split")) is not None
+    assert chosen.refuse(lower(SNGAN2, "NCHW", Candidate("native"))) == "the processor has no deconv of its own"
+    assert target("accelerator:ganax-16x16").refuse(lower(SNGAN2, "NCHW", Candidate("native"))) is None
+    unknown = lower(SNGAN2.with_in_sizes(1, (None, 8)), "NCHW", Candidate("split_rows"))
+    assert "the input size is unknown" in (chosen.refuse(unknown) or "")
     graph = onnx.helper.make_graph([], "empty", [], [])
     with pytest.raises(CompileError, match="nothing to estimate"):
         chosen.compile(onnx.helper.make_model(graph).SerializeToString())

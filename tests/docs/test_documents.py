@@ -67,7 +67,7 @@ def test_the_architecture_names_every_module() -> None:
 
 EXTENSION_POINTS = {
     "splitdeconv.lowerings.lowering": ("Lowering", "Builder"),
-    "splitdeconv.targets.base": ("Target", "Compiled", "MeasuredModel", "CompileError", "one_line"),
+    "splitdeconv.targets.target": ("Target", "Compiled", "MeasuredModel", "CompileError", "one_line"),
     "splitdeconv.formats.model": ("Model", "Site", "Origin"),
 }
 NAVIGATION = re.compile(r"```\{toctree\}\n((?::[^\n]*\n)*)\n(.*?)```", re.DOTALL)

@@ -53,7 +53,7 @@ def registered() -> Iterator[list[str]]:
         yield _log
 
 
-class Invented:
+class Invented(targets.Target):
     """``invented``, or with an option: ``estimated``, ``slow`` (compiling takes time), ``no:Operator`` (which it does
     not take), ``wrong:Operator`` (whose results are wrong).
     """
@@ -70,10 +70,7 @@ class Invented:
     def environment(self) -> Environment:
         return Environment(self.name, {NAME: "1"}, "invented", self._threads)
 
-    def refuse(self, *_: object) -> str | None:
-        return None
-
-    def compile(self, model: bytes | Path) -> InventedModel:
+    def compile(self, model: bytes | Path, *, whole: bool = False) -> InventedModel:
         _clock["seconds"] += COMPILE_SECONDS if self._option == "slow" else 0.0
         content = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model)
         what, _, operator = self._option.partition(":")

@@ -27,3 +27,8 @@ def test_a_child_that_dies_is_said_and_replaced() -> None:
     with pytest.raises(UsageError, match="ended by itself"):
         in_child(os._exit, 3)
     assert in_child(abs, -1) == 1
+
+
+def test_a_bug_keeps_its_kind() -> None:
+    with pytest.raises(ZeroDivisionError):
+        in_child(divmod, 1, 0)

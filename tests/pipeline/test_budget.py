@@ -10,13 +10,13 @@ import pytest
 
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array
-from splitdeconv.lowerings.candidate import NATIVE, Candidate
+from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.measuring import rounds
 from splitdeconv.pipeline import in_model, sites
 from splitdeconv.pipeline.open import Options
 from splitdeconv.results.plan import Cost, Option, Table
 from splitdeconv.results.times import FEWEST_ROUNDS, Measurement
-from splitdeconv.targets.base import Target
+from splitdeconv.targets.target import Target
 
 DECONV = Deconv((Axis(4, 2, in_size=8),), 4, 4)
 
@@ -57,12 +57,12 @@ class SlowTarget:
 
     now_ns = 0
 
-    def compile(self, model: Path) -> Path:
+    def compile(self, model: Path, *, whole: bool) -> Path:
         return model
 
     def measure(
-        self, candidates: Mapping[Candidate, Path], inputs: Mapping[str, Array], seconds: float, *, drop: float
-    ) -> dict[Candidate, Measurement]:
+        self, candidates: Mapping[str, Path], inputs: Mapping[str, Array], seconds: float, *, drop: float
+    ) -> dict[str, Measurement]:
         return rounds.interleaved(
             dict.fromkeys(candidates, self._run), seconds, drop=drop, clock=lambda: SlowTarget.now_ns
         )

@@ -38,7 +38,7 @@ class Compiler:
     def __init__(self) -> None:
         self.compiled: list[str] = []
 
-    def compile(self, path: Path) -> str:
+    def compile(self, path: Path, *, whole: bool) -> str:
         self.compiled.append(path.read_text())
         return self.compiled[-1]
 

@@ -16,7 +16,7 @@ from splitdeconv.pipeline import in_model
 from splitdeconv.pipeline import open as opening
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
-from splitdeconv.targets.base import Target
+from splitdeconv.targets.target import Target
 
 
 class Machine:

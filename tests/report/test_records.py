@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from splitdeconv.errors import InputError
-from splitdeconv.formats.onnx.quantised_emit import forms
-from splitdeconv.lowerings import LOWERINGS
-from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.report import bench, conversion, records
 from splitdeconv.report.page import html
 from splitdeconv.results import bench as results_bench
@@ -201,15 +196,3 @@ def test_a_damaged_record_names_the_place() -> None:
     damaged["plan"]["choices"][1]["deconv"]["axes"][0]["kernel"] = "four"
     with pytest.raises(InputError, match=r"plan\.choices\[1\]\.deconv\.axes\[0\]\.kernel"):
         records.page_of(json.dumps(damaged), "run.json")
-
-
-def test_every_candidate_is_read_back_as_it_is_written() -> None:
-    int8: Any = SimpleNamespace(x_type="int8", y_type="int8", by_input=False)
-    for lowering in LOWERINGS.values():
-        for layout in ("NCHW", "NHWC"):
-            for deconv in (invented.PLANE, invented.DEEP, invented.INT8):
-                if lowering.refuse(deconv) is None:
-                    for candidate in lowering.candidates(deconv, layout):
-                        for quant in ("", *forms(int8, "int8")):
-                            whole = replace(candidate, quant=quant)
-                            assert Candidate.parse(str(whole)) == whole

@@ -13,9 +13,11 @@ from splitdeconv import targets
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import MissingExtraError, UsageError
+from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.results.times import FEWEST_ROUNDS
-from splitdeconv.targets import CompileError, Target, base, processor, target
+from splitdeconv.targets import CompileError, Target, processor, target
+from splitdeconv.targets.target import KEEP_ALL, one_line
 
 onnx = pytest.importorskip("onnx")
 INSTALLED = [name for name in ("onnxruntime", "openvino") if find_spec(name)]
@@ -149,7 +151,7 @@ def test_times_have_quartiles_and_say_that_they_are_measured(runtime: Target) ->
     model, longer = conv_model(identity(4), x.shape), conv_model(identity(4), x.shape, times=3)
     compiled = {few: runtime.compile(model), many: runtime.compile(longer)}
     seen: list[float] = []
-    found = runtime.measure(compiled, {"x": x}, 0.2, progress=seen.append, drop=base.KEEP_ALL)
+    found = runtime.measure(compiled, {"x": x}, 0.2, progress=seen.append, drop=KEEP_ALL)
     assert list(found) == [few, many]
     for time in found.values():
         assert 0 < time.low_ms <= time.median_ms <= time.high_ms
@@ -183,32 +185,32 @@ def test_float32_is_run_at_every_rank(runtime: Target, rank: int) -> None:
         Candidate("zero_insert"),
         Candidate("split_rows"),
     ):
-        assert runtime.refuse(deconv, candidate) is None
+        assert runtime.refuse(lower(deconv, "NCHW", candidate)) is None
 
 
 def test_float64_is_refused_with_the_reason(runtime: Target) -> None:
     deconv = Deconv(DECONV.axes, 4, 4, dtype="float64")
     for candidate in (NATIVE, SPLIT):
-        assert "float64" in (runtime.refuse(deconv, candidate) or "")
+        assert "float64" in (runtime.refuse(lower(deconv, "NCHW", candidate)) or "")
 
 
 def test_a_type_that_onnx_does_not_have_is_refused(runtime: Target) -> None:
     deconv = Deconv(DECONV.axes, 4, 4, dtype="complex256")
-    assert "ONNX has no type complex256" in (runtime.refuse(deconv, NATIVE) or "")
+    assert "ONNX has no type complex256" in (runtime.refuse(lower(deconv, "NCHW", NATIVE)) or "")
 
 
 def test_operators_are_probed_once(runtime: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert runtime.refuse(DECONV, SPLIT) is None
+    assert runtime.refuse(lower(DECONV, "NCHW", SPLIT)) is None
     monkeypatch.setattr(runtime, "compile", None)
-    assert runtime.refuse(DECONV, SPLIT) is None
+    assert runtime.refuse(lower(DECONV, "NCHW", SPLIT)) is None
 
 
 @pytest.mark.skipif("onnxruntime" not in INSTALLED, reason="onnxruntime is not installed")
 def test_onnx_runtimes_deconv_that_reads_outside_its_buffer_is_refused() -> None:
     deconv = Deconv((Axis(3, 2, 3, output_pad=2, in_size=4),), 4, 4)
     runtime = target("onnxruntime")
-    assert "outside its buffer" in (runtime.refuse(deconv, NATIVE) or "")
-    assert runtime.refuse(deconv, Candidate("split", "union", "transpose")) is None
+    assert "outside its buffer" in (runtime.refuse(lower(deconv, "NCHW", NATIVE)) or "")
+    assert runtime.refuse(lower(deconv, "NCHW", Candidate("split", "union", "transpose"))) is None
 
 
 class RecordingCore:
@@ -291,9 +293,9 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_long_message_becomes_one_line() -> None:
-    assert base.one_line(RuntimeError("first\n   second\tthird")) == "first second third"
-    assert base.one_line(RuntimeError()) == "RuntimeError"
-    assert base.one_line(RuntimeError("x" * 999)) == "x" * 299 + "…"
+    assert one_line(RuntimeError("first\n   second\tthird")) == "first second third"
+    assert one_line(RuntimeError()) == "RuntimeError"
+    assert one_line(RuntimeError("x" * 999)) == "x" * 299 + "…"
 
 
 def test_the_processor_has_a_name() -> None:

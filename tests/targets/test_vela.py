@@ -63,7 +63,7 @@ def test_a_stride_that_the_npu_lacks_is_refused_in_velas_words(u55: Vela, tmp_pa
         u55.compile(content)
     whole = tmp_path / "whole.tflite"
     whole.write_bytes(content)
-    native, rows = u55.compile(whole), u55.compile(site_model(case, ROWS))
+    native, rows = u55.compile(whole, whole=True), u55.compile(site_model(case, ROWS))
     assert native.estimate.cpu_operators == 1
     assert list(u55.measure({NATIVE: native, ROWS: rows}, {}, 1.0)) == [ROWS]
 
@@ -102,7 +102,10 @@ def test_the_accelerators_are_those_of_the_installed_vela() -> None:
 
 def test_a_float_model_is_not_for_an_npu(u55: Vela) -> None:
     deconv = Deconv((Axis(4, 2), Axis(4, 2)), 4, 4)
-    assert "quantise the model first" in (u55.refuse(deconv, ROWS) or "")
+    assert "quantise the model first" in (u55.refuse(lower(deconv, "NHWC", ROWS)) or "")
     quantised = Deconv((Axis(4, 2), Axis(4, 2)), 4, 4, dtype="int8", quant=Quant("int8", "int8", True))
-    assert u55.refuse(quantised, ROWS) is None
-    assert u55.refuse(quantised, Candidate("split", "union", "depth_to_space")) == "Vela has no DEPTH_TO_SPACE"
+    assert u55.refuse(lower(quantised, "NHWC", ROWS)) is None
+    assert (
+        u55.refuse(lower(quantised, "NHWC", Candidate("split", "union", "depth_to_space")))
+        == "Vela has no DEPTH_TO_SPACE"
+    )

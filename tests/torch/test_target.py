@@ -13,6 +13,7 @@ from torch import nn  # noqa: E402
 
 from splitdeconv.deconv.spec import Axis, Deconv, Quant  # noqa: E402
 from splitdeconv.errors import UsageError  # noqa: E402
+from splitdeconv.lowerings import lower  # noqa: E402
 from splitdeconv.lowerings.candidate import Candidate  # noqa: E402
 from splitdeconv.measuring.rounds import DROP_AFTER  # noqa: E402
 from splitdeconv.results.times import FEWEST_ROUNDS  # noqa: E402
@@ -103,5 +104,6 @@ def test_without_a_device_cuda_says_so() -> None:
 
 def test_quantised_layers_are_refused() -> None:
     quantised = Deconv((Axis(4, 2),), 4, 4, quant=Quant("int8", "int8", per_channel=True))
-    assert "run quantised deconvs in float" in target("torch").refuse(quantised, Candidate("native"))
-    assert target("torch").refuse(Deconv((Axis(4, 2),), 4, 4), Candidate("split")) is None
+    assert "run quantised deconvs in float" in target("torch").refuse(lower(quantised, "NCHW", Candidate("native")))
+    plain = lower(Deconv((Axis(4, 2),), 4, 4), "NCHW", Candidate("split_rows"))
+    assert target("torch").refuse(plain) is None

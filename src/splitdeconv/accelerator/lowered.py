@@ -20,6 +20,7 @@ from splitdeconv.deconv.ops import (
     Program,
     Reshape,
     Slice,
+    Spread,
     Taps,
     Transpose,
     elements,
@@ -31,14 +32,17 @@ from splitdeconv.deconv.weights import Array, conv_filter
 Sized = tuple[int, ...]
 
 
-def refuse(program: Program) -> str | None:
-    """Why the modelled processors cannot be asked to do ``program``, or None."""
-    if any(size is None for size in program.deconv.in_sizes):
-        return "the input size is unknown, and cycles depend on it: give the sizes"
-    if any(isinstance(step.op, Add) for step in program.steps):
-        return "overlap-add needs a vector unit for partial sums, which the modelled processors do not have"
-    if any(isinstance(step.op, NativeDeconv) for step in program.steps):
+def refuse(program: Program, deconv: str = "none") -> str | None:
+    """Why a modelled processor cannot be asked to do ``program``, or None; ``deconv`` is how it runs one itself."""
+    operators = {type(step.op) for step in program.steps}
+    if NativeDeconv in operators and deconv == "none":
         return "the processor has no deconv of its own"
+    if Add in operators:
+        return "overlap-add needs a vector unit for partial sums, which the modelled processors do not have"
+    if Spread in operators:
+        return "its matrices stand on the left of maps, which the modelled processors do not count"
+    if None in program.deconv.in_sizes:
+        return "the input size is unknown, and cycles depend on it: give the sizes"
     return None
 
 

@@ -14,7 +14,8 @@ from typing import Literal
 
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.errors import UsageError
-from splitdeconv.lowerings.candidate import NATIVE, Candidate
+from splitdeconv.lowerings import find_lowering
+from splitdeconv.lowerings.candidate import FORMS, NATIVE, Candidate
 from splitdeconv.results.plan import Choice, Option, Plan, Table
 from splitdeconv.results.times import SMALLEST_GAIN, Measurement, comparison, is_settled, ratio, wins
 
@@ -22,16 +23,6 @@ from splitdeconv.results.times import SMALLEST_GAIN, Measurement, comparison, is
 MOVED_WEIGHT = 10  # for each element that is read or written between the convolutions
 CONV_WEIGHT = 1_500_000  # for starting one more convolution, with what stands around it; float
 CONV_WEIGHT_QUANTISED = 6_500_000  # the same time, in the four times quicker integer multiply-accumulates
-_LAST = ("zero_insert", "col2im", "native")  # only if nothing else applies, and then in this order
-_FORMS = (
-    "",
-    "rows",
-    "depth_to_space",
-    "transpose",
-    "concat",
-    "stack",
-    "two_steps",
-)  # of equal cost: what more runtimes do in one go, first
 
 SITE_SHARE = 0.2  # part of the budget that is dealt out equally; the rest goes by the work that a site is to measure
 
@@ -161,11 +152,11 @@ def generic_score(option: Option, deconv: Deconv) -> tuple[int, float, int, int,
     if None in deconv.in_sizes:
         per_conv = 0
     work = cost.macs + MOVED_WEIGHT * cost.moved + per_conv * cost.convs
-    tier = _LAST.index(candidate.lowering) + 1 if candidate.lowering in _LAST else 0
-    form = _FORMS.index(candidate.form) if candidate.form in _FORMS else len(_FORMS)
+    rank = find_lowering(candidate.lowering).rank
+    form = ("", *FORMS).index(candidate.form)
     forms = () if deconv.quant is None else deconv.quant.forms
     quant = forms.index(candidate.quant) if candidate.quant in forms else len(forms)
-    return tier, work, form, quant, str(candidate)
+    return rank, work, form, quant, str(candidate)
 
 
 def order(options: Iterable[Option], deconv: Deconv) -> tuple[Candidate, ...]:

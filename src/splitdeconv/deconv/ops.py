@@ -1,7 +1,8 @@
 """A lowered deconv as a short program of ordinary operations, without weights and without any framework.
 
-A :class:`Program` is a list of steps; step ``n`` makes value ``n + 1``, value 0 is the input, the last value is the
-output. Each operation knows its output shape, its multiply-accumulates and the elements that it reads and writes.
+A :class:`Program` is a list of steps on numbered values: the inputs come first, ``x`` as value 0, then the result of
+each step; the last value is the output. Each operation knows its output shape, its multiply-accumulates and the
+elements that it reads and writes.
 Sizes may be unknown (None): no operation's parameters depend on them. ``NCHW`` and ``NHWC`` stand for channels-first
 and channels-last at any number of spatial axes.
 """
@@ -315,14 +316,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Steps from the deconv's input (value 0) to its output (the last value).
+    """Steps from the deconv's input ``x`` (value 0), and maybe further inputs, to its output (the last value).
 
     Attributes:
         deconv: what the program computes.
         layout: of input and output.
-        steps: in order; step ``n`` makes value ``n + 1``.
+        steps: in order; step ``n`` makes value ``len(in_shapes) + n``.
         name: of the candidate that it came from.
         quant: the candidate's way to write quantised convolutions, or empty.
+        inserts_zeros: whether its convolution multiplies by zeros between the input's pixels.
+        inputs: shapes of further inputs, which are the values 1, 2, and so on; in the program's own layout.
     """
 
     deconv: Deconv
@@ -330,11 +333,18 @@ class Program:
     steps: tuple[Step, ...]
     name: str = ""
     quant: str = ""
+    inserts_zeros: bool = False
+    inputs: tuple[Shape, ...] = ()
 
     @property
     def output(self) -> int:
         """Number of the output value."""
-        return len(self.steps)
+        return len(self.inputs) + len(self.steps)
+
+    @property
+    def in_shapes(self) -> tuple[Shape, ...]:
+        """Shapes of all inputs, the deconv's own first."""
+        return (self.in_shape, *self.inputs)
 
     @property
     def in_shape(self) -> Shape:
@@ -343,9 +353,9 @@ class Program:
         batch = self.deconv.batch
         return (batch, channels, *sizes) if self.layout == "NCHW" else (batch, *sizes, channels)
 
-    def shapes(self, in_shape: Shape | None = None) -> tuple[Shape, ...]:
-        """Shape of every value, for the deconv's own input shape or another one."""
-        shapes = [self.in_shape if in_shape is None else in_shape]
+    def shapes(self, *in_shapes: Shape) -> tuple[Shape, ...]:
+        """Shape of every value, for the program's own input shapes or others."""
+        shapes = list(in_shapes or self.in_shapes)
         for step in self.steps:
             shapes.append(step.op.shape(*(shapes[value] for value in step.inputs)))
         return tuple(shapes)
@@ -384,4 +394,5 @@ class Program:
         if any(isinstance(step.op, Add | Spread) for step in self.steps):
             return (self.output,)
         arithmetic = (Conv, NativeDeconv)
-        return tuple(n + 1 for n, step in enumerate(self.steps) if isinstance(step.op, arithmetic))
+        steps = enumerate(self.steps, start=len(self.in_shapes))
+        return tuple(value for value, step in steps if isinstance(step.op, arithmetic))

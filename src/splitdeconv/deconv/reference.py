@@ -124,9 +124,10 @@ def _crop(full: Array, spec: Deconv) -> Array:
     return _at(padded, cuts)
 
 
-def run(program: Program, x: Array, weights: Weights) -> Array:
-    """Interpret ``program`` on ``x`` (in the program's layout)."""
-    values = [x]
+def run(program: Program, x: Array, weights: Weights, *further: Array) -> Array:
+    """Interpret ``program`` on ``x`` (in the program's layout) and on its ``further`` inputs."""
+    assert len(further) == len(program.inputs), "every input has its value"
+    values = [x, *further]
     for step in program.steps:
         values.append(_apply(step.op, [values[value] for value in step.inputs], weights))
     return values[-1]

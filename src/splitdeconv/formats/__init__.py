@@ -1,4 +1,7 @@
-"""Model formats. One line here, one folder and one extra make a new one."""
+"""Model formats. One line here, one folder and one extra make a new one.
+
+Other packages bring theirs by entry points of the group ``splitdeconv.formats``.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ from splitdeconv import plugins
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.formats.model import Model
 
-FORMATS = {
+_OWN = {
     "onnx": "splitdeconv.formats.onnx:OnnxModel",
     "tflite": "splitdeconv.formats.tflite:TfliteModel",
 }
+FORMATS = plugins.registry("format", _OWN)
 
 _TFLITE_MAGIC = b"TFL3"
 _WANTED = "wanted an .onnx or .tflite file"
@@ -38,6 +42,8 @@ def model_class(name: str, numerics: str = "exact") -> type[Model]:
 def load(path: Path, numerics: str = "exact") -> Model:
     """The model in a file; its content tells the format: TFLite has a mark, everything else is tried as ONNX.
 
+    Formats of other packages are known by the file's suffix, which is their name.
+
     Raises:
         InputError: the file cannot be read, or is not a model.
         UsageError: the format does not know these numerics.
@@ -51,7 +57,10 @@ def load(path: Path, numerics: str = "exact") -> Model:
         raise InputError(f"{path}: cannot be read ({error.strerror}), {_WANTED}") from None
     if not start:
         raise InputError(f"{path}: is empty, {_WANTED}")
-    return model_class("tflite" if start[4:8] == _TFLITE_MAGIC else "onnx", numerics).load(path, numerics)
+    name = "tflite" if start[4:8] == _TFLITE_MAGIC else "onnx"
+    if (suffix := path.suffix[1:]) in FORMATS and suffix not in _OWN:
+        name = suffix
+    return model_class(name, numerics).load(path, numerics)
 
 
 def from_object(source: object, numerics: str = "exact") -> Model:

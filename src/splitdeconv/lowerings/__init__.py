@@ -1,15 +1,20 @@
-"""The exact lowerings. One new module and one line in ``LOWERINGS`` make a new one."""
+"""The exact lowerings. One new module and one line in ``LOWERINGS`` make a new one.
+
+Other packages bring theirs by entry points of the group ``splitdeconv.lowerings``.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
+from splitdeconv import plugins
 from splitdeconv.deconv.ops import Layout, Program, Relayout, Step
 from splitdeconv.deconv.spec import Deconv
-from splitdeconv.errors import UsageError
-from splitdeconv.lowerings.candidate import Candidate, Refusal
+from splitdeconv.errors import SplitdeconvError, UsageError
+from splitdeconv.lowerings.candidate import RELAYOUT, Candidate, Refusal
 from splitdeconv.lowerings.col2im import Col2Im
 from splitdeconv.lowerings.lowering import Lowering
 from splitdeconv.lowerings.native import Native
@@ -76,7 +81,25 @@ def _written(plain: Sequence[Candidate], deconv: Deconv) -> list[Candidate]:
 @lru_cache(maxsize=4096)  # models repeat their layers, and every candidate is asked for more than once
 def lower(deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
     """The program of ``candidate``, which must be one of :func:`candidates`, maybe with ``relayout`` after."""
-    program = find_lowering(candidate.lowering).lower(deconv, layout, candidate)
-    if candidate.after == "relayout":
+    lowering = find_lowering(candidate.lowering)
+    program = lowering.lower(deconv, layout, candidate)
+    if candidate.after == RELAYOUT:
         program = replace(program, steps=(*program.steps, Step(Relayout(), (program.output,))))
-    return replace(program, name=str(candidate), quant=candidate.quant)
+    return replace(program, name=str(candidate), quant=candidate.quant, inserts_zeros=lowering.inserts_zeros)
+
+
+def _of_other_packages() -> dict[str, Lowering]:
+    """By name; with a warning for one that cannot be loaded, which must not stop everything else."""
+    others: dict[str, Lowering] = {}
+    known = plugins.registry("lowering", {})
+    for name in known:
+        try:
+            lowering: Lowering = plugins.load("lowering", name, known)()
+        except SplitdeconvError as error:
+            warnings.warn(str(error), stacklevel=2)
+        else:
+            others[lowering.name] = lowering
+    return others
+
+
+LOWERINGS |= {name: lowering for name, lowering in _of_other_packages().items() if name not in LOWERINGS}

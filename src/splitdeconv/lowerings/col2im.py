@@ -7,11 +7,11 @@ from itertools import product
 from splitdeconv.deconv.ops import Add, AddBias, Conv, Layout, Order, Program, Taps, spatial_axes
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.lowerings.lowering import Builder
+from splitdeconv.lowerings.lowering import Builder, Lowering
 from splitdeconv.lowerings.rearrange import from_channels, merged_forms
 
 
-class Col2Im:
+class Col2Im(Lowering):
     """A 1×1 convolution with an output for every tap, then shifted sums, then channels to space.
 
     Before: deconv ``(N, I, *sizes)`` → ``(N, C, *out_sizes)``; ``T = ceil(K/s)`` on each axis.
@@ -23,6 +23,7 @@ class Col2Im:
     name = "col2im"
     source = "GEMM + col2im, as in most runtimes"
     summary = "one 1×1 convolution with an output per tap, then overlap-add (float only)"
+    rank = 2
 
     def refuse(self, deconv: Deconv) -> str | None:
         if deconv.quant is not None:

@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
-from typing import Protocol
 
 from splitdeconv.deconv.ops import Conv, Layout, Op, Order, Pad, Program, Shape, Slice, Step, channel_axis, spatial_axes
 from splitdeconv.deconv.spec import Deconv, Window
 from splitdeconv.lowerings.candidate import Candidate
 
 
-class Lowering(Protocol):
+class Lowering(ABC):
     """An exact way to write a deconv as ordinary operations.
 
     Attributes:
         name: as the command line takes it.
         source: where it comes from.
         summary: one line for ``splitdeconv targets`` and the docs.
+        rank: 0 for what is chosen on its merits; those above are taken only where nothing of a lower rank applies.
+        inserts_zeros: whether its convolution multiplies by zeros between the input's pixels.
     """
 
     name: str
     source: str
     summary: str
+    rank: int = 0
+    inserts_zeros: bool = False
 
     def refuse(self, deconv: Deconv) -> str | None:
         """Why this lowering does not apply to ``deconv``, or None."""
-        ...
+        return None
 
     def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
         """The options that make sense for a ``deconv`` that is not refused, in ``layout``; the first is the default."""
-        ...
+        return (Candidate(self.name),)
 
+    @abstractmethod
     def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
         """The program that computes ``deconv`` in the way of ``candidate``, with input and output in ``layout``.
 
         Args:
             candidate: one of :meth:`candidates`.
         """
-        ...
 
 
 class Builder:
@@ -47,28 +52,30 @@ class Builder:
     Attributes:
         deconv, layout: of the program.
         x: the program's input value.
+        inputs: the values of its further inputs, whose shapes the builder is made with.
     """
 
-    def __init__(self, deconv: Deconv, layout: Layout) -> None:
+    def __init__(self, deconv: Deconv, layout: Layout, inputs: Sequence[Shape] = ()) -> None:
         self.deconv = deconv
         self.layout = layout
-        self.x = 0
+        self._empty = Program(deconv, layout, (), inputs=tuple(inputs))
+        self.x, *self.inputs = range(len(self._empty.in_shapes))
         self._steps: list[Step] = []
-        self._shapes: list[Shape] = [Program(deconv, layout, ()).in_shape]
+        self._shapes: list[Shape] = list(self._empty.in_shapes)
 
     def add(self, op: Op, *inputs: int) -> int:
         """Append ``op`` on the values ``inputs``; returns its value, or that of an equal step."""
         step = Step(op, inputs)
         if step in self._steps:
-            return self._steps.index(step) + 1
+            return len(self._empty.in_shapes) + self._steps.index(step)
         self._steps.append(step)
         self._shapes.append(op.shape(*(self._shapes[value] for value in inputs)))
-        return len(self._steps)
+        return len(self._shapes) - 1
 
     def program(self, output: int) -> Program:
         """The finished program; ``output`` must be its last value."""
-        assert output == len(self._steps), "the output is the last value of a program"
-        return Program(self.deconv, self.layout, tuple(self._steps))
+        assert output == len(self._shapes) - 1, "the output is the last value of a program"
+        return replace(self._empty, steps=tuple(self._steps))
 
     def rank(self, value: int) -> int:
         """Number of axes of a value."""

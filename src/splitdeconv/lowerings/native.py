@@ -5,10 +5,10 @@ from __future__ import annotations
 from splitdeconv.deconv.ops import Layout, NativeDeconv, Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.lowerings.lowering import Builder
+from splitdeconv.lowerings.lowering import Builder, Lowering
 
 
-class Native:
+class Native(Lowering):
     """The runtime's own deconv, as the model has it.
 
     Before: ConvTranspose, maybe with a crop behind it, or dense although its filter is zero between channels.
@@ -18,9 +18,7 @@ class Native:
     name = "native"
     source = "the runtime"
     summary = "the runtime's own deconv"
-
-    def refuse(self, deconv: Deconv) -> str | None:
-        return None
+    rank = 3
 
     def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
         plain = Candidate(self.name)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from splitdeconv.deconv.ops import AddBias, Layout, Program, Spread, Transpose
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.lowerings.lowering import Builder
+from splitdeconv.lowerings.lowering import Builder, Lowering
 
 LARGEST = 2**20  # elements of one axis' matrix: 4 MB in float32
 
 
-class Separable:
+class Separable(Lowering):
     """A matrix product for each axis, the last one first. Channels-first only.
 
     Before: depthwise deconv ``(N, C, *sizes)`` → ``(N, C, *out_sizes)`` whose filter is, for all channels, the product

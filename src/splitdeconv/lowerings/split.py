@@ -5,11 +5,11 @@ from __future__ import annotations
 from splitdeconv.deconv.ops import Layout, Order, Program
 from splitdeconv.deconv.spec import Axis, Deconv, merge
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.lowerings.lowering import Builder
+from splitdeconv.lowerings.lowering import Builder, Lowering
 from splitdeconv.lowerings.rearrange import from_channels, split_forms
 
 
-class Split:
+class Split(Lowering):
     """One convolution with ``prod(strides)·C`` outputs, its channels moved to space, the surplus cropped.
 
     Before: deconv ``(N, I, *sizes)`` → ``(N, C, *out_sizes)``.
@@ -23,9 +23,6 @@ class Split:
     name = "split"
     source = "arXiv 1907.01773, SD"
     summary = "one convolution with all sub-filters, then channels to space"
-
-    def refuse(self, deconv: Deconv) -> str | None:
-        return None
 
     def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
         forms = split_forms(deconv, layout)

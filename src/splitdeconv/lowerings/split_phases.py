@@ -7,11 +7,11 @@ from itertools import product
 from splitdeconv.deconv.ops import Layout, Program
 from splitdeconv.deconv.spec import Deconv, merge
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.lowerings.lowering import Builder
+from splitdeconv.lowerings.lowering import Builder, Lowering
 from splitdeconv.lowerings.rearrange import from_phases, phase_forms
 
 
-class SplitPhases:
+class SplitPhases(Lowering):
     """``prod(strides)`` convolutions, each with its own taps only, then interleaved.
 
     Before: deconv ``(N, I, *sizes)`` → ``(N, C, *out_sizes)``.

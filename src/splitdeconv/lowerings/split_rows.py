@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import groupby, product
 
 from splitdeconv.deconv.ops import Layout, Part, Program
 from splitdeconv.deconv.spec import Deconv, Phase, Window, merge
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.lowerings.lowering import Builder
+from splitdeconv.lowerings.lowering import Builder, Lowering
 from splitdeconv.lowerings.rearrange import from_rows, to_channels_last
 
 
-class _RowForm(ABC):
+class _RowForm(Lowering):
     """What both row forms share; they differ in how the column phases are put into convolutions."""
 
-    name: str
     source = "splitdeconv"
 
     def refuse(self, deconv: Deconv) -> str | None:

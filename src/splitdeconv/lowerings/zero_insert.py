@@ -5,10 +5,10 @@ from __future__ import annotations
 from splitdeconv.deconv.ops import Dim, Layout, Program, Reshape, spatial_axes
 from splitdeconv.deconv.spec import Axis, Deconv, Window
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.lowerings.lowering import Builder
+from splitdeconv.lowerings.lowering import Builder, Lowering
 
 
-class ZeroInsert:
+class ZeroInsert(Lowering):
     """One convolution with the flipped filter, over the input with stride − 1 zeros between its pixels.
 
     Before: deconv of ``(N, C, H, W)``.
@@ -19,12 +19,8 @@ class ZeroInsert:
     name = "zero_insert"
     source = "arXiv 1907.01773, NZP"
     summary = "zeros between the input's pixels, then one convolution (the paper's baseline)"
-
-    def refuse(self, deconv: Deconv) -> str | None:
-        return None
-
-    def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
-        return (Candidate(self.name),)
+    rank = 1
+    inserts_zeros = True
 
     def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
         build = Builder(deconv, layout)

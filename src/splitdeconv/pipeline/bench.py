@@ -26,7 +26,7 @@ from splitdeconv.results import provenance
 from splitdeconv.results.bench import ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes, fixed_split
 from splitdeconv.results.plan import Choice, Plan, Table
 from splitdeconv.targets import target as find_target
-from splitdeconv.targets.base import CompileError, Target
+from splitdeconv.targets.target import CompileError, Target
 
 DTYPES = {"float32": None, "float16": None, "int8": Quant("uint8", "int8", per_channel=True)}
 

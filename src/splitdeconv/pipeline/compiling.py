@@ -18,7 +18,7 @@ from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.proof.draw import cut_down
 from splitdeconv.proof.sites import prove_site, wrong_numbers
 from splitdeconv.results.bench import equal_work
-from splitdeconv.targets.base import Compiled, CompileError, Target
+from splitdeconv.targets.target import Compiled, CompileError, Target
 
 # A candidate whose result is further from the first one's than this is broken, not noisy: sums of float16 products
 # differ by a few thousandths of the largest value, those of float32 by a few millionths.
@@ -68,7 +68,7 @@ def compile_site(
         if len(compiled) > 1 and time.monotonic() > deadline:
             break
         program = lowerings.lower(site.deconv, model.layout, candidate)
-        timed = program.without_last_reshape() if getattr(target, "reshape_is_free", False) else program
+        timed = program.without_last_reshape() if target.reshape_is_free else program
         try:
             ready = target.compile(model.emit(site, timed))
             (result,) = ready.run(inputs).values()

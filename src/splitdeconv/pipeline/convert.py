@@ -39,7 +39,7 @@ from splitdeconv.results import provenance
 from splitdeconv.results.plan import Choice, Plan
 from splitdeconv.results.record import Environment, RunRecord, SiteWork, WholeTimes
 from splitdeconv.results.verdict import Verdict
-from splitdeconv.targets.base import Target
+from splitdeconv.targets.target import Target
 
 GENERIC = "generic"
 

@@ -24,7 +24,7 @@ from splitdeconv.pipeline.open import Options, Progress
 from splitdeconv.results.plan import Choice, Plan
 from splitdeconv.results.record import WholeTimes
 from splitdeconv.results.times import Measurement, comparison
-from splitdeconv.targets.base import CompileError, Target
+from splitdeconv.targets.target import KEEP_ALL, CompileError, Target
 
 PASSES = 2  # over all sites; the second rarely changes anything
 TRIED = 5  # forms of a site, the best ones by their time alone
@@ -57,10 +57,8 @@ def race(
     Raises:
         CompileError: the target does not take one of them.
     """
-    # Candidate is the type of a target's keys; these stand for whole models.
-    compiled = {Candidate(name): target.compile(path) for name, path in models.items()}
-    taken = target.measure(compiled, feeds, seconds, drop=math.inf)
-    return {str(candidate): time for candidate, time in taken.items()}
+    compiled = {name: target.compile(path, whole=True) for name, path in models.items()}
+    return target.measure(compiled, feeds, seconds, drop=KEEP_ALL)
 
 
 def race_cached(
@@ -185,7 +183,7 @@ class _Judge:
             path = Path(folder) / ("model" + self.model.suffix)
             self.model.splice(programs_of(self.model, self.plan, chosen)).save(path)
             try:
-                compiled = self.target.compile(path)
+                compiled = self.target.compile(path, whole=True)
             except CompileError:
                 return math.inf
             times = self.target.measure({NATIVE: compiled}, {}, 0.0)

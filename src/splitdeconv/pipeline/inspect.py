@@ -16,7 +16,7 @@ from splitdeconv.pipeline.sites import site_table
 from splitdeconv.results import provenance
 from splitdeconv.results.plan import Plan
 from splitdeconv.results.record import RunRecord
-from splitdeconv.targets.base import CompileError, Target
+from splitdeconv.targets.target import CompileError, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,11 @@ def inspect(source: object, in_shapes: Shapes, target_names: Sequence[str]) -> I
 
 def _answer(model: Model, site: Site, target: Target) -> str:
     """Why a target does not run a site as it is, or nothing; compilers that only estimate are asked by compiling."""
-    reason = target.refuse(site.deconv, NATIVE)
+    native = lowerings.lower(site.deconv, model.layout, NATIVE)
+    reason = target.refuse(native)
     if reason is None and target.kind == "estimated":
         try:
-            target.compile(model.emit(site, lowerings.lower(site.deconv, model.layout, NATIVE)))
+            target.compile(model.emit(site, native))
         except CompileError as error:
             reason = str(error)
     return reason or ""

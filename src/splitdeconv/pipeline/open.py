@@ -14,7 +14,7 @@ from splitdeconv.files import staged
 from splitdeconv.formats.model import Model
 from splitdeconv.measuring.cache import TimingCache, default_path
 from splitdeconv.results.plan import plan_sites
-from splitdeconv.targets.base import Target
+from splitdeconv.targets.target import Target
 
 DEFAULT_SECONDS = 60.0
 MODEL_SHARE = 0.25  # part of the budget that the whole model, before and after, may take; the sites have the rest

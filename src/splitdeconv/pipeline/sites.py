@@ -23,7 +23,7 @@ from splitdeconv.results import times
 from splitdeconv.results.bench import EQUAL_WORK, ZERO_INSERT, short_list
 from splitdeconv.results.plan import Cost, Option, Table
 from splitdeconv.results.times import Measurement
-from splitdeconv.targets.base import KEEP_ALL, Target
+from splitdeconv.targets.target import KEEP_ALL, Target
 
 CHECK_SHARE = 0.4  # part of a site's seconds in which its candidates are compiled and checked; timing has the rest
 
@@ -71,14 +71,14 @@ def site_table(model: Model, site: Site, target: Target | None, *, baseline: boo
         baseline: keep ``zero_insert``, the paper's baseline, also where the target would not try it.
     """
     offered, refusals = lowerings.candidates(site.deconv, model.layout)
-    if target is not None and (variants := getattr(target, "variants", None)):
-        offered = [variant for candidate in offered for variant in variants(candidate)]
+    if target is not None:
+        offered = [variant for candidate in offered for variant in target.variants(candidate)]
     options = []
     for candidate in offered:
         program = lowerings.lower(site.deconv, model.layout, candidate)
         reason = model.refuse(site, program)
         if reason is None and target is not None and not (baseline and candidate.lowering == ZERO_INSERT.lowering):
-            reason = target.refuse(site.deconv, candidate)
+            reason = target.refuse(program)
         if reason is None:
             options.append(Option(candidate, cost_of(program)))
         else:

@@ -11,7 +11,7 @@ from splitdeconv.formats.model import Model, Site
 from splitdeconv.proof.sites import check_fused, noise_of_site, prove_site, wrong_numbers
 from splitdeconv.proof.whole import Given, compare
 from splitdeconv.results.verdict import Verdict
-from splitdeconv.targets.base import Target
+from splitdeconv.targets.target import Target
 
 Progress = Callable[[str, float], None]
 

@@ -23,7 +23,7 @@ from splitdeconv.proof.draw import cut_down, drawn_input, drawn_weights, integer
 from splitdeconv.proof.errors import bound_of, error_of
 from splitdeconv.proof.trial import Trial
 from splitdeconv.results.verdict import OutputCheck, SiteProof
-from splitdeconv.targets.base import CompileError, Target
+from splitdeconv.targets.target import CompileError, Target
 
 TIE_STEPS = 1  # of the output, by which two right ways to round may differ
 OWN_FACTOR = 2  # by which a candidate may deviate further than the target's own deconv

@@ -12,7 +12,7 @@ from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.model import Model, Site
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import NATIVE
-from splitdeconv.targets.base import Target
+from splitdeconv.targets.target import Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from splitdeconv.formats.model import Model
 from splitdeconv.proof.errors import bound_of, error_of, rounding_of
 from splitdeconv.proof.inputs import random_inputs
 from splitdeconv.results.verdict import OutputCheck
-from splitdeconv.targets.base import Compiled, CompileError, Target
+from splitdeconv.targets.target import Compiled, CompileError, Target
 
 TRIALS = 2  # sets of random inputs; sizes that the model leaves open differ between them
 # Where float64 is unavailable, the original's noise is its own change when inputs move by this many roundings.
@@ -145,9 +145,8 @@ def compare(
     """
     trials, notes = [], []
     try:
-        before, after = runner.compile(original), _compile_rewritten(runner, rewritten)
-        compile_plain = getattr(runner, "compile_plain", None) if quantised else None
-        plain = None if compile_plain is None else compile_plain(original)
+        before, after = runner.compile(original, whole=True), _compile_rewritten(runner, rewritten)
+        plain = runner.compile_plain(original) if quantised else None
         for trial in range(given.trials(model)):
             feeds = given.feeds(model, trial)
             if isinstance(feeds, str):
@@ -163,6 +162,6 @@ def compare(
 def _compile_rewritten(runner: Target, rewritten: Path) -> Compiled:
     """The rewritten model, which must compile where the original does."""
     try:
-        return runner.compile(rewritten)
+        return runner.compile(rewritten, whole=True)
     except CompileError as error:
         raise VerificationError(f"{runner.name} takes the original but not the rewritten model ({error})") from None

@@ -1,21 +1,28 @@
-"""Runtimes, compilers and modelled processors. One line here, one module and one extra make a new one."""
+"""Runtimes, compilers and modelled processors. One line here, one module and one extra make a new one.
+
+Other packages bring theirs by entry points of the group ``splitdeconv.targets``.
+"""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
 from splitdeconv import plugins
 from splitdeconv.errors import UsageError
-from splitdeconv.targets.base import Compiled, CompileError, Target
+from splitdeconv.targets.target import Compiled, CompileError, Target
 
-TARGETS = {
-    "accelerator": "splitdeconv.targets.accelerator:Accelerator",
-    "onnxruntime": "splitdeconv.targets.onnxruntime:OnnxRuntime",
-    "openvino": "splitdeconv.targets.openvino:OpenVino",
-    "litert": "splitdeconv.targets.litert:LiteRt",
-    "vela": "splitdeconv.targets.vela:Vela",
-    "torch": "splitdeconv.targets.torch:Torch",
-}
+TARGETS = plugins.registry(
+    "target",
+    {
+        "accelerator": "splitdeconv.targets.accelerator:Accelerator",
+        "onnxruntime": "splitdeconv.targets.onnxruntime:OnnxRuntime",
+        "openvino": "splitdeconv.targets.openvino:OpenVino",
+        "litert": "splitdeconv.targets.litert:LiteRt",
+        "vela": "splitdeconv.targets.vela:Vela",
+        "torch": "splitdeconv.targets.torch:Torch",
+    },
+)
 
 __all__ = ["TARGETS", "CompileError", "Compiled", "Target", "target"]
 
@@ -35,12 +42,12 @@ def target(text: str, *, threads: int = 0, precision: str = "") -> Target:
     name, _, option = text.partition(":")
     if threads < 0:
         raise UsageError(f"--threads {threads}: wanted 1 or more, or 0 for the target's own choice")
-    kind = plugins.load("target", name, TARGETS)
+    kind: type[Target] = plugins.load("target", name, TARGETS)
     options: dict[str, Any] = {"threads": threads}
     if precision:
-        known: tuple[str, ...] = getattr(kind, "precisions", ())
-        if precision not in known:
-            there = f"there are {', '.join(known)}" if known else "it computes in the model's own"
+        if precision not in kind.precisions:
+            there = f"there are {', '.join(kind.precisions)}" if kind.precisions else "it computes in the model's own"
             raise UsageError(f"target '{name}' knows no --precision {precision}; {there}")
         options["precision"] = precision
-    return cast("Target", kind(option, **options))
+    made: Callable[..., Target] = kind
+    return made(option, **options)

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import onnx
 from onnx.reference import ReferenceEvaluator
 
+from splitdeconv.accelerator import lowered
 from splitdeconv.accelerator.arch import Architecture, load_architecture
 from splitdeconv.accelerator.counts import Counts, no_counts
 from splitdeconv.accelerator.evaluate import evaluate_network
 from splitdeconv.accelerator.onnx_work import model_works
 from splitdeconv.accelerator.sparsity import Skip
-from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError
-from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
-from splitdeconv.targets.base import Compiled, CompileError
+from splitdeconv.targets.target import Compiled, CompileError, Key, Target
 from splitdeconv.version import __version__
 
 DEFAULT = "dot-product-16x16"
@@ -47,11 +46,11 @@ class Estimate:
         return dict(zip(session.output_names, outputs, strict=True))
 
 
-class Accelerator:
+class Accelerator(Target):
     """``accelerator:NAME``, or ``accelerator:FILE.toml``; its hardware skips the zeros that it can."""
 
-    formats: tuple[str, ...] = ("onnx",)
-    kind: Literal["measured", "estimated"] = "estimated"
+    formats = ("onnx",)
+    kind = "estimated"
 
     def __init__(self, option: str = "", *, threads: int = 0) -> None:  # a processor has no threads
         self.arch: Architecture = load_architecture(option or DEFAULT)
@@ -62,18 +61,10 @@ class Accelerator:
         stated = {key: f"{each.text} ({each.source})" for key, each in self.arch.stated.items()}
         return Environment(self.name, {"splitdeconv": __version__}, self.arch.title, 0, stated)
 
-    def refuse(self, deconv: Deconv, candidate: Candidate) -> str | None:
-        if candidate.lowering == "native" and self.arch.deconv == "none":
-            return "the processor has no deconv of its own"
-        if candidate.lowering == "col2im":
-            return "overlap-add needs a vector unit for partial sums, which the modelled processors do not have"
-        if candidate.lowering == "separable":
-            return "its matrices stand on the left of maps, which the modelled processors do not count"
-        if any(size is None for size in deconv.in_sizes):
-            return "the input size is unknown, and cycles depend on it: give the sizes"
-        return None
+    def refuse(self, program: Program) -> str | None:
+        return lowered.refuse(program, self.arch.deconv)
 
-    def compile(self, model: bytes | Path) -> Compiled:
+    def compile(self, model: bytes | Path, *, whole: bool = False) -> Compiled:
         loaded = onnx.load(model) if isinstance(model, Path) else onnx.load_from_string(model)
         try:
             works = model_works(loaded, "model", self.arch.deconv)
@@ -87,16 +78,16 @@ class Accelerator:
 
     def measure(
         self,
-        candidates: Mapping[Candidate, Compiled],
+        models: Mapping[Key, Compiled],
         inputs: Mapping[str, Array],  # an estimate needs neither values
         seconds: float,  # nor time
         *,
         progress: Progress | None = None,
         drop: float = DROP_RATIO,
-    ) -> dict[Candidate, Measurement]:
+    ) -> dict[Key, Measurement]:
         found = {}
-        for candidate, compiled in candidates.items():
+        for key, compiled in models.items():
             assert isinstance(compiled, Estimate), "only what this target compiled"
             time = compiled.milliseconds
-            found[candidate] = Measurement(time, time, time, 0, self.kind)
+            found[key] = Measurement(time, time, time, 0, self.kind)
         return found

@@ -3,31 +3,50 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import struct
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import BinaryIO, cast
 
-from splitdeconv.targets.base import CompileError
+from splitdeconv.targets.target import CompileError
+
+if sys.platform == "linux":
+    import resource
 
 _HEADER = struct.Struct("<?Q")  # whether it worked, length of what follows
 PATIENCE_S = 120.0  # for one request; compilers and interpreters need a small part of it
 
+Answer = tuple[bool, bytes]  # whether it worked; the answer, or the reason why not
+
 
 class Child:
-    """Asks a Python module in a process of its own; a process that dies is replaced at the next request.
+    """Asks a program in a process of its own, which stays; one that dies is replaced at the next request.
 
     Args:
-        arguments: what follows the Python executable.
+        arguments: what follows the executable, such as ``["-m", "splitdeconv.targets.litert_trial"]``.
+        executable: a Python, maybe of another environment; this one where it is empty.
+        environment: variables of the child; those of this process where it is None.
         patience_s: longest wait for one answer, in seconds.
+        memory_bytes: most that it may allocate, 0 for no limit. Only Linux can limit it.
     """
 
-    def __init__(self, arguments: Sequence[str], patience_s: float = PATIENCE_S) -> None:
-        self._arguments, self._patience_s = list(arguments), patience_s
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        executable: str = "",
+        environment: Mapping[str, str] | None = None,
+        patience_s: float = PATIENCE_S,
+        memory_bytes: int = 0,
+    ) -> None:
+        self._command = [executable or sys.executable, *arguments]
+        self._environment = None if environment is None else dict(environment)
+        self._patience_s, self._memory_bytes = patience_s, memory_bytes
         self._process: subprocess.Popen[bytes] | None = None
 
     def ask(self, request: bytes) -> bytes:
@@ -37,68 +56,77 @@ class Child:
             CompileError: the child says no, crashes, or takes too long; the message is the reason.
         """
         process = self._start()
-        assert process.stdin is not None, "opened as a pipe"
-        assert process.stdout is not None, "opened as a pipe"
-        deadline = time.monotonic() + self._patience_s
+        answers: SimpleQueue[Answer | None] = SimpleQueue()
+        talk = Thread(target=_talk, args=(process, request, answers), daemon=True)  # a pipe has no timeout of its own
+        talk.start()
         try:
-            process.stdin.write(struct.pack("<Q", len(request)) + request)
-            process.stdin.flush()
-            worked, length = _HEADER.unpack(_read(process.stdout.fileno(), _HEADER.size, deadline))
-            answer = _read(process.stdout.fileno(), length, deadline)
-        except (EOFError, BrokenPipeError, TimeoutError) as error:
-            raise CompileError(self._end(error)) from None
+            answer = answers.get(timeout=self._patience_s)
+        except Empty:
+            process.kill()
+            self._end(talk)
+            raise CompileError(f"gave no answer within {self._patience_s:.0f} s") from None
+        if answer is None:
+            raise CompileError(self._end(talk))
+        worked, content = answer
         if not worked:
-            raise CompileError(answer.decode("utf-8", "replace"))
-        return answer
+            raise CompileError(content.decode("utf-8", "replace"))
+        return content
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
+            self.close()
             self._process = subprocess.Popen(
-                [sys.executable, *self._arguments],
+                self._command,
+                env=self._environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
             )
+            if sys.platform == "linux" and self._memory_bytes:
+                resource.prlimit(self._process.pid, resource.RLIMIT_DATA, (self._memory_bytes, self._memory_bytes))
         return self._process
 
-    def _end(self, error: Exception) -> str:
-        """Stop the child; how it ended."""
-        process = self._process
-        assert process is not None, "only a started child can end"
-        self._process = None
-        if isinstance(error, TimeoutError):
-            process.kill()
-            process.wait()
-            return f"gave no answer within {self._patience_s:.0f} s"
-        code = process.wait()
+    def _end(self, talk: Thread) -> str:
+        """Clear a child away that has ended, or is about to; how it ended."""
+        talk.join()
+        assert self._process is not None, "only a started child can end"
+        code = self._process.wait()
+        self.close()
         return f"crashes on this model ({signal.Signals(-code).name})" if code < 0 else f"stops with code {code}"
 
     def close(self) -> None:
-        """End the child."""
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-            self._process.wait()
-            self._process = None
+        """End the child: it stops when there is nothing more to read."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        stdin, stdout = _pipes(process)
+        with suppress(OSError):  # what a dead child has not read
+            stdin.close()
+        process.wait()
+        stdout.close()
 
     def __del__(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            self.close()
 
 
-def _read(descriptor: int, size: int, deadline: float) -> bytes:
-    parts: list[bytes] = []
-    left = size
-    while left:
-        wait_s = deadline - time.monotonic()
-        if wait_s <= 0 or not select.select([descriptor], [], [], wait_s)[0]:
-            raise TimeoutError
-        part = os.read(descriptor, min(left, 1 << 20))
-        if not part:
-            raise EOFError
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[BinaryIO, BinaryIO]:
+    return cast("BinaryIO", process.stdin), cast("BinaryIO", process.stdout)
+
+
+def _talk(process: subprocess.Popen[bytes], request: bytes, answers: SimpleQueue[Answer | None]) -> None:
+    """Send one request and put the answer into ``answers``, or None where the child has ended."""
+    stdin, stdout = _pipes(process)
+    try:
+        stdin.write(struct.pack("<Q", len(request)) + request)
+        stdin.flush()
+        worked, length = _HEADER.unpack(stdout.read(_HEADER.size))
+        content = stdout.read(length)
+    except (OSError, struct.error):
+        answers.put(None)
+    else:
+        answers.put((worked, content) if len(content) == length else None)
 
 
 def serve(answer_to: Callable[[bytes], bytes]) -> None:

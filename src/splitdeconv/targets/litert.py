@@ -6,31 +6,29 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.ops import DepthToSpace, Program, Relayout
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
-from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.results.record import Environment
-from splitdeconv.targets import processor
-from splitdeconv.targets.base import CompileError, Measuring, one_line
+from splitdeconv.targets import operators, processor
 from splitdeconv.targets.child import Child
+from splitdeconv.targets.target import CompileError, Measuring, one_line
 
 KERNELS = {"xnnpack": OpResolverType.BUILTIN, "reference": OpResolverType.BUILTIN_REF}
 
 
 class LiteRt(Measuring):
-    """Implements :class:`~splitdeconv.targets.base.Target` for ``litert``, ``litert:xnnpack``, ``litert:reference``.
+    """``litert``, ``litert:xnnpack`` or ``litert:reference``.
 
     Models are first tried in a child process, so that one that brings the interpreter down is a refusal.
     """
 
     formats = ("tflite",)
-    kind: Literal["measured"] = "measured"
 
     def __init__(self, option: str = "", *, threads: int = 0) -> None:
         self.kernels = option or "xnnpack"
@@ -46,20 +44,20 @@ class LiteRt(Measuring):
         options |= processor.description()
         return Environment(self.name, versions, processor.name(), self.threads, options)
 
-    def refuse(self, deconv: Deconv, candidate: Candidate) -> str | None:
-        if candidate.lowering == "zero_insert" and max(deconv.strides) > 1:
+    def refuse(self, program: Program) -> str | None:
+        quant, kinds = program.deconv.quant, operators.kinds(program)
+        if program.inserts_zeros and max(program.deconv.strides) > 1:
             return "zero insertion multiplies by the inserted zeros, which LiteRT does not skip"
-        if candidate.after:
+        if Relayout in kinds:
             return "LiteRT's maps have one layout only"
-        quant = deconv.quant
-        if quant is not None and candidate.form == "depth_to_space" and not self._moves(quant.activation):
+        if quant is not None and DepthToSpace in kinds and not self._moves(quant.activation):
             return f"LiteRT's {self.kernels} DEPTH_TO_SPACE does not take {quant.activation}"
         return None
 
     def _moves(self, activation: str) -> bool:
         return self.kernels != "reference" or activation == "uint8"
 
-    def compile(self, model: bytes | Path) -> LiteRtModel:
+    def compile(self, model: bytes | Path, *, whole: bool = False) -> LiteRtModel:
         content = model if isinstance(model, bytes) else model.read_bytes()
         self._child.ask(content)
         try:

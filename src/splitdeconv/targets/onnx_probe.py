@@ -9,93 +9,101 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.ops import Concat, Conv, DepthToSpace, NativeDeconv, Op, Pad, Program, Spread, Transpose
 from splitdeconv.deconv.weights import Array
-from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.targets.base import CompileError, one_line
+from splitdeconv.targets.operators import Operator, operators
+from splitdeconv.targets.target import CompileError, one_line
 
 OPSET, IR_VERSION = 17, 8
 OPSET_OF_BFLOAT16, IR_VERSION_OF_BFLOAT16 = 22, 10  # the first with convolutions of that type
 SIZE = 4
 
-Probe = tuple[str, str, int]  # operator, NumPy type name, spatial axes
 Compile = Callable[[bytes], object]
 
-_OPS_OF_FORM = {
-    "depth_to_space": ("DepthToSpace",),
-    "transpose": ("Transpose",),
-    "two_steps": ("Transpose",),
-    "concat": ("Concat",),
-    "stack": ("Concat", "Transpose"),
-}
-_OPS_OF_LOWERING = {
-    "native": ("ConvTranspose",),
-    "zero_insert": ("Conv", "Pad"),
-    "col2im": ("Conv", "Pad"),
-    "separable": ("MatMul",),
-    "split_rows": ("Conv", "Concat", "Transpose"),
-    "split_row_groups": ("Conv", "Concat", "Transpose"),
-}
+_NAMES: dict[type[Op], str] = {
+    NativeDeconv: "ConvTranspose",
+    Conv: "Conv",
+    Pad: "Pad",
+    Spread: "MatMul",
+    DepthToSpace: "DepthToSpace",
+    Transpose: "Transpose",
+    Concat: "Concat",
+}  # what is tried: the operators that some runtime lacks in some type
 
 
-def probes(deconv: Deconv, candidate: Candidate) -> tuple[Probe, ...]:
-    """The probes that ``candidate`` needs to pass. Quantised layers need none: their form decides, at compile."""
-    if deconv.quant is not None:
-        return ()
-    ops = _OPS_OF_LOWERING.get(candidate.lowering, ("Conv",)) + _OPS_OF_FORM.get(candidate.form, ())
-    return tuple((op, deconv.dtype, len(deconv.axes)) for op in ops)
+class Probes:
+    """What a target was seen to run and not to run; every operator is tried once."""
+
+    def __init__(self) -> None:
+        self._answers: dict[Operator, str | None] = {}
+
+    def refuse(self, program: Program, compile_model: Compile) -> str | None:
+        """Why the target does not run an operator of ``program`` on its type, in its own words, or None.
+
+        Quantised programs are not tried: how they are written decides, when they are compiled.
+        """
+        if program.deconv.quant is not None:
+            return None
+        known = [each for each in operators(program) if each.kind in _NAMES]
+        for operator in sorted(known, key=lambda each: list(_NAMES).index(each.kind)):
+            if operator not in self._answers:
+                self._answers[operator] = _refusal(operator, compile_model)
+            if reason := self._answers[operator]:
+                return reason
+        return None
 
 
-def refusal(probe: Probe, compile_model: Compile) -> str | None:
-    """Why a target does not run an operator on a type, in its own words, or None.
+def _refusal(operator: Operator, compile_model: Compile) -> str | None:
+    """Compiling is enough, because that is where runtimes look for their kernels.
 
-    Compiling is enough, because that is where runtimes look for their kernels; and NumPy arrays of some types (such as
-    bfloat16) cannot be handed to a runtime that computes in them.
+    And NumPy arrays of some types (such as bfloat16) cannot be handed to a runtime that computes in them.
     """
-    op, dtype, rank = probe
     try:
-        compile_model(model(probe))
+        compile_model(model(operator))
     except (ValueError, CompileError) as error:
-        return f"{op} in {dtype} with {rank} spatial axes does not run here: {one_line(error)}"
+        where = f"in {operator.dtype} with {operator.rank} spatial axes"
+        return f"{_NAMES[operator.kind]} {where} does not run here: {one_line(error)}"
     return None
 
 
-def model(probe: Probe) -> bytes:
+def model(operator: Operator) -> bytes:
     """A model of one operator from ``x``, ``(1, 4, 4, …)``, to ``y``.
 
     Raises:
         ValueError: ONNX has no such type.
     """
-    op, dtype, rank = probe
+    name, dtype = _NAMES[operator.kind], operator.dtype
     element = _element(dtype)
-    shape = [1, 4, *[SIZE] * rank]
-    constants: dict[str, Array] = {}
-    attributes: dict[str, Any] = {}
-    if op in ("Conv", "ConvTranspose"):
-        constants["w"] = np.ones([4, 4, *[2] * rank])
-        attributes["strides"] = [2 if op == "ConvTranspose" else 1] * rank
-    elif op == "Pad":
-        constants["pads"] = np.array([0, 0, *[1] * rank] * 2)
-    elif op == "DepthToSpace":
-        attributes["blocksize"] = 2
-    elif op == "Transpose":
-        attributes["perm"] = [0, *range(2, rank + 2), 1]
-    elif op == "MatMul":
-        constants["w"] = np.ones([4, 8])
-    elif op == "Concat":
-        attributes["axis"] = rank + 1
-    inputs = ["x", "x"] if op == "Concat" else ["x", *constants]
+    constants, attributes = _parameters(name, operator.rank)
+    inputs = ["x", "x"] if name == "Concat" else ["x", *constants]
     graph = helper.make_graph(
-        [helper.make_node(op, inputs, ["y"], **attributes)],
+        [helper.make_node(name, inputs, ["y"], **attributes)],
         "probe",
-        [helper.make_tensor_value_info("x", element, shape)],
+        [helper.make_tensor_value_info("x", element, [1, 4, *[SIZE] * operator.rank])],
         [helper.make_tensor_value_info("y", element, None)],
-        [_constant(name, array, element) for name, array in constants.items()],
+        [_constant(key, array, element) for key, array in constants.items()],
     )
     late = dtype == "bfloat16"
     opset = helper.make_opsetid("", OPSET_OF_BFLOAT16 if late else OPSET)
     ir_version = IR_VERSION_OF_BFLOAT16 if late else IR_VERSION
     return bytes(helper.make_model(graph, opset_imports=[opset], ir_version=ir_version).SerializeToString())
+
+
+def _parameters(name: str, rank: int) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Constant inputs and attributes of an operator."""
+    match name:
+        case "Conv" | "ConvTranspose":
+            strides = [2 if name == "ConvTranspose" else 1] * rank
+            return {"w": np.ones([4, 4, *[2] * rank])}, {"strides": strides}
+        case "Pad":
+            return {"pads": np.array([0, 0, *[1] * rank] * 2)}, {}
+        case "MatMul":
+            return {"w": np.ones([4, 8])}, {}
+        case "DepthToSpace":
+            return {}, {"blocksize": 2}
+        case "Transpose":
+            return {}, {"perm": [0, *range(2, rank + 2), 1]}
+    return {}, {"axis": rank + 1}
 
 
 def _constant(name: str, values: Array, element: int) -> onnx.TensorProto:

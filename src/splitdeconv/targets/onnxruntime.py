@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.ops import NativeDeconv, Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
-from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.results.record import Environment
-from splitdeconv.targets import onnx_probe, processor
-from splitdeconv.targets.base import CompileError, Measuring, one_line
+from splitdeconv.targets import onnx_probe, operators, processor
+from splitdeconv.targets.target import CompileError, Measuring, one_line
 
 _SUFFIX = "ExecutionProvider"
 _CPU = "CPU" + _SUFFIX
@@ -34,7 +33,7 @@ class OnnxRuntime(Measuring):
     def __init__(self, option: str = "", *, threads: int = 0) -> None:
         self._provider = _provider(option or "cpu")
         self._threads = threads
-        self._probed: dict[onnx_probe.Probe, str | None] = {}
+        self._probes = onnx_probe.Probes()
         short = self._provider.removesuffix(_SUFFIX).lower()
         self._device = _DEVICES.get(short, "cpu")
         self.name = "onnxruntime" if short == "cpu" else f"onnxruntime:{short}"
@@ -48,21 +47,16 @@ class OnnxRuntime(Measuring):
             options={"provider": self._provider, **processor.description()},
         )
 
-    def refuse(self, deconv: Deconv, candidate: Candidate) -> str | None:
-        if candidate.lowering == "native" and any(axis.output_pad >= axis.stride for axis in deconv.axes):
+    def refuse(self, program: Program) -> str | None:
+        beyond = any(axis.output_pad >= axis.stride for axis in program.deconv.axes)
+        if beyond and NativeDeconv in operators.kinds(program):
             return "ONNX Runtime's deconv reads outside its buffer when output_padding reaches the stride"
-        for probe in onnx_probe.probes(deconv, candidate):
-            if probe not in self._probed:
-                self._probed[probe] = onnx_probe.refusal(probe, self.compile)
-            if reason := self._probed[probe]:
-                return reason
-        return None
+        return self._probes.refuse(program, self.compile)
 
-    def compile(self, model: bytes | Path) -> OnnxRuntimeModel:
+    def compile(self, model: bytes | Path, *, whole: bool = False) -> OnnxRuntimeModel:
         return self._compile(model, self._options())
 
     def compile_plain(self, model: bytes | Path) -> OnnxRuntimeModel:
-        """As :meth:`compile`, each operator as it stands in the file: nothing fused, nothing moved to other types."""
         options = self._options()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         return self._compile(model, options)

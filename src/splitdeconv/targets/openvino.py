@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import openvino
 
-from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
-from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.results.record import Environment
 from splitdeconv.targets import onnx_probe, processor
-from splitdeconv.targets.base import CompileError, Measuring, one_line
+from splitdeconv.targets.target import CompileError, Measuring, one_line
 
 _HINTS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 _CAPABILITIES = {"float32": "FP32", "float16": "FP16", "bfloat16": "BF16"}
@@ -39,7 +38,7 @@ class OpenVino(Measuring):
         self._device = _device(self._core, option or "CPU")
         self._threads = threads
         self._precision = _precision(self._core, self._device, precision)
-        self._probed: dict[onnx_probe.Probe, str | None] = {}
+        self._probes = onnx_probe.Probes()
         self.name = "openvino" if self._device == "CPU" else f"openvino:{self._device}"
 
     def environment(self) -> Environment:
@@ -56,19 +55,15 @@ class OpenVino(Measuring):
             },
         )
 
-    def refuse(self, deconv: Deconv, candidate: Candidate) -> str | None:
+    def refuse(self, program: Program) -> str | None:
+        deconv = program.deconv
         if deconv.dtype == "float64":
             return "OpenVINO computes float64 in float32"
-        if deconv.quant is not None and deconv.quant.per_channel and candidate.quant.startswith("qlinear"):
+        if deconv.quant is not None and deconv.quant.per_channel and program.quant.startswith("qlinear"):
             return "OpenVINO lays the scales of a QLinearConv along the last axis: per channel it fails or is wrong"
-        for probe in onnx_probe.probes(deconv, candidate):
-            if probe not in self._probed:
-                self._probed[probe] = onnx_probe.refusal(probe, self.compile)
-            if reason := self._probed[probe]:
-                return reason
-        return None
+        return self._probes.refuse(program, self.compile)
 
-    def compile(self, model: bytes | Path) -> OpenVinoModel:
+    def compile(self, model: bytes | Path, *, whole: bool = False) -> OpenVinoModel:
         try:
             read = self._core.read_model(model if isinstance(model, bytes) else os.fspath(model))
             return OpenVinoModel(self._core.compile_model(read, self._device, self._config()))

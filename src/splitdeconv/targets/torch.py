@@ -12,20 +12,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
-from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.measuring import rounds
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
-from splitdeconv.targets.base import Compiled, CompileError
+from splitdeconv.targets.target import Compiled, CompileError, Key, Target
 
 MODES = ("eager", "compiled")
 MEMORY_FORMATS = ("contiguous", "channels_last")
@@ -98,7 +97,7 @@ class TorchCompiled:
         return [_placed(torch.from_numpy(np.ascontiguousarray(array)), self.setting) for array in inputs.values()]
 
 
-class Torch:
+class Torch(Target):
     """PyTorch. Models are modules, or the bytes of a ``.pt2`` file that ``torch.export.save`` wrote.
 
     Args:
@@ -107,8 +106,7 @@ class Torch:
         clock: nanoseconds. With one thread, ``time.process_time_ns`` leaves out what other processes use of a machine.
     """
 
-    formats: tuple[str, ...] = ("torch",)
-    kind: Literal["measured", "estimated"] = "measured"
+    formats = ("torch",)
 
     def __init__(self, option: str = "", threads: int = 0, clock: rounds.Clock = time.perf_counter_ns) -> None:
         self.setting = setting(option)
@@ -130,14 +128,16 @@ class Torch:
         options["tf32"] = str(torch.backends.cudnn.allow_tf32)
         return Environment(self.name, versions, torch.cuda.get_device_name(), 0, options)
 
-    def refuse(self, deconv: Deconv, candidate: Candidate) -> str | None:  # the protocol's
-        if deconv.quant is not None:
+    def refuse(self, program: Program) -> str | None:
+        if program.deconv.quant is not None:
             return "torch's eager and compiled modes run quantised deconvs in float: measure the float layer instead"
         return None
 
-    def compile(self, model: bytes | nn.Module, example_inputs: Sequence[Tensor] = ()) -> TorchCompiled:
-        """As the protocol says; with example inputs the module runs once before ``torch.compile`` sees it."""
-        module = _load(model) if isinstance(model, bytes) else copy.deepcopy(model).eval()
+    def compile(
+        self, model: bytes | Path | nn.Module, example_inputs: Sequence[Tensor] = (), *, whole: bool = False
+    ) -> TorchCompiled:
+        """With example inputs the module runs once before ``torch.compile`` sees it."""
+        module = copy.deepcopy(model).eval() if isinstance(model, nn.Module) else _load(model)
         try:
             module = _placed_module(module, self.setting)
             if example_inputs:
@@ -151,14 +151,14 @@ class Torch:
 
     def measure(
         self,
-        candidates: Mapping[Candidate, Compiled],
+        models: Mapping[Key, Compiled],
         inputs: Mapping[str, Array],
         seconds: float,
         *,
         progress: rounds.Progress | None = None,
         drop: float = rounds.DROP_RATIO,
-    ) -> dict[Candidate, Measurement]:
-        ready = {key: each for key, each in candidates.items() if isinstance(each, TorchCompiled)}
+    ) -> dict[Key, Measurement]:
+        ready = {key: each for key, each in models.items() if isinstance(each, TorchCompiled)}
         with torch.inference_mode(), _with_threads(self.threads):
             runs = {key: partial(_run_to_the_end, each.module, each.tensors(inputs)) for key, each in ready.items()}
             for run in runs.values():
@@ -182,10 +182,10 @@ def _run_to_the_end(module: Any, tensors: Sequence[Tensor]) -> None:
         torch.cuda.synchronize()
 
 
-def _load(model: bytes) -> nn.Module:
+def _load(model: bytes | Path) -> nn.Module:
     """The module of an exported program."""
     try:
-        return torch.export.load(io.BytesIO(model)).module()
+        return torch.export.load(io.BytesIO(model) if isinstance(model, bytes) else model).module()
     except Exception as error:  # zip, pickle and version errors alike
         raise CompileError(f"not a .pt2 file of torch.export.save: {first_line(error)}") from error
 

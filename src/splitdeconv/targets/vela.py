@@ -8,20 +8,21 @@ from configparser import ConfigParser
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import ethosu.config_files  # a namespace of Vela's; its absence means that the extra is missing
 
-from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.ops import DepthToSpace, Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
-from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.lowerings.candidate import RELAYOUT, Candidate
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
-from splitdeconv.targets.base import Compiled, CompileError
+from splitdeconv.targets import operators
 from splitdeconv.targets.child import Child
 from splitdeconv.targets.litert import LiteRtModel, interpreter
+from splitdeconv.targets.target import Compiled, CompileError, Key, Target
 
 DEFAULT = "internal-default"  # Vela's own word for its choice by accelerator
 DEFAULT_ACCELERATOR = "ethos-u55-128"
@@ -96,14 +97,14 @@ class Estimate:
         return "; ".join(f"{each.operator} stays on the CPU: {each.reason}" for each in self.left_to_cpu)
 
 
-class Vela:
-    """Implements :class:`~splitdeconv.targets.base.Target`.
+class Vela(Target):
+    """An NPU as Arm's compiler sees it.
 
     ``vela:ethos-u65-512,system-config=Ethos_U65_High_End,memory-mode=Shared_Sram``; what is left out is Vela's default.
     """
 
     formats = ("tflite",)
-    kind: Literal["estimated"] = "estimated"
+    kind = "estimated"
 
     def __init__(self, option: str = "", *, threads: int = 0) -> None:  # a compiler has no threads
         accelerator, *settings = (option or DEFAULT_ACCELERATOR).split(",")
@@ -120,25 +121,25 @@ class Vela:
         options = {"system-config": self.system_config, "memory-mode": self.memory_mode}
         return Environment(self.name, {"ethos-u-vela": version("ethos-u-vela")}, self.accelerator, 0, options)
 
-    def refuse(self, deconv: Deconv, candidate: Candidate) -> str | None:
-        quant = deconv.quant
+    def refuse(self, program: Program) -> str | None:
+        quant = program.deconv.quant
         if quant is None or quant.activation == "float32":
             return "Ethos-U computes in int8, uint8 and int16 only: quantise the model first"
-        if candidate.form == "depth_to_space":
+        if DepthToSpace in operators.kinds(program):
             return "Vela has no DEPTH_TO_SPACE"
-        if candidate.lowering == "zero_insert":
+        if program.inserts_zeros:
             return "Vela's own TRANSPOSE_CONV already inserts the zeros"
         return None
 
     def variants(self, candidate: Candidate) -> tuple[Candidate, ...]:
         """The candidate as it is, and with an operation behind it that lets Vela choose its output's layout."""
-        return (candidate, replace(candidate, after="relayout"))
+        return (candidate, replace(candidate, after=RELAYOUT))
 
-    def compile(self, model: bytes | Path) -> VelaModel:
-        """A whole model (a path) may leave operators to the CPU; a single site (bytes) that does is refused."""
+    def compile(self, model: bytes | Path, *, whole: bool = False) -> VelaModel:
+        """A whole model may leave operators to the CPU; a single site that does is refused."""
         content = model if isinstance(model, bytes) else model.read_bytes()
         found = self.estimate(content)
-        if isinstance(model, bytes) and found.cpu_operators:
+        if not whole and found.cpu_operators:
             raise CompileError(found.why_cpu() or f"{found.cpu_operators} of its operators stay on the CPU")
         return VelaModel(content, found)
 
@@ -152,19 +153,19 @@ class Vela:
 
     def measure(
         self,
-        candidates: Mapping[Candidate, Compiled],
+        models: Mapping[Key, Compiled],
         inputs: Mapping[str, Array],
         seconds: float,
         *,
         progress: Progress | None = None,
         drop: float = DROP_RATIO,
-    ) -> dict[Candidate, Measurement]:
+    ) -> dict[Key, Measurement]:
         """Vela's estimates. Models that leave more operators to the CPU than others have no comparable estimate."""
-        models = {name: model.estimate for name, model in candidates.items() if isinstance(model, VelaModel)}
-        fewest = min((found.cpu_operators for found in models.values()), default=0)
+        estimates = {key: model.estimate for key, model in models.items() if isinstance(model, VelaModel)}
+        fewest = min((found.cpu_operators for found in estimates.values()), default=0)
         return {
-            name: Measurement(found.latency_ms, found.latency_ms, found.latency_ms, 1, "estimated")
-            for name, found in models.items()
+            key: Measurement(found.latency_ms, found.latency_ms, found.latency_ms, 1, "estimated")
+            for key, found in estimates.items()
             if found.cpu_operators == fewest and found.cycles
         }
 

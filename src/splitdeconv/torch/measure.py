@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -74,7 +75,7 @@ def race(
     refusals: list[Refusal] = []
     own, x = _native_module(layer), _input(layer)
     for candidate, form in forms.items():
-        reason = target.refuse(layer.deconv, form.candidate)
+        reason = target.refuse(lower(layer.deconv, form.program_layout, form.candidate))
         if reason:
             refusals.append(Refusal(candidate, reason))
             continue
@@ -125,10 +126,10 @@ def _input(layer: Layer) -> Tensor:
 
 
 def displayed(form: Form) -> Candidate:
-    """The candidate under which a form stands in tables: its layout is told with the rearrangement."""
+    """The candidate under which a form stands in tables, with its layout."""
     if form == Form(NATIVE, "NCHW"):
         return NATIVE
-    return Candidate(form.candidate.lowering, form.candidate.window, f"{form.candidate.form}@{form.layout}")
+    return replace(form.candidate, layout=form.layout)
 
 
 def _native_module(layer: Layer) -> nn.Module:

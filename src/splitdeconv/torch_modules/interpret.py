@@ -110,6 +110,7 @@ def operations(deconv: Deconv, form: Form) -> tuple[Program, list[Operation]]:
 
 def interpret(program: Program, layout: FormLayout | None = None) -> Routine:
     """``program`` as PyTorch operations; ``layout`` is that of its form where it is not the program's own."""
+    assert not program.inputs, "only programs of one input are run here"
     program = shuffle_by_channels(program)
     steps = _operations(program, APPLY)
     compiled = _operations(program, APPLY_COMPILED)

@@ -17,8 +17,8 @@ from splitdeconv.errors import InputError, SplitdeconvError
 from splitdeconv.formats.tflite import TfliteModel, file
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.targets.base import CompileError
 from splitdeconv.targets.litert import LiteRt
+from splitdeconv.targets.target import CompileError
 from tests.tflite_models import Case, build, loaded
 
 SOURCES = tuple(

@@ -72,6 +72,7 @@ def refuse(program: Program, opset: int) -> str | None:
 
 def write_program(writer: Writer, program: Program, x: ir.Value, source: Source, stages: Sequence[Stage]) -> ir.Value:
     """Append the program's nodes, with the epilogue before its rearrangement; returns the output."""
+    assert not program.inputs, "only programs of one input are written here"
     values, shapes, sums = [x], program.shapes(), program.sums()
     for number, step in enumerate(program.steps):
         inputs = [values[value] for value in step.inputs]

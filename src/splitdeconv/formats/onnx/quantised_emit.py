@@ -86,6 +86,7 @@ def write_quantised(writer: Writer, program: Program, x: ir.Value, source: Sourc
     quant = _unsigned(given) if is_qlinear(program) or program.quant == "qdq_u8" else given
     if program.quant == "qlinear_u8":
         source, quant = _unsigned_weights(source, quant)
+    assert not program.inputs, "only programs of one input are written here"
     first = Stored(x, given.x_type, given.x_scale, given.x_zero)
     values, shapes = [requantise(writer, first, quant.x_type)], program.shapes()
     centred: dict[int, ir.Value] = {}  # of each map that float convolutions read

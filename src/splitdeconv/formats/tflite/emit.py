@@ -88,6 +88,7 @@ class Emitter:
 
     def emit(self, program: Program, source: int, result: int) -> None:
         """Write all steps of an NHWC program, from the tensor ``source`` to the tensor ``result``."""
+        assert not program.inputs, "only programs of one input are written here"
         values = [Value(source, program.in_shape)]
         summed = [False]
         for number, step in enumerate(program.steps):

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+import pickle
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import cache
-from threading import Lock
+from queue import LifoQueue
 from typing import ParamSpec, TypeVar, cast
 
 from splitdeconv.errors import SplitdeconvError, UsageError
+from splitdeconv.targets.child import Child, serve
+from splitdeconv.targets.target import CompileError
 
 Arguments = ParamSpec("Arguments")
 Value = TypeVar("Value")
 
 CHILDREN = 2  # at most: exporting the largest network takes a few gigabytes
-_lock = Lock()
+PATIENCE_S = 3600.0
 
 
 def in_child(function: Callable[Arguments, Value], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Value:
@@ -26,38 +25,40 @@ def in_child(function: Callable[Arguments, Value], *args: Arguments.args, **kwar
     Raises:
         UsageError: with the message of the error that the function raised, or because the child died.
     """
+    child = _idle().get()
     try:
-        with _lock:
-            future = _pool().submit(_guarded, function, args, kwargs)
-        found, reason = future.result()
-    except BrokenProcessPool:
-        with _lock:
-            _pool.cache_clear()
-        raise UsageError(f"the process that ran {function.__name__} ended by itself (memory?)") from None
-    if reason is not None:
-        raise UsageError(reason)
-    return cast("Value", found)
+        answer = child.ask(pickle.dumps((function, args, kwargs)))
+    except CompileError as error:
+        raise UsageError(f"the process that ran {function.__name__} ended by itself (memory?): {error}") from None
+    finally:
+        _idle().put(child)
+    value, failure = pickle.loads(answer)  # noqa: S301  # from a process that this one started
+    if isinstance(failure, str):
+        raise UsageError(failure)
+    if failure is not None:
+        raise failure
+    return cast("Value", value)
 
 
 @cache
-def _pool() -> ProcessPoolExecutor:
-    # Not forked: a copy of a process with threads may stop in the middle of what they held.
-    return ProcessPoolExecutor(CHILDREN, multiprocessing.get_context("spawn"), initializer=_silence)
+def _idle() -> LifoQueue[Child]:
+    """The children that have nothing to do; the last one first, which has everything imported."""
+    children: LifoQueue[Child] = LifoQueue()
+    for _ in range(CHILDREN):
+        children.put(Child(["-m", __name__], patience_s=PATIENCE_S))
+    return children
 
 
-def _silence() -> None:
-    """Exporters report to the standard error past Python; nobody can act on it."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):
-        os.dup2(nowhere, stream)
-    os.close(nowhere)
-
-
-def _guarded(
-    function: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
-) -> tuple[object, str | None]:
-    """The value, or the message of the project's own errors, which pickle cannot make again."""
+def _call(request: bytes) -> bytes:
+    """The value; or the error, of the project's own, which pickle cannot make again, the message."""
+    function, args, kwargs = pickle.loads(request)  # noqa: S301  # from the process that started this one
     try:
-        return function(*args, **kwargs), None
+        return pickle.dumps((function(*args, **kwargs), None))
     except SplitdeconvError as error:
-        return None, str(error)
+        return pickle.dumps((None, str(error)))
+    except Exception as error:
+        return pickle.dumps((None, error))
+
+
+if __name__ == "__main__":
+    serve(_call)

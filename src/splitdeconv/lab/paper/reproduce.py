@@ -17,7 +17,7 @@ from splitdeconv.lab.paper.child import CHILDREN
 from splitdeconv.lab.paper.part import Part, Progress, Setting, Step
 from splitdeconv.lab.paper.result import Result
 from splitdeconv.lab.paper.store import Stored
-from splitdeconv.targets.base import CompileError
+from splitdeconv.targets.target import CompileError
 
 PARTS = {
     "counts": "splitdeconv.lab.paper.counts:PART",

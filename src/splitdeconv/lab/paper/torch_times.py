@@ -13,7 +13,6 @@ from splitdeconv.lab.paper.models import SEED
 from splitdeconv.lab.paper.part import Progress
 from splitdeconv.lab.paper.times import FORMS, Layer, Times, time_from
 from splitdeconv.lowerings import candidates
-from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.results.bench import NATIVE, SPLIT, ZERO_INSERT, fixed_split
 from splitdeconv.results.plan import Choice
 from splitdeconv.targets.torch import Torch
@@ -51,9 +50,9 @@ def time_module(name: str, target: str, seconds: float, progress: Progress, form
         "split": converter.convert(network, (example,), lowering=_FULL),
         "chosen": chosen,
     }
-    ready = {Candidate(form): runner.compile(modules[form]) for form in FORMS}
+    ready = {form: runner.compile(modules[form]) for form in FORMS}
     times = runner.measure(ready, {"x": example.numpy()}, seconds, drop=math.inf)
-    whole = {str(form): time_from(time) for form, time in times.items()}
+    whole = {form: time_from(time) for form, time in times.items()}
     notes = (
         "a deconv whose pads differ by side is computed with the smaller one on both, and cropped, as in PyTorch "
         "itself",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, TypeVar, cast
 
-from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress, interleaved
@@ -15,6 +16,7 @@ from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
 
 KEEP_ALL = math.inf
+Key = TypeVar("Key")
 
 
 class CompileError(Exception):
@@ -51,74 +53,95 @@ class MeasuredModel(Compiled, Protocol):
         ...
 
 
-class Target(Protocol):
+class Target(ABC):
     """A runtime, compiler or modelled processor.
 
     Attributes:
         name: as the command line takes it, options included (``onnxruntime:cpu``, ``vela:ethos-u55-128``).
-        formats: whose models it takes.
+        formats: the formats whose models it takes.
         kind: whether its times are measured or estimated.
+        precisions: names for ``--precision``; a target that has some takes ``precision`` when it is made.
+        reshape_is_free: whether a reshape inside a model costs nothing, because it shares its input's memory.
     """
 
     name: str
     formats: tuple[str, ...]
-    kind: Literal["measured", "estimated"]
+    kind: Literal["measured", "estimated"] = "measured"
+    precisions: tuple[str, ...] = ()
+    reshape_is_free: bool = False
 
+    @abstractmethod
     def environment(self) -> Environment:
         """Versions, processor, threads and options, for the record and the cache's key."""
-        ...
 
-    def refuse(self, deconv: Deconv, candidate: Candidate) -> str | None:
-        """Why the target does not run ``candidate`` of ``deconv`` well enough to try, or None."""
-        ...
+    def refuse(self, program: Program) -> str | None:
+        """Why the target does not run ``program`` well enough to try, or None; what does not compile needs no line."""
+        return None
 
-    def compile(self, model: bytes | Path) -> Compiled:
-        """Make a model ready to run; one above 2 GB, or with data in other files, is given by its path.
+    def variants(self, candidate: Candidate) -> tuple[Candidate, ...]:
+        """The ways to write ``candidate`` that may differ in speed here; without more knowledge, as it is."""
+        return (candidate,)
+
+    @abstractmethod
+    def compile(self, model: bytes | Path, *, whole: bool = False) -> Compiled:
+        """Make a model ready to run.
+
+        Args:
+            model: its bytes; or its path where it is above 2 GB or has data in other files.
+            whole: it is the user's model, not a single site of it: what is refused in a site may be tolerated here.
 
         Raises:
             CompileError: the target does not take it.
         """
-        ...
 
+    def compile_plain(self, model: bytes | Path) -> Compiled | None:
+        """The whole model with each operator computed as the file has it: nothing fused, nothing moved to other types.
+
+        None where the target has no such mode.
+
+        Raises:
+            CompileError: the target does not take it.
+        """
+        return None
+
+    @abstractmethod
     def measure(
         self,
-        candidates: Mapping[Candidate, Compiled],
+        models: Mapping[Key, Compiled],
         inputs: Mapping[str, Array],
         seconds: float,
         *,
         progress: Progress | None = None,
         drop: float = DROP_RATIO,
-    ) -> dict[Candidate, Measurement]:
+    ) -> dict[Key, Measurement]:
         """Time several forms of the same work, interleaved round by round, within about ``seconds``.
 
         Args:
-            candidates: what the others must beat first, then the most promising.
+            models: what :meth:`compile` gave, under any keys: what the others must beat first, then the most promising.
             inputs: input name → array, the same for all.
             seconds: the budget.
-            progress: told the share that is done.
-            drop: times the fastest one's median above which a candidate is given up; ``KEEP_ALL`` keeps all.
+            progress: called with the fraction done.
+            drop: times the fastest one's median above which a model is given up; ``KEEP_ALL`` keeps all.
 
         Returns:
-            The times, as :func:`splitdeconv.measuring.rounds.interleaved` takes them; what the budget left out is
-            missing.
+            Times under the same keys, as :func:`splitdeconv.measuring.rounds.interleaved` takes them. A key is missing
+            where the budget left no time for its model, or where its figure could not be compared with the others.
+            A measuring target always has the first; with ``KEEP_ALL``, all.
         """
-        ...
 
 
-class Measuring:
-    """The half of a target that times its models in this process; :meth:`Target.compile` makes ``MeasuredModel``."""
-
-    kind: Literal["measured", "estimated"] = "measured"
+class Measuring(Target):
+    """A target that times its models in this process; its :meth:`compile` makes ``MeasuredModel``."""
 
     def measure(
         self,
-        candidates: Mapping[Candidate, Compiled],
+        models: Mapping[Key, Compiled],
         inputs: Mapping[str, Array],
         seconds: float,
         *,
         progress: Progress | None = None,
         drop: float = DROP_RATIO,
-    ) -> dict[Candidate, Measurement]:
+    ) -> dict[Key, Measurement]:
         """See :meth:`Target.measure`."""
-        runs = {each: cast("MeasuredModel", compiled).prepare(inputs) for each, compiled in candidates.items()}
+        runs = {key: cast("MeasuredModel", compiled).prepare(inputs) for key, compiled in models.items()}
         return interleaved(runs, seconds, progress=progress, drop=drop)
