@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import product
+from math import prod
 
 from splitdeconv.deconv.ops import Add, AddBias, Conv, Layout, Order, Program, Taps, spatial_axes
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.lowerings.lowering import Builder, Lowering
+from splitdeconv.lowerings.lowering import Builder, Lowering, too_many
 from splitdeconv.lowerings.rearrange import from_channels, merged_forms
 
 
@@ -36,7 +37,7 @@ class Col2Im(Lowering):
             return "a negative pad adds outputs that no product belongs to"
         if all(axis.kernel <= axis.stride for axis in deconv.axes):
             return "no two taps overlap, so there is nothing to add: split already is this"
-        return None
+        return too_many(prod(_runs(deconv)), "shifted sums")
 
     def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
         return tuple(Candidate(self.name, form=form) for form in merged_forms(deconv, layout) if form != "two_steps")
@@ -44,14 +45,18 @@ class Col2Im(Lowering):
     def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
         order: Order = "block_major"
         build = Builder(deconv, layout)
-        runs = [-(-axis.kernel // axis.stride) for axis in deconv.axes]
-        shifts = list(product(*(range(count) for count in runs)))
+        shifts = list(product(*(range(count) for count in _runs(deconv))))
         blocks = tuple(block for shift in shifts for block in _run_blocks(deconv, shift))
         products = build.add(_pointwise(deconv, layout, blocks), build.x)
         total = _overlap_add(build, products, shifts, [_reach(axis) for axis in deconv.axes])
         whole = from_channels(build, total, order, candidate.form)
         value = _crop(build, whole)
         return build.program(build.add(AddBias(layout), value) if deconv.has_bias else value)
+
+
+def _runs(deconv: Deconv) -> list[int]:
+    """How many runs of one stride the kernel of each axis has."""
+    return [-(-axis.kernel // axis.stride) for axis in deconv.axes]
 
 
 def _run_blocks(deconv: Deconv, shift: tuple[int, ...]) -> list[tuple[Taps, ...]]:

@@ -11,6 +11,16 @@ from splitdeconv.deconv.ops import Conv, Layout, Op, Order, Pad, Program, Shape,
 from splitdeconv.deconv.spec import Deconv, Window
 from splitdeconv.lowerings.candidate import Candidate
 
+# Convolutions, or shifted sums, of one form. Starting 64 convolutions costs what 96 M multiply-accumulates do
+# (choosing.planner.CONV_WEIGHT), nearly all of DCGAN's three deconvs. Stride 8 on two axes and 4 on three stay below;
+# kernels of larger strides are multiples of the stride (STFT, FCN), so that merged forms have no zero taps to save.
+MOST_PARTS = 64
+
+
+def too_many(count: int, parts: str) -> str | None:
+    """Why a form of ``count`` ``parts`` is not worth building, or None."""
+    return f"would be {count} {parts}, more than {MOST_PARTS}" if count > MOST_PARTS else None
+
 
 class Lowering(ABC):
     """An exact way to write a deconv as ordinary operations.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from itertools import product
+from math import prod
 
 from splitdeconv.deconv.ops import Layout, Program
 from splitdeconv.deconv.spec import Deconv, merge
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.lowerings.lowering import Builder, Lowering
+from splitdeconv.lowerings.lowering import Builder, Lowering, too_many
 from splitdeconv.lowerings.rearrange import from_phases, phase_forms
 
 
@@ -26,7 +27,7 @@ class SplitPhases(Lowering):
     def refuse(self, deconv: Deconv) -> str | None:
         if max(deconv.strides) == 1:
             return "all strides are 1: there is only one phase, which split already is"
-        return None
+        return too_many(prod(deconv.strides), "convolutions")
 
     def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
         return tuple(Candidate(self.name, form=form) for form in phase_forms(deconv, layout))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import groupby, product
@@ -9,7 +10,7 @@ from itertools import groupby, product
 from splitdeconv.deconv.ops import Layout, Part, Program
 from splitdeconv.deconv.spec import Deconv, Phase, Window, merge
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.lowerings.lowering import Builder, Lowering
+from splitdeconv.lowerings.lowering import Builder, Lowering, too_many
 from splitdeconv.lowerings.rearrange import from_rows, to_channels_last
 
 
@@ -23,7 +24,8 @@ class _RowForm(Lowering):
             return "groups keep their channels together, so column phases cannot be the outermost channels"
         if max(deconv.strides) == 1:
             return "all strides are 1: there is only one phase, which split already is"
-        return None
+        runs = len(self.column_windows(deconv.axes[-1].phases()))
+        return too_many(math.prod(deconv.strides[:-1]) * runs, "convolutions")
 
     def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
         """Row phases one by one; and where some share a window, channels-last, these in one convolution."""
