@@ -156,3 +156,43 @@ def test_a_reshape_stays_where_element_wise_work_must_follow_it() -> None:
     program = lower(Deconv((Axis(4, 2, in_size=5),), 4, 4), "NCHW", Candidate("col2im", form="transpose"))
     assert isinstance(program.steps[-1].op, Reshape)
     assert program.without_last_reshape() is program
+
+
+@pytest.mark.parametrize(
+    ("deconv", "wanted"),
+    [
+        (
+            Deconv((Axis(4096, 1024, in_size=100),), 2049, 1),
+            {
+                "split_phases": "would be 1024 convolutions, more than 64",
+                "zero_insert": "would take 1024 times the multiply-accumulates of the definition, more than 256",
+            },
+        ),
+        (
+            Deconv((Axis(64, 32, in_size=8), Axis(64, 32, in_size=8)), 21, 21),
+            {"split_phases": "would be 1024 convolutions, more than 64"},
+        ),
+        (
+            Deconv((Axis(5, 65, in_size=8), Axis(5, 2, in_size=8)), 4, 4),
+            {
+                "split_rows": "would be 65 convolutions, more than 64",
+                "split_row_groups": "would be 130 convolutions, more than 64",
+            },
+        ),
+        (Deconv((Axis(99, 1, in_size=8),), 4, 4), {"col2im": "would be 99 shifted sums, more than 64"}),
+    ],
+    ids=["stft", "fcn32", "rows", "col2im"],
+)
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_forms_of_very_many_parts_are_refused_and_others_are_left(
+    deconv: Deconv, wanted: dict[str, str], layout: Layout
+) -> None:
+    offered, refusals = candidates(deconv, layout)
+    reasons = {refusal.candidate.lowering: refusal.reason for refusal in refusals}
+    assert {name: reasons.get(name) for name in wanted} == wanted
+    assert any(candidate.lowering == "split" for candidate in offered)
+
+
+def test_eight_by_eight_phases_are_not_too_many() -> None:
+    offered, _ = candidates(Deconv((Axis(16, 8, in_size=4), Axis(16, 8, in_size=4)), 2, 2), "NCHW")
+    assert {"split_phases", "col2im", "zero_insert"} <= {candidate.lowering for candidate in offered}
