@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from splitdeconv.deconv.weights import Array
-from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.measuring import rounds
 from splitdeconv.pipeline import in_model
 from splitdeconv.pipeline import open as opening
@@ -29,12 +28,12 @@ class Machine:
     def environment(self) -> Environment:
         return Environment("made", {"made": "1"}, "a processor", 1, {})
 
-    def compile(self, model: Path) -> Path:
+    def compile(self, model: Path, *, whole: bool) -> Path:
         return model
 
     def measure(
-        self, candidates: Mapping[Candidate, Path], inputs: Mapping[str, Array], seconds: float, *, drop: float
-    ) -> dict[Candidate, Measurement]:
+        self, candidates: Mapping[str, Path], inputs: Mapping[str, Array], seconds: float, *, drop: float
+    ) -> dict[str, Measurement]:
         self.races += 1
         return rounds.interleaved(dict.fromkeys(candidates, self._run), seconds, drop=drop, clock=lambda: self.now_ns)
 
