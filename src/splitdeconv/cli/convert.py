@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 import splitdeconv
+from splitdeconv import codec
 from splitdeconv.cli import app as shared
 from splitdeconv.cli import listing
 from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP, SHAPE_HELP
@@ -89,7 +90,7 @@ def convert(
 def _keep(record: RunRecord, json: Path | None, report: Path | None) -> None:
     """The record as files, for machines and for people; also that of a conversion that was not equal."""
     if json is not None:
-        shared.emit_json(record.to_json(), json)
+        shared.emit_json(codec.run_to_json(record), json)
     if report is not None:
         page.write_page(conversion_page(record), report)
 
