@@ -11,14 +11,13 @@ from rich.console import Console
 import splitdeconv
 from splitdeconv import codec
 from splitdeconv.cli import app as shared
-from splitdeconv.cli import listing
 from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP, SHAPE_HELP
-from splitdeconv.cli.listing import Listing
 from splitdeconv.cli.report import REPORT_HELP, check
 from splitdeconv.files import check_names
 from splitdeconv.pipeline.open import DEFAULT_SECONDS
-from splitdeconv.report import page, plots, ratios
+from splitdeconv.report import listing, page, plots, ratios
 from splitdeconv.report.bench import page as bench_page
+from splitdeconv.report.listing import Listing
 from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, times_of
 from splitdeconv.results.bench import EQUAL_WORK, NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes
 

@@ -11,10 +11,10 @@ from rich.console import Console
 import splitdeconv
 from splitdeconv import codec
 from splitdeconv.cli import app as shared
-from splitdeconv.cli import listing
-from splitdeconv.cli.listing import Listing
 from splitdeconv.files import check_names
 from splitdeconv.pipeline.inspect import Inspection
+from splitdeconv.report import listing
+from splitdeconv.report.listing import Listing
 from splitdeconv.report.numbers import count
 
 MODEL_HELP = "An .onnx or .tflite file."
