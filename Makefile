@@ -6,7 +6,7 @@ JOBS ?= auto
 TORCH ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long check format docs bench clean
+.PHONY: help demo test test-long check format schema docs bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -41,6 +41,9 @@ check: $(VENV)/.dev  ## lint, types and import rules only
 format: $(VENV)/.dev  ## format and fix what can be fixed
 	$(BIN)/ruff format --quiet .
 	$(BIN)/ruff check --fix --quiet .
+
+schema: $(VENV)/.dev  ## the JSON Schema of what --json writes, again from the dataclasses
+	$(BIN)/python -m splitdeconv.codec > .schema && mv .schema src/splitdeconv/record.schema.json
 
 docs: $(VENV)/.dev  ## the documentation as a site in build/docs; a broken link or reference is an error
 	$(BIN)/sphinx-build --quiet --fresh-env --write-all --fail-on-warning --keep-going docs build/docs

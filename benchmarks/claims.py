@@ -9,7 +9,8 @@ from pathlib import Path
 
 import splitdeconv
 from splitdeconv.cli import app, bench
-from splitdeconv.results.bench import NATIVE, BenchRecord, to_json
+from splitdeconv.codec import bench_to_json
+from splitdeconv.results.bench import NATIVE, BenchRecord
 
 LAYERS = Path(__file__).with_name("layers.json")
 MODELS = Path(__file__).parents[2] / "shared" / "models"
@@ -56,7 +57,7 @@ def check(description: str, target: str, claim: Claim) -> None:
     for line in verdicts(records, claim):
         out.print(line, markup=False)
     if given.json:
-        given.json.write_text(to_json(records), encoding="utf-8")
+        given.json.write_text(bench_to_json(records), encoding="utf-8")
 
 
 def verdicts(records: Sequence[BenchRecord], claim: Claim) -> list[str]:

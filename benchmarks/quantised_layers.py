@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from splitdeconv.choosing import planner
-from splitdeconv.deconv.layers import Layer, read_layers
+from splitdeconv.deconv.layers import ListedLayer, read_layers
 from splitdeconv.deconv.ops import Conv, Program
 from splitdeconv.deconv.spec import Axis, Deconv, Quant
 from splitdeconv.formats.model import Site
@@ -44,7 +44,7 @@ class Result:
 def main() -> None:
     options = arguments()
     runtime = target(options.target, threads=options.threads)
-    wanted = [layer for layer in read_layers(LAYERS.read_text(), LAYERS.name) if layer.set in options.set]
+    wanted = [layer for layer in read_layers(LAYERS).deconvs if layer.set in options.set]
     layers = [layer for layer in wanted if not options.layer or layer.name in options.layer]
     quant = Quant(options.activation, options.weight, not options.per_tensor)
     print(runtime.environment())
@@ -76,7 +76,7 @@ def arguments() -> argparse.Namespace:
     return found
 
 
-def measure(runtime: Target, layer: Layer, quant: Quant, options: argparse.Namespace) -> Result:
+def measure(runtime: Target, layer: ListedLayer, quant: Quant, options: argparse.Namespace) -> Result:
     """Compile what the target takes and computes right, and time it interleaved."""
     deconv = replace(layer.deconv, quant=quant)
     model, site = quantised_layer(deconv, layer.epilogue, options.bits)
@@ -143,7 +143,7 @@ def equal_work(runtime: Target, deconv: Deconv, bits: int) -> Compiled:
     raise SystemExit(f"{deconv.describe()}: no form of a plain convolution is right here: {'; '.join(reasons)}")
 
 
-def report(layer: Layer, result: Result, verbose: bool) -> float:
+def report(layer: ListedLayer, result: Result, verbose: bool) -> float:
     """One line of the table; the ratio of native to the best."""
     times = dict(result.times)
     limit, native = times.pop(EQUAL_WORK), times[NATIVE]

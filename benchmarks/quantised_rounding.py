@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--bits", type=int, choices=(7, 8), action="append", help="of the weights; default: both")
     parser.add_argument("--per-tensor", action="store_true")
     options = parser.parse_args()
-    layers = [layer for layer in read_layers(LAYERS.read_text(), LAYERS.name) if layer.set == "image"]
+    layers = [layer for layer in read_layers(LAYERS).deconvs if layer.set == "image"]
     print(f"{'target':<14}{'types':<16}{'bits':>5}  {'form':<12}{'outputs':>10}{'differ':>12}{'steps':>7}")
     for name in options.target or ["onnxruntime", "openvino"]:
         for activation in ("uint8", "int8"):

@@ -42,6 +42,7 @@ napoleon_use_rtype = False
 html_theme = "furo"
 html_title = f"splitdeconv {release}"
 html_static_path = ["static"]
+html_extra_path = ["../src/splitdeconv/record.schema.json"]
 html_css_files = ["own.css"]
 html_copy_source = False
 html_show_copyright = False

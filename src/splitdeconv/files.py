@@ -1,14 +1,21 @@
-"""Writing files whole or not at all."""
+"""Reading TOML, and writing files whole or not at all."""
 
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from splitdeconv.errors import OutputError, UsageError
+from splitdeconv.errors import InputError, OutputError, UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 Name = tuple[str, Path | None]  # an argument of a command, and the file that it names
 
@@ -73,3 +80,18 @@ def write_text(path: Path, text: str) -> None:
     """
     with staged(path) as folder:
         (folder / path.name).write_text(text, encoding="utf-8")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        InputError: it cannot be read, or is not TOML.
+    """
+    try:
+        tables: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}), wanted a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not TOML ({error})") from None
+    return tables

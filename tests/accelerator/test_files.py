@@ -12,8 +12,9 @@ from onnx import TensorProto, helper
 
 from splitdeconv.accelerator.arch import architectures, load_architecture
 from splitdeconv.accelerator.energy import load_energies
-from splitdeconv.accelerator.layers import Dense, PlainConv, read_network
+from splitdeconv.accelerator.layers import read_network
 from splitdeconv.accelerator.onnx_layers import read_onnx
+from splitdeconv.deconv.layers import Dense, PlainConv
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.lab.simulation.models import find_networks
@@ -90,18 +91,21 @@ def test_an_unknown_architecture_or_table_names_those_that_exist() -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"kind": "pool"}, "layer 1: kind: found 'pool', wanted one of deconv, conv, dense"),
-        ({"kind": "dense", "in_features": 3}, "out_features: found None, wanted a whole number of at least 1"),
-        ({"kind": "dense", "in_features": 3, "out_features": 0}, "out_features: found 0"),
-        ({"kind": "dense", "in_features": 3, "size": 1}, "size: unknown key for a dense"),
-        ({"kind": "deconv", "in_channels": 4, "out_channels": 4, "in_size": [8], "kernel": [3, 3]}, "kernel: found"),
+        ({"kind": "pool"}, 'layer 1: kind is "pool", wanted one of deconv, conv, dense'),
+        ({"kind": "dense", "in_features": 3}, "has no out_features"),
+        ({"kind": "dense", "in_features": 3, "out_features": 0}, "out_features is 0, wanted at least 1"),
+        ({"kind": "dense", "in_features": 3, "size": 1}, "a dense has no 'size'"),
+        (
+            {"in_channels": 4, "out_channels": 4, "in_size": [8], "kernel": [3, 3], "stride": 2},
+            "kernel has 2",
+        ),
         (
             {"kind": "conv", "in_channels": 4, "out_channels": 4, "in_size": [8], "kernel": [3], "pads": [1]},
-            'pads: found [1], wanted "same" or [begin, end]',
+            'pads is [1], wanted "same"',
         ),
         (
             {"kind": "conv", "in_channels": 4, "out_channels": 3, "groups": 2, "in_size": [8], "kernel": [3]},
-            "groups: found 2",
+            "groups is 2",
         ),
     ],
 )
@@ -117,8 +121,24 @@ def test_a_list_of_layers_in_json(tmp_path: Path) -> None:
     path = tmp_path / "net.json"
     layers = [
         {"kind": "dense", "in_features": 3, "out_features": 32},
-        {"kind": "deconv", "in_channels": 2, "out_channels": 4, "in_size": [4, 3], "kernel": [3, 5], "stride": [2, 3]},
-        {"kind": "conv", "in_channels": 4, "out_channels": 1, "in_size": [8, 9], "kernel": [3, 3], "stride": [2, 1]},
+        {
+            "kind": "deconv",
+            "in_channels": 2,
+            "out_channels": 4,
+            "in_size": [4, 3],
+            "kernel": [3, 5],
+            "stride": [2, 3],
+            "pads": "same",
+        },
+        {
+            "kind": "conv",
+            "in_channels": 4,
+            "out_channels": 1,
+            "in_size": [8, 9],
+            "kernel": 3,
+            "stride": [2, 1],
+            "pads": "same",
+        },
     ]
     path.write_text(json.dumps({"name": "mine", "layer": layers}), "utf-8")
     dense, deconv, conv = (layer.spec for layer in read_network(path).layers)

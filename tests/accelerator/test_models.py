@@ -18,9 +18,10 @@ from splitdeconv.accelerator.arch import architectures, load_architecture
 from splitdeconv.accelerator.counts import Counts
 from splitdeconv.accelerator.energy import load_energies
 from splitdeconv.accelerator.evaluate import evaluate, evaluate_network, stay_on_chip
-from splitdeconv.accelerator.layers import ConvAxis, Dense, Layer, PlainConv, network_names, plain_work, read_network
+from splitdeconv.accelerator.layers import Layer, network_names, plain_work, read_network
 from splitdeconv.accelerator.lowered import cropped_split, full_split, program_work
 from splitdeconv.accelerator.sparsity import SKIPS, Skip
+from splitdeconv.deconv.layers import ConvAxis, Dense, PlainConv
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.lab.simulation.forms import FORMS, layer_work

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from splitdeconv.deconv.layers import read_layers
+from splitdeconv.deconv.layers import ListedLayer, read_layers
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.errors import InputError
 
@@ -16,7 +16,7 @@ UP: dict[str, object] = {"name": "up", "in_channels": 4, "out_channels": 6, "in_
 
 
 def test_the_benchmarks_list_doubles_or_multiplies_every_map_by_its_stride() -> None:
-    layers = read_layers(BENCHMARKS.read_text(encoding="utf-8"), "layers.json")
+    layers = read_layers(BENCHMARKS).deconvs
     assert len(layers) == 16
     assert {layer.set for layer in layers} == {"image", "vocoder", "volume", "depthwise"}
     for layer in layers:
@@ -25,16 +25,22 @@ def test_the_benchmarks_list_doubles_or_multiplies_every_map_by_its_stride() -> 
             assert axis.out_size == axis.in_size * axis.stride, layer.name
 
 
-def test_defaults() -> None:
-    (layer,) = read_layers(json.dumps([UP]), "mine.json")
-    assert layer.deconv == Deconv((Axis(4, 2, in_size=8), Axis(4, 2, in_size=9)), 4, 6, has_bias=True)
+def read(folder: Path, content: object) -> tuple[ListedLayer, ...]:
+    path = folder / "mine.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+    return read_layers(path).layers
+
+
+def test_defaults(tmp_path: Path) -> None:
+    (layer,) = read(tmp_path, [UP])
+    assert layer.deconv == Deconv((Axis(4, 2, in_size=8), Axis(4, 2, in_size=9)), 4, 6, batch=1, has_bias=True)
     assert (layer.name, layer.set, layer.epilogue) == ("up", "", ())
 
 
-def test_axes_of_their_own() -> None:
+def test_axes_of_their_own(tmp_path: Path) -> None:
     entry = UP | {"kernel": [3, 4], "stride": [1, 2], "dilation": [2, 1], "pad_begin": [1, 0], "pad_end": [0, 1]}
     entry |= {"output_pad": [0, 1], "groups": 2, "bias": False, "epilogue": ["Relu"], "set": "odd"}
-    (layer,) = read_layers(json.dumps([entry]), "mine.json")
+    (layer,) = read(tmp_path, [entry])
     assert layer.deconv == Deconv((Axis(3, 1, 2, 1, 0, 0, 8), Axis(4, 2, 1, 0, 1, 1, 9)), 4, 6, groups=2)
     assert (layer.set, layer.epilogue) == ("odd", ("Relu",))
 
@@ -46,9 +52,9 @@ def test_axes_of_their_own() -> None:
         ("{}", "mine.json: wanted a list of layers"),
         ("[]", "mine.json: wanted a list of layers"),
         ("[3]", "layer 1: is 3, wanted an object"),
-        ([{}], "layer 1: has no name"),
+        ([{}], "layer 1: in_size is null"),
         ([UP, UP], "two layers are called 'up'"),
-        ([UP | {"kernal": 4}], "layer 1 'up': knows no entry 'kernal'; there are bias, dilation"),
+        ([UP | {"kernal": 4}], "layer 1 'up': a deconv has no 'kernal'; there are batch, bias, dilation"),
         ([UP | {"in_size": 8}], "in_size is 8, wanted a list"),
         ([UP | {"in_size": [8, "9"]}], 'in_size is "9", wanted a whole number'),
         ([UP | {"kernel": [4]}], "kernel has 1 numbers, in_size has 2"),
@@ -58,12 +64,14 @@ def test_axes_of_their_own() -> None:
         ([{key: UP[key] for key in UP if key != "kernel"}], "has no kernel"),
         ([{key: UP[key] for key in UP if key != "in_channels"}], "has no in_channels"),
         ([UP | {"groups": 3}], "in_channels is 4, wanted a positive multiple of groups = 3"),
+        ([{key: UP[key] for key in UP if key != "stride"}], "has no stride"),
+        ([UP | {"pads": "same", "pad_begin": 1}], 'pads is "same", wanted "same", or pad_begin and pad_end instead'),
         ([UP | {"groups": 0}], "groups is 0, wanted at least 1"),
         ([UP | {"bias": 1}], "bias is 1, wanted true or false"),
         ([UP | {"epilogue": "Relu"}], 'epilogue is "Relu", wanted a list'),
     ],
 )
-def test_what_is_wrong_is_said(content: object, message: str) -> None:
+def test_what_is_wrong_is_said(content: object, message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
-        read_layers(content if isinstance(content, str) else json.dumps(content), "mine.json")
+        read(tmp_path, content)
     assert message in str(caught.value)

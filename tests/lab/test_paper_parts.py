@@ -7,10 +7,13 @@ from dataclasses import replace
 
 import pytest
 
+from splitdeconv import codec
 from splitdeconv.lab.paper import commodity, counts, efficiency, parameters, simulated
 from splitdeconv.lab.paper.networks import NAMES, TITLES
-from splitdeconv.lab.paper.result import Column, Result, Sheet, geometric, result_of
-from splitdeconv.lab.paper.times import Layer, Time, Times, times_of
+from splitdeconv.lab.paper.result import Column, Result, Sheet, geometric
+from splitdeconv.lab.paper.times import Layer, Times
+from splitdeconv.results.record import Environment
+from splitdeconv.results.times import Measurement
 
 
 def silent(_stage: str, _share: float) -> None:
@@ -55,7 +58,7 @@ def test_simulation_has_every_variant_on_both_arrays() -> None:
             assert float(str(rows["SD-WAsparse"][title])) >= float(str(rows["SD"][title]))
         assert set(table(result, f"simulated-energy-{array}")) == set(rows)
     assert {sheet.kind for sheet in result.sheets} == {"estimated"}
-    assert result_of(json.loads(json.dumps(result.as_json()))) == result
+    assert codec.from_object(Result, json.loads(json.dumps(codec.to_object(result))), "here") == result
 
 
 def test_an_ideal_array_is_as_efficient_at_every_size_and_a_coarse_one_is_not() -> None:
@@ -87,13 +90,17 @@ def test_measured_and_estimated_rates_never_share_a_table() -> None:
 
 def layer(native: float, inserted: float | None, split: float, chosen: float) -> Layer:
     times = {"native": native, "zero_insert": inserted, "split": split, "chosen": chosen}
-    known = {form: None if ms is None else Time(ms, 0.9 * ms, 1.1 * ms, 50) for form, ms in times.items()}
+    known = {form: None if ms is None else Measurement(ms, 0.9 * ms, 1.1 * ms, 50) for form, ms in times.items()}
     return Layer("up", "4×4/2", known, "split_rows", "split:full:depth_to_space")
 
 
 def times(*layers: Layer) -> Times:
-    whole = {"native": Time(5, 5, 5, 50), "zero_insert": Time(12, 12, 12, 50), "chosen": Time(4, 3, 5, 50)}
-    return Times(layers, whole, {"target": "somewhere"}, ("restless",))
+    whole = {
+        "native": Measurement(5, 5, 5, 50),
+        "zero_insert": Measurement(12, 12, 12, 50),
+        "chosen": Measurement(4, 3, 5, 50),
+    }
+    return Times(layers, whole, Environment("somewhere", {}), ("restless",))
 
 
 def test_a_network_is_the_sum_of_its_deconvs() -> None:
@@ -103,7 +110,7 @@ def test_a_network_is_the_sum_of_its_deconvs() -> None:
     assert found.ratio("zero_insert", "chosen", whole=True) == 3
     assert found.ratio("native", "split", whole=True) is None
     assert found.spread("chosen") == pytest.approx(0.1)
-    assert times_of(json.loads(json.dumps(found.as_json()))) == found
+    assert codec.from_object(Times, json.loads(json.dumps(codec.to_object(found))), "here") == found
 
 
 def test_a_form_that_one_deconv_lacks_has_no_sum() -> None:
@@ -114,7 +121,7 @@ def test_a_form_that_one_deconv_lacks_has_no_sum() -> None:
 
 
 def test_the_reached_ratios_are_of_measured_runtimes_only() -> None:
-    one, two = times(layer(2, 8, 3, 1)).as_json(), times(layer(2, 2, 3, 1)).as_json()
+    one, two = (codec.to_object(times(layer(2, 8, 3, 1))), codec.to_object(times(layer(2, 2, 3, 1))))
     found = {"onnxruntime-float32.dcgan": one, "onnxruntime-float32.fst": two, "ethos-u55-128.dcgan": one}
     result = commodity.PART.result(found)
     rows = table(result, "over-nzp")
@@ -134,7 +141,7 @@ def test_cells_have_their_unit_on_the_page_and_all_digits_in_the_file() -> None:
     texts = [[column.text(cell) for column, cell in zip(columns, row, strict=True)] for row in sheet.rows]
     assert texts == [["a, b", "1.3 ms", "2.00×", "1,000"], ["c", "–", "–", "–"]]
     assert sheet.csv() == 'network,time [ms],ratio [×],count\n"a, b",1.26,2.0,1000\nc,,,\n'
-    assert result_of(Result((replace(sheet, on_page=False),)).as_json()).sheets[0].on_page is False
+    assert codec.from_object(Sheet, codec.to_object(replace(sheet, on_page=False)), "here").on_page is False
 
 
 def test_geometric_mean_of_nothing_is_nothing() -> None:

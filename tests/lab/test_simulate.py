@@ -79,3 +79,22 @@ def test_bad_usage_is_one_line(arguments: list[str], message: str, capsys: pytes
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_json_on_the_standard_output_is_nothing_but_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["simulate", "sngan", "--layers", "--assumptions", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["command"] == "simulate"
+
+
+def test_a_model_without_deconvs_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "dense.json"
+    path.write_text(json.dumps({"layer": [{"kind": "dense", "in_features": 8, "out_features": 4}]}), "utf-8")
+    assert main(["simulate", str(path)]) == 2
+    assert "dense.json: no deconv, wanted at least one" in capsys.readouterr().err
+
+
+def test_a_list_of_layers_is_the_same_for_estimates_and_benchmarks(tmp_path: Path) -> None:
+    benchmarks = Path(__file__).parents[2] / "benchmarks" / "layers.json"
+    (record,) = simulate(tmp_path, str(benchmarks), "--form", "split:full", "--skip", "none")
+    assert record["network"] == "layers"
+    assert record["rows"][0]["layers"][0]["name"] == "dcgan2"

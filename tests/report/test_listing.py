@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from splitdeconv.cli.listing import Listing, say, show
+from splitdeconv.report.listing import Listing, say, show
 
 NAME = "model/decoder/conv2d_transpose_3/conv2d_transpose"
 ROWS = (

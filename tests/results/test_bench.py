@@ -8,10 +8,10 @@ import math
 import pytest
 from hypothesis import assume, given
 
+from splitdeconv import codec
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.lowerings.candidate import Candidate, Refusal
 from splitdeconv.pipeline.bench import guarded
-from splitdeconv.results import bench
 from splitdeconv.results.bench import (
     EQUAL_WORK,
     NATIVE,
@@ -87,7 +87,7 @@ def test_a_record_without_layers_has_no_summaries() -> None:
 def test_json_names_candidates_and_carries_the_summaries() -> None:
     whole = ModelTimes({"native": time(3.0), "converted": time(1.5)})
     made = BenchRecord("m.onnx", Environment("openvino", {}), (layer(native=2.0, split=1.0),), whole)
-    (run,) = json.loads(bench.to_json([made]))["runs"]
+    (run,) = json.loads(codec.bench_to_json([made]))["runs"]
     assert run["layers"][0]["chosen"] == "split:union:transpose"
     assert run["layers"][0]["equal_work"]["median_ms"] == 1.5
     assert run["summaries"][0]["mean"] == 2.0

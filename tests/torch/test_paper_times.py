@@ -6,8 +6,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from splitdeconv import codec  # noqa: E402
 from splitdeconv.lab import zoo  # noqa: E402
-from splitdeconv.lab.paper.times import FORMS, times_of  # noqa: E402
+from splitdeconv.lab.paper.times import FORMS, Times  # noqa: E402
 from splitdeconv.lab.paper.torch_times import time_module  # noqa: E402
 from splitdeconv.results.times import FEWEST_ROUNDS  # noqa: E402
 
@@ -23,4 +24,4 @@ def test_every_deconv_and_the_network_have_comparable_times_in_every_form() -> N
         assert (layer.plan == "native") == (native == chosen)
     assert set(found.whole) == set(FORMS)
     assert found.ratio("zero_insert", "chosen") is not None
-    assert times_of(found.as_json()) == found
+    assert codec.from_object(Times, codec.to_object(found), "here") == found

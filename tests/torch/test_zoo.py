@@ -16,8 +16,8 @@ pytest.importorskip("onnxscript", reason="torch.onnx.export needs onnxscript")
 from torch import nn  # noqa: E402
 
 import splitdeconv  # noqa: E402
-from splitdeconv.accelerator.layers import Dense, PlainConv  # noqa: E402
 from splitdeconv.cli import main  # noqa: E402
+from splitdeconv.deconv.layers import Dense, PlainConv  # noqa: E402
 from splitdeconv.deconv.spec import Deconv  # noqa: E402
 from splitdeconv.errors import InputError  # noqa: E402
 from splitdeconv.lab import zoo  # noqa: E402
@@ -92,7 +92,7 @@ def test_the_modules_have_the_layers_of_the_list(name: str) -> None:
 @pytest.mark.parametrize("name", EACH)
 def test_exported_files_show_the_deconvs(name: str, exported: Callable[..., Path]) -> None:
     found = splitdeconv.inspect(exported(name)).findings
-    assert tuple(replace(site.deconv, has_bias=False) for site in found.sites) == zoo.deconvs(name)
+    assert tuple(replace(site.deconv, has_bias=True) for site in found.sites) == zoo.deconvs(name)
     assert import_module(zoo.NETWORKS[name].split(":")[0]).deconvs() == zoo.deconvs(name)
     assert not found.skipped
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from splitdeconv.accelerator.sparsity import SKIPS, Skip
-from splitdeconv.accelerator.toml_values import FREQUENCIES, RATES, SIZES, Quantity, Reader, Stated, read
+from splitdeconv.accelerator.toml_values import FREQUENCIES, RATES, SIZES, Quantity, Reader, Stated
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError, UsageError
+from splitdeconv.files import read_toml
 
 DATAFLOWS = {
     "dot-product": "each cycle: rows input channels × columns output channels of one output pixel and one tap",
@@ -173,7 +174,7 @@ def load_architecture(name: str) -> Architecture:
 
 def parse_architecture(path: Path, label: str) -> Architecture:
     """An architecture from a file; ``label`` names it in messages."""
-    reader = Reader(label, read(path))
+    reader = Reader(label, read_toml(path))
     name, title = reader.text("name"), reader.text("title")
     dataflow = reader.text("dataflow", f"one of {', '.join(DATAFLOWS)}")
     if dataflow not in DATAFLOWS:

@@ -8,9 +8,10 @@ from importlib import resources
 from pathlib import Path
 
 from splitdeconv.accelerator.counts import Counts
-from splitdeconv.accelerator.toml_values import Quantity, Reader, Stated, read
+from splitdeconv.accelerator.toml_values import Quantity, Reader, Stated
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
+from splitdeconv.files import read_toml
 
 ACTIONS = ("mac", "register", "link", "buffer", "dram")
 
@@ -85,7 +86,7 @@ def load_energies(name: str) -> Energies:
 
 def parse_energies(path: Path, label: str) -> Energies:
     """A table from a file."""
-    reader = Reader(label, read(path))
+    reader = Reader(label, read_toml(path))
     name, source = reader.text("name"), reader.text("source", "the one source of all numbers")
     mac_quantity = Quantity(_PER_MAC, whole=False)
     mac = reader.number("energy.mac", mac_quantity)

@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, shape_inference
 
-from splitdeconv.accelerator.layers import ConvAxis, Dense, Layer, Network, PlainConv
+from splitdeconv.accelerator.layers import Layer, Network
+from splitdeconv.deconv.layers import ConvAxis, Dense, PlainConv
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from splitdeconv.accelerator.layers import Layer, PlainConv, plain_work
+from splitdeconv.accelerator.layers import Layer, plain_work
 from splitdeconv.accelerator.lowered import phase_by_phase, scattered
 from splitdeconv.accelerator.onnx_layers import Tensors, layer_of, read_tensors
 from splitdeconv.accelerator.work import Convolution, LayerWork, Line
+from splitdeconv.deconv.layers import PlainConv
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array
 

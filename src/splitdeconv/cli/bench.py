@@ -9,17 +9,16 @@ import typer
 from rich.console import Console
 
 import splitdeconv
+from splitdeconv import codec
 from splitdeconv.cli import app as shared
-from splitdeconv.cli import listing
 from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP, SHAPE_HELP
-from splitdeconv.cli.listing import Listing
 from splitdeconv.cli.report import REPORT_HELP, check
 from splitdeconv.files import check_names
 from splitdeconv.pipeline.open import DEFAULT_SECONDS
-from splitdeconv.report import page, plots, ratios
+from splitdeconv.report import listing, page, plots, ratios
 from splitdeconv.report.bench import page as bench_page
+from splitdeconv.report.listing import Listing
 from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, times_of
-from splitdeconv.results import bench as bench_json
 from splitdeconv.results.bench import EQUAL_WORK, NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes
 
 TIMES = ("native ms", "zero_insert ms", "equal-work ms", "best ms")
@@ -71,7 +70,7 @@ def bench(
         if json is None or str(json) != "-":
             show(shared.console(), record, every=every)
     if json is not None:
-        shared.emit_json(bench_json.to_json(records), json)
+        shared.emit_json(codec.bench_to_json(records), json)
     if report is not None:
         page.write_page(bench_page(records), report)
     if plot is not None:

@@ -9,16 +9,16 @@ import typer
 from rich.console import Console
 
 import splitdeconv
+from splitdeconv import codec
 from splitdeconv.cli import app as shared
-from splitdeconv.cli import listing
 from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP, SHAPE_HELP
-from splitdeconv.cli.listing import Listing
 from splitdeconv.cli.report import REPORT_HELP, check
 from splitdeconv.errors import VerificationError
 from splitdeconv.files import check_names, write_text
 from splitdeconv.pipeline.open import DEFAULT_SECONDS
-from splitdeconv.report import page
+from splitdeconv.report import listing, page
 from splitdeconv.report.conversion import page as conversion_page
+from splitdeconv.report.listing import Listing
 from splitdeconv.report.numbers import count
 from splitdeconv.results.plan import Choice
 from splitdeconv.results.record import RunRecord
@@ -89,7 +89,7 @@ def convert(
 def _keep(record: RunRecord, json: Path | None, report: Path | None) -> None:
     """The record as files, for machines and for people; also that of a conversion that was not equal."""
     if json is not None:
-        shared.emit_json(record.to_json(), json)
+        shared.emit_json(codec.run_to_json(record), json)
     if report is not None:
         page.write_page(conversion_page(record), report)
 

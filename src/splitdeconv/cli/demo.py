@@ -11,6 +11,7 @@ import onnxruntime
 from PIL import Image
 
 import splitdeconv
+from splitdeconv import codec
 from splitdeconv.cli.app import console, emit_json
 from splitdeconv.cli.convert import show
 from splitdeconv.deconv.weights import Array
@@ -27,7 +28,7 @@ def main(folder: Path) -> None:
     shutil.copyfile(trained(), before)
     conversion = splitdeconv.convert(before, after)
     show(console(), conversion.record)
-    emit_json(conversion.record.to_json(), folder / "record.json")
+    emit_json(codec.run_to_json(conversion.record), folder / "record.json")
     latents = np.random.default_rng(1).standard_normal((COLUMNS * ROWS, LATENT)).astype(np.float32)
     old, new = _images(before, latents), _images(after, latents)
     _write(folder / "before.png", old)

@@ -9,11 +9,12 @@ import typer
 from rich.console import Console
 
 import splitdeconv
+from splitdeconv import codec
 from splitdeconv.cli import app as shared
-from splitdeconv.cli import listing
-from splitdeconv.cli.listing import Listing
 from splitdeconv.files import check_names
 from splitdeconv.pipeline.inspect import Inspection
+from splitdeconv.report import listing
+from splitdeconv.report.listing import Listing
 from splitdeconv.report.numbers import count
 
 MODEL_HELP = "An .onnx or .tflite file."
@@ -32,7 +33,7 @@ def inspect(
     check_names([("the model", model)], [("--json", json)])
     found = splitdeconv.inspect(model, in_shapes=shared.shapes(input_shape or []), targets=target or [])
     if json is not None:
-        shared.emit_json(found.record.to_json(), json)
+        shared.emit_json(codec.run_to_json(found.record), json)
     if json is None or str(json) != "-":
         show(shared.console(), found)
 

@@ -9,10 +9,9 @@ from typing import Annotated
 import typer
 
 from splitdeconv.cli import app as shared
-from splitdeconv.cli import listing
 from splitdeconv.errors import InputError
 from splitdeconv.files import staged
-from splitdeconv.report import page, plots
+from splitdeconv.report import listing, page, plots
 
 REPORT_HELP = "Write a report for people to this file: one self-contained HTML page."
 

@@ -8,19 +8,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.console import Console
 
 from splitdeconv.accelerator.arch import Architecture, load_architecture
 from splitdeconv.accelerator.energy import load_energies
 from splitdeconv.accelerator.layers import Network
 from splitdeconv.accelerator.sparsity import SKIPS, Skip
-from splitdeconv.cli.app import app, console, shapes
+from splitdeconv.cli.app import app, console, emit_json, shapes
 from splitdeconv.cli.inspect import SHAPE_HELP
-from splitdeconv.errors import MissingExtraError, OutputError, UsageError
+from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.files import check_names
 from splitdeconv.lab.simulation import records
 from splitdeconv.lab.simulation.forms import FORMS, FULL, NATIVE, PAPER_FORMS, ZERO_INSERT
 from splitdeconv.lab.simulation.models import find_networks
+from splitdeconv.report.listing import Listing, say, show
+from splitdeconv.results.schema import SCHEMA_VERSION
 
 
 @app.command()
@@ -42,7 +44,9 @@ def simulate(
         bool, typer.Option("--sensitivity", help="Ranges of the ratios when one assumption varies at a time.")
     ] = False,
     assumptions: Annotated[bool, typer.Option("--assumptions", help="Every number with its source.")] = False,
-    json_path: Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", help="Write everything to this file; `-`: standard output.")
+    ] = None,
 ) -> None:
     """Estimate cycles, DRAM traffic and energy of a model's deconvs in each form, against zero insertion (NZP)."""
     check_names([(name, Path(name)) for name in (*models, *(arch or []))], [("--json", json_path)])
@@ -59,9 +63,11 @@ def simulate(
         for network in networks:
             rows = records.rows(network, architecture, energies, wanted, sensitivity)
             found.append(records.network_record(network, architecture, energies, rows))
-    _print(found, layers=layers, assumptions=assumptions)
+    if str(json_path) != "-":
+        _print(found, layers=layers, assumptions=assumptions)
     if json_path is not None:
-        _write(json_path, {"schema": records.SCHEMA_VERSION, "command": "simulate", "results": found})
+        record = {"schema": SCHEMA_VERSION, "command": "simulate", "results": found}
+        emit_json(json.dumps(record, indent=2, ensure_ascii=False) + "\n", json_path)
 
 
 def _zigzag(networks: Sequence[Network], text: str, forms: Sequence[str] | None) -> list[dict[str, Any]]:
@@ -90,44 +96,47 @@ def _wanted(arch: Architecture, forms: Sequence[str] | None, skips: Sequence[str
 def _print(found: Sequence[dict[str, Any]], *, layers: bool, assumptions: bool) -> None:
     out = console()
     for record in found:
-        out.print(_zigzag_table(record) if record["architecture"]["dataflow"] == "zigzag" else _table(record))
+        is_zigzag = record["architecture"]["dataflow"] == "zigzag"
+        by = " by ZigZag" if is_zigzag else ""
+        say(out, f"{record['title'] or record['network']} on {record['architecture']['title']} (estimated{by})")
+        show(out, _zigzag_table(record) if is_zigzag else _table(record))
         for note in record["notes"]:
-            out.print(f"  note: {note}", highlight=False)
-        if layers and record["architecture"]["dataflow"] != "zigzag":
-            out.print(_layer_table(record))
+            say(out, f"note: {note}")
+        if layers and not is_zigzag:
+            _print_layers(out, record)
     if assumptions:
         for arch in {record["architecture"]["name"]: record["architecture"] for record in found}.values():
             if "stated" in arch:
-                out.print(_assumption_table(arch))
+                say(out, f"{arch['name']}: numbers and their sources")
+                show(out, _assumption_table(arch))
 
 
-def _table(record: dict[str, Any]) -> Table:
-    arch = record["architecture"]
-    table = Table(title=f"{record['title'] or record['network']} on {arch['title']} (estimated)", title_justify="left")
-    for column in ("form", "k cycles", "stalled", "ms", "useful", "DRAM kB", "energy", "speed-up", "energy saved"):
-        table.add_column(column, justify="left" if column == "form" else "right")
-    table.add_column("whole network", justify="right")
-    for row in record["rows"]:
-        if "refused" in row:
-            table.add_row(row["name"], f"refused: {row['refused']}")
-        else:
-            table.add_row(row["name"], *_cells(row))
-    return table
+_RESULTS = ("k cycles", "stalled", "ms", "useful", "DRAM kB", "energy", "speed-up", "energy saved", "whole network")
+_ZIGZAG_RESULTS = ("k cycles", "k compute", "energy", "speed-up", "energy saved")
 
 
-def _zigzag_table(record: dict[str, Any]) -> Table:
-    title = f"{record['title'] or record['network']} on {record['architecture']['title']} (estimated by ZigZag)"
-    table = Table(title=title, title_justify="left")
-    for column in ("form", "k cycles", "k compute", "energy", "speed-up", "energy saved"):
-        table.add_column(column, justify="left" if column == "form" else "right")
-    for row in record["rows"]:
-        if "refused" in row:
-            table.add_row(row["name"], f"refused: {row['refused']}")
-            continue
-        cycles = f"{row['cycles'] / 1e3:.1f}", f"{row['compute_cycles'] / 1e3:.1f}"
-        ratios = f"{row['speed_up']:.2f}×", f"{100 * row['energy_saving']:.1f} %"
-        table.add_row(row["name"], *cycles, f"{row['energy_pj'] * 1e-6:.1f} µJ", *ratios)
-    return table
+def _table(record: dict[str, Any]) -> Listing:
+    return _listing(_RESULTS, [(row, () if "refused" in row else _cells(row)) for row in record["rows"]])
+
+
+def _zigzag_table(record: dict[str, Any]) -> Listing:
+    return _listing(_ZIGZAG_RESULTS, [(row, () if "refused" in row else _zigzag_cells(row)) for row in record["rows"]])
+
+
+def _listing(columns: Sequence[str], rows: Sequence[tuple[dict[str, Any], Sequence[str]]]) -> Listing:
+    """One row for each form; one that is refused has its reason in place of numbers."""
+    cells = [(row["name"], *(numbers or [""] * len(columns)), row.get("refused", "")) for row, numbers in rows]
+    return Listing(("form", *columns, "refused"), cells, columns, "refused")
+
+
+def _zigzag_cells(row: dict[str, Any]) -> list[str]:
+    return [
+        f"{row['cycles'] / 1e3:.1f}",
+        f"{row['compute_cycles'] / 1e3:.1f}",
+        f"{row['energy_pj'] * 1e-6:.1f} µJ",
+        f"{row['speed_up']:.2f}×",
+        f"{100 * row['energy_saving']:.1f} %",
+    ]
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -155,30 +164,21 @@ def _ranged(number: float, spread: Sequence[float] | None, factor: float, unit: 
     return f"{text} ({low * factor:.{digits}f}–{high * factor:.{digits}f})"
 
 
-def _layer_table(record: dict[str, Any]) -> Table:
-    table = Table(title="layer by layer", title_justify="left")
-    for column in ("form", "layer", "what", "k compute", "k stall", "k move", "DRAM kB", "useful"):
-        table.add_column(column, justify="left" if column in ("form", "layer", "what") else "right")
+def _print_layers(out: Console, record: dict[str, Any]) -> None:
+    numbers = ("k compute", "k stall", "k move", "DRAM kB", "useful")
     for row in record["rows"]:
-        for layer in row.get("layers", ()):
-            numbers = [f"{layer[f'{name}_cycles'] / 1e3:.1f}" for name in ("compute", "stall", "move")]
-            traffic = f"{(layer['dram_reads'] + layer['dram_writes']) / 1e3:.0f}"
-            cells = (layer["name"], layer["what"], *numbers, traffic, f"{100 * layer['utilisation']:.1f} %")
-            table.add_row(row["name"], *cells)
-    return table
+        if layers := row.get("layers"):
+            say(out, f"{row['name']}, layer by layer")
+            rows = [(layer["name"], *_layer_cells(layer)) for layer in layers]
+            show(out, Listing(("layer", "what", *numbers), rows, numbers))
 
 
-def _assumption_table(arch: dict[str, Any]) -> Table:
-    table = Table(title=f"{arch['name']}: numbers and their sources", title_justify="left")
-    for column in ("key", "value", "source"):
-        table.add_column(column)
-    for key, stated in {**arch["stated"], **arch["energy"]}.items():
-        table.add_row(key, stated["value"], stated["source"])
-    return table
+def _layer_cells(layer: dict[str, Any]) -> list[str]:
+    cycles = [f"{layer[f'{name}_cycles'] / 1e3:.1f}" for name in ("compute", "stall", "move")]
+    traffic = f"{(layer['dram_reads'] + layer['dram_writes']) / 1e3:.0f}"
+    return [layer["what"], *cycles, traffic, f"{100 * layer['utilisation']:.1f} %"]
 
 
-def _write(path: Path, record: dict[str, Any]) -> None:
-    try:
-        path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+def _assumption_table(arch: dict[str, Any]) -> Listing:
+    rows = [(key, each["value"], each["source"]) for key, each in {**arch["stated"], **arch["energy"]}.items()]
+    return Listing(("key", "value", "source"), rows, text="source")

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from splitdeconv.accelerator.arch import load_architecture
 from splitdeconv.accelerator.energy import load_energies
 from splitdeconv.accelerator.sparsity import SKIPS
-from splitdeconv.cli.app import app, console, shapes
+from splitdeconv.cli.app import app, console, progress_bar, shapes
 from splitdeconv.cli.inspect import SHAPE_HELP
 from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.files import check_names
@@ -25,6 +23,7 @@ from splitdeconv.lab.simulation.forms import FORMS, FULL, ZERO_INSERT
 from splitdeconv.lab.simulation.models import find_networks
 from splitdeconv.lab.simulation.sweep import Finished, locally, run_sweep
 from splitdeconv.lab.simulation.tables import check_suffix, read_columns
+from splitdeconv.report.listing import say
 
 PLOTTED = ("network", "form", "skip", "ms", "energy", "energy_unit")
 
@@ -62,9 +61,7 @@ def sweep(
     total = prod([len(networks), len(pairs), len(forms), *(len(found) for found in varied.values())])
     evaluate_all = _cluster(cluster) if cluster else locally(jobs or os.cpu_count() or 1)
     rows, failures = _with_progress(chunks, out_path, evaluate_all, total)
-    console().print(
-        f"{rows} points in {out_path}, {failures} of them failed with a reason (column 'reason')", highlight=False
-    )
+    say(console(), f"{rows} points in {out_path}, {failures} of them failed with a reason (column 'reason')")
     if plot is not None:
         _plot(out_path, plot)
 
@@ -80,11 +77,15 @@ def _cluster(address: str) -> Callable[[Sequence[grid.Chunk]], Finished]:
 def _with_progress(
     chunks: Sequence[grid.Chunk], path: Path, evaluate_all: Callable[[Sequence[grid.Chunk]], Finished], total: int
 ) -> tuple[int, int]:
-    columns = TextColumn("points"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    line = Console(stderr=True)
-    with Progress(*columns, console=line, disable=not line.is_terminal) as bar:
-        task = bar.add_task("points", total=total)
-        return run_sweep(chunks, path, evaluate_all, lambda points: bar.advance(task, points))
+    done = 0
+    with progress_bar() as progress:
+
+        def count(points: int) -> None:
+            nonlocal done
+            done += points
+            progress(f"{done} of {total} points", done / total)
+
+        return run_sweep(chunks, path, evaluate_all, count)
 
 
 def _plot(table: Path, path: Path) -> None:

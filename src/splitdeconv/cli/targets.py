@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from splitdeconv.cli import app as shared
-from splitdeconv.cli import listing
 from splitdeconv.cli.inspect import JSON_HELP
-from splitdeconv.cli.listing import Listing
 from splitdeconv.errors import SplitdeconvError
 from splitdeconv.lowerings import LOWERINGS
 from splitdeconv.pipeline.convert import GENERIC
+from splitdeconv.report import listing
+from splitdeconv.report.listing import Listing
 from splitdeconv.targets import TARGETS, target
 
 

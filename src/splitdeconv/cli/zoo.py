@@ -10,9 +10,9 @@ import typer
 
 import splitdeconv.lab.zoo
 from splitdeconv.cli import app as shared
-from splitdeconv.cli import listing
 from splitdeconv.cli.inspect import JSON_HELP
-from splitdeconv.cli.listing import Listing
+from splitdeconv.report import listing
+from splitdeconv.report.listing import Listing
 from splitdeconv.report.numbers import count
 
 COUNTS = ("MAC", "NZP", "SD")  # original, zeros inserted, the paper's split

@@ -11,7 +11,7 @@ from pathlib import Path
 from splitdeconv import formats
 from splitdeconv.choosing import planner
 from splitdeconv.choosing.planner import Overrides
-from splitdeconv.deconv.layers import Layer, read_layers
+from splitdeconv.deconv.layers import ListedLayer, read_layers
 from splitdeconv.deconv.spec import Deconv, Quant
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError, UsageError
@@ -102,10 +102,9 @@ def bench_layers(path: Path, request: Request) -> BenchRecord:
     Raises:
         SplitdeconvError: see ``errors``.
     """
-    try:
-        layers = read_layers(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); wanted a JSON list of layers") from None
+    layers = read_layers(path).deconvs
+    if not layers:
+        raise InputError(f"{path}: no deconv, wanted at least one")
     target = find_target(request.target, threads=request.options.threads, precision=request.options.precision)
     kind = formats.model_class(target.formats[0])
     if request.dtype not in DTYPES:
@@ -117,7 +116,7 @@ def bench_layers(path: Path, request: Request) -> BenchRecord:
     return BenchRecord(str(path), target.environment(), times, notes=notes, provenance=provenance.of_this_run())
 
 
-def _entrant(kind: type[Model], layer: Layer, dtype: str, target: Target) -> Entrant:
+def _entrant(kind: type[Model], layer: ListedLayer, dtype: str, target: Target) -> Entrant:
     """A layer as a model of its own."""
     model = kind.layer(_typed(layer.deconv, dtype), layer.epilogue)
     (site,) = model.find().sites

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.lowerings.candidate import Candidate, Refusal
 from splitdeconv.results import times
 from splitdeconv.results.plan import Option, Skipped
 from splitdeconv.results.record import Environment, Provenance
-from splitdeconv.results.schema import SCHEMA_VERSION, Json, plain
 from splitdeconv.results.times import Measurement
 
 NATIVE, ZERO_INSERT = Candidate("native"), Candidate("zero_insert")
@@ -193,18 +191,6 @@ class BenchRecord:
     def summaries(self) -> tuple[Summary, ...]:
         """The ratios that a claim is made of; ``converted`` is what the planner takes, which may be native."""
         return tuple(found for found in _summaries(self.layers) if found is not None)
-
-    def as_json(self) -> Json:
-        """The whole record as plain values; the ratios of the summaries are added."""
-        summaries = [asdict(summary) for summary in self.summaries()]
-        whole: Json = plain(asdict(self))
-        return {"schema": SCHEMA_VERSION, "command": "bench", **whole, "summaries": summaries}
-
-
-def to_json(records: Sequence[BenchRecord]) -> str:
-    """Several runs as one JSON text."""
-    runs = [record.as_json() for record in records]
-    return json.dumps({"schema": SCHEMA_VERSION, "command": "bench", "runs": runs}, indent=2, ensure_ascii=False) + "\n"
 
 
 def _summaries(layers: Sequence[LayerTimes]) -> Iterable[Summary | None]:

@@ -1,17 +1,15 @@
 """What a run finds out, as values: candidates, refusals, measurements, choices, the plan, the verdict, the record.
 
-All of it goes to JSON and comes back; ``SCHEMA_VERSION`` changes when the meaning of a field does.
+``splitdeconv.codec`` writes all of it as JSON and reads it back.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.results.plan import Plan, Skipped
-from splitdeconv.results.schema import SCHEMA_VERSION, plain
 from splitdeconv.results.times import Measurement
 from splitdeconv.results.verdict import Verdict
 
@@ -116,10 +114,3 @@ class RunRecord:
     other_macs: int | None = None
     whole: WholeTimes | None = None
     provenance: Provenance = field(default_factory=Provenance)
-
-    def to_json(self) -> str:
-        """The whole record; candidates are written as their names."""
-        record = {"schema": SCHEMA_VERSION, **plain(asdict(self))}
-        if self.verdict is not None:
-            record["verdict"]["passed"] = self.verdict.passed
-        return json.dumps(record, indent=2, ensure_ascii=False) + "\n"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from splitdeconv import codec
 from splitdeconv.lab.paper.networks import ARTGAN, NAMES, TITLES
 from splitdeconv.lab.paper.part import Part, Progress, Setting, Step
 from splitdeconv.lab.paper.published import published
 from splitdeconv.lab.paper.result import Cell, Chart, Column, Result, Sheet, geometric
 from splitdeconv.lab.paper.runtimes import RUNTIMES, Runtime, export_of, time_network
-from splitdeconv.lab.paper.times import Times, times_of
+from splitdeconv.lab.paper.times import Times
 from splitdeconv.results.schema import Json
+from splitdeconv.results.times import Measurement
 
 Found = Mapping[str, Mapping[str, Times]]  # runtime → network → times
 
@@ -23,7 +25,7 @@ def _step(setting: Setting, runtime: Runtime, name: str) -> Step:
     folder = setting.models
 
     def run(progress: Progress) -> Json:
-        return time_network(name, runtime, folder, progress, quick=setting.quick).as_json()
+        return codec.to_object(time_network(name, runtime, folder, progress, quick=setting.quick))
 
     return Step(
         f"{runtime.name}.{name}",
@@ -51,7 +53,7 @@ def _result(found: Mapping[str, Json]) -> Result:
     times: dict[str, dict[str, Times]] = {}
     for step, values in found.items():
         runtime, _, name = step.partition(".")
-        times.setdefault(runtime, {})[name] = times_of(values)
+        times.setdefault(runtime, {})[name] = codec.from_object(Times, values, step)
     known = [runtime for runtime in RUNTIMES if runtime.name in times]
     sheets = [_reached(times, whole=False), *(_sheet(each, times[each.name], whole=False) for each in known)]
     sheets += [_sheet(each, times[each.name], whole=True) for each in known]
@@ -122,13 +124,16 @@ def _spread(found: Times, *, whole: bool) -> float | None:
     """Half of the interquartile range of the chosen plan, in percent; nothing for estimates."""
     if whole:
         time = found.whole.get("chosen")
-        return None if time is None or not time.rounds else 50 * (time.high - time.low) / time.median
+        if time is None or time.kind == "estimated":
+            return None
+        return 50 * (time.high_ms - time.low_ms) / time.median_ms
     share = found.spread("chosen")
-    return None if share is None or not any(_rounds(found)) else 100 * share
+    return None if share is None or not _is_measured(found) else 100 * share
 
 
-def _rounds(found: Times) -> list[int]:
-    return [time.rounds for layer in found.layers for time in layer.times.values() if time is not None]
+def _is_measured(found: Times) -> bool:
+    times = (time for layer in found.layers for time in layer.times.values())
+    return any(time is not None and time.kind == "measured" for time in times)
 
 
 def _own_notes(of: Mapping[str, Times]) -> tuple[str, ...]:
@@ -151,13 +156,17 @@ def _layers(runtime: Runtime, of: Mapping[str, Times]) -> Sheet:
             cells: list[Cell] = []
             for form in forms:
                 time = layer.times.get(form)
-                cells += [None, None, None, None] if time is None else [time.median, time.low, time.high, time.rounds]
+                cells += [None] * len(_KEYS) if time is None else _numbers(time)
             rows.append((TITLES[name], layer.name, layer.what, layer.plan, layer.split, *cells))
     heads = [Column(head) for head in ("network", "site", "deconv", "chosen plan", "SD")]
     for form in forms:
         heads += [Column(f"{form} {key}", unit) for key, unit in zip(_KEYS, _UNITS, strict=True)]
     caption = f"{runtime.title}: every deconv"
     return Sheet(f"{runtime.name}-layers", caption, runtime.kind, tuple(heads), tuple(rows), on_page=False)
+
+
+def _numbers(time: Measurement) -> list[Cell]:
+    return [time.median_ms, time.low_ms, time.high_ms, 0 if time.kind == "estimated" else time.rounds]
 
 
 _KEYS, _UNITS = ("median", "lower quartile", "upper quartile", "rounds"), ("ms", "ms", "ms", "")

@@ -11,8 +11,9 @@ import numpy as np
 from splitdeconv import targets
 from splitdeconv.accelerator.arch import load_architecture
 from splitdeconv.accelerator.energy import load_energies
-from splitdeconv.accelerator.layers import ConvAxis, Layer, Network, PlainConv
+from splitdeconv.accelerator.layers import Layer, Network
 from splitdeconv.accelerator.sparsity import Skip
+from splitdeconv.deconv.layers import ConvAxis, PlainConv
 from splitdeconv.lab.paper.child import in_child
 from splitdeconv.lab.paper.models import digest, models_folder
 from splitdeconv.lab.paper.part import Part, Progress, Setting, Step, needing

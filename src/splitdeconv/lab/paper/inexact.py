@@ -16,6 +16,7 @@ from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import UsageError
 
+EXACT = "exact"  # the scheme that all others are compared with
 Scheme = Callable[[Array, Weights, Deconv], Array]
 
 

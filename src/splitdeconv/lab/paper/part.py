@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from splitdeconv import codec
 from splitdeconv.errors import MissingExtraError
-from splitdeconv.lab.paper.result import Kind, Result, result_of
+from splitdeconv.lab.paper.result import Kind, Result
 from splitdeconv.results.schema import Json
 from splitdeconv.targets import processor
 from splitdeconv.version import __version__
@@ -130,9 +131,9 @@ def single(name: str, title: str, text: str, kind: Kind, function: Callable[[Pro
     """A part of one step that needs no packages and no effort: ``function`` returns its result."""
 
     def run(progress: Progress) -> Json:
-        return function(progress).as_json()
+        return codec.to_object(function(progress))
 
     def steps(setting: Setting) -> Sequence[Step]:
         return (Step(name, kind, f"splitdeconv reproduce {setting.out} --only {name}", (), run),)
 
-    return Part(name, title, text, steps, lambda found: result_of(found[name]))
+    return Part(name, title, text, steps, lambda found: codec.from_object(Result, found[name], name))

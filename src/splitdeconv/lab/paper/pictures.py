@@ -12,11 +12,11 @@ import numpy as np
 
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError, OutputError, SplitdeconvError
+from splitdeconv.lab.paper.inexact import EXACT
 from splitdeconv.lab.paper.part import Progress, needing
 
 SAMPLES = 4  # pictures of a generator, two in a row
 LOST = 200  # grey
-EXACT = "exact"  # the scheme that all others are compared with
 _TANH = 1.001  # pictures within this are taken to run from −1 to 1, all others from 0 to 255
 
 

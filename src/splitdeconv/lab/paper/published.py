@@ -9,8 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from splitdeconv.accelerator.toml_values import read
 from splitdeconv.errors import InputError, UsageError
+from splitdeconv.files import read_toml
 
 Status = Literal["confirmed", "recollected", "unknown"]
 STATUSES: tuple[Status, ...] = ("confirmed", "recollected", "unknown")
@@ -74,7 +74,7 @@ def read_figures(path: Path) -> dict[str, Figure]:
 
 
 def _entries(path: Path) -> list[Any]:
-    entries = read(path).get("figure")
+    entries = read_toml(path).get("figure")
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{path.name}: found no [[figure]], wanted at least one")
     return entries

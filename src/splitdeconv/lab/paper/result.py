@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from splitdeconv.results.bench import geometric_mean
-from splitdeconv.results.schema import Json, plain
 
 Kind = Literal["counted", "estimated", "measured"]
 Cell = str | int | float | None
@@ -124,42 +123,6 @@ class Result:
     charts: tuple[Chart, ...] = ()
     galleries: tuple[Gallery, ...] = ()
     notes: tuple[str, ...] = ()
-
-    def as_json(self) -> Json:
-        """Plain values, for :func:`result_of`."""
-        found: Json = plain(asdict(self))
-        return found
-
-
-def result_of(found: Mapping[str, Any]) -> Result:
-    """A result from its JSON."""
-    sheets = tuple(
-        Sheet(
-            each["name"],
-            each["caption"],
-            each["kind"],
-            tuple(Column(**column) for column in each["columns"]),
-            tuple(tuple(row) for row in each["rows"]),
-            tuple(each["notes"]),
-            each["on_page"],
-        )
-        for each in found["sheets"]
-    )
-    charts = tuple(
-        Chart(
-            **{
-                **each,
-                "ticks": tuple(each["ticks"]),
-                "series": {label: tuple(heights) for label, heights in each["series"].items()},
-            }
-        )
-        for each in found["charts"]
-    )
-    galleries = tuple(
-        Gallery(each["caption"], tuple((label, file) for label, file in each["pictures"]))
-        for each in found["galleries"]
-    )
-    return Result(sheets, charts, galleries, tuple(found["notes"]))
 
 
 def geometric(ratios: Sequence[float | None]) -> float | None:

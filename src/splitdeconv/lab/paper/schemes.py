@@ -13,8 +13,7 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.onnx.files import load
 from splitdeconv.formats.onnx.float64 import evaluate
-from splitdeconv.lab.paper.inexact import Scheme, inexact_chang, inexact_shi
-from splitdeconv.lab.paper.pictures import EXACT
+from splitdeconv.lab.paper.inexact import EXACT, Scheme, inexact_chang, inexact_shi
 from splitdeconv.lowerings import candidates, lower
 
 MANTISSA = 53  # bits of a float64's significand

@@ -13,9 +13,10 @@ import numpy as np
 
 from splitdeconv.errors import InputError
 from splitdeconv.lab.paper.child import in_child
+from splitdeconv.lab.paper.inexact import EXACT
 from splitdeconv.lab.paper.models import trained_model, zoo_model
 from splitdeconv.lab.paper.part import Part, Progress, Setting, Step, needing
-from splitdeconv.lab.paper.pictures import EXACT, compare_model, feeds_of, save
+from splitdeconv.lab.paper.pictures import compare_model, feeds_of, save
 from splitdeconv.lab.paper.published import published
 from splitdeconv.lab.paper.result import Cell, Column, Gallery, Result, Sheet
 from splitdeconv.results.schema import Json

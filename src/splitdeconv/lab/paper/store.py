@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from splitdeconv import codec
 from splitdeconv.errors import InputError, OutputError
 from splitdeconv.files import write_text
 from splitdeconv.lab.paper.part import Step
 from splitdeconv.results.schema import Json
 
-SCHEMA = 1
+SCHEMA = 2
+WANTED = "wanted a result of this command: remove it, or measure with --fresh"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def keep(folder: Path, stored: Stored) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{path.parent}: cannot be made ({error.strerror}); wanted a folder for results") from None
-    write_text(path, json.dumps(asdict(stored), indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(codec.to_object(stored), indent=1, ensure_ascii=False) + "\n")
 
 
 def find(folder: Path, part: str, step: Step, *, quick: bool, asked: bool = True) -> tuple[Stored | None, str]:
@@ -86,11 +88,9 @@ def find(folder: Path, part: str, step: Step, *, quick: bool, asked: bool = True
     if not path.exists():
         return None, ""
     try:
-        stored = Stored(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path}: not a result of this command ({error}); remove it, or measure with --fresh"
-        ) from None
+        stored = codec.from_object(Stored, json.loads(path.read_text(encoding="utf-8")), str(path), WANTED)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); {WANTED}") from None
     if stored.schema != SCHEMA:
         return None, f"it was written in another form ({stored.schema} instead of {SCHEMA})"
     if asked and stored.quick and step.effort and not quick:

@@ -1,30 +1,16 @@
-"""Times of one network on one runtime, each deconv and the whole: from the benchmark's record to plain values."""
+"""Times of one network on one runtime, each deconv and the whole, of a benchmark's record."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from splitdeconv.results.bench import NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, fixed_split
-from splitdeconv.results.schema import Json
+from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
 
 FORMS = ("native", "zero_insert", "split", "chosen")  # on the page: native, NZP, SD, chosen plan
-
-
-@dataclass(frozen=True, slots=True)
-class Time:
-    """A median with its quartiles, ms.
-
-    Attributes:
-        rounds: how many were timed; 0 for an estimate.
-    """
-
-    median: float
-    low: float
-    high: float
-    rounds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +26,7 @@ class Layer:
 
     name: str
     what: str
-    times: Mapping[str, Time | None]
+    times: Mapping[str, Measurement | None]
     plan: str
     split: str
 
@@ -52,22 +38,23 @@ class Times:
     Attributes:
         layers: its deconvs.
         whole: form → time of the whole network; empty where it was not timed.
-        environment: the target's own words.
+        environment: what ran it.
         notes: what the reader should know.
     """
 
     layers: tuple[Layer, ...]
-    whole: Mapping[str, Time]
-    environment: Mapping[str, Any]
+    whole: Mapping[str, Measurement]
+    environment: Environment
     notes: tuple[str, ...] = ()
 
     def part(self, form: str) -> float | None:
         """Sum of the medians of all deconvs in one form, ms; None where one of them has no time."""
-        return self._sum(form, "median")
+        return self._sum(form, attrgetter("median_ms"))
 
     def spread(self, form: str) -> float | None:
         """Half of the summed interquartile ranges, as a share of the summed medians."""
-        low, high, median = (self._sum(form, key) for key in ("low", "high", "median"))
+        keys = ("low_ms", "high_ms", "median_ms")
+        low, high, median = (self._sum(form, attrgetter(key)) for key in keys)
         return None if low is None or high is None or not median else (high - low) / 2 / median
 
     def ratio(self, slow: str, fast: str, *, whole: bool = False) -> float | None:
@@ -79,30 +66,12 @@ class Times:
         """The time of the deconv part, or of the whole network, ms."""
         if not whole:
             return self.part(form)
-        return self.whole[form].median if form in self.whole else None
+        return self.whole[form].median_ms if form in self.whole else None
 
-    def _sum(self, form: str, key: str) -> float | None:
+    def _sum(self, form: str, key: Callable[[Measurement], float]) -> float | None:
         found = [layer.times.get(form) for layer in self.layers]
-        numbers = [getattr(time, key) for time in found if time is not None]
+        numbers = [key(time) for time in found if time is not None]
         return sum(numbers) if numbers and len(numbers) == len(found) else None
-
-    def as_json(self) -> Json:
-        """Plain values, for :func:`times_of`."""
-        return asdict(self)
-
-
-def times_of(found: Mapping[str, Any]) -> Times:
-    """Times from their JSON."""
-    layers = tuple(
-        Layer(each["name"], each["what"], _times(each["times"]), each["plan"], each["split"])
-        for each in found["layers"]
-    )
-    whole = {form: Time(**time) for form, time in found["whole"].items()}
-    return Times(layers, whole, found["environment"], tuple(found["notes"]))
-
-
-def _times(found: Mapping[str, Any]) -> dict[str, Time | None]:
-    return {form: None if time is None else Time(**time) for form, time in found.items()}
 
 
 def from_record(record: BenchRecord, *, inserts_zeros: bool = False) -> Times:
@@ -115,12 +84,12 @@ def from_record(record: BenchRecord, *, inserts_zeros: bool = False) -> Times:
     layers = tuple(_layer(each, inserts_zeros=inserts_zeros) for each in record.layers)
     model = record.model
     names = {"converted": "chosen"}
-    whole = {} if model is None else {names.get(form, form): time_from(time) for form, time in model.times.items()}
+    whole = {} if model is None else {names.get(form, form): alone(time) for form, time in model.times.items()}
     if inserts_zeros and "native" in whole:
         whole["zero_insert"] = whole["native"]
     reason = (f"the whole network was not timed: {model.reason}",) if model is not None and model.reason else ()
     skipped = tuple(f"{each.site} is left alone: {each.reason}" for each in record.skipped)
-    return Times(layers, whole, asdict(record.environment), (*record.notes, *reason, *skipped))
+    return Times(layers, whole, record.environment, (*record.notes, *reason, *skipped))
 
 
 def _layer(layer: LayerTimes, *, inserts_zeros: bool) -> Layer:
@@ -129,10 +98,10 @@ def _layer(layer: LayerTimes, *, inserts_zeros: bool) -> Layer:
     pairs = {"native": NATIVE, "zero_insert": baseline, "chosen": layer.chosen}
     times = {form: layer.time(candidate) for form, candidate in pairs.items()}
     times["split"] = None if split is None else layer.time(split)
-    known = {form: None if time is None else time_from(time) for form, time in times.items()}
+    known = {form: None if time is None else alone(time) for form, time in times.items()}
     return Layer(layer.name, layer.deconv.describe(), known, str(layer.chosen), str(split or ""))
 
 
-def time_from(time: Measurement) -> Time:
-    """A measurement without its rounds."""
-    return Time(time.median_ms, time.low_ms, time.high_ms, 0 if time.kind == "estimated" else time.rounds)
+def alone(time: Measurement) -> Measurement:
+    """A measurement without the times of its rounds."""
+    return replace(time, rounds_ms=())

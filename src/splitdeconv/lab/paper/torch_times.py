@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 
 import torch
 
@@ -11,7 +10,7 @@ from splitdeconv import torch as converter
 from splitdeconv.lab import zoo
 from splitdeconv.lab.paper.models import SEED
 from splitdeconv.lab.paper.part import Progress
-from splitdeconv.lab.paper.times import FORMS, Layer, Times, time_from
+from splitdeconv.lab.paper.times import FORMS, Layer, Times, alone
 from splitdeconv.lowerings import candidates
 from splitdeconv.results.bench import NATIVE, SPLIT, ZERO_INSERT, fixed_split
 from splitdeconv.results.plan import Choice
@@ -52,13 +51,13 @@ def time_module(name: str, target: str, seconds: float, progress: Progress, form
     }
     ready = {form: runner.compile(modules[form]) for form in FORMS}
     times = runner.measure(ready, {"x": example.numpy()}, seconds, drop=math.inf)
-    whole = {form: time_from(time) for form, time in times.items()}
+    whole = {form: alone(time) for form, time in times.items()}
     notes = (
         "a deconv whose pads differ by side is computed with the smaller one on both, and cropped, as in PyTorch "
         "itself",
         "a deconv's form is chosen in a first run; the times are of a second one, of NZP, native, SD and that form",
     )
-    return Times(layers, whole, asdict(runner.environment()), notes)
+    return Times(layers, whole, runner.environment(), notes)
 
 
 def _layer(choice: Choice, runner: Torch, seconds: float) -> Layer:
@@ -73,5 +72,5 @@ def _layer(choice: Choice, runner: Torch, seconds: float) -> Layer:
     raced = {each: forms[each] for each in wanted.values()}
     layer = layers.Layer(measure.geometry_of(deconv), deconv)
     times, _ = measure.race(layer, raced, runner, seconds, math.inf)
-    known = {form: time_from(times[each]) for form, each in wanted.items() if each in times}
+    known = {form: alone(times[each]) for form, each in wanted.items() if each in times}
     return Layer(choice.site, deconv.describe(), known, str(choice.chosen), str(split or ""))

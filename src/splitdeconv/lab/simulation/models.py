@@ -22,7 +22,7 @@ def find_networks(text: str, in_shapes: dict[str, tuple[int, ...]] | None = None
         in_shapes: sizes of a model's inputs that it leaves open.
 
     Raises:
-        InputError: none of these, or the file is wrong.
+        InputError: none of these, the file is wrong, or it has no deconv.
     """
     known = network_names()
     if text == ALL:
@@ -32,11 +32,16 @@ def find_networks(text: str, in_shapes: dict[str, tuple[int, ...]] | None = None
     path = Path(text)
     if not path.exists():
         raise InputError(f"{text}: no such file or network; wanted {', '.join([*known, ALL])}, .toml, .json or a model")
+    network = _read(path, in_shapes or {})
+    if not network.deconvs:
+        raise InputError(f"{path}: no deconv, wanted at least one, whose forms can be compared")
+    return (network,)
+
+
+def _read(path: Path, in_shapes: dict[str, tuple[int, ...]]) -> Network:
     if path.suffix in {".toml", ".json"}:
-        return (read_network(path),)
-    if path.suffix == ".onnx":
-        return (_read_onnx(path, in_shapes or {}),)
-    return (_deconvs_of(path),)
+        return read_network(path)
+    return _read_onnx(path, in_shapes) if path.suffix == ".onnx" else _deconvs_of(path)
 
 
 def _read_onnx(path: Path, in_shapes: dict[str, tuple[int, ...]]) -> Network:
@@ -51,8 +56,6 @@ def _deconvs_of(path: Path) -> Network:
     """The deconvs of a model; not its other layers."""
     found = load(path).find()
     layers = tuple(Layer(site.id, site.deconv, _nonzero(site.weights.kernel)) for site in found.sites)
-    if not layers:
-        raise InputError(f"{path}: no deconv that can be rewritten, wanted at least one")
     note = "layers other than deconvs are not read from this format: whole-network figures are those of the deconvs"
     skipped = tuple(f"{each.site} is left out: {each.reason}" for each in found.skipped)
     return Network(path.stem, path.name, str(path), layers, (note, *skipped))

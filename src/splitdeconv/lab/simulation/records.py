@@ -15,7 +15,6 @@ from splitdeconv.lab.simulation.forms import CROPPED, FULL, NATIVE, ZERO_INSERT
 from splitdeconv.lab.simulation.network import NetworkResult, simulate
 from splitdeconv.lab.simulation.sensitivity import Sensitivity, ratios, sensitivity
 
-SCHEMA_VERSION = 1
 BASELINE = (ZERO_INSERT, Skip())
 
 
