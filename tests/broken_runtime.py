@@ -12,11 +12,11 @@ from splitdeconv.targets.onnxruntime import OnnxRuntime
 
 def break_runtime(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """ONNX Runtime refuses the model file ``name``, for the rest of a test."""
-    whole = OnnxRuntime.compile
+    sound = OnnxRuntime.compile
 
-    def broken(self: OnnxRuntime, given: bytes | Path) -> object:
-        if isinstance(given, Path) and given.name == name:
+    def broken(self: OnnxRuntime, model: bytes | Path, *, whole: bool = False) -> object:
+        if isinstance(model, Path) and model.name == name:
             raise CompileError("no kernel")
-        return whole(self, given)
+        return sound(self, model, whole=whole)
 
     monkeypatch.setattr(OnnxRuntime, "compile", broken)

@@ -10,7 +10,7 @@ from splitdeconv import codec  # noqa: E402
 from splitdeconv.lab import zoo  # noqa: E402
 from splitdeconv.lab.paper.times import FORMS, Times  # noqa: E402
 from splitdeconv.lab.paper.torch_times import time_module  # noqa: E402
-from splitdeconv.results.times import FEWEST_ROUNDS  # noqa: E402
+from splitdeconv.measuring.rounds import LOST_AFTER  # noqa: E402
 
 
 def test_every_deconv_and_the_network_have_comparable_times_in_every_form() -> None:
@@ -18,7 +18,7 @@ def test_every_deconv_and_the_network_have_comparable_times_in_every_form() -> N
     assert len(found.layers) == len(zoo.deconvs("dcgan"))
     for layer in found.layers:
         assert set(layer.times) == set(FORMS), layer
-        assert all(time is not None and time.rounds >= FEWEST_ROUNDS for time in layer.times.values()), layer
+        assert all(time is not None and time.rounds >= LOST_AFTER for time in layer.times.values()), layer
         assert layer.split.startswith("split:full"), layer
         native, chosen = layer.times["native"], layer.times["chosen"]
         assert (layer.plan == "native") == (native == chosen)
