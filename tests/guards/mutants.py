@@ -67,9 +67,12 @@ MUTANTS = (
     ),
     Mutant(
         "what is ahead wins, whatever the noise",
-        "return gain > max(SIGMAS * error, smallest_gain)",
+        "return len(ratios) >= FEWEST_ROUNDS and ratios[-1 - _left_out(len(ratios))] < 1 - smallest_gain",
         "return True",
-        ("test_equals_do_not_win", "test_native_stays_unless_it_is_beaten_beyond_the_noise"),
+        (
+            "test_equals_do_not_win_and_a_gain_of_a_tenth_is_seen",
+            "test_native_stays_unless_it_is_beaten_beyond_the_noise",
+        ),
     ),
     Mutant(
         "the bias is dropped",

@@ -109,7 +109,8 @@ def test_no_converter_can_reach_them() -> None:
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
             if any("inexact" in name for name in names):
                 importing.add(path.relative_to(package).as_posix())
-    assert importing == {"lab/paper/schemes.py"}
+    assert importing
+    assert all(path.startswith("lab/paper/") for path in importing)
     assert not [name for name in LOWERINGS if "inexact" in name or "shi" in name or "chang" in name]
     for name in ("inexact_shi", "shi", "chang"):
         with pytest.raises(UsageError):
