@@ -93,8 +93,8 @@ def race(options: argparse.Namespace) -> None:
 
 
 def report(runtime: Target, layer: str, channels: int, size: int, options: argparse.Namespace) -> None:
-    from splitdeconv.lowerings.candidate import Candidate  # noqa: PLC0415
-    from splitdeconv.targets.target import KEEP_ALL  # noqa: PLC0415
+    from splitdeconv.lowerings.candidate import Candidate  # noqa: PLC0415  # as in race
+    from splitdeconv.targets.target import KEEP_ALL  # noqa: PLC0415  # as in race
 
     model, x = conv_model(channels, size)
     pairs = wins = bare_wins = rounds = 0
@@ -115,9 +115,9 @@ def report(runtime: Target, layer: str, channels: int, size: int, options: argpa
 
 def conv_model(channels: int, size: int) -> tuple[bytes, np.ndarray]:
     """A 3×3 convolution of ``x``, and an input for it."""
-    import numpy as np  # noqa: PLC0415
-    import onnx  # noqa: PLC0415
-    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415  # as in race
+    import onnx  # noqa: PLC0415  # as in race
+    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415  # as in race
 
     rng = np.random.default_rng(0)
     shape = (1, channels, size, size)

@@ -9,9 +9,11 @@ import pytest
 
 pytest.importorskip("onnxruntime")
 
+import splitdeconv
 from splitdeconv import targets
 from splitdeconv.deconv.ops import Conv, Program
 from splitdeconv.deconv.spec import Axis, Deconv
+from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.pipeline.compiling import Trials
@@ -62,3 +64,20 @@ def test_a_lower_precision_is_proved_in_the_full_one(monkeypatch: pytest.MonkeyP
     assert runner_for(MODEL, low, Options()) is low
     assert cast("Any", runner_for(MODEL, low, Options(precision="bfloat16"))) == "full"
     assert asked == [("openvino", {"threads": 0})]
+
+
+def test_an_estimating_target_needs_no_runtime_without_a_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = targets.target
+
+    def without_onnxruntime(name: str, **options: Any) -> targets.Target:
+        if name == "onnxruntime":
+            raise MissingExtraError("target 'onnxruntime'", "onnxruntime", "onnxruntime")
+        return real(name, **options)
+
+    monkeypatch.setattr(targets, "target", without_onnxruntime)
+    model = single(DECONV, integer_tensors(DECONV, 0, "float32")[1])
+    conversion = splitdeconv.convert(model, target="accelerator", verify=False, cache=False)
+    (choice,) = conversion.plan.choices
+    assert [option for option in choice.options if option.time is not None]
+    with pytest.raises(UsageError, match="verification runs the model"):
+        splitdeconv.convert(model, target="accelerator", cache=False)

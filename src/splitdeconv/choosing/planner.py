@@ -70,7 +70,7 @@ class Scope:
 
 
 def check(overrides: Overrides, sites: Sequence[str]) -> None:
-    """Hold the overrides against the model's sites.
+    """Check that every override names a site of the model.
 
     Raises:
         UsageError: a wish names a site that is not there, or a pattern that no site has.

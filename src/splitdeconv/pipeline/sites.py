@@ -12,6 +12,7 @@ from splitdeconv import lowerings
 from splitdeconv.choosing import planner
 from splitdeconv.choosing.planner import Overrides
 from splitdeconv.deconv.ops import Conv, Program
+from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Model, Site
 from splitdeconv.lowerings.candidate import Candidate, Refusal
 from splitdeconv.measuring import rounds
@@ -112,8 +113,7 @@ def time_sites(
         progress: called with the stage and the fraction done.
         extent: how much of each.
     """
-    runner = runner_for(entrants[0].model, target, options) if entrants else target
-    timer = _Timer(target, Trials(runner), extent, options.open_cache())
+    timer = _Timer(target, Trials(_trial_runner(entrants, target, options)), extent, options.open_cache())
     left_open = [each for each in entrants if extent.keep or planner.scope(each.table, overrides).is_open]
     planned = planner.shares([each.table for each in left_open], seconds)
     budget = Budget(seconds, {each.table.site: each.table for each in left_open})
@@ -126,6 +126,16 @@ def time_sites(
             table = timer.timed(entrant, order, planned[table.site], budget, shown)
         tables.append(table)
     return tables, (*timer.cache.notes, *notes_of_origin(timer.used), *noise_notes(timer.measured()))
+
+
+def _trial_runner(entrants: Sequence[Entrant], target: Target, options: Options) -> Target:
+    """What runs the trials; a target that only estimates runs them itself where the format's runtime is missing."""
+    if not entrants:
+        return target
+    try:
+        return runner_for(entrants[0].model, target, options)
+    except UsageError:
+        return target
 
 
 class _Timer:

@@ -32,14 +32,8 @@ class Measurement:
 
 
 RISK = 0.002  # chance that a form of equal speed passes the test of the median: 1 in 500
-
-
 FEWEST_ROUNDS = 10  # pairs; of so few every one must be won, which a form of equal speed does once in 1,024 runs
-
-
 SMALLEST_GAIN = 0.03  # identical sessions differ by up to 3 % in one run: see docs/decisions/noise.md
-
-
 NOISY = 0.25  # an idle machine shows 0.01 to 0.1; see ``spread``
 
 
