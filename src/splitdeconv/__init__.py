@@ -95,7 +95,7 @@ def convert(
     from splitdeconv.pipeline.open import Options, quiet, read_plan  # noqa: PLC0415  # as above
 
     planned = None if plan is None else read_plan(Path(plan))
-    request = pipeline.Request(
+    request = pipeline.ConvertRequest(
         target=target,
         overrides=Overrides(lowering, layers or {}, planned, tuple(only), tuple(skip)),
         numerics=numerics,
@@ -175,7 +175,7 @@ def bench(
 
     if (model is None) == (layers is None):
         raise UsageError("bench times a model or a list of layers: give one of them")
-    request = pipeline.Request(
+    request = pipeline.BenchRequest(
         target=target,
         only=tuple(only),
         dtype=dtype,

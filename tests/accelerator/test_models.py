@@ -30,7 +30,7 @@ from splitdeconv.lab.simulation.sensitivity import sensitivity, variations
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.targets import CompileError, target
-from splitdeconv.targets.accelerator import Estimate
+from splitdeconv.targets.accelerator import EstimatedModel
 from tests.accelerator.test_counts import DCGAN2, DOT, FST1, REGULAR, SNGAN2, square, zero_insert
 
 NETWORKS = network_names()
@@ -262,7 +262,7 @@ def test_the_target_counts_an_emitted_model_as_the_program_it_came_from(
         if chosen.refuse(program):
             continue
         compiled = chosen.compile(model.emit(site, program))
-        assert isinstance(compiled, Estimate)
+        assert isinstance(compiled, EstimatedModel)
         kernel = np.ones(deconv.kernel_shape, bool)
         wanted = evaluate(program_work(program, kernel), chosen.arch, chosen.skip).counts  # type: ignore[attr-defined]
         assert compiled.counts.compute_cycles == wanted.compute_cycles, str(candidate)

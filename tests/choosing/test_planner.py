@@ -19,7 +19,7 @@ from splitdeconv.deconv.ops import Conv, Layout
 from splitdeconv.deconv.spec import Axis, Deconv, Quant
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings.candidate import NATIVE, Candidate, Refusal
-from splitdeconv.results.plan import Cost, Option, Plan, Table, plan_sites
+from splitdeconv.results.plan import Cost, Option, Plan, SiteTable, plan_sites
 from splitdeconv.results.times import Measurement, summary
 from tests.strategies import deconvs, integer_tensors
 
@@ -42,16 +42,16 @@ def time(median_ms: float, spread: float = 0.02, rounds: int = 50) -> Measuremen
     return summary([1e6 * median_ms * load for load in loads])
 
 
-def table(times: dict[Candidate, Measurement | None], *refusals: Refusal, site: str = "up1") -> Table:
+def table(times: dict[Candidate, Measurement | None], *refusals: Refusal, site: str = "up1") -> SiteTable:
     options = tuple(Option(candidate, COSTS[candidate], time) for candidate, time in times.items())
-    return Table(site, DECONV, options, refusals)
+    return SiteTable(site, DECONV, options, refusals)
 
 
 def chosen(times: dict[Candidate, Measurement | None], overrides: Overrides = NO_WISH) -> Candidate:
     return planner.choose(table(times), overrides, "fastest").chosen
 
 
-def untimed(*candidates: Candidate, site: str = "up1") -> Table:
+def untimed(*candidates: Candidate, site: str = "up1") -> SiteTable:
     return table(dict.fromkeys(candidates or tuple(COSTS)), site=site)
 
 
@@ -123,7 +123,7 @@ def test_a_deconv_that_runs_but_was_not_asked_for_is_not_said_to_fail() -> None:
     full = Candidate("split", "full", "transpose")
     known = ((NATIVE, None), (SPLIT, time(1.0)), (full, time(0.5)))
     options = tuple(Option(candidate, COSTS[SPLIT], taken) for candidate, taken in known)
-    choice = planner.choose(Table("up1", DECONV, options), Overrides(lowering="split"), "fastest")
+    choice = planner.choose(SiteTable("up1", DECONV, options), Overrides(lowering="split"), "fastest")
     assert choice.chosen == full
     assert choice.reason == "asked for by --lowering; 0.5 ms; native was not asked for"
 
@@ -154,7 +154,7 @@ def test_lying_times_make_the_output_slower_never_wrong(deconv: Deconv, data: st
     )
     options = real_options(deconv, "NCHW")
     lies = tuple(dataclasses.replace(option, time=data.draw(lie)) for option in options)
-    choice = planner.choose(Table("up", deconv, lies), NO_WISH, "fastest")
+    choice = planner.choose(SiteTable("up", deconv, lies), NO_WISH, "fastest")
     program = lowerings.lower(deconv, "NCHW", choice.chosen)
     x, weights = integer_tensors(deconv, seed=3)
     np.testing.assert_array_equal(reference.run(program, x, weights), reference.deconv(x, weights, deconv))
@@ -195,7 +195,7 @@ GENERIC = [
 @pytest.mark.parametrize(("deconv", "wanted"), GENERIC, ids=[deconv.describe() for deconv, _ in GENERIC])
 def test_the_generic_rule_on_known_layers(deconv: Deconv, wanted: dict[Layout, str]) -> None:
     for layout, name in wanted.items():
-        choice = planner.choose(Table("up", deconv, real_options(deconv, layout)), NO_WISH, "generic")
+        choice = planner.choose(SiteTable("up", deconv, real_options(deconv, layout)), NO_WISH, "generic")
         assert str(choice.chosen) == name
 
 
@@ -203,7 +203,7 @@ def test_quantised_convolutions_cost_more_to_start_than_to_compute() -> None:
     deconv = square(256, 128, 4, 2, 8, 1, 0)
     quantised = dataclasses.replace(deconv, quant=Quant("uint8", "int8", True))
     names = [
-        planner.choose(Table("up", each, real_options(each, "NCHW")), NO_WISH, "generic").chosen.lowering
+        planner.choose(SiteTable("up", each, real_options(each, "NCHW")), NO_WISH, "generic").chosen.lowering
         for each in (deconv, quantised)
     ]
     assert names == ["split_phases", "split"]
@@ -215,7 +215,7 @@ def test_the_generic_rule_takes_the_baselines_and_native_only_if_nothing_else_ap
     taken = []
     options = [Option(SPLIT, COSTS[SPLIT]), *cheap]
     while options:
-        taken.append(planner.choose(Table("up", DECONV, tuple(options)), NO_WISH, "generic").chosen)
+        taken.append(planner.choose(SiteTable("up", DECONV, tuple(options)), NO_WISH, "generic").chosen)
         options = [option for option in options if option.candidate != taken[-1]]
     assert taken == [SPLIT, ZEROS, col2im, NATIVE]
 
@@ -232,8 +232,8 @@ def test_measuring_begins_with_native_then_the_most_promising() -> None:
 
 
 def test_the_budget_goes_where_the_work_is_and_is_spent_whole() -> None:
-    small = Table("small", DECONV, (Option(SPLIT, Cost(1_000, 0, 1)),))
-    large = Table("large", DECONV, (Option(SPLIT, Cost(9_000, 0, 1)),))
+    small = SiteTable("small", DECONV, (Option(SPLIT, Cost(1_000, 0, 1)),))
+    large = SiteTable("large", DECONV, (Option(SPLIT, Cost(9_000, 0, 1)),))
     shares = planner.shares([small, large], 100.0)
     assert sum(shares.values()) == pytest.approx(100.0)
     assert shares["small"] == pytest.approx(10 + 8)
@@ -311,7 +311,7 @@ def test_a_plan_read_back_gives_the_same_plan_whatever_is_measured_then() -> Non
 def test_a_plan_means_the_candidate_of_exactly_that_name() -> None:
     short, long = Candidate("split", "union"), Candidate("split", "union", "transpose")
     options = (Option(short, Cost(9, 9, 9)), Option(long, Cost(1, 1, 1)))
-    both = Table("up1", DECONV, options)
+    both = SiteTable("up1", DECONV, options)
     for wanted in (short, long):
         assert planner.choose(both, Overrides(planned={"up1": str(wanted)}), "generic").chosen == wanted
 

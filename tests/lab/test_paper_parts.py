@@ -11,7 +11,7 @@ from splitdeconv import codec
 from splitdeconv.lab.paper import commodity, counts, efficiency, parameters, simulated
 from splitdeconv.lab.paper.networks import NAMES, TITLES
 from splitdeconv.lab.paper.result import Column, Result, Sheet, geometric
-from splitdeconv.lab.paper.times import Layer, Times
+from splitdeconv.lab.paper.times import DeconvTimes, Times
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
 
@@ -88,13 +88,13 @@ def test_measured_and_estimated_rates_never_share_a_table() -> None:
     assert [row[-1] for row in by_name["efficiency-filters-measured"].rows] == [1.0, 2.14, 3.64, 5.22]
 
 
-def layer(native: float, inserted: float | None, split: float, chosen: float) -> Layer:
+def layer(native: float, inserted: float | None, split: float, chosen: float) -> DeconvTimes:
     times = {"native": native, "zero_insert": inserted, "split": split, "chosen": chosen}
     known = {form: None if ms is None else Measurement(ms, 0.9 * ms, 1.1 * ms, 50) for form, ms in times.items()}
-    return Layer("up", "4×4/2", known, "split_rows", "split:full:depth_to_space")
+    return DeconvTimes("up", "4×4/2", known, "split_rows", "split:full:depth_to_space")
 
 
-def times(*layers: Layer) -> Times:
+def times(*layers: DeconvTimes) -> Times:
     whole = {
         "native": Measurement(5, 5, 5, 50),
         "zero_insert": Measurement(12, 12, 12, 50),

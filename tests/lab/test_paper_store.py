@@ -9,16 +9,16 @@ import pytest
 
 from splitdeconv.errors import InputError
 from splitdeconv.lab.paper import store
-from splitdeconv.lab.paper.part import Step
-from splitdeconv.lab.paper.store import Stored
+from splitdeconv.lab.paper.part import PaperStep
+from splitdeconv.lab.paper.store import StoredStep
 
 
-def step(inputs: Mapping[str, str] | None = None, *, effort: bool = False, packages: tuple[str, ...] = ()) -> Step:
-    return Step("s", "counted", "make s", packages, lambda _progress: {}, inputs or {}, effort)
+def step(inputs: Mapping[str, str] | None = None, *, effort: bool = False, packages: tuple[str, ...] = ()) -> PaperStep:
+    return PaperStep("s", "counted", "make s", packages, lambda _progress: {}, inputs or {}, effort)
 
 
-def keep(folder: Path, made: Step, *, quick: bool = False) -> Stored:
-    stored = Stored("p", made.name, made.kind, made.command, made.environment(), quick, store.now(), 0.5, {"n": 1})
+def keep(folder: Path, made: PaperStep, *, quick: bool = False) -> StoredStep:
+    stored = StoredStep("p", made.name, made.kind, made.command, made.environment(), quick, store.now(), 0.5, {"n": 1})
     store.keep(folder, stored)
     return stored
 

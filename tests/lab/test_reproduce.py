@@ -15,7 +15,7 @@ from splitdeconv.cli import main
 from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.lab.paper import commodity, runtimes
 from splitdeconv.lab.paper import reproduce as paper_reproduce
-from splitdeconv.lab.paper.part import Part, Setting, Step
+from splitdeconv.lab.paper.part import PaperPart, PaperSetting, PaperStep
 from splitdeconv.lab.paper.result import Kind, Result
 from splitdeconv.lab.paper.runtimes import RUNTIMES
 from tests import pages
@@ -191,7 +191,7 @@ def test_what_is_not_timed_is_done_before_what_is(
 ) -> None:
     done: list[str] = []
 
-    def step(name: str, kind: Kind) -> Step:
+    def step(name: str, kind: Kind) -> PaperStep:
         def run(_progress: object) -> dict[str, object]:
             done.append(name)
             return {}
@@ -200,17 +200,17 @@ def test_what_is_not_timed_is_done_before_what_is(
             done.append(f"file of {name}")
             raise UsageError("told by the step")
 
-        return Step(name, kind, "", (), run, prepare=prepare)
+        return PaperStep(name, kind, "", (), run, prepare=prepare)
 
-    part = Part(
+    part = PaperPart(
         "invented", "", "", lambda _setting: (step("timed", "measured"), step("counted", "counted")), lambda _: Result()
     )
     monkeypatch.setattr(paper_reproduce, "PARTS", {"invented": ""})
     monkeypatch.setattr(paper_reproduce.plugins, "load", lambda *_: part)
-    (found,) = paper_reproduce.reproduce(paper_reproduce.Request(Setting(tmp_path)))
+    (found,) = paper_reproduce.reproduce(paper_reproduce.ReproduceRequest(PaperSetting(tmp_path)))
     assert sorted(done[:2]) == ["file of counted", "file of timed"]
     assert done[2:] == ["counted", "timed"]
     assert [each.step for each in found.steps] == ["timed", "counted"]
     done.clear()
-    paper_reproduce.reproduce(paper_reproduce.Request(Setting(tmp_path)))
+    paper_reproduce.reproduce(paper_reproduce.ReproduceRequest(PaperSetting(tmp_path)))
     assert done == []  # nothing is made for a step that is taken up

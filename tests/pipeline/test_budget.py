@@ -14,15 +14,15 @@ from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.measuring import rounds
 from splitdeconv.pipeline import in_model, sites
 from splitdeconv.pipeline.open import Options
-from splitdeconv.results.plan import Cost, Option, Table
+from splitdeconv.results.plan import Cost, Option, SiteTable
 from splitdeconv.results.times import FEWEST_ROUNDS, Measurement
 from splitdeconv.targets.target import Target
 
 DECONV = Deconv((Axis(4, 2, in_size=8),), 4, 4)
 
 
-def table(site: str) -> Table:
-    return Table(site, DECONV, (Option(NATIVE, Cost(100, 0, 1)),))
+def table(site: str) -> SiteTable:
+    return SiteTable(site, DECONV, (Option(NATIVE, Cost(100, 0, 1)),))
 
 
 def test_what_a_site_leaves_over_is_dealt_out_again() -> None:

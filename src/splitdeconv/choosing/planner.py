@@ -16,7 +16,7 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings import find_lowering
 from splitdeconv.lowerings.candidate import FORMS, NATIVE, Candidate
-from splitdeconv.results.plan import Choice, Option, Plan, Table
+from splitdeconv.results.plan import Choice, Option, Plan, SiteTable
 from splitdeconv.results.times import SMALLEST_GAIN, Measurement, comparison, is_settled, ratio, wins
 
 # The rule for targets that measure nothing, in multiply-accumulates (docs/decisions/generic-rule.md has the fit).
@@ -86,7 +86,7 @@ def check(overrides: Overrides, sites: Sequence[str]) -> None:
                 raise UsageError(f"{option} '{pattern}' fits no site; {there}")
 
 
-def scope(table: Table, overrides: Overrides) -> Scope:
+def scope(table: SiteTable, overrides: Overrides) -> Scope:
     """What the overrides leave open for one site.
 
     Raises:
@@ -111,7 +111,7 @@ def scope(table: Table, overrides: Overrides) -> Scope:
     return Scope(table.options)
 
 
-def _planned(table: Table, planned: Mapping[str, str]) -> Scope:
+def _planned(table: SiteTable, planned: Mapping[str, str]) -> Scope:
     """The one candidate of the plan file."""
     if table.site not in planned:
         return Scope((), "not in the plan file")
@@ -122,7 +122,7 @@ def _planned(table: Table, planned: Mapping[str, str]) -> Scope:
     return Scope(exact or named, "as in the plan file")
 
 
-def _named(table: Table, text: str, source: str) -> tuple[Option, ...]:
+def _named(table: SiteTable, text: str, source: str) -> tuple[Option, ...]:
     """The options that ``text`` names; it must be one at least."""
     found = _matching(table, text)
     if not found:
@@ -130,11 +130,11 @@ def _named(table: Table, text: str, source: str) -> tuple[Option, ...]:
     return found
 
 
-def _matching(table: Table, text: str) -> tuple[Option, ...]:
+def _matching(table: SiteTable, text: str) -> tuple[Option, ...]:
     return tuple(option for option in table.options if option.candidate.matches(text))
 
 
-def _why_not(table: Table, text: str) -> str:
+def _why_not(table: SiteTable, text: str) -> str:
     """Why no option fits ``text``: the refusal, or what there is instead."""
     for refusal in table.refusals:
         if refusal.candidate.matches(text) or text.split(":", maxsplit=1)[0] == str(refusal.candidate):
@@ -165,7 +165,7 @@ def order(options: Iterable[Option], deconv: Deconv) -> tuple[Candidate, ...]:
     return tuple(option.candidate for option in ranked)
 
 
-def shares(tables: Sequence[Table], seconds: float) -> dict[str, float]:
+def shares(tables: Sequence[SiteTable], seconds: float) -> dict[str, float]:
     """The seconds that measuring each of ``tables`` may take: more for the sites whose candidates have more work."""
     if not tables:
         return {}
@@ -177,7 +177,7 @@ def shares(tables: Sequence[Table], seconds: float) -> dict[str, float]:
     return {site: equal + (1 - SITE_SHARE) * seconds * each / total for site, each in work.items()}
 
 
-def plan(target: str, tables: Sequence[Table], overrides: Overrides, rule: Rule) -> Plan:
+def plan(target: str, tables: Sequence[SiteTable], overrides: Overrides, rule: Rule) -> Plan:
     """The plan for all sites, in the order of ``tables``.
 
     Raises:
@@ -187,7 +187,7 @@ def plan(target: str, tables: Sequence[Table], overrides: Overrides, rule: Rule)
     return Plan(target, tuple(choose(table, overrides, rule) for table in tables))
 
 
-def choose(table: Table, overrides: Overrides, rule: Rule) -> Choice:
+def choose(table: SiteTable, overrides: Overrides, rule: Rule) -> Choice:
     """The decision for one site."""
     left = scope(table, overrides)
     if not left.options:

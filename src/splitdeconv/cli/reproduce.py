@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from splitdeconv.cli import app as shared
-from splitdeconv.lab.paper.part import Setting
-from splitdeconv.lab.paper.reproduce import PARTS, Request, folder_of
+from splitdeconv.lab.paper.part import PaperSetting
+from splitdeconv.lab.paper.reproduce import PARTS, ReproduceRequest, folder_of
 from splitdeconv.lab.paper.reproduce import reproduce as run
 
 ONLY_HELP = f"Do only this part: {', '.join(PARTS)}. Repeatable."
@@ -34,7 +34,7 @@ def reproduce(
         def say(line: str) -> None:
             out.print(line, soft_wrap=True, markup=False)
 
-        setting = Setting(out_dir, quick=quick, fst=fst)
-        finished = run(Request(setting, tuple(only or ()), fresh=fresh, progress=progress, say=say))
+        setting = PaperSetting(out_dir, quick=quick, fst=fst)
+        finished = run(ReproduceRequest(setting, tuple(only or ()), fresh=fresh, progress=progress, say=say))
     report = document.write(out_dir, finished, quick=quick)
     out.print(f"report: {report}", soft_wrap=True, markup=False)

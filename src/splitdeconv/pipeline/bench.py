@@ -24,7 +24,7 @@ from splitdeconv.pipeline.sites import Entrant, Extent, site_table, time_sites
 from splitdeconv.proof.whole import Given
 from splitdeconv.results import provenance
 from splitdeconv.results.bench import ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes, fixed_split
-from splitdeconv.results.plan import Choice, Plan, Table
+from splitdeconv.results.plan import Choice, Plan, SiteTable
 from splitdeconv.targets import target as find_target
 from splitdeconv.targets.target import CompileError, Target
 
@@ -32,7 +32,7 @@ DTYPES = {"float32": None, "float16": None, "int8": Quant("uint8", "int8", per_c
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class BenchRequest:
     """What to time.
 
     Attributes:
@@ -68,7 +68,7 @@ class Request:
         return Extent(keep=True, forms=self.forms, equal_work=self.equal_work)
 
 
-def bench_model(source: object, request: Request) -> BenchRecord:
+def bench_model(source: object, request: BenchRequest) -> BenchRecord:
     """Every form of every deconv of a model, and the whole model, timed.
 
     Raises:
@@ -96,7 +96,7 @@ def bench_model(source: object, request: Request) -> BenchRecord:
     )
 
 
-def bench_layers(path: Path, request: Request) -> BenchRecord:
+def bench_layers(path: Path, request: BenchRequest) -> BenchRecord:
     """Every form of every layer of a list, timed.
 
     Raises:
@@ -131,7 +131,7 @@ def _typed(deconv: Deconv, dtype: str) -> Deconv:
 
 
 def _time_layers(
-    entrants: Sequence[Entrant], target: Target, request: Request, seconds: float
+    entrants: Sequence[Entrant], target: Target, request: BenchRequest, seconds: float
 ) -> tuple[tuple[LayerTimes, ...], Plan, tuple[str, ...]]:
     """The times of all layers, what the planner makes of them, and notes."""
     tables, notes = time_sites(
@@ -146,12 +146,12 @@ def _time_layers(
     return tuple(layers), plan, notes
 
 
-def _without_untimed(table: Table) -> Table:
+def _without_untimed(table: SiteTable) -> SiteTable:
     """The table without the options that the budget left out."""
     return replace(table, options=tuple(option for option in table.options if option.time is not None))
 
 
-def _layer_times(entrant: Entrant, table: Table, choice: Choice) -> LayerTimes:
+def _layer_times(entrant: Entrant, table: SiteTable, choice: Choice) -> LayerTimes:
     return LayerTimes(
         table.site,
         entrant.set,
@@ -164,7 +164,7 @@ def _layer_times(entrant: Entrant, table: Table, choice: Choice) -> LayerTimes:
     )
 
 
-def _time_model(model: Model, plan: Plan, shapes: Shapes, target: Target, request: Request) -> ModelTimes:
+def _time_model(model: Model, plan: Plan, shapes: Shapes, target: Target, request: BenchRequest) -> ModelTimes:
     """The whole model as it came, with zero insertion and with the paper's split everywhere, and with the plan."""
     feeds = Given(request.inputs, shapes).feeds(model, 0)
     if isinstance(feeds, str):

@@ -45,7 +45,7 @@ GENERIC = "generic"
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ConvertRequest:
     """What a conversion is asked to do.
 
     Attributes:
@@ -113,12 +113,12 @@ class _Case:
     shapes: Shapes
     sized: Findings
     target: Target | None
-    request: Request
+    request: ConvertRequest
     folder: Path
     out: Path | None
 
 
-def convert(source: object, out: Path | None, request: Request) -> Conversion:
+def convert(source: object, out: Path | None, request: ConvertRequest) -> Conversion:
     """Rewrite the deconvs of a model exactly, prove it, and write it to ``out`` if that is given.
 
     Raises:
@@ -143,7 +143,7 @@ def convert(source: object, out: Path | None, request: Request) -> Conversion:
         return conversion
 
 
-def _check_names(model: Model, out: Path | None, request: Request) -> None:
+def _check_names(model: Model, out: Path | None, request: ConvertRequest) -> None:
     """Check everything that the user named, before anything takes time."""
     for name in (request.overrides.lowering, *request.overrides.layers.values()):
         if name:

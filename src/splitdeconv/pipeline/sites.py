@@ -22,7 +22,7 @@ from splitdeconv.pipeline.open import Options, Progress, runner_for
 from splitdeconv.proof.sites import fingerprint
 from splitdeconv.results import times
 from splitdeconv.results.bench import EQUAL_WORK, ZERO_INSERT, short_list
-from splitdeconv.results.plan import Cost, Option, Table
+from splitdeconv.results.plan import Cost, Option, SiteTable
 from splitdeconv.results.times import Measurement
 from splitdeconv.targets.target import KEEP_ALL, Target
 
@@ -44,7 +44,7 @@ class Entrant:
 
     model: Model
     site: Site
-    table: Table
+    table: SiteTable
     set: str = ""
 
 
@@ -63,7 +63,7 @@ class Extent:
     equal_work: bool = False
 
 
-def site_table(model: Model, site: Site, target: Target | None, *, baseline: bool = False) -> Table:
+def site_table(model: Model, site: Site, target: Target | None, *, baseline: bool = False) -> SiteTable:
     """Everything that applies to a site with its cost, and what does not with its reason.
 
     Args:
@@ -84,7 +84,7 @@ def site_table(model: Model, site: Site, target: Target | None, *, baseline: boo
             options.append(Option(candidate, cost_of(program)))
         else:
             refusals.append(Refusal(candidate, reason))
-    return Table(site.id, site.deconv, tuple(options), tuple(refusals))
+    return SiteTable(site.id, site.deconv, tuple(options), tuple(refusals))
 
 
 @lru_cache(maxsize=4096)
@@ -101,7 +101,7 @@ def time_sites(
     seconds: float,
     progress: Progress,
     extent: Extent = Extent(),  # frozen
-) -> tuple[list[Table], tuple[str, ...]]:
+) -> tuple[list[SiteTable], tuple[str, ...]]:
     """The tables with the times of what the overrides leave open, and notes.
 
     Args:
@@ -117,7 +117,7 @@ def time_sites(
     left_open = [each for each in entrants if extent.keep or planner.scope(each.table, overrides).is_open]
     planned = planner.shares([each.table for each in left_open], seconds)
     budget = Budget(seconds, {each.table.site: each.table for each in left_open})
-    tables: list[Table] = []
+    tables: list[SiteTable] = []
     for number, entrant in enumerate(entrants):
         table = entrant.table
         if table.site in planned:
@@ -152,7 +152,7 @@ class _Timer:
 
     def timed(
         self, entrant: Entrant, order: tuple[Candidate, ...], planned: float, budget: Budget, progress: Share
-    ) -> Table:
+    ) -> SiteTable:
         """The table of one site with its times.
 
         Args:
@@ -201,7 +201,7 @@ class _Timer:
 class Budget:
     """The seconds for all sites; what one of them leaves over is dealt out again among those that follow."""
 
-    def __init__(self, seconds: float, tables: Mapping[str, Table]) -> None:
+    def __init__(self, seconds: float, tables: Mapping[str, SiteTable]) -> None:
         self._seconds = seconds
         self._waiting = dict(tables)
 
@@ -237,7 +237,7 @@ def noise_notes(measured: Iterable[Measurement]) -> tuple[str, ...]:
     )
 
 
-def _with_times(table: Table, timings: Timings) -> Table:
+def _with_times(table: SiteTable, timings: Timings) -> SiteTable:
     """The table with times; what does not run on the target moves to the refusals."""
     refused = [
         Refusal(option.candidate, timings.refusals[str(option.candidate)])

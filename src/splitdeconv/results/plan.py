@@ -108,7 +108,7 @@ def plan_sites(text: str, source: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class SiteTable:
     """What is known about one site before the decision.
 
     Attributes:

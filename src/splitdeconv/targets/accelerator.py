@@ -26,7 +26,7 @@ from splitdeconv.version import __version__
 DEFAULT = "dot-product-16x16"
 
 
-class Estimate:
+class EstimatedModel:
     """A model on a modelled processor.
 
     Attributes:
@@ -74,7 +74,7 @@ class Accelerator(Target):
         if not all(each.fits for each in evaluations):
             raise CompileError(f"no tile of some layer fits the buffers of {self.arch.name}")
         counts = sum((each.counts for each in evaluations), start=no_counts())
-        return Estimate(loaded, counts, float(counts.cycles / self.arch.clock_hz * 1e3))
+        return EstimatedModel(loaded, counts, float(counts.cycles / self.arch.clock_hz * 1e3))
 
     def measure(
         self,
@@ -87,7 +87,7 @@ class Accelerator(Target):
     ) -> dict[Key, Measurement]:
         found = {}
         for key, compiled in models.items():
-            assert isinstance(compiled, Estimate), "only what this target compiled"
+            assert isinstance(compiled, EstimatedModel), "only what this target compiled"
             time = compiled.milliseconds
             found[key] = Measurement(time, time, time, 0, self.kind)
         return found

@@ -17,7 +17,7 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import NATIVE, Candidate, Refusal
 from splitdeconv.measuring.rounds import DROP_RATIO
-from splitdeconv.results.plan import Choice, Cost, Option, Table
+from splitdeconv.results.plan import Choice, Cost, Option, SiteTable
 from splitdeconv.results.times import Measurement
 from splitdeconv.targets import Compiled, CompileError
 from splitdeconv.targets.torch import Setting, Torch
@@ -59,7 +59,7 @@ def choose_measured(
     refused = {refusal.candidate for refusal in refusals}
     options = tuple(option for option in options if option.candidate not in refused)
     refusals = [*candidates(layer.deconv, "NCHW")[1], *refusals]
-    choice = planner.choose(Table(site, layer.deconv, options, tuple(refusals)), Overrides(), "fastest")
+    choice = planner.choose(SiteTable(site, layer.deconv, options, tuple(refusals)), Overrides(), "fastest")
     return choice, None if choice.chosen == NATIVE else str(measured[choice.chosen])
 
 

@@ -19,7 +19,7 @@ DECONVS = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class NativeCall:
     """How a deconv is called, and what its output needs after it.
 
     Attributes:
@@ -56,13 +56,13 @@ class Call:
         )
 
 
-def call_of(deconv: Deconv) -> Call:
+def call_of(deconv: Deconv) -> NativeCall:
     """The call for ``deconv``."""
     axes = deconv.axes
     plain = all(_is_plain(axis) for axis in axes)
     # outputs beyond what conv_transpose offers are zeros, all but the bias, which is then added last
     begin, end = [-axis.pad_begin for axis in axes], [axis.output_pad - axis.pad_end for axis in axes]
-    return Call(
+    return NativeCall(
         deconv.strides,
         tuple(axis.pad_begin if plain else 0 for axis in axes),
         tuple(axis.output_pad if plain else 0 for axis in axes),

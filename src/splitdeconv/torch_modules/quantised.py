@@ -49,7 +49,7 @@ class Weight:
 
 
 @dataclass(frozen=True, slots=True)
-class Tail:
+class QuantisedTail:
     """What follows a call: perhaps a relu, and the quantize node."""
 
     last: fx.Node
@@ -112,14 +112,14 @@ def _weight(module: fx.GraphModule, call: Call) -> Weight | str:
     return Weight(call.weight, values, int(axis), attribute(module, str(scale_node.target)))
 
 
-def _tail(call: Call) -> Tail | None:
+def _tail(call: Call) -> QuantisedTail | None:
     last, relu = call.node, None
     users = list(last.users)
     if len(users) == 1 and users[0].target in RELUS:
         last, relu = users[0], users[0].target
         users = list(last.users)
     found = [user for user in users if str(user.target) == QUANTIZE]
-    return Tail(last, relu, found[0]) if len(users) == len(found) == 1 else None
+    return QuantisedTail(last, relu, found[0]) if len(users) == len(found) == 1 else None
 
 
 def _deconv(weight: Weight, call: Call) -> Deconv:
@@ -156,7 +156,7 @@ def _bias(module: fx.GraphModule, call: Call, conv: Conv) -> fx.Node | None:
     return module.graph.call_function(torch.ops.aten.index_select.default, (call.bias, 0, index))
 
 
-def _requantise(graph: fx.Graph, conv: fx.Node, tail: Tail) -> fx.Node:
+def _requantise(graph: fx.Graph, conv: fx.Node, tail: QuantisedTail) -> fx.Node:
     """The relu, quantize and dequantize nodes behind one convolution."""
     value = conv if tail.relu is None else graph.call_function(torch.ops.aten.relu.default, (conv,))
     numbers: Sequence[Any] = tail.quantize.args[1:]

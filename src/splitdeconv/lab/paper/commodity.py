@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from splitdeconv import codec
 from splitdeconv.lab.paper.networks import ARTGAN, NAMES, TITLES
-from splitdeconv.lab.paper.part import Part, Progress, Setting, Step
+from splitdeconv.lab.paper.part import PaperPart, PaperSetting, PaperStep, Progress
 from splitdeconv.lab.paper.published import published
 from splitdeconv.lab.paper.result import Cell, Chart, Column, Result, Sheet, geometric
 from splitdeconv.lab.paper.runtimes import RUNTIMES, Runtime, export_of, time_network
@@ -17,17 +17,17 @@ from splitdeconv.results.times import Measurement
 Found = Mapping[str, Mapping[str, Times]]  # runtime → network → times
 
 
-def _steps(setting: Setting) -> Sequence[Step]:
+def _steps(setting: PaperSetting) -> Sequence[PaperStep]:
     return [_step(setting, runtime, name) for runtime in RUNTIMES for name in NAMES]
 
 
-def _step(setting: Setting, runtime: Runtime, name: str) -> Step:
+def _step(setting: PaperSetting, runtime: Runtime, name: str) -> PaperStep:
     folder = setting.models
 
     def run(progress: Progress) -> Json:
         return codec.to_object(time_network(name, runtime, folder, progress, quick=setting.quick))
 
-    return Step(
+    return PaperStep(
         f"{runtime.name}.{name}",
         runtime.kind,
         _command(runtime, name),
@@ -233,7 +233,7 @@ def _notes(times: Found) -> tuple[str, ...]:
     return tuple(notes)
 
 
-PART = Part(
+PART = PaperPart(
     "commodity",
     "Commodity processors",
     "The six networks on today's runtimes, as the paper did it on the Edge TPU and the NCS2: once the deconvs "

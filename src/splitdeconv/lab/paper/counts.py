@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.lab.paper.networks import ARTGAN, NAMES, TITLES, network
-from splitdeconv.lab.paper.part import Part, Progress, single
+from splitdeconv.lab.paper.part import PaperPart, Progress, single
 from splitdeconv.lab.paper.published import published
 from splitdeconv.lab.paper.result import Cell, Chart, Column, Result, Sheet
 from splitdeconv.lowerings import lower
@@ -93,7 +93,7 @@ def _equals(ours: int, theirs: float | None) -> bool:
     return theirs is not None and round(ours / _MILLION, 2) == theirs
 
 
-PART: Part = single(
+PART: PaperPart = single(
     "counts",
     "Operation counts",
     "How many multiply-accumulates the deconv layers of the six networks need in each form.",

@@ -16,7 +16,7 @@ from splitdeconv.accelerator.sparsity import Skip
 from splitdeconv.deconv.layers import ConvAxis, PlainConv
 from splitdeconv.lab.paper.child import in_child
 from splitdeconv.lab.paper.models import digest, models_folder
-from splitdeconv.lab.paper.part import Part, Progress, Setting, Step, needing
+from splitdeconv.lab.paper.part import PaperPart, PaperSetting, PaperStep, Progress, needing
 from splitdeconv.lab.paper.published import published
 from splitdeconv.lab.paper.result import Cell, Chart, Column, Kind, Result, Sheet
 from splitdeconv.lab.paper.simulated import ARRAYS
@@ -133,7 +133,7 @@ def measured(convolutions: Convolutions, seconds: float, progress: Progress) -> 
     return tuple(found)
 
 
-def _steps(setting: Setting) -> Sequence[Step]:
+def _steps(setting: PaperSetting) -> Sequence[PaperStep]:
     command = f"splitdeconv reproduce {setting.out} --only efficiency"
     return [
         *(_step(array, "estimated", command, setting) for array in ARRAYS),
@@ -141,7 +141,7 @@ def _steps(setting: Setting) -> Sequence[Step]:
     ]
 
 
-def _step(name: str, kind: Kind, command: str, setting: Setting) -> Step:
+def _step(name: str, kind: Kind, command: str, setting: PaperSetting) -> PaperStep:
     convolutions = Convolutions(name, setting.models) if kind == "measured" else None
 
     def run(progress: Progress) -> Json:
@@ -150,7 +150,7 @@ def _step(name: str, kind: Kind, command: str, setting: Setting) -> Step:
         return {"rates": [asdict(each) for each in found]}
 
     packages = _PACKAGES.get(name, ())
-    return Step(name, kind, command, packages, run, effort=kind == "measured", prepare=convolutions)
+    return PaperStep(name, kind, command, packages, run, effort=kind == "measured", prepare=convolutions)
 
 
 def _result(found: Mapping[str, Json]) -> Result:
@@ -221,7 +221,7 @@ _NOTES = (
     "arithmetic. A runtime whose time is that of the arithmetic shows a flat line.",
 )
 
-PART = Part(
+PART = PaperPart(
     "efficiency",
     "Efficiency against map size and filter size",
     "One ordinary convolution of 256 to 128 channels: how many multiply-accumulates a processor does in a second.",

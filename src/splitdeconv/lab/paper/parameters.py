@@ -10,7 +10,7 @@ from splitdeconv.deconv.layers import Dense, PlainConv
 from splitdeconv.deconv.ops import Conv
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.lab.paper.networks import ARTGAN, NAMES, TITLES, network
-from splitdeconv.lab.paper.part import Part, Progress, single
+from splitdeconv.lab.paper.part import PaperPart, Progress, single
 from splitdeconv.lab.paper.result import Cell, Column, Result, Sheet
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
@@ -73,7 +73,7 @@ def parameters(progress: Progress) -> Result:
     )
 
 
-PART: Part = single(
+PART: PaperPart = single(
     "parameters",
     "Parameter counts",
     "How many weights each form stores.",

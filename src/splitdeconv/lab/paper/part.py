@@ -23,7 +23,7 @@ NOT_INSTALLED = "not installed"  # in place of a package's version
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class PaperSetting:
     """What the whole run was asked for.
 
     Attributes:
@@ -43,7 +43,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PaperStep:
     """One thing that is counted, estimated or measured, and kept on disk.
 
     Attributes:
@@ -78,7 +78,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class PaperPart:
     """One part of the report.
 
     Attributes:
@@ -92,7 +92,7 @@ class Part:
     name: str
     title: str
     text: str
-    steps: Callable[[Setting], Sequence[Step]]
+    steps: Callable[[PaperSetting], Sequence[PaperStep]]
     result: Callable[[Mapping[str, Json]], Result]
 
 
@@ -127,13 +127,13 @@ def needing(what: str, extra: str) -> Iterator[None]:
         raise MissingExtraError(what, error.name or extra, extra) from error
 
 
-def single(name: str, title: str, text: str, kind: Kind, function: Callable[[Progress], Result]) -> Part:
+def single(name: str, title: str, text: str, kind: Kind, function: Callable[[Progress], Result]) -> PaperPart:
     """A part of one step that needs no packages and no effort: ``function`` returns its result."""
 
     def run(progress: Progress) -> Json:
         return codec.to_object(function(progress))
 
-    def steps(setting: Setting) -> Sequence[Step]:
-        return (Step(name, kind, f"splitdeconv reproduce {setting.out} --only {name}", (), run),)
+    def steps(setting: PaperSetting) -> Sequence[PaperStep]:
+        return (PaperStep(name, kind, f"splitdeconv reproduce {setting.out} --only {name}", (), run),)
 
-    return Part(name, title, text, steps, lambda found: codec.from_object(Result, found[name], name))
+    return PaperPart(name, title, text, steps, lambda found: codec.from_object(Result, found[name], name))

@@ -18,7 +18,7 @@ _KEYS = {"name", "title", "unit", "status", "source", "values"}
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class PublishedFigure:
     """Published numbers that belong together.
 
     Attributes:
@@ -43,12 +43,12 @@ class Figure:
 
 
 @cache
-def all_published() -> Mapping[str, Figure]:
+def all_published() -> Mapping[str, PublishedFigure]:
     """Every figure of ``published.toml`` by name."""
     return read_figures(Path(str(resources.files("splitdeconv.lab.paper") / "published.toml")))
 
 
-def published(name: str) -> Figure:
+def published(name: str) -> PublishedFigure:
     """One figure.
 
     Raises:
@@ -60,7 +60,7 @@ def published(name: str) -> Figure:
     return found[name]
 
 
-def read_figures(path: Path) -> dict[str, Figure]:
+def read_figures(path: Path) -> dict[str, PublishedFigure]:
     """The figures of a file.
 
     Raises:
@@ -80,7 +80,7 @@ def _entries(path: Path) -> list[Any]:
     return entries
 
 
-def _figure(entry: Any, where: str) -> Figure:
+def _figure(entry: Any, where: str) -> PublishedFigure:
     if not isinstance(entry, dict) or set(entry) != _KEYS:
         raise InputError(f"{where}: wanted exactly the keys {', '.join(sorted(_KEYS))}")
     texts = {key: entry[key] for key in _KEYS - {"values"}}
@@ -95,4 +95,4 @@ def _figure(entry: Any, where: str) -> Figure:
         raise InputError(f"{where}: an unknown figure has no values, every other one has some")
     numbers = {str(key): float(number) for key, number in values.items()}
     status = cast("Status", texts["status"])
-    return Figure(texts["name"], texts["title"], texts["unit"], status, texts["source"], numbers)
+    return PublishedFigure(texts["name"], texts["title"], texts["unit"], status, texts["source"], numbers)

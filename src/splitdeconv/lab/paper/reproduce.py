@@ -14,9 +14,9 @@ from splitdeconv import plugins
 from splitdeconv.errors import InputError, SplitdeconvError, UsageError
 from splitdeconv.lab.paper import store
 from splitdeconv.lab.paper.child import CHILDREN
-from splitdeconv.lab.paper.part import Part, Progress, Setting, Step
+from splitdeconv.lab.paper.part import PaperPart, PaperSetting, PaperStep, Progress
 from splitdeconv.lab.paper.result import Result
-from splitdeconv.lab.paper.store import Stored
+from splitdeconv.lab.paper.store import StoredStep
 from splitdeconv.targets.target import CompileError
 
 PARTS = {
@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ReproduceRequest:
     """What to reproduce.
 
     Attributes:
@@ -42,7 +42,7 @@ class Request:
         say: told one line for each step when it is done.
     """
 
-    setting: Setting
+    setting: PaperSetting
     only: tuple[str, ...] = ()
     fresh: bool = False
     progress: Progress = lambda _stage, _share: None
@@ -60,13 +60,13 @@ class Finished:
         left_out: what was not done, and why; one sentence each.
     """
 
-    part: Part
+    part: PaperPart
     result: Result
-    steps: tuple[Stored, ...]
+    steps: tuple[StoredStep, ...]
     left_out: tuple[str, ...]
 
 
-def reproduce(request: Request) -> tuple[Finished, ...]:
+def reproduce(request: ReproduceRequest) -> tuple[Finished, ...]:
     """Do the wanted parts; the parts that are not wanted come along as far as earlier runs made them.
 
     What is not timed is done first, several at once; then what is timed, one after the other on an idle machine.
@@ -80,7 +80,7 @@ def reproduce(request: Request) -> tuple[Finished, ...]:
             raise UsageError(f"--only {name}: no such part; there are {', '.join(PARTS)}")
     tasks = []
     for name in PARTS:
-        part: Part = plugins.load("part", name, PARTS)
+        part: PaperPart = plugins.load("part", name, PARTS)
         steps = part.steps(request.setting)
         wanted = not request.only or name in request.only
         tasks += [
@@ -97,8 +97,8 @@ def reproduce(request: Request) -> tuple[Finished, ...]:
 class _Task:
     """A step with the words under which it is shown, and whether it was asked for."""
 
-    part: Part
-    step: Step
+    part: PaperPart
+    step: PaperStep
     where: str
     wanted: bool
 
@@ -114,14 +114,14 @@ def _workers() -> Iterator[ThreadPoolExecutor]:
             raise
 
 
-def _untimed(tasks: Sequence[_Task], request: Request) -> dict[_Task, Stored | str]:
+def _untimed(tasks: Sequence[_Task], request: ReproduceRequest) -> dict[_Task, StoredStep | str]:
     """The outcomes of all steps that time nothing; on the way, the files that the steps to be done read."""
     with _workers() as workers:
         files = {
             prepare: workers.submit(_make, prepare, request, where) for prepare, where in _files(tasks, request).items()
         }
 
-        def outcome(task: _Task) -> Stored | str:
+        def outcome(task: _Task) -> StoredStep | str:
             if task.step.prepare in files:
                 files[task.step.prepare].result()  # a worker has begun with it: files were handed in first
             return _outcome(task, request)
@@ -133,7 +133,7 @@ def _untimed(tasks: Sequence[_Task], request: Request) -> dict[_Task, Stored | s
     return {task: future.result() for task, future in outcomes.items()}
 
 
-def _files(tasks: Sequence[_Task], request: Request) -> dict[Callable[[Progress], object], str]:
+def _files(tasks: Sequence[_Task], request: ReproduceRequest) -> dict[Callable[[Progress], object], str]:
     """What makes the files that the steps to be done read, and where that is shown; each once, the last first.
 
     Steps that lack a package have none: they will say so and read nothing.
@@ -143,12 +143,12 @@ def _files(tasks: Sequence[_Task], request: Request) -> dict[Callable[[Progress]
     return {prepare: where for prepare, where in prepares.items() if prepare is not None}
 
 
-def _make(prepare: Callable[[Progress], object], request: Request, where: str) -> None:
+def _make(prepare: Callable[[Progress], object], request: ReproduceRequest, where: str) -> None:
     with suppress(SplitdeconvError, CompileError):  # the step meets the same error again and tells of it
         prepare(lambda stage, share: request.progress(f"{where}: {stage}", share))
 
 
-def _is_due(task: _Task, request: Request) -> bool:
+def _is_due(task: _Task, request: ReproduceRequest) -> bool:
     """Whether a step is wanted and not there."""
     setting = request.setting
     if not task.wanted or request.fresh:
@@ -158,7 +158,7 @@ def _is_due(task: _Task, request: Request) -> bool:
     return False
 
 
-def _outcome(task: _Task, request: Request) -> Stored | str:
+def _outcome(task: _Task, request: ReproduceRequest) -> StoredStep | str:
     """The step's result, or a sentence why it is left out (empty: nothing is to be said)."""
     try:
         return _step(task, request)
@@ -167,21 +167,21 @@ def _outcome(task: _Task, request: Request) -> Stored | str:
         return f"{task.step.name} is left out: {error}"
 
 
-def _by_part(outcomes: Mapping[_Task, Stored | str]) -> dict[Part, list[Stored | str]]:
-    found: dict[Part, list[Stored | str]] = {}
+def _by_part(outcomes: Mapping[_Task, StoredStep | str]) -> dict[PaperPart, list[StoredStep | str]]:
+    found: dict[PaperPart, list[StoredStep | str]] = {}
     for task, outcome in outcomes.items():
         found.setdefault(task.part, []).append(outcome)
     return found
 
 
-def _finished(part: Part, outcomes: Sequence[Stored | str]) -> Finished:
-    steps = tuple(each for each in outcomes if isinstance(each, Stored))
+def _finished(part: PaperPart, outcomes: Sequence[StoredStep | str]) -> Finished:
+    steps = tuple(each for each in outcomes if isinstance(each, StoredStep))
     left_out = tuple(each for each in outcomes if isinstance(each, str) and each)
     found = {stored.step: stored.found for stored in steps}
     return Finished(part, part.result(found) if found else Result(), steps, left_out)
 
 
-def _step(task: _Task, request: Request) -> Stored | str:
+def _step(task: _Task, request: ReproduceRequest) -> StoredStep | str:
     """The step's result, taken up or made; where it is not wanted and cannot be taken up, why it is left out."""
     part, step, where, wanted = task.part, task.step, task.where, task.wanted
     setting = request.setting
@@ -198,7 +198,9 @@ def _step(task: _Task, request: Request) -> Stored | str:
     found = step.run(lambda stage, share: request.progress(f"{where}: {stage}", share))
     seconds = round(time.perf_counter() - clock, 3)
     environment = step.environment()
-    made = Stored(part.name, step.name, step.kind, step.command, environment, setting.quick, started, seconds, found)
+    made = StoredStep(
+        part.name, step.name, step.kind, step.command, environment, setting.quick, started, seconds, found
+    )
     store.keep(setting.out, made)
     request.say(f"{where}: {seconds:.1f} s")
     return made

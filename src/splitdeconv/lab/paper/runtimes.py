@@ -140,7 +140,7 @@ def time_network(name: str, runtime: Runtime, folder: Path, progress: Progress, 
         return time_module(name, runtime.target, seconds, progress, QUICK_TORCH_FORMS if quick else 0)
     targets.target(runtime.target)  # before the minutes of an export, that it is there
     model = export.made(runtime.dtype, progress)
-    request = bench.Request(
+    request = bench.BenchRequest(
         runtime.target,
         forms=QUICK_FORMS if quick else 0,
         equal_work=False,

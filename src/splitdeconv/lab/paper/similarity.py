@@ -15,7 +15,7 @@ from splitdeconv.errors import InputError
 from splitdeconv.lab.paper.child import in_child
 from splitdeconv.lab.paper.inexact import EXACT
 from splitdeconv.lab.paper.models import trained_model, zoo_model
-from splitdeconv.lab.paper.part import Part, Progress, Setting, Step, needing
+from splitdeconv.lab.paper.part import PaperPart, PaperSetting, PaperStep, Progress, needing
 from splitdeconv.lab.paper.pictures import compare_model, feeds_of, save
 from splitdeconv.lab.paper.published import published
 from splitdeconv.lab.paper.result import Cell, Column, Gallery, Result, Sheet
@@ -40,7 +40,7 @@ def _measure(source: str, model: Path, out: Path, progress: Progress) -> Json:
     return {"compared": compared, "pictures": files}
 
 
-def _steps(setting: Setting) -> Sequence[Step]:
+def _steps(setting: PaperSetting) -> Sequence[PaperStep]:
     """The trained generator, and a style-transfer network: the user's, or the zoo's.
 
     Raises:
@@ -63,8 +63,8 @@ def _steps(setting: Setting) -> Sequence[Step]:
     packages = _PACKAGES if setting.fst is not None else (*_PACKAGES, "torch")
     with_own = command if setting.fst is None else f"{command} --fst {setting.fst}"
     return (
-        Step(GENERATOR, "counted", command, _PACKAGES, generator, {"model": _digest(trained_model())}),
-        Step(FST, "counted", with_own, packages, fst, own),
+        PaperStep(GENERATOR, "counted", command, _PACKAGES, generator, {"model": _digest(trained_model())}),
+        PaperStep(FST, "counted", with_own, packages, fst, own),
     )
 
 
@@ -146,7 +146,7 @@ _NOTES = (
     "Shi's DCGAN picture has 50×50 instead of 64×64 pixels and Chang's is moved by seven.",
 )
 
-PART = Part(
+PART = PaperPart(
     "ssim",
     "Similarity of the pictures",
     "The paper's check that a conversion is right: the structural similarity (SSIM) of the pictures that converted "

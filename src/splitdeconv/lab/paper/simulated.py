@@ -8,7 +8,7 @@ from splitdeconv.accelerator.arch import load_architecture
 from splitdeconv.accelerator.energy import load_energies
 from splitdeconv.accelerator.sparsity import SKIPS, Skip
 from splitdeconv.lab.paper.networks import ARTGAN, NAMES, TITLES, network
-from splitdeconv.lab.paper.part import Part, Progress, single
+from splitdeconv.lab.paper.part import PaperPart, Progress, single
 from splitdeconv.lab.paper.published import published
 from splitdeconv.lab.paper.result import Cell, Chart, Column, Result, Sheet
 from splitdeconv.lab.simulation.forms import CROPPED, FULL, NATIVE, ZERO_INSERT
@@ -128,7 +128,7 @@ _NOTES = (
     ARTGAN,
 )
 
-PART: Part = single(
+PART: PaperPart = single(
     "simulated",
     "Simulated speed-up and energy",
     "The deconv layers on models of the two processors that the paper simulates, against NZP on the same processor. "

@@ -11,7 +11,7 @@ from pathlib import Path
 from splitdeconv import codec
 from splitdeconv.errors import InputError, OutputError
 from splitdeconv.files import write_text
-from splitdeconv.lab.paper.part import Step
+from splitdeconv.lab.paper.part import PaperStep
 from splitdeconv.results.schema import Json
 
 SCHEMA = 2
@@ -19,7 +19,7 @@ WANTED = "wanted a result of this command: remove it, or measure with --fresh"
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredStep:
     """A step's result with everything that its numbers can be traced by.
 
     Attributes:
@@ -55,7 +55,7 @@ def path_of(folder: Path, part: str, step: str) -> Path:
     return folder / "results" / part / f"{step}.json"
 
 
-def keep(folder: Path, stored: Stored) -> None:
+def keep(folder: Path, stored: StoredStep) -> None:
     """Write a result whole or not at all.
 
     Raises:
@@ -69,7 +69,7 @@ def keep(folder: Path, stored: Stored) -> None:
     write_text(path, json.dumps(codec.to_object(stored), indent=1, ensure_ascii=False) + "\n")
 
 
-def find(folder: Path, part: str, step: Step, *, quick: bool, asked: bool = True) -> tuple[Stored | None, str]:
+def find(folder: Path, part: str, step: PaperStep, *, quick: bool, asked: bool = True) -> tuple[StoredStep | None, str]:
     """An earlier result of a step that still holds, or None with the reason why it does not (empty: there is none).
 
     A result holds if everything that its numbers depend on is as it was; a full run does not take up a quick one.
@@ -88,7 +88,7 @@ def find(folder: Path, part: str, step: Step, *, quick: bool, asked: bool = True
     if not path.exists():
         return None, ""
     try:
-        stored = codec.from_object(Stored, json.loads(path.read_text(encoding="utf-8")), str(path), WANTED)
+        stored = codec.from_object(StoredStep, json.loads(path.read_text(encoding="utf-8")), str(path), WANTED)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error}); {WANTED}") from None
     if stored.schema != SCHEMA:

@@ -14,7 +14,7 @@ FORMS = ("native", "zero_insert", "split", "chosen")  # on the page: native, NZP
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class DeconvTimes:
     """One deconv, timed alone in every form.
 
     Attributes:
@@ -42,7 +42,7 @@ class Times:
         notes: what the reader should know.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[DeconvTimes, ...]
     whole: Mapping[str, Measurement]
     environment: Environment
     notes: tuple[str, ...] = ()
@@ -92,14 +92,14 @@ def from_record(record: BenchRecord, *, inserts_zeros: bool = False) -> Times:
     return Times(layers, whole, record.environment, (*record.notes, *reason, *skipped))
 
 
-def _layer(layer: LayerTimes, *, inserts_zeros: bool) -> Layer:
+def _layer(layer: LayerTimes, *, inserts_zeros: bool) -> DeconvTimes:
     split = fixed_split([option.candidate for option in layer.options])
     baseline = NATIVE if inserts_zeros else ZERO_INSERT
     pairs = {"native": NATIVE, "zero_insert": baseline, "chosen": layer.chosen}
     times = {form: layer.time(candidate) for form, candidate in pairs.items()}
     times["split"] = None if split is None else layer.time(split)
     known = {form: None if time is None else alone(time) for form, time in times.items()}
-    return Layer(layer.name, layer.deconv.describe(), known, str(layer.chosen), str(split or ""))
+    return DeconvTimes(layer.name, layer.deconv.describe(), known, str(layer.chosen), str(split or ""))
 
 
 def alone(time: Measurement) -> Measurement:

@@ -10,7 +10,7 @@ from splitdeconv import torch as converter
 from splitdeconv.lab import zoo
 from splitdeconv.lab.paper.models import SEED
 from splitdeconv.lab.paper.part import Progress
-from splitdeconv.lab.paper.times import FORMS, Layer, Times, alone
+from splitdeconv.lab.paper.times import FORMS, DeconvTimes, Times, alone
 from splitdeconv.lowerings import candidates
 from splitdeconv.results.bench import NATIVE, SPLIT, ZERO_INSERT, fixed_split
 from splitdeconv.results.plan import Choice
@@ -60,7 +60,7 @@ def time_module(name: str, target: str, seconds: float, progress: Progress, form
     return Times(layers, whole, runner.environment(), notes)
 
 
-def _layer(choice: Choice, runner: Torch, seconds: float) -> Layer:
+def _layer(choice: Choice, runner: Torch, seconds: float) -> DeconvTimes:
     """One deconv in the four forms, round by round."""
     deconv = choice.deconv
     forms = {measure.displayed(form): form for form in all_forms(deconv)}
@@ -73,4 +73,4 @@ def _layer(choice: Choice, runner: Torch, seconds: float) -> Layer:
     layer = layers.Layer(measure.geometry_of(deconv), deconv)
     times, _ = measure.race(layer, raced, runner, seconds, math.inf)
     known = {form: alone(times[each]) for form, each in wanted.items() if each in times}
-    return Layer(choice.site, deconv.describe(), known, str(choice.chosen), str(split or ""))
+    return DeconvTimes(choice.site, deconv.describe(), known, str(choice.chosen), str(split or ""))
