@@ -82,7 +82,7 @@ def load_and_save(source: Path, out: Path) -> None:
 def convert(source: Path, out: Path) -> None:
     import splitdeconv  # noqa: PLC0415 (only the process that converts pays for it)
 
-    splitdeconv.convert(source, out, verify=False)
+    splitdeconv.convert(source, out, target="generic", verify=False)
 
 
 def status(name: str) -> int:

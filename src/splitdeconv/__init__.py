@@ -43,7 +43,7 @@ def convert(
     model: object,
     out: str | Path | None = None,
     *,
-    target: str = "generic",
+    target: str = "auto",
     lowering: str = "",
     layers: Mapping[str, str] | None = None,
     only: Sequence[str] = (),
@@ -64,7 +64,8 @@ def convert(
     Args:
         model: path of a model, or an object such as ``onnx.ModelProto``, which is not changed.
         out: where to write the result; it appears whole or not at all. None keeps it in memory.
-        target: what the model is for; ``generic`` chooses by rule, others by measuring.
+        target: what the model is for. ``auto`` is the runtime for the format (ONNX Runtime, LiteRT, PyTorch), or
+            ``generic`` where it is not installed; ``generic`` chooses by rule and measures nothing.
         lowering: name of a lowering or candidate for every site to which it applies (``split``,
             ``split:union:depth_to_space``).
         layers: site → lowering or candidate.

@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 import splitdeconv
+from splitdeconv import targets
 from splitdeconv.cli import main
 from tests.broken_runtime import break_runtime
 from tests.models import deconv_model, op_types
@@ -25,7 +26,7 @@ def model(tmp_path: Path) -> Path:
 def test_convert_writes_a_proved_model(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = model.read_bytes()
     out = tmp_path / "out.onnx"
-    assert main(["convert", str(model), str(out), "--json", str(tmp_path / "run.json")]) == 0
+    assert main(["convert", str(model), str(out), "--target", "generic", "--json", str(tmp_path / "run.json")]) == 0
     assert "ConvTranspose" not in op_types(onnx.load(out))
     onnx.checker.check_model(str(out), full_check=True)
     shown = capsys.readouterr().out
@@ -38,6 +39,25 @@ def test_convert_writes_a_proved_model(model: Path, tmp_path: Path, capsys: pyte
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.onnx", "out.onnx", "run.json"]
 
 
+def test_without_a_target_the_runtime_of_the_format_measures(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", str(model), str(tmp_path / "out.onnx"), "--budget", "0.3", "--lowering", "split"]) == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("target: onnxruntime (the runtime for .onnx models that is installed")
+    assert last.startswith("written: ")
+
+
+def test_without_a_runtime_nothing_is_measured_and_both_is_said(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(targets.TARGETS, "onnxruntime", "package_that_is_not_there:Runtime")
+    assert main(["convert", str(model), str(tmp_path / "out.onnx"), "--no-verify"]) == 0
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("target: generic (nothing is measured, because target 'onnxruntime' needs package_that")
+    assert last.startswith("not timed: it may be slower than the original where it runs")
+
+
 def test_json_on_the_standard_output_is_nothing_but_json(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(model), "--json", "-"]) == 0
     assert json.loads(capsys.readouterr().out)["command"] == "inspect"
@@ -46,8 +66,8 @@ def test_json_on_the_standard_output_is_nothing_but_json(model: Path, capsys: py
 def test_a_plan_file_gives_the_same_bytes_again(model: Path, tmp_path: Path) -> None:
     first, second, plan = tmp_path / "a.onnx", tmp_path / "b.onnx", tmp_path / "plan.json"
     wanted = ["--layer", "up=split:union:transpose", "--save-plan", str(plan)]
-    assert main(["convert", str(model), str(first), *wanted]) == 0
-    assert main(["convert", str(model), str(second), "--plan", str(plan)]) == 0
+    assert main(["convert", str(model), str(first), "--target", "generic", *wanted]) == 0
+    assert main(["convert", str(model), str(second), "--target", "generic", "--plan", str(plan)]) == 0
     assert first.read_bytes() == second.read_bytes()
     assert json.loads(plan.read_text())["sites"] == {"up": "split:union:transpose"}
 
@@ -57,13 +77,13 @@ def test_a_model_without_deconvs_is_copied_and_said(tmp_path: Path, capsys: pyte
     x, y = (onnx.helper.make_tensor_value_info(name, 1, [2]) for name in "xy")
     source = tmp_path / "in.onnx"
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [x], [y])), source)
-    assert main(["convert", str(source), str(tmp_path / "out.onnx")]) == 0
+    assert main(["convert", str(source), str(tmp_path / "out.onnx"), "--target", "generic"]) == 0
     assert (tmp_path / "out.onnx").read_bytes() == source.read_bytes()
     assert "no deconv that can be rewritten: the model is written unchanged" in capsys.readouterr().out
 
 
 def test_skipping_the_proof_is_loud(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["convert", str(model), str(tmp_path / "out.onnx"), "--no-verify"]) == 0
+    assert main(["convert", str(model), str(tmp_path / "out.onnx"), "--target", "generic", "--no-verify"]) == 0
     assert "NOT VERIFIED: switched off by the user" in capsys.readouterr().out
 
 
@@ -74,7 +94,7 @@ def test_a_wrong_result_is_not_written(
 
     whole = emit.conv_filter
     monkeypatch.setattr(emit, "conv_filter", lambda kernel, conv: np.ascontiguousarray(whole(kernel, conv)[::-1]))
-    assert main(["convert", str(model), str(tmp_path / "out.onnx")]) == 1
+    assert main(["convert", str(model), str(tmp_path / "out.onnx"), "--target", "generic"]) == 1
     assert "site 'up' is not bit-equal to the definition" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
 
@@ -155,7 +175,7 @@ def test_a_rewritten_model_that_does_not_run_is_not_written(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_runtime(monkeypatch, "out.onnx")
-    assert main(["convert", str(model), str(tmp_path / "out.onnx")]) == 1
+    assert main(["convert", str(model), str(tmp_path / "out.onnx"), "--target", "generic"]) == 1
     assert "takes the original but not the rewritten model (no kernel)" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
 

@@ -65,7 +65,7 @@ def test_a_failed_conversion_has_a_report_that_says_so(
     whole = emit.conv_filter
     monkeypatch.setattr(emit, "conv_filter", lambda kernel, conv: np.ascontiguousarray(whole(kernel, conv)[::-1]))
     kept = ["--report", str(tmp_path / "r.html"), "--json", str(tmp_path / "run.json")]
-    assert main(["convert", str(model), str(tmp_path / "out.onnx"), *kept]) == 1
+    assert main(["convert", str(model), str(tmp_path / "out.onnx"), "--target", "generic", *kept]) == 1
     text = read(tmp_path / "r.html")
     assert "conversion failed, nothing was written" in text
     assert "site 'up' is not bit-equal to the definition" in text
@@ -79,7 +79,8 @@ def test_a_model_that_does_not_run_has_a_report_too(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_runtime(monkeypatch, "out.onnx")
-    assert main(["convert", str(model), str(tmp_path / "out.onnx"), "--report", str(tmp_path / "r.html")]) == 1
+    given = ["convert", str(model), str(tmp_path / "out.onnx"), "--target", "generic"]
+    assert main([*given, "--report", str(tmp_path / "r.html")]) == 1
     assert "takes the original but not the rewritten model (no kernel)" in read(tmp_path / "r.html")
 
 

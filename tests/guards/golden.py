@@ -46,47 +46,51 @@ COMMANDS = ("inspect", "convert", "bench", "report", "targets", "simulate", "swe
 
 # Options on small models that go beyond the lowerings: name of the case, model, arguments ({} is the model).
 OPTIONS: tuple[tuple[str, str, str], ...] = (
-    ("layer", "chain", "convert {} out.onnx --layer second=split_phases --no-verify"),
-    ("layer_candidate", "chain", "convert {} out.onnx --layer first=split:union:transpose --layer second=native"),
-    ("only", "chain", "convert {} out.onnx --only sec*"),
-    ("skip", "chain", "convert {} out.onnx --skip sec*"),
-    ("skip_all", "chain", "convert {} out.onnx --skip *"),
-    ("json_on_stdout", "chain", "convert {} out.onnx --json - --no-verify"),
+    ("layer", "chain", "convert {} out.onnx --target generic --layer second=split_phases --no-verify"),
+    (
+        "layer_candidate",
+        "chain",
+        "convert {} out.onnx --target generic --layer first=split:union:transpose --layer second=native",
+    ),
+    ("only", "chain", "convert {} out.onnx --target generic --only sec*"),
+    ("skip", "chain", "convert {} out.onnx --target generic --skip sec*"),
+    ("skip_all", "chain", "convert {} out.onnx --target generic --skip *"),
+    ("json_on_stdout", "chain", "convert {} out.onnx --target generic --json - --no-verify"),
     ("inspect_json_on_stdout", "chain", "inspect {} --json -"),
     ("accelerator", "chain", "convert {} out.onnx --target accelerator --json run.json"),
     ("inspect_targets", "chain", "inspect {} --target accelerator --target onnxruntime --target openvino"),
     ("simulate", "chain", "simulate {} --layers --json run.json"),
     ("simulate_output_shape", "output_shape", "simulate {} --layers"),
     ("inspect_sizes", "open_sizes", "inspect {} --input-shape x=1,4,5,6"),
-    ("convert_sizes", "open_sizes", "convert {} out.onnx --input-shape x=1,4,5,6 --json run.json"),
+    ("convert_sizes", "open_sizes", "convert {} out.onnx --target generic --input-shape x=1,4,5,6 --json run.json"),
     ("simulate_sizes", "open_sizes", "simulate {} --input-shape x=1,4,5,6"),
     ("simulate_open", "open_sizes", "simulate {}"),
-    ("fused", "tflite_int8_per_channel", "convert {} out.tflite --numerics fused --json run.json"),
-    ("fused_float", "tflite_same", "convert {} out.tflite --numerics fused"),
-    ("fused_onnx", "plane", "convert {} out.onnx --numerics fused"),
+    ("fused", "tflite_int8_per_channel", "convert {} out.tflite --target generic --numerics fused --json run.json"),
+    ("fused_float", "tflite_same", "convert {} out.tflite --target generic --numerics fused"),
+    ("fused_onnx", "plane", "convert {} out.onnx --target generic --numerics fused"),
     ("vela", "tflite_int8", "inspect {} --target vela"),
-    ("onto_itself", "plane", "convert {} {}"),
-    ("other_format", "plane", "convert {} out.tflite"),
-    ("no_folder", "plane", "convert {} none/out.onnx"),
-    ("unknown_lowering", "plane", "convert {} out.onnx --lowering fft"),
-    ("unknown_candidate", "plane", "convert {} out.onnx --layer up=split:fast"),
-    ("unknown_site", "plane", "convert {} out.onnx --layer down=split"),
-    ("no_such_pattern", "plane", "convert {} out.onnx --only down*"),
+    ("onto_itself", "plane", "convert {} {} --target generic"),
+    ("other_format", "plane", "convert {} out.tflite --target generic"),
+    ("no_folder", "plane", "convert {} none/out.onnx --target generic"),
+    ("unknown_lowering", "plane", "convert {} out.onnx --target generic --lowering fft"),
+    ("unknown_candidate", "plane", "convert {} out.onnx --target generic --layer up=split:fast"),
+    ("unknown_site", "plane", "convert {} out.onnx --target generic --layer down=split"),
+    ("no_such_pattern", "plane", "convert {} out.onnx --target generic --only down*"),
     ("unknown_target", "plane", "convert {} out.onnx --target abacus"),
     ("target_of_other_format", "plane", "convert {} out.onnx --target litert"),
     ("unknown_option_of_target", "plane", "convert {} out.onnx --target onnxruntime:abacus"),
     ("unknown_precision", "plane", "convert {} out.onnx --target onnxruntime --precision int3"),
     ("negative_threads", "plane", "convert {} out.onnx --target onnxruntime --threads -1"),
-    ("unknown_numerics", "plane", "convert {} out.onnx --numerics sloppy"),
-    ("no_value", "plane", "convert {} out.onnx --layer up"),
-    ("no_plan", "plane", "convert {} out.onnx --plan {}"),
-    ("no_array", "plane", "convert {} out.onnx --input x={}"),
-    ("bad_sizes", "plane", "convert {} out.onnx --input-shape x=1,-1"),
-    ("wrong_rank_of_input", "plane", "convert {} out.onnx --input-shape x=1,4"),
+    ("unknown_numerics", "plane", "convert {} out.onnx --target generic --numerics sloppy"),
+    ("no_value", "plane", "convert {} out.onnx --target generic --layer up"),
+    ("no_plan", "plane", "convert {} out.onnx --target generic --plan {}"),
+    ("no_array", "plane", "convert {} out.onnx --target generic --input x={}"),
+    ("bad_sizes", "plane", "convert {} out.onnx --target generic --input-shape x=1,-1"),
+    ("wrong_rank_of_input", "plane", "convert {} out.onnx --target generic --input-shape x=1,4"),
     ("unknown_input", "plane", "inspect {} --input-shape z=1,4,5,6"),
-    ("unknown_flag", "plane", "convert {} out.onnx --fast"),
+    ("unknown_flag", "plane", "convert {} out.onnx --target generic --fast"),
     ("missing_argument", "plane", "convert {}"),
-    ("bad_number", "plane", "convert {} out.onnx --budget soon"),
+    ("bad_number", "plane", "convert {} out.onnx --target generic --budget soon"),
     ("bench_without_anything", "plane", "bench"),
     ("bench_unknown_target", "plane", "bench {} --target abacus"),
     ("bench_bad_plot", "plane", "bench {} --plot ratios.gif"),
@@ -200,7 +204,9 @@ def _candidates(suffix: str, content: Callable[[], bytes]) -> str:
         names = dict.fromkeys(option["candidate"] for choice in choices for option in choice["options"])
         lines = []
         for name in names:
-            code, _, error = run(["convert", source.name, out.name, "--lowering", name, "--no-verify"])
+            code, _, error = run(
+                ["convert", source.name, out.name, "--target", "generic", "--lowering", name, "--no-verify"]
+            )
             lines.append(f"{name}: exit code {code}, {digest(out) if out.exists() else normal(error.strip())}")
             out.unlink(missing_ok=True)
         return "\n".join(lines) + "\n"
@@ -260,7 +266,7 @@ def _objects() -> str:
     from tests.guards import onnx_corpus  # noqa: PLC0415
 
     source = onnx_corpus.MODELS["chain"]()
-    conversion = splitdeconv.convert(source)
+    conversion = splitdeconv.convert(source, target="generic")
     written = conversion.model.SerializeToString()  # type: ignore[attr-defined]
     lines = [
         f"sites: {json.loads(conversion.plan.to_json())['sites']}",

@@ -100,7 +100,7 @@ def test_outputs_that_were_not_compared_are_not_called_equal() -> None:
 
 def test_without_times_none_are_shown() -> None:
     text = read(invented.by_rule())
-    assert "Nothing was timed: generic chooses by rule" in text
+    assert "chosen by rule and not timed; the model may be slower" in text
     assert "measured" not in text.replace("measured with assumed sizes", "").partition("Verification")[0]
 
 

@@ -15,8 +15,9 @@ from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP, SHAPE_HELP
 from splitdeconv.cli.report import REPORT_HELP, check
 from splitdeconv.errors import VerificationError
 from splitdeconv.files import check_names, write_text
-from splitdeconv.pipeline.open import DEFAULT_SECONDS
+from splitdeconv.pipeline.open import AUTO, DEFAULT_SECONDS, GENERIC
 from splitdeconv.report import listing, page
+from splitdeconv.report.conversion import NOT_TIMED, rewritten
 from splitdeconv.report.conversion import page as conversion_page
 from splitdeconv.report.listing import Listing
 from splitdeconv.report.numbers import count
@@ -24,6 +25,7 @@ from splitdeconv.results.plan import Choice
 from splitdeconv.results.record import RunRecord
 from splitdeconv.results.verdict import Verdict
 
+TARGET_HELP = "What the model is for; auto: the installed runtime of its format; generic: by rule, nothing is measured."
 NUMERICS_HELP = "exact, or fused (TFLite): drop rounding steps of the epilogue, and report the difference."
 
 
@@ -32,7 +34,7 @@ def convert(
     context: typer.Context,
     model: Annotated[Path, typer.Argument(help=MODEL_HELP)],
     out: Annotated[Path, typer.Argument(help="Where to write the result.")],
-    target: Annotated[str, typer.Option(help="What the model is for; all but generic measure.")] = "generic",
+    target: Annotated[str, typer.Option(help=TARGET_HELP)] = AUTO,
     lowering: Annotated[str, typer.Option(help="This lowering wherever it applies, instead of a choice.")] = "",
     layer: Annotated[list[str] | None, typer.Option(help="SITE=LOWERING for one site. Repeatable.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Rewrite only sites that fit this pattern.")] = None,
@@ -95,7 +97,9 @@ def _keep(record: RunRecord, json: Path | None, report: Path | None) -> None:
 
 
 def show(out: Console, record: RunRecord) -> None:
-    """The table of layers, the proof, and what the user should know."""
+    """The target where the user named none, the table of layers, the proof, and what the user should know."""
+    if record.target_reason:
+        listing.say(out, f"target: {record.plan.target} ({record.target_reason})")
     if record.plan.choices:
         rows = [
             (choice.site, choice.deconv.describe(), str(choice.chosen), *_cost(choice), choice.reason)
@@ -111,6 +115,8 @@ def show(out: Console, record: RunRecord) -> None:
         listing.say(out, line)
     if record.output:
         listing.say(out, f"written: {record.output}")
+    if record.plan.target == GENERIC and rewritten(record):
+        listing.say(out, NOT_TIMED)
 
 
 def _cost(choice: Choice) -> tuple[str, str]:

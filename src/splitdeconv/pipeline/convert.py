@@ -20,11 +20,14 @@ from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.pipeline import in_model
 from splitdeconv.pipeline.in_model import programs_of
 from splitdeconv.pipeline.open import (
+    AUTO,
+    GENERIC,
     Options,
     Progress,
     Shapes,
     as_file,
     name_of,
+    named_target,
     open_model,
     open_target,
     quiet,
@@ -41,15 +44,13 @@ from splitdeconv.results.record import Environment, RunRecord, SiteWork, WholeTi
 from splitdeconv.results.verdict import Verdict
 from splitdeconv.targets.target import Target
 
-GENERIC = "generic"
-
 
 @dataclass(frozen=True, slots=True)
 class ConvertRequest:
     """What a conversion is asked to do.
 
     Attributes:
-        target: its name; ``generic`` measures nothing.
+        target: its name; ``auto`` is the runtime of the format, if it is installed; ``generic`` measures nothing.
         overrides: what the user decides himself.
         numerics: ``exact``, or ``fused`` where the format knows it.
         verify: False leaves the proof out.
@@ -59,7 +60,7 @@ class ConvertRequest:
         progress: called with the stage and the fraction done.
     """
 
-    target: str = GENERIC
+    target: str = AUTO
     overrides: Overrides = field(default_factory=Overrides)
     numerics: str = "exact"
     verify: bool = True
@@ -102,6 +103,7 @@ class _Case:
         shapes: of the inputs, for measuring and counting.
         sized: the same findings with these shapes.
         target: where it is to run, or None.
+        target_name, target_reason: how it is called, and why that one where the user named none.
         request: of the user.
         folder: in which the result is made.
         out: the result's name, or None.
@@ -113,6 +115,8 @@ class _Case:
     shapes: Shapes
     sized: Findings
     target: Target | None
+    target_name: str
+    target_reason: str
     request: ConvertRequest
     folder: Path
     out: Path | None
@@ -129,12 +133,13 @@ def convert(source: object, out: Path | None, request: ConvertRequest) -> Conver
     _check_names(model, out, request)
     request.progress("finding deconvs", 0.0)
     findings = model.find()
-    target = None if request.target == GENERIC else open_target(request.target, model, request.options)
+    name, reason = named_target(request.target, model)
+    target = None if name == GENERIC else open_target(name, model, request.options)
     # Without a target nothing is measured, and sizes that nobody has stated are not needed.
     shapes, assumed = definite_shapes(model, request.in_shapes) if target else (request.in_shapes, ())
     sized = model.find(shapes) if shapes else findings
     with workplace(model, out) as folder:
-        case = _Case(source, model, findings, shapes, sized, target, request, folder, out)
+        case = _Case(source, model, findings, shapes, sized, target, name, reason, request, folder, out)
         plan, notes = _decide(case)
         conversion = _realise(case, plan, (*assumed, *notes))
         if not conversion.verdict.passed:
@@ -169,7 +174,7 @@ def _decide(case: _Case) -> tuple[Plan, tuple[str, ...]]:
     timed, notes = time_sites(
         entrants, case.target, request.overrides, request.options, request.options.site_seconds, request.progress
     )
-    plan = planner.plan(request.target, timed, request.overrides, "fastest")
+    plan = planner.plan(case.target_name, timed, request.overrides, "fastest")
     if case.target.kind == "estimated":
         plan, note = in_model.refine(case.model, plan, case.target, request.overrides, request.progress)
         notes = (*notes, note) if note else notes
@@ -266,6 +271,7 @@ def _record(case: _Case, plan: Plan, verdict: Verdict, notes: tuple[str, ...], w
         output=str(case.out or "") if verdict.passed else "",
         environments=_environments(case),
         plan=plan,
+        target_reason=case.target_reason,
         skipped=case.findings.skipped,
         verdict=verdict,
         notes=notes,

@@ -10,8 +10,7 @@ from splitdeconv.choosing import planner
 from splitdeconv.choosing.planner import Overrides
 from splitdeconv.formats.model import Findings, Model, Site
 from splitdeconv.lowerings.candidate import NATIVE
-from splitdeconv.pipeline.convert import GENERIC
-from splitdeconv.pipeline.open import Options, Shapes, name_of, open_model, open_target
+from splitdeconv.pipeline.open import GENERIC, Options, Shapes, name_of, open_model, open_target
 from splitdeconv.pipeline.sites import site_table
 from splitdeconv.results import provenance
 from splitdeconv.results.plan import Plan

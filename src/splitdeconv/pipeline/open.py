@@ -16,6 +16,7 @@ from splitdeconv.measuring.cache import TimingCache, default_path
 from splitdeconv.results.plan import plan_sites
 from splitdeconv.targets.target import Target
 
+AUTO, GENERIC = "auto", "generic"  # targets by rule: the format's installed runtime; none, with nothing measured
 DEFAULT_SECONDS = 60.0
 MODEL_SHARE = 0.25  # part of the budget that the whole model, before and after, may take; the sites have the rest
 
@@ -73,6 +74,17 @@ def open_model(source: object, numerics: str = "exact") -> Model:
 def name_of(source: object) -> str:
     """How records name a model: by its path, or by its type."""
     return str(source) if isinstance(source, str | Path) else f"<{type(source).__name__}>"
+
+
+def named_target(name: str, model: Model) -> tuple[str, str]:
+    """The target that ``name`` stands for, and why where that is not what the user wrote."""
+    if name != AUTO:
+        return name, ""
+    try:
+        targets.target(model.runtime)
+    except MissingExtraError as error:
+        return GENERIC, f"nothing is measured, because {error}"
+    return model.runtime, f"the runtime for {model.suffix} models that is installed; --target names another"
 
 
 def open_target(name: str, model: Model, options: Options) -> Target:

@@ -24,6 +24,8 @@ from splitdeconv.results.bench import NATIVE
 from splitdeconv.results.plan import Choice
 from splitdeconv.results.record import RunRecord
 
+NOT_TIMED = "not timed: it may be slower than the original where it runs; a measured --target tells"
+
 
 def page(record: RunRecord) -> Page:
     """The page of one conversion, also of one that failed or left everything as it was.
@@ -94,7 +96,8 @@ def _gain_in_words(record: RunRecord) -> str:
         figures = times.comparison(whole.after, whole.before)
         return f"On {target} the whole model took {whole.before.median_ms:.4g} ms; now {figures}, {whole.after.kind}."
     if not gains.timed(record):
-        return f"Nothing was timed: {target} chooses by rule." if target == "generic" else "Nothing was timed."
+        rule = "The forms were chosen by rule and not timed; the model may be slower than the original where it runs."
+        return rule if target == "generic" else "Nothing was timed."
     return "The whole model was not timed; the notes say why."
 
 

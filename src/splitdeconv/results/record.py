@@ -100,6 +100,7 @@ class RunRecord:
         other_macs: multiply-accumulates of the rest of the model, or None where sizes are unknown.
         whole: times of the whole model, or None where it was not timed.
         provenance: how the record came about.
+        target_reason: why the plan is for its target, or empty where the user named it.
     """
 
     command: str
@@ -114,3 +115,4 @@ class RunRecord:
     other_macs: int | None = None
     whole: WholeTimes | None = None
     provenance: Provenance = field(default_factory=Provenance)
+    target_reason: str = ""

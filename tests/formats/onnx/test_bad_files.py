@@ -23,7 +23,7 @@ X, WEIGHTS = integer_tensors(DECONV, 0, "float32")
 
 
 def convert(path: Path, out: Path | None = None) -> None:
-    pipeline.convert(path, out, pipeline.ConvertRequest(verify=False))
+    pipeline.convert(path, out, pipeline.ConvertRequest("generic", verify=False))
 
 
 # External data

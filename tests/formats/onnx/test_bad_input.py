@@ -26,7 +26,7 @@ PATIENCE = 60  # seconds for one damaged file, which takes milliseconds: what ne
 
 
 def convert(path: Path, out: Path | None = None) -> None:
-    pipeline.convert(path, out, pipeline.ConvertRequest(verify=False))
+    pipeline.convert(path, out, pipeline.ConvertRequest("generic", verify=False))
 
 
 # Files that are no models

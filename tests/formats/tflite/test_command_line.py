@@ -24,7 +24,7 @@ def model(tmp_path: Path) -> Path:
 
 def test_an_int8_model_is_converted_and_proved(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = model.with_name("out.tflite")
-    assert main(["convert", str(model), str(out)]) == 0
+    assert main(["convert", str(model), str(out), "--target", "generic"]) == 0
     printed = capsys.readouterr().out
     assert "verified: 1 of 1 sites bit-equal" in printed
     assert "verified: 1 output" in printed
@@ -33,7 +33,7 @@ def test_an_int8_model_is_converted_and_proved(model: Path, capsys: pytest.Captu
 
 def test_fused_numerics_are_reported(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = model.with_name("out.tflite")
-    assert main(["convert", str(model), str(out), "--numerics", "fused"]) == 0
+    assert main(["convert", str(model), str(out), "--target", "generic", "--numerics", "fused"]) == 0
     printed = capsys.readouterr().out
     assert "fused numerics change" in printed
     assert "root mean square error against float64" in printed
@@ -49,7 +49,7 @@ def test_an_unknown_kind_of_numerics_is_refused(model: Path, capsys: pytest.Capt
 def test_a_truncated_file_is_one_line_and_exit_code_2(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model.write_bytes(build(KERAS)[:300])
     out = model.with_name("out.tflite")
-    assert main(["convert", str(model), str(out)]) == 2
+    assert main(["convert", str(model), str(out), "--target", "generic"]) == 2
     error = capsys.readouterr().err.strip()
     assert "leads out of the file" in error
     assert error.count("\n") == 0
