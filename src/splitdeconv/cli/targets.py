@@ -12,7 +12,7 @@ from splitdeconv.cli import app as shared
 from splitdeconv.cli.inspect import JSON_HELP
 from splitdeconv.errors import SplitdeconvError
 from splitdeconv.lowerings import LOWERINGS
-from splitdeconv.pipeline.convert import GENERIC
+from splitdeconv.pipeline.open import GENERIC
 from splitdeconv.report import listing
 from splitdeconv.report.listing import Listing
 from splitdeconv.targets import TARGETS, target
