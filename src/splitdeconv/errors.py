@@ -3,7 +3,7 @@
 SplitdeconvError                 exit code 2 unless said otherwise
 ├── InputError                   the model, an input array or an architecture file cannot be used
 ├── UsageError                   an option or an argument does not fit
-├── OutputError                  the result cannot be written
+├── OutputError                  exit code 3: the result cannot be written
 ├── MissingExtraError            a plug-in needs a package that is not installed
 └── VerificationError            exit code 1: the rewritten model is not equal to the original
 
@@ -13,10 +13,20 @@ A layer that cannot be rewritten is not an error: it is a ``Refusal`` or ``Skipp
 from __future__ import annotations
 
 
+def one_line(text: str) -> str:
+    """``text`` with escapes in place of what ends a line, moves a cursor or is no character."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
 class SplitdeconvError(Exception):
     """Base of all. Its message is one line: where, what was found, what was wanted, what to do."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class InputError(SplitdeconvError):
@@ -29,6 +39,8 @@ class UsageError(SplitdeconvError):
 
 class OutputError(SplitdeconvError):
     """The result cannot be written where it was asked for. Nothing partial is left behind."""
+
+    exit_code = 3
 
 
 class MissingExtraError(SplitdeconvError):

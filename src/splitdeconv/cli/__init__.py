@@ -1,26 +1,37 @@
-"""The command line: arguments → pipeline → terminal. One module per command, listed in ``app.COMMANDS``."""
+"""The command line: arguments → pipeline → terminal. One module per command, listed in ``app.COMMANDS``.
+
+Importing this package imports nothing else, so that even an early interrupt ends as :func:`main` says.
+"""
 
 from __future__ import annotations
 
 import sys
 
-from splitdeconv.cli import app as _app
-from splitdeconv.errors import SplitdeconvError
-
 __all__ = ["main"]
+
+_DEBUG = "--debug"  # anywhere on the command line
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit code (0 done, 1 verification failed, 2 bad usage or input)."""
+    """Run one command; whatever happens, it ends with its result or one line on the standard error.
+
+    Returns:
+        The exit code: 0 done, 1 the proof failed, 2 usage or input, 3 the result could not be written, 4 an internal
+        fault, 128 + n stopped by signal n.
+    """
+    from splitdeconv.cli import ending, stops, terminal  # noqa: PLC0415  # importing the package imports nothing else
+
+    given = sys.argv[1:] if argv is None else argv
     try:
-        _app.load_commands()
-        arguments = sys.argv[1:] if argv is None else argv
-        _app.app(args=arguments, prog_name="splitdeconv", obj=tuple(arguments))
-    except SplitdeconvError as error:
-        sys.stderr.write(f"splitdeconv: {error}\n")
-        return error.exit_code
-    except BrokenPipeError:
-        return 0
-    except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else 0
-    return 0
+        with stops.as_exceptions(), terminal.guarded():
+            return _run([each for each in given if each != _DEBUG] or ["--help"], tuple(given))
+    except BaseException as error:  # the last boundary: nothing leaves it as a traceback
+        return ending.tell(error, debug=_DEBUG in given)
+
+
+def _run(arguments: list[str], given: tuple[str, ...]) -> int:
+    from splitdeconv.cli import app  # noqa: PLC0415  # as above
+
+    app.load_commands()
+    code = app.app(args=arguments, prog_name="splitdeconv", obj=given, standalone_mode=False)
+    return code if isinstance(code, int) else 0

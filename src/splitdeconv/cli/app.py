@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from splitdeconv.cli import terminal
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.files import write_text
@@ -25,10 +26,9 @@ from splitdeconv.version import __version__
 app = typer.Typer(
     name="splitdeconv",
     help="Rewrite transposed convolutions exactly as ordinary convolutions, and prove it.",
-    no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Record = TypeVar("Record", RunRecord, BenchRecord)
@@ -46,10 +46,11 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
+        bool, typer.Option("--version", "-V", help="Show the version.", is_eager=True, callback=_show_version)
     ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, with any command.")] = False,
 ) -> None:
-    """What stands before a command."""
+    """What stands before a command; ``main`` looks for ``--debug`` itself, so that it is in force everywhere."""
 
 
 def load_commands() -> None:
@@ -60,7 +61,8 @@ def load_commands() -> None:
 
 def console() -> Console:
     """Where results go; without a terminal as wide plain text."""
-    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    found = Console(highlight=False)
+    return found if found.is_terminal else Console(width=200, highlight=False)
 
 
 @contextmanager
@@ -85,7 +87,7 @@ def signed(record: Record, context: typer.Context) -> Record:
 def emit_json(text: str, path: Path) -> None:
     """Write JSON to a file, or to the standard output for ``-``."""
     if str(path) == "-":
-        sys.stdout.write(text)
+        terminal.write_json(text)
     else:
         write_text(path, text)
 

@@ -17,7 +17,7 @@ from splitdeconv.report.numbers import count
 
 COUNTS = ("MAC", "NZP", "SD")  # original, zeros inserted, the paper's split
 
-group = typer.Typer(no_args_is_help=True, help="The paper's six networks and a small trained generator.")
+group = typer.Typer(help="The paper's six networks and a small trained generator.")
 shared.app.add_typer(group, name="zoo")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rich.cells import cell_len, set_cell_size
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from splitdeconv.errors import one_line
 from splitdeconv.report.numbers import NO_NUMBER
 
 FOLDED = 24  # narrowest column of text that still reads well
@@ -55,10 +56,14 @@ class Listing:
         rows = [[row[number] for number in kept] for row in self.rows]
         return Listing([self.headers[number] for number in kept], rows, self.numbers, self.text)
 
+    def printable(self) -> Listing:
+        """The same with each cell on one line, whatever names of models and files hold."""
+        return replace(self, rows=[[one_line(cell) for cell in row] for row in self.rows])
+
 
 def show(out: Console, given: Listing) -> None:
     """Print a table of at least one row in the first layout for which there is room."""
-    listing = given.without_empty_columns()
+    listing = given.without_empty_columns().printable()
     widths = listing.widths()
     natural = _total(widths.values())
     folded = _total(min(width, FOLDED) if header == listing.text else width for header, width in widths.items())
@@ -75,7 +80,7 @@ def show(out: Console, given: Listing) -> None:
 
 def say(out: Console, line: str) -> None:
     """Print one line of plain text, folded between words on a terminal."""
-    out.print(Text(line), soft_wrap=not out.is_terminal)
+    out.print(Text(one_line(line)), soft_wrap=not out.is_terminal)
 
 
 def _total(widths: Iterable[int]) -> int:

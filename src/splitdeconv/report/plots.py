@@ -58,6 +58,7 @@ _STYLE = {
     "legend.fontsize": 12,
     "legend.frameon": False,
     "text.color": INK,
+    "text.parse_math": False,  # a site may be called "$w$"
     "axes.labelcolor": MUTED,
     "axes.edgecolor": MUTED,
     "axes.linewidth": 1,

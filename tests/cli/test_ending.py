@@ -1,0 +1,117 @@
+"""How a command ends: exit codes, one line for whatever goes wrong, signals."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+import splitdeconv
+from splitdeconv.cli import main
+from splitdeconv.errors import InputError, MissingExtraError, OutputError, UsageError, VerificationError
+from tests.models import deconv_model
+
+
+def ends(error: BaseException, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit code of an inspection in which ``error`` is raised."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(splitdeconv, "inspect", fail)
+    return main(["inspect", "m.onnx", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (VerificationError("not equal"), 1, "not equal"),
+        (InputError("m.onnx: not a model"), 2, "m.onnx: not a model"),
+        (UsageError("no site 'x'"), 2, "no site 'x'"),
+        (MissingExtraError("a plot", "matplotlib", "report"), 2, "a plot needs matplotlib: pip install"),
+        (MemoryError(), 2, "there is not enough memory on this machine"),
+        (MemoryError("12 GiB for an array"), 2, "there is not enough memory on this machine (12 GiB for an array)"),
+        (OutputError("o.onnx: cannot be written"), 3, "o.onnx: cannot be written"),
+        (OSError(errno.ENOSPC, "No space left on device", "/tmp/a"), 3, "/tmp/a: cannot be written (No space left"),
+        (OSError(errno.EROFS, "Read-only file system"), 3, "a temporary file: cannot be written (Read-only"),
+        (KeyError("x"), 4, "internal fault at cli/"),
+        (RecursionError("maximum depth"), 4, "(RecursionError: maximum depth); please report it"),
+        (EOFError("nothing left"), 4, "(EOFError: nothing left); please report it"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "a"), 4, "internal fault at cli/"),
+    ],
+)
+def test_every_end_has_its_code_and_one_line(
+    error: BaseException,
+    code: int,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert ends(error, monkeypatch) == code
+    out, err = capsys.readouterr()
+    (shown,) = err.strip().splitlines()  # typer begins with an empty line at an EOFError
+    assert out == ""
+    assert shown.startswith("splitdeconv: ")
+    assert line in shown
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_debug_shows_the_traceback(
+    place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(splitdeconv, "inspect", lambda *_, **__: {}["x"])
+    command = ["inspect", "m.onnx"]
+    assert main([*command, "--debug"] if place == "after" else ["--debug", *command]) == 4
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("Traceback")
+    assert lines[-1].startswith("splitdeconv: internal fault")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["inspct"], "No such command 'inspct'"),
+        (["convert", "m.onnx"], "convert: Missing argument"),
+        (["convert", "m.onnx", "o.onnx", "--what"], "convert: No such option: --what"),
+        (["zoo"], "zoo: Missing command"),
+    ],
+)
+def test_a_command_line_that_cannot_be_parsed_is_one_line(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"splitdeconv: {line}")
+    assert err.rstrip().endswith("--help")
+    assert err.count("\n") == 1
+
+
+def test_nothing_asked_for_is_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert "convert" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+def test_a_signal_cleans_up_and_is_said(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from splitdeconv.pipeline import convert as pipeline  # noqa: PLC0415  # stopped on purpose in this test alone
+
+    number, before = getattr(signal, name), signal.getsignal(getattr(signal, name))
+    onnx.save(deconv_model(), tmp_path / "in.onnx")
+
+    def stop(*_: object, **__: object) -> None:
+        assert len(list(tmp_path.iterdir())) == 2, "the result is being made"
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(pipeline, "prove", stop)
+    assert main(["convert", str(tmp_path / "in.onnx"), str(tmp_path / "out.onnx")]) == 128 + number
+    assert capsys.readouterr().err == f"splitdeconv: stopped by {name}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
+    assert signal.getsignal(number) == before

@@ -1,0 +1,117 @@
+"""What reaches the terminal, whatever stream it is and whatever the names hold."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+from rich.console import Console
+
+from splitdeconv.cli import main
+from splitdeconv.cli.terminal import Output, ascii_json
+from splitdeconv.errors import InputError
+from splitdeconv.report.listing import Listing, say, show
+from tests.models import deconv_model
+
+SHELL = ["bash", "-o", "pipefail", "-c"]
+ME = f"{sys.executable} -m splitdeconv"
+
+
+def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [*SHELL, line], cwd=folder, env={**os.environ, **environment}, capture_output=True, check=False, timeout=120
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    onnx.save(deconv_model(), tmp_path / "m.onnx")
+    return tmp_path
+
+
+def test_what_the_encoding_does_not_know_is_an_escape(folder: Path) -> None:
+    done = shell(f"{ME} targets", folder, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert done.returncode == 0
+    assert b"an output per tap" in done.stdout
+    assert b"\\xd7" in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_json_is_json_in_every_encoding(encoding: str, folder: Path) -> None:
+    (folder / "m.onnx").rename(folder / "größe µ→😀.onnx")
+    done = shell(f"{ME} inspect *.onnx --json -", folder, PYTHONIOENCODING=encoding, LC_ALL="C.UTF-8")
+    assert json.loads(done.stdout.decode(encoding))["model"] == "größe µ→😀.onnx"
+
+
+@pytest.mark.parametrize("char", ["µ", "→", "😀", "\udcff"])
+def test_a_character_survives_ascii(char: str) -> None:
+    assert json.loads(f'"{ascii_json(char)}"') == char
+
+
+def test_a_reader_that_goes_away_is_no_error(folder: Path) -> None:
+    done = shell(f"{ME} convert m.onnx o.onnx --json r.json | true", folder)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (folder / "o.onnx").exists()
+    assert (folder / "r.json").exists()
+
+
+def test_a_closed_output_is_no_error_unless_something_was_to_go_there(folder: Path) -> None:
+    assert shell(f"{ME} inspect m.onnx >&-", folder).returncode == 0
+    done = shell(f"{ME} inspect m.onnx --json - >&-", folder)
+    assert done.returncode == 3
+    assert b"the standard output cannot be written (it is closed)" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("command", ["inspect m.onnx", "inspect m.onnx --json -", "--help"])
+def test_a_full_output_is_one_line_and_exit_code_3(command: str, folder: Path) -> None:
+    done = shell(f"{ME} {command} > /dev/full", folder)
+    assert done.returncode == 3
+    assert done.stderr == b"splitdeconv: the standard output cannot be written (No space left on device)\n"
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "many"])
+def test_widths_that_cannot_be_do_not_matter(columns: str, folder: Path) -> None:
+    for command in ("inspect m.onnx", "--help"):
+        done = shell(f"{ME} {command}", folder, COLUMNS=columns, FORCE_COLOR="1", TERM="xterm")
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_names_that_are_not_utf_8(folder: Path) -> None:
+    (folder / "m.onnx").rename(folder / os.fsdecode(b"m\xff.onnx"))
+    done = shell(f"{ME} inspect m*.onnx && {ME} inspect nope$'\\xff'.onnx", folder)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"splitdeconv: nope\\udcff.onnx: cannot be read")
+
+
+def test_control_characters_in_names_do_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = deconv_model()
+    model.graph.node[0].name = "a\x1b[2Jb\nc\u202ed"
+    onnx.save(model, tmp_path / "m.onnx")
+    assert main(["inspect", str(tmp_path / "m.onnx")]) == 0
+    shown = capsys.readouterr().out
+    assert "a\\x1b[2Jb\\nc\\u202ed" in shown
+    assert "\x1b" not in shown
+    assert str(InputError("a\nb\x1b")) == "a\\nb\\x1b"
+
+
+def test_lines_and_cells_are_one_line_each() -> None:
+    out = Console(file=io.StringIO(), width=80)
+    say(out, "a\nb")
+    show(out, Listing(("name", "text"), [("x\ry", "1\t2")]))
+    assert [line.rstrip() for line in out.file.getvalue().splitlines()] == ["a\\nb", "name  text", "x\\ry  1\\t2"]
+
+
+def test_a_stream_stays_what_it_was() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    output = Output(stream)
+    assert output.write("é→") == 2
+    output.flush()
+    assert stream.buffer.getvalue() == b"\xe9\\u2192"
+    assert output.encoding == "latin-1"
