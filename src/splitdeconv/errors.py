@@ -8,6 +8,7 @@ SplitdeconvError                 exit code 2 unless said otherwise
 └── VerificationError            exit code 1: the rewritten model is not equal to the original
 
 A layer that cannot be rewritten is not an error: it is a ``Refusal`` or ``Skipped`` with a reason (see ``results``).
+Nor is a model that a target does not take: ``CompileError`` says so inside the package, and becomes such a reason.
 """
 
 from __future__ import annotations
@@ -62,3 +63,13 @@ class VerificationError(SplitdeconvError):
     def __init__(self, message: str, record: object = None) -> None:
         super().__init__(message)
         self.record = record
+
+
+class CompileError(Exception):
+    """The target does not take a model; the message is the reason, in the target's own words where it has them."""
+
+
+def one_line(error: BaseException, longest: int = 300) -> str:
+    """The message of ``error`` without line breaks, cut at ``longest`` letters; for :class:`CompileError`."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= longest else text[: longest - 1] + "…"

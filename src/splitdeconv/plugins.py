@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from typing import Any
 
 from splitdeconv.errors import MissingExtraError, UsageError
@@ -56,3 +57,13 @@ def load(kind: str, name: str, known: Mapping[str, str]) -> Any:
         if package == _PACKAGE:
             raise
         raise UsageError(f"{kind} '{name}' of {package} cannot be loaded: {error}") from error
+
+
+def require(package: str) -> None:
+    """What an import of ``package`` would do where it is missing, for a plug-in that uses it in another process.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    if find_spec(package) is None:
+        raise ModuleNotFoundError(f"No module named '{package}'", name=package)

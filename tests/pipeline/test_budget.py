@@ -61,7 +61,13 @@ class SlowTarget:
         return model
 
     def measure(
-        self, candidates: Mapping[str, Path], inputs: Mapping[str, Array], seconds: float, *, drop: float
+        self,
+        candidates: Mapping[str, Path],
+        inputs: Mapping[str, Array],
+        seconds: float,
+        *,
+        drop: float,
+        progress: object,
     ) -> dict[str, Measurement]:
         return rounds.interleaved(
             dict.fromkeys(candidates, self._run), seconds, drop=drop, clock=lambda: SlowTarget.now_ns

@@ -32,7 +32,13 @@ class Machine:
         return model
 
     def measure(
-        self, candidates: Mapping[str, Path], inputs: Mapping[str, Array], seconds: float, *, drop: float
+        self,
+        candidates: Mapping[str, Path],
+        inputs: Mapping[str, Array],
+        seconds: float,
+        *,
+        drop: float,
+        progress: object,
     ) -> dict[str, Measurement]:
         self.races += 1
         return rounds.interleaved(dict.fromkeys(candidates, self._run), seconds, drop=drop, clock=lambda: self.now_ns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -138,6 +139,9 @@ def convert(source: object, out: Path | None, request: ConvertRequest) -> Conver
     # Without a target nothing is measured, and sizes that nobody has stated are not needed.
     shapes, assumed = definite_shapes(model, request.in_shapes) if target else (request.in_shapes, ())
     sized = model.find(shapes) if shapes else findings
+    if request.verify and findings.sites:
+        with suppress(UsageError):  # said where it is needed, if it is
+            runner_for(model, target, request.options)  # its process gets ready meanwhile
     with workplace(model, out) as folder:
         case = _Case(source, model, findings, shapes, sized, target, name, reason, request, folder, out)
         plan, notes = _decide(case)

@@ -21,6 +21,7 @@ from splitdeconv.formats.model import Model
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.measuring.cache import Timings, model_key, notes_of_origin
 from splitdeconv.pipeline.open import Options, Progress
+from splitdeconv.pipeline.timing import measure_those_that_run
 from splitdeconv.results.plan import Choice, Plan
 from splitdeconv.results.record import WholeTimes
 from splitdeconv.results.times import Measurement, comparison
@@ -58,7 +59,10 @@ def race(
         CompileError: the target does not take one of them.
     """
     compiled = {name: target.compile(path, whole=True) for name, path in models.items()}
-    return target.measure(compiled, feeds, seconds, drop=KEEP_ALL)
+    times, stopped = measure_those_that_run(target, compiled, feeds, seconds, drop=KEEP_ALL)
+    if stopped:
+        raise CompileError("; ".join(f"'{name}' {reason}" for name, reason in stopped.items()))
+    return times
 
 
 def race_cached(

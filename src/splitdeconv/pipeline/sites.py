@@ -19,6 +19,7 @@ from splitdeconv.measuring import rounds
 from splitdeconv.measuring.cache import TimingCache, Timings, notes_of_origin, site_key
 from splitdeconv.pipeline.compiling import Trials, compile_equal_work, compile_site, site_inputs
 from splitdeconv.pipeline.open import Options, Progress, runner_for
+from splitdeconv.pipeline.timing import measure_those_that_run
 from splitdeconv.proof.sites import fingerprint
 from splitdeconv.results import times
 from splitdeconv.results.bench import EQUAL_WORK, ZERO_INSERT, short_list
@@ -194,7 +195,10 @@ class _Timer:
         left = seconds if self.extent.keep else max(0.0, started + seconds - time.perf_counter())
         drop = KEEP_ALL if self.extent.keep else rounds.DROP_RATIO
         inputs = site_inputs(model.layout, site)
-        taken = self.target.measure(racers, inputs, left, progress=progress, drop=drop) if compiled else {}
+        taken: dict[Candidate, Measurement] = {}
+        if compiled:
+            taken, stopped = measure_those_that_run(self.target, racers, inputs, left, progress=progress, drop=drop)
+            refusals |= {str(candidate): reason for candidate, reason in stopped.items()}
         return Timings({str(candidate): time for candidate, time in taken.items()}, refusals, seconds)
 
 

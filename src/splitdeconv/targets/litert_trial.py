@@ -7,8 +7,8 @@ from contextlib import suppress
 
 import numpy as np
 
-from splitdeconv.targets.child import serve
 from splitdeconv.targets.litert import interpreter
+from splitdeconv.workers.serve import serve
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +26,9 @@ INSTRUCTIONS = (  # those that decide which convolution kernels a runtime takes
     "sve",
     "sve2",
 )
+
+
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of both kinds of cgroups
 
 
 @cache
@@ -61,10 +65,23 @@ def _usable_processors() -> int:
 
 def _memory_gib() -> str:
     """Memory in GiB, rounded, because kernels keep a varying part of it."""
+    return str(round(_physical_bytes() / 2**30)) if _physical_bytes() else ""
+
+
+def memory_bytes() -> int:
+    """Memory that this process may use: the machine's, or less where a container limits it; 0 where nobody tells."""
+    limits = [_physical_bytes()]
+    for path in _LIMITS:
+        with suppress(OSError, ValueError):
+            limits.append(int(Path(path).read_text(encoding="ascii")))
+    return min((limit for limit in limits if limit), default=0)
+
+
+def _physical_bytes() -> int:
     try:
-        return str(round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30))
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
-        return ""
+        return 0
 
 
 @cache

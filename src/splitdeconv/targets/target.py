@@ -10,23 +10,16 @@ from typing import Literal, Protocol, TypeVar, cast
 
 from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.weights import Array
+from splitdeconv.errors import CompileError, one_line
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress, interleaved
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
 
+__all__ = ["KEEP_ALL", "CompileError", "Compiled", "Key", "MeasuredModel", "Measuring", "Target", "one_line"]
+
 KEEP_ALL = math.inf
 Key = TypeVar("Key")
-
-
-class CompileError(Exception):
-    """The target does not take a model; the message is the reason, in the target's own words where it has them."""
-
-
-def one_line(error: BaseException, longest: int = 300) -> str:
-    """The message of ``error`` without line breaks, cut at ``longest`` letters; for :class:`CompileError`."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 class Compiled(Protocol):

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ethosu.vela import vela
 
-from splitdeconv.targets.child import serve
-from splitdeconv.targets.target import CompileError
+from splitdeconv.errors import CompileError
+from splitdeconv.workers.serve import serve
 
 _WARNING = re.compile(
     r"^Warning \([^)]*\) operator: (\S+), ofm: '(.*)'\nReason: (.*(?:\n(?!\n|Warning).+)*)", re.MULTILINE

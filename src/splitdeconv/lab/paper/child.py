@@ -9,8 +9,9 @@ from queue import LifoQueue
 from typing import ParamSpec, TypeVar, cast
 
 from splitdeconv.errors import SplitdeconvError, UsageError
-from splitdeconv.targets.child import Child, serve
+from splitdeconv.targets.child import Child
 from splitdeconv.targets.target import CompileError
+from splitdeconv.workers.serve import serve
 
 Arguments = ParamSpec("Arguments")
 Value = TypeVar("Value")
