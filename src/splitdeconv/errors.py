@@ -67,9 +67,3 @@ class VerificationError(SplitdeconvError):
 
 class CompileError(Exception):
     """The target does not take a model; the message is the reason, in the target's own words where it has them."""
-
-
-def one_line(error: BaseException, longest: int = 300) -> str:
-    """The message of ``error`` without line breaks, cut at ``longest`` letters; for :class:`CompileError`."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -10,11 +10,12 @@ from typing import Literal, Protocol, TypeVar, cast
 
 from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.weights import Array
-from splitdeconv.errors import CompileError, one_line
+from splitdeconv.errors import CompileError
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress, interleaved
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
+from splitdeconv.workers.serve import one_line
 
 __all__ = ["KEEP_ALL", "CompileError", "Compiled", "Key", "MeasuredModel", "Measuring", "Target", "one_line"]
 

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from splitdeconv.errors import CompileError, one_line
+from splitdeconv.errors import CompileError
 from splitdeconv.measuring.rounds import interleaved
 from splitdeconv.workers import arrays
-from splitdeconv.workers.serve import Tell, serve_with_news
+from splitdeconv.workers.serve import Tell, one_line, serve_with_news
 
 Feeds = Mapping[str, npt.NDArray[Any]]
 

@@ -24,6 +24,12 @@ OUT_OF_MEMORY = "needs more memory than there is"
 Tell = Callable[[bytes], None]
 
 
+def one_line(error: BaseException, longest: int = 300) -> str:
+    """The message of ``error`` without line breaks, cut at ``longest`` letters; for :class:`CompileError`."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
 def serve(answer_to: Callable[[bytes], bytes]) -> None:
     """Answer requests from standard input until it ends.
 
