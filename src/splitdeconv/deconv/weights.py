@@ -28,6 +28,7 @@ class Quantisation:
             channel of all groups.
         w_zero: int32, of the same shape.
         w_axis: 1 (output channels), or 0 (input channels; the sums are then no integers).
+        fixed_point: whether the format's kernels rescale sums by fixed-point multipliers, each in its own way.
     """
 
     x_type: str
@@ -39,11 +40,27 @@ class Quantisation:
     y_scale: Array
     y_zero: int
     w_axis: int = 1
+    fixed_point: bool = False
+
+    @property
+    def is_hybrid(self) -> bool:
+        """Whether only the weights are integers; kernels quantise the input by its own range when they run."""
+        return self.x_type == "float32"
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether maps have 16 bits."""
+        return self.x_type == "int16"
 
     @property
     def by_input(self) -> bool:
         """Whether each input channel has a weight scale of its own."""
         return self.w_scale.ndim > 0 and self.w_axis == 0
+
+    @property
+    def sum_unit(self) -> Array:
+        """What 1 in a sum of products of stored numbers stands for, in float64; of the shape of ``w_scale``."""
+        return np.asarray(np.float64(self.x_scale) * self.w_scale.astype(np.float64))
 
     def along_kernel(self, parameter: Array, shape: tuple[int, ...], groups: int) -> Array:
         """``w_scale`` or ``w_zero``, to be broadcast against a kernel of ``shape``, IOHW."""
@@ -88,6 +105,17 @@ class Weights:
     kernel: Array
     bias: Array | None = None
     quant: Quantisation | None = None
+
+    def as_real(self) -> Weights:
+        """The real values of quantised weights with output scales, in float64; a float bias is real already."""
+        quant = self.quant
+        assert quant is not None, "float weights are real already"
+        shape = self.kernel.shape
+        zero, scale = (quant.along_kernel(each, shape, 1).astype(np.float64) for each in (quant.w_zero, quant.w_scale))
+        bias = None if self.bias is None else self.bias.astype(np.float64)
+        if bias is not None and self.bias is not None and self.bias.dtype.kind == "i":
+            bias = bias * quant.sum_unit
+        return Weights((self.kernel.astype(np.float64) - zero) * scale, bias)
 
     def as_type(self, dtype: str) -> Weights:
         """The same values in another type, without quantisation."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from splitdeconv.deconv import reference
+from splitdeconv.deconv.definition import Definition, fixed_point_deconv
 from splitdeconv.deconv.ops import Layout, Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
@@ -37,7 +38,7 @@ class Origin:
         """Multiply-accumulates of the nodes as they stand, of the geometry ``deconv``; unknown sizes count as 1."""
         return deconv.macs()
 
-    def define(self, x: Array, weights: Weights, deconv: Deconv) -> Array:
+    def define(self, x: Array, weights: Weights, deconv: Deconv) -> Definition:
         """What the nodes compute by definition, without their epilogue.
 
         Args:
@@ -48,9 +49,13 @@ class Origin:
         Returns:
             ``(N, O, *out_sizes)`` in float64; stored integers of a quantised site.
         """
-        if weights.quant is not None:
-            return reference.quantised_deconv(x, weights, deconv)
-        return reference.deconv(x.astype("float64"), weights.as_type("float64"), deconv)
+        quant = weights.quant
+        if quant is None or quant.is_hybrid:
+            real = weights.as_type("float64") if quant is None else weights.as_real()
+            return Definition.of(reference.deconv(x.astype("float64"), real, deconv))
+        if quant.fixed_point:
+            return fixed_point_deconv(x, weights, deconv)
+        return Definition.of(reference.quantised_deconv(x, weights, deconv))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

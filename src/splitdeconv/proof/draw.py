@@ -18,6 +18,11 @@ INTEGERS_BELOW = {"float32": 2**24, "float64": 2**53}  # whole numbers that the 
 LARGEST_SUM = 2**23  # float32 holds whole numbers up to 2²⁴; half of it leaves room for the bias
 SMALLEST_EXPONENT = -2  # of drawn weight scales
 LARGEST_WEIGHT = 63  # two products of it with 255 stay below 2¹⁵
+# Kernels of hybrid deconvs scale the input by its largest value over 127, or by its range over 255. An input of 0 and
+# this is whole in both.
+HYBRID_INPUT = 127 * 255
+HYBRID_WEIGHT = 3
+HYBRID_SUM = 64  # of the weights' magnitudes for an output, on average; with twice that, 24 bits hold all sums
 
 
 def cut_down(deconv: Deconv) -> Deconv:
@@ -58,6 +63,8 @@ def drawn_weights(deconv: Deconv, like: Weights, seed: int) -> Weights:
     """Weights of the site's types and granularity whose sums float32 holds; output scales that use the whole range."""
     quant = like.quant
     assert quant is not None, "a quantised site has its scales"
+    if quant.is_hybrid:
+        return _hybrid_weights(deconv, like, seed)
     rng = np.random.default_rng(seed)
     lowest, highest = (-LARGEST_WEIGHT, LARGEST_WEIGHT) if like.kernel.dtype == np.int8 else (0, 255)
     zero = int(np.clip(np.max(quant.w_zero, initial=-128), lowest, highest))
@@ -77,13 +84,31 @@ def drawn_weights(deconv: Deconv, like: Weights, seed: int) -> Weights:
         y_scale=np.float32(2.0 ** (math.ceil(math.log2(deviation / 64)) - 1)),
         **_drawn_zeros(quant, rng),
     )
-    kind = np.float32 if quant.by_input else np.int32
-    bias = None if like.bias is None else rng.integers(-4096, 4097, deconv.out_channels).astype(kind)
+    bias = None
+    if like.bias is not None:
+        whole = like.bias.dtype if like.bias.dtype.kind == "i" else np.int32
+        bias = rng.integers(-4096, 4097, deconv.out_channels).astype(np.float32 if quant.by_input else whole)
     return Weights(kernel, bias, values)
 
 
+def _hybrid_weights(deconv: Deconv, like: Weights, seed: int) -> Weights:
+    """Few small whole numbers, so that sums with :func:`_hybrid_input` are exact; a float bias of whole numbers."""
+    quant = like.quant
+    assert quant is not None, "a hybrid site has its scales"
+    rng = np.random.default_rng(seed)
+    products = deconv.in_channels * math.prod(axis.kernel for axis in deconv.axes)
+    share = min(1.0, 2 * HYBRID_SUM / (products * HYBRID_WEIGHT))
+    kernel = rng.integers(-HYBRID_WEIGHT, HYBRID_WEIGHT + 1, deconv.kernel_shape)
+    kernel = np.where(rng.random(deconv.kernel_shape) < share, kernel, 0).astype(like.kernel.dtype)
+    scale = np.asarray(2.0 ** rng.integers(SMALLEST_EXPONENT, 1, quant.w_scale.shape), np.float32)
+    bias = None if like.bias is None else rng.integers(-4096, 4097, deconv.out_channels).astype(np.float32)
+    return Weights(kernel, bias, replace(quant, w_scale=scale, w_zero=np.zeros(scale.shape, np.int32)))
+
+
 def _drawn_zeros(quant: Quantisation, rng: np.random.Generator) -> dict[str, Any]:
-    """Zero-points anywhere in the range of the activations."""
+    """Zero-points anywhere in the range of the activations; LiteRT's 16-bit maps have none."""
+    if quant.fixed_point and quant.is_wide:
+        return {}
     found = {}
     for name, dtype in (("x_zero", quant.x_type), ("y_zero", quant.y_type)):
         limits = np.iinfo(dtype)
@@ -92,12 +117,17 @@ def _drawn_zeros(quant: Quantisation, rng: np.random.Generator) -> dict[str, Any
 
 
 def drawn_input(deconv: Deconv, weights: Weights, seed: int) -> Array:
-    """Stored input over the whole range of 8 bits; around the zero-point where the type has 16."""
+    """Stored input over the whole range of 8 bits; around the zero-point where the type has 16.
+
+    Of hybrid weights a float input of two values.
+    """
     quant = weights.quant
     assert quant is not None
+    shape = (1, deconv.in_channels, *(size or 1 for size in deconv.in_sizes))
+    if quant.is_hybrid:
+        return HYBRID_INPUT * np.random.default_rng(seed + 1).integers(0, 2, shape).astype(np.float32)
     limits = np.iinfo(quant.x_type)
     first = limits.min if limits.bits == 8 else int(np.clip(quant.x_zero - 128, limits.min, limits.max - 255))
-    shape = (1, deconv.in_channels, *(size or 1 for size in deconv.in_sizes))
     return np.random.default_rng(seed + 1).integers(first, first + 256, shape).astype(quant.x_type)
 
 

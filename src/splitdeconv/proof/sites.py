@@ -2,7 +2,8 @@
 
 Two questions that must not be mixed. Are all weights, scales and zero-points in their places? That is decided bit for
 bit, with whole numbers; of quantised sites with scales that are powers of two, so that float kernels between
-DequantizeLinear and QuantizeLinear are exact too, and with weights of 7 bits, which no kernel saturates. And does the
+DequantizeLinear and QuantizeLinear are exact too, and with weights of 7 bits, which no kernel saturates; of hybrid ones
+with an input that kernels quantise without an error. And does the
 target compute the site's own numbers right? Runtimes differ there by one step of the output where a sum falls between
 two steps; x86 processors without VNNI add pairs of uint8 × int8 products in 16 bits, which saturates.
 """
@@ -49,26 +50,29 @@ def prove_site(model: Model, site: Site, program: Program, target: Target, seed:
     except CompileError as error:
         return SiteProof(site.id, False, target.name, f"it does not run: {error}")
     wanted = trial.definition(x)
-    if y.shape != wanted.shape:
-        return SiteProof(site.id, False, target.name, f"its shape is {list(y.shape)}, wanted {list(wanted.shape)}")
-    differing = int(np.count_nonzero(y != wanted))
-    what = "outputs" if site.weights.quant is None else "stored outputs"
-    detail = f"{differing} of {wanted.size} {what} differ" if differing else ""
+    if y.shape != wanted.lowest.shape:
+        found, right = list(y.shape), list(wanted.lowest.shape)
+        return SiteProof(site.id, False, target.name, f"its shape is {found}, wanted {right}")
+    differing = int(np.count_nonzero(wanted.misses(y)))
+    what = "outputs" if y.dtype.kind == "f" else "stored outputs"
+    detail = f"{differing} of {y.size} {what} differ" if differing else ""
     return SiteProof(site.id, differing == 0, target.name, detail)
 
 
 def noise_of_site(model: Model, site: Site, program: Program, target: Target) -> OutputCheck | None:
-    """Errors of the runtime's own deconv and of the program on real values; None for quantised sites.
+    """Errors of the runtime's own deconv and of the program on real values; None where maps are stored integers.
 
     There every bit counts.
     """
-    if site.weights.quant is not None:
+    quant = site.weights.quant
+    if quant is not None and not quant.is_hybrid:
         return None
     deconv = replace(cut_down(site.deconv), dtype="float32")
-    trial = Trial(model, site, deconv, site.weights.as_type("float32"), target)
+    weights = site.weights.as_type("float32") if quant is None else site.weights
+    trial = Trial(model, site, deconv, weights, target)
     shape = (deconv.batch or 1, deconv.in_channels, *(size or 1 for size in deconv.in_sizes))
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    wanted = trial.definition(x)
+    wanted = trial.definition(x).lowest
     try:
         before = error_of(trial.run(trial.native(), x), wanted)
     except CompileError:
@@ -94,18 +98,21 @@ class Deviation:
 
 
 def wrong_numbers(model: Model, site: Site, program: Program, target: Target) -> str | None:
-    """What the target computes wrong with the site's own weights and scales, or None.
+    """What the target computes wrong with the site's own weights and scales, or None; None of float maps too.
 
-    Ties may be rounded either way; beyond that a candidate may deviate twice as far as the target's own deconv does.
-    On a measuring target this is a reason to refuse the candidate. On any other it is a note about the processor, which
-    holds for all other quantised convolutions of the model too.
+    Ties may be rounded either way, those that the definition knows where it does; beyond that a candidate may deviate
+    twice as far as the target's own deconv does. On a measuring target this is a reason to refuse the candidate. On any
+    other it is a note about the processor, which holds for all other quantised convolutions of the model too.
     """
+    quant = site.weights.quant
+    if quant is None or quant.is_hybrid:
+        return None
     trial = Trial(model, site, cut_down(site.deconv), site.weights, target)
     try:
         found = deviation(trial, program)
     except CompileError as error:
         return f"it does not run: {error}"
-    if found.steps <= TIE_STEPS and found.share <= TIE_SHARE:
+    if found.steps == 0 or (not quant.fixed_point and found.steps <= TIE_STEPS and found.share <= TIE_SHARE):
         return None
     try:
         own = deviation(trial, trial.native())
@@ -127,19 +134,19 @@ def deviation(trial: Trial, program: Program) -> Deviation:
     """
     worst = Deviation(0.0, 0)
     for x in telling_inputs(trial.deconv, trial.weights):
-        steps = np.abs(trial.run(program, x).astype(np.int32) - trial.definition(x).astype(np.int32))
+        steps = trial.definition(x).steps(trial.run(program, x))
         share = max(0, np.count_nonzero(steps) - 1) / steps.size  # one tie is always allowed
         worst = Deviation(max(worst.share, share), max(worst.steps, int(steps.max())))
     return worst
 
 
 def fingerprint(site: Site) -> tuple[str, ...]:
-    """What :func:`wrong_numbers` depends on beside the geometry, for keys of what was found; empty for float sites.
+    """What :func:`wrong_numbers` depends on beside the geometry, for keys of what was found; empty for float maps.
 
     Whether a kernel saturates depends on the weights, so nothing may be taken over from another layer of equal shape.
     """
     quant = site.weights.quant
-    if quant is None:
+    if quant is None or quant.is_hybrid:
         return ()
     digest = hashlib.sha256(site.weights.kernel.tobytes())
     arrays = (site.weights.bias, quant.x_scale, quant.w_scale, quant.w_zero, quant.y_scale)

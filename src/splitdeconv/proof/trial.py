@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from splitdeconv.deconv.definition import Definition
 from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
@@ -48,6 +49,6 @@ class Trial:
         """The runtime's own deconv."""
         return lower(self.site.deconv, self.model.layout, NATIVE)
 
-    def definition(self, x: Array) -> Array:
+    def definition(self, x: Array) -> Definition:
         """What the output must be."""
         return self.site.origin.define(x, self.weights, self.deconv)

@@ -32,9 +32,9 @@ from splitdeconv.errors import UsageError
 from splitdeconv.formats.tflite.filters import FilterWriter
 from splitdeconv.formats.tflite.nodes import Node
 from splitdeconv.formats.tflite.schema import ACTIVATIONS, Builtin, tfl
+from splitdeconv.formats.tflite.types import SiteTypes
 from splitdeconv.formats.tflite.writer import GraphWriter
 
-FLOAT32 = tfl.TensorT(type=tfl.TensorType.FLOAT32)
 LARGEST_PAD_RANK = 5  # of LiteRT's PAD
 
 # Versions by type where they differ; the first is for float32 and uint8. Source: LiteRT's op_version.cc.
@@ -52,6 +52,7 @@ _VERSIONS: dict[int, tuple[int, int, int]] = {  # otherwise, int8, int16
 }
 _HYBRID_CONV = 5
 _INT32_BIAS_CONV = 8
+_BIASED_DECONV = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +69,19 @@ class Emitter:
     Args:
         writer: takes the operators.
         node: the deconv that the program stands for.
-        weights: its values.
         borrow: gives the tensor in the written subgraph for one of the node's constants.
-        plain: in float32, without activation and epilogue; the sizes are those of the program.
+        foreign: weights on trial instead of the node's own; without activation and epilogue then.
     """
 
     def __init__(
-        self, writer: GraphWriter, node: Node, weights: Weights, borrow: Callable[[int], int], *, plain: bool
+        self, writer: GraphWriter, node: Node, borrow: Callable[[int], int], foreign: Weights | None = None
     ) -> None:
-        self.writer, self.node, self.weights, self.borrow, self.plain = writer, node, weights, borrow, plain
-        tensors = node.graph.tensors
-        self.source_like = FLOAT32 if plain else tensors[node.source]
-        self.result_like = FLOAT32 if plain else tensors[node.result]
-        self.type_name = "float32" if plain else node.graph.type_name(node.source)
-        activation = "" if plain else node.epilogue.activation
+        self.writer, self.node, self.borrow, self.foreign = writer, node, borrow, foreign
+        self.types = SiteTypes.own(node) if foreign is None else SiteTypes.of(foreign, node)
+        activation = node.epilogue.activation if foreign is None else ""
         self.activation = next(code for code, name in ACTIVATIONS.items() if name == activation)
-        self.filters = FilterWriter(writer, node, weights, plain=plain)
+        weights = node.weights() if foreign is None else foreign
+        self.filters = FilterWriter(writer, node.id, weights, self.types)
         self.pieces: dict[tuple[int, int], list[int]] = {}
 
     def emit(self, program: Program, source: int, result: int) -> None:
@@ -99,7 +97,7 @@ class Emitter:
                 values.append(Value(self._part(step.op, inputs[0], number), shape))
                 continue
             final = number + 1 == program.output
-            like = self.result_like if summed[-1] else self.source_like
+            like = self.types.result if summed[-1] else self.types.source
             target = result if final else self.writer.tensor(like, shape, self._name(step.op, number))
             values.append(Value(target, shape))
             self._write(step.op, inputs, values[-1], number, self._activation_of(program, number))
@@ -121,7 +119,7 @@ class Emitter:
             case Conv():
                 self._conv(op, x, out, number, activation)
             case NativeDeconv():
-                self._native(op, x, out)
+                self._native(x, out)
             case Pad():
                 self._pad(op.begin, op.end, x, out, number)
             case Slice():
@@ -141,7 +139,7 @@ class Emitter:
                 self._add(Builtin.ADD, [value.tensor for value in inputs], out.tensor, options)
             case AddBias():
                 options = tfl.AddOptionsT(fusedActivationFunction=activation)
-                self._add(Builtin.ADD, [x.tensor, self.filters.plain_bias()], out.tensor, options)
+                self._add(Builtin.ADD, [x.tensor, self.filters.whole_bias()], out.tensor, options)
             case Relayout():
                 options = tfl.Pool2DOptionsT(
                     padding=tfl.Padding.VALID, strideW=1, strideH=1, filterWidth=1, filterHeight=1
@@ -152,7 +150,7 @@ class Emitter:
 
     def _add(self, builtin: int, inputs: list[int], output: int, options: Any = None, version: int = 0) -> None:
         otherwise, int8, int16 = _VERSIONS.get(builtin, (1, 1, 1))
-        fitting = {"int8": int8, "int16": int16}.get(self.type_name, otherwise)
+        fitting = {"int8": int8, "int16": int16}.get(self.types.maps, otherwise)
         self.writer.operator(builtin, version or fitting, inputs, [output], options)
 
     def _ints(self, values: Any) -> int:
@@ -178,10 +176,10 @@ class Emitter:
         if key not in self.pieces:
             shape = op.shape(x.shape)
             names = [f"{self._name(op, number)}/{piece}" for piece in range(op.parts)]
-            self.pieces[key] = [self.writer.tensor(self.result_like, shape, name) for name in names]
+            self.pieces[key] = [self.writer.tensor(self.types.result, shape, name) for name in names]
             axis = self.writer.constant(np.asarray(op.axis, np.int32), f"{self.node.id}/axis")
             otherwise, int8, int16 = _VERSIONS[Builtin.SPLIT]
-            version = {"int8": int8, "int16": int16}.get(self.type_name, otherwise)
+            version = {"int8": int8, "int16": int16}.get(self.types.maps, otherwise)
             options = tfl.SplitOptionsT(numSplits=op.parts)
             self.writer.operator(Builtin.SPLIT, version, [axis, x.tensor], self.pieces[key], options)
         return self.pieces[key][op.index]
@@ -198,7 +196,7 @@ class Emitter:
             raise UsageError(
                 f"site '{self.node.id}': LiteRT pads at most {LARGEST_PAD_RANK} axes; choose another lowering"
             )
-        like = self.source_like
+        like = self.types.source
         flat, padded = (_join(value.shape, groups) for value in (x, out))
         name = f"{self.node.id}/pad{number}"
         before, after = (
@@ -216,7 +214,7 @@ class Emitter:
         if padding is None:
             begin, end = (0, *op.pad_begin, 0), (0, *op.pad_end, 0)
             padded = Pad(begin, end).shape(x.shape)
-            inner = Value(self.writer.tensor(self.source_like, padded, f"{self.node.id}/pad{number}"), padded)
+            inner = Value(self.writer.tensor(self.types.source, padded, f"{self.node.id}/pad{number}"), padded)
             self._pad(begin, end, x, inner, number)
             x, padding = inner, tfl.Padding.VALID
         rows, columns = op.dilations
@@ -227,23 +225,20 @@ class Emitter:
             fusedActivationFunction=activation,
             dilationHFactor=rows,
             dilationWFactor=columns,
-            quantizedBiasType=self.filters.bias_type,
+            quantizedBiasType=self.types.bias_type,
         )
         operands = self.filters.operands(op, number)
         self._add(Builtin.CONV_2D, [x.tensor, *operands], out.tensor, options, self._conv_version())
 
     def _conv_version(self) -> int:
-        quant = self.node.deconv.quant
-        if self.plain:
-            return 0
-        if quant is not None and quant.activation == "float32":
+        if self.types.is_hybrid:
             return _HYBRID_CONV
-        return _INT32_BIAS_CONV if self.filters.bias_type and self.type_name == "int16" else 0
+        return _INT32_BIAS_CONV if self.types.bias_type and self.types.maps == "int16" else 0
 
-    def _native(self, op: NativeDeconv, x: Value, out: Value) -> None:
-        """The original operators again, or with foreign weights the deconv and its crops in float32."""
-        if self.plain:
-            self._plain_native(op, x, out)
+    def _native(self, x: Value, out: Value) -> None:
+        """The original operators again, or with weights on trial the deconv and its crops."""
+        if self.foreign is not None:
+            self._bare_native(x, out)
             return
         graph, node = self.node.graph, self.node
         followers = node.epilogue.operators
@@ -270,16 +265,19 @@ class Emitter:
         (top, left), (bottom, right) = self.node.epilogue.begin, self.node.epilogue.end
         return [batch, rows + top + bottom, columns + left + right, channels]
 
-    def _plain_native(self, op: NativeDeconv, x: Value, out: Value) -> None:
+    def _bare_native(self, x: Value, out: Value) -> None:
+        """TRANSPOSE_CONV and the crops, without activation and epilogue."""
         node = self.node
-        options = copy.copy(node.graph.operators[node.operator].builtinOptions)
-        options.fusedActivationFunction = options.quantizedBiasType = 0
+        original = node.graph.operators[node.operator]
+        options = copy.copy(original.builtinOptions)
+        options.fusedActivationFunction, options.quantizedBiasType = 0, self.types.bias_type
         whole = tuple(self._native_shape(out.shape))
         begin, end = (0, *node.epilogue.begin, 0), (0, *node.epilogue.end, 0)
         cropped = any(begin) or any(end)
-        target = self.writer.tensor(FLOAT32, whole, f"{node.id}/native") if cropped else out.tensor
-        operands = [self._ints(whole), self.filters.native_kernel(), x.tensor, *self.filters.native_bias()]
-        self._add(Builtin.TRANSPOSE_CONV, operands, target, options, version=3)
+        target = self.writer.tensor(self.types.result, whole, f"{node.id}/native") if cropped else out.tensor
+        kernel, *bias = self.filters.native()
+        version = max(_BIASED_DECONV, node.graph.root.operatorCodes[original.opcodeIndex].version)
+        self._add(Builtin.TRANSPOSE_CONV, [self._ints(whole), kernel, x.tensor, *bias], target, options, version)
         if cropped:
             self._slice(Slice(begin, end), Value(target, whole), out)
 

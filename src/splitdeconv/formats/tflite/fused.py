@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from splitdeconv.deconv import reference
-from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.model import FusedDifference
-from splitdeconv.formats.tflite.nodes import Node, zero_points
+from splitdeconv.formats.tflite.nodes import Node
+from splitdeconv.formats.tflite.units import zero_point
 
 _RANGES = {"RELU": (0.0, np.inf), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0), "": (-np.inf, np.inf)}
 
@@ -43,28 +44,21 @@ def _bound(node: Node) -> int:
 
 def _ideal(node: Node, x: Array) -> tuple[Array, Array]:
     """The site in float64, in steps of its output's scale; and where the original clips before its last operator."""
-    tensors = node.graph.tensors
-    source, result = tensors[node.source], tensors[node.result]
-    kernel_like = tensors[node.kernel.tensor]
-    in_scale = float(source.quantization.scale[0])
-    scales = np.asarray(kernel_like.quantization.scale, np.float64)
-    stored = node.weights()
-    # The channel axis goes last, so that one zero-point and scale for each channel broadcast.
-    kernel = np.moveaxis(stored.kernel.astype(np.float64), 1, -1) - zero_points(kernel_like)
-    bias = None if stored.bias is None else stored.bias * in_scale * scales
-    weights = Weights(np.moveaxis(kernel * scales, -1, 1), bias)
-    real = (np.moveaxis(x, -1, 1).astype(np.float64) - zero_points(source)) * in_scale
-    y = reference.deconv(real, weights, replace(node.deconv, quant=None))
+    stored, result = node.weights(), node.graph.tensors[node.result]
+    quant = stored.quant
+    assert quant is not None, "only quantised sites have steps"
+    real = (np.moveaxis(x, -1, 1).astype(np.float64) - quant.x_zero) * float(quant.x_scale)
+    y = reference.deconv(real, stored.as_real(), replace(node.deconv, quant=None))
     low, high = _RANGES[node.epilogue.activation]
     bounds = np.iinfo(node.graph.type_name(node.result))
     steps = np.clip(_steps(y, result), bounds.min, bounds.max)
     steps = np.clip(steps, _steps(np.asarray(low), result), _steps(np.asarray(high), result))
-    return np.moveaxis(steps, 1, -1), np.moveaxis(_clips(node, y, in_scale * scales), 1, -1)
+    return np.moveaxis(steps, 1, -1), np.moveaxis(_clips(node, y, quant.sum_unit), 1, -1)
 
 
 def _steps(real: Array, like: Any) -> Array:
     """Real values in steps of a tensor's scale."""
-    return np.asarray(real / float(like.quantization.scale[0]) + zero_points(like))
+    return np.asarray(real / float(like.quantization.scale[0]) + zero_point(like))
 
 
 def _clips(node: Node, y: Array, unit: Array) -> Array:

@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from splitdeconv.deconv.spec import Axis, Deconv, Quant
-from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.deconv.weights import Weights
 from splitdeconv.errors import InputError
 from splitdeconv.formats.tflite.epilogue import Epilogue, find_epilogue
 from splitdeconv.formats.tflite.graph import Graph, text
 from splitdeconv.formats.tflite.schema import ACTIVATIONS, tfl
 from splitdeconv.formats.tflite.shapes import shape_value
+from splitdeconv.formats.tflite.units import quantisation
 from splitdeconv.results.plan import Skipped
 
 _FLOATS = ("float32", "float16")
@@ -75,7 +74,10 @@ class Node:
         bias = None if self.bias is None else self.graph.content(self.bias.tensor)
         bias = None if bias is None else bias.reshape(-1)  # a folded batch norm leaves it as (1, 1, 1, O)
         bias = self.epilogue.add_to(bias, self.deconv.out_channels)
-        return Weights(kernel.transpose(3, 0, 1, 2), bias)
+        quant = None
+        if self.deconv.quant is not None:
+            quant = quantisation(self.graph, self.source, self.kernel.tensor, self.result)
+        return Weights(kernel.transpose(3, 0, 1, 2), bias, quant)
 
 
 def find_nodes(root: Any, numerics: str) -> list[Node | Skipped]:
@@ -290,13 +292,3 @@ def same_axis(in_size: int, out_size: int, kernel: int, stride: int, same: bool)
     pad_begin = max(0, (forward - 1) * stride + kernel - out_size) // 2
     left = (in_size - 1) * stride + kernel - pad_begin - out_size
     return Axis(kernel, stride, 1, pad_begin, max(0, left), max(0, -left), in_size)
-
-
-def zero_points(tensor: Any) -> Array | int:
-    """What an empty place of a filter holds: the zero-points of ``tensor``, or 0."""
-    quantization = tensor.quantization
-    if quantization is None or quantization.zeroPoint is None or not len(quantization.zeroPoint):
-        return 0
-    if len(quantization.zeroPoint) == 1:
-        return int(quantization.zeroPoint[0])
-    return np.asarray(quantization.zeroPoint)

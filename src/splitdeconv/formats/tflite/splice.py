@@ -11,7 +11,7 @@ import numpy as np
 from splitdeconv.deconv.ops import NativeDeconv, Program
 from splitdeconv.deconv.weights import Weights
 from splitdeconv.errors import UsageError
-from splitdeconv.formats.tflite.emit import FLOAT32, Emitter
+from splitdeconv.formats.tflite.emit import Emitter
 from splitdeconv.formats.tflite.graph import Graph, indices
 from splitdeconv.formats.tflite.nodes import Node, nodes_of
 from splitdeconv.formats.tflite.schema import Builtin, tfl
@@ -30,22 +30,15 @@ def stand_alone(node: Node, program: Program, weights: Weights | None) -> Any:
     Args:
         node: the site.
         program: NHWC.
-        weights: instead of the site's own; in float32, without activation and epilogue then.
+        weights: instead of the site's own; without activation and epilogue then.
     """
-    plain = weights is not None
     root = tfl.ModelT(version=3, operatorCodes=[], subgraphs=[tfl.SubGraphT(tensors=[])], buffers=[tfl.BufferT()])
     root.description = f"splitdeconv: site {node.id}".encode()
     writer = GraphWriter(root, 0)
-    tensors = node.graph.tensors
-    in_shape, out_shape = program.in_shape, program.shapes()[-1]
-    source = writer.tensor(FLOAT32 if plain else tensors[node.source], in_shape, "x")
-    result = writer.tensor(FLOAT32 if plain else tensors[node.result], out_shape, "y")
-
-    def borrow(tensor: int) -> int:
-        return _borrowed(writer, node.graph, tensor)
-
-    own = node.weights() if weights is None else weights
-    Emitter(writer, node, own, borrow, plain=plain).emit(program, source, result)
+    emitter = Emitter(writer, node, lambda tensor: _borrowed(writer, node.graph, tensor), weights)
+    source = writer.tensor(emitter.types.source, program.in_shape, "x")
+    result = writer.tensor(emitter.types.result, program.shapes()[-1], "y")
+    emitter.emit(program, source, result)
     graph = writer.subgraph
     graph.operators, graph.name = writer.operators, b"main"
     graph.inputs, graph.outputs = np.asarray([source], np.int32), np.asarray([result], np.int32)
@@ -94,9 +87,7 @@ def _splice_graph(root: Any, sites: list[tuple[Node, Program]], number: int) -> 
     removed: set[int] = set()
     for node, program in sites:
         start = len(writer.operators)
-        Emitter(writer, node, node.weights(), lambda tensor: tensor, plain=False).emit(
-            program, node.source, node.result
-        )
+        Emitter(writer, node, lambda tensor: tensor).emit(program, node.source, node.result)
         inserted[node.operator] = writer.operators[start:]
         removed |= {node.operator, *node.epilogue.operators}
     removed = _with_dead(sites[0][0].graph, removed, inserted)

@@ -1,0 +1,38 @@
+"""Scales and zero-points of tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from splitdeconv.deconv.weights import Array, Quantisation
+from splitdeconv.formats.tflite.graph import Graph
+
+
+def quantisation(graph: Graph, source: int, kernel: int, result: int) -> Quantisation:
+    """What surrounds a deconv whose weights are integers; hybrid where its maps are float."""
+    maps = graph.type_name(source)
+    w_scale, w_zero = unit(graph.tensors[kernel])
+    one, nothing = np.asarray(1, np.float32), np.asarray(0, np.int32)
+    hybrid = maps == "float32"
+    x_scale, x_zero = (one, nothing) if hybrid else unit(graph.tensors[source])
+    y_scale, y_zero = (one, nothing) if hybrid else unit(graph.tensors[result])
+    return Quantisation(maps, x_scale, int(x_zero), w_scale, w_zero, maps, y_scale, int(y_zero), fixed_point=True)
+
+
+def unit(tensor: Any) -> tuple[Array, Array]:
+    """Scale and zero-point of a quantised tensor, of shape ``()`` unless there is one for each channel."""
+    scale = np.asarray(tensor.quantization.scale, np.float32)
+    shape = () if scale.size == 1 else scale.shape
+    return scale.reshape(shape), np.broadcast_to(zero_point(tensor), scale.shape).reshape(shape)
+
+
+def zero_point(tensor: Any) -> Array:
+    """Stored value that stands for 0: one, or one for each channel."""
+    quantization = tensor.quantization
+    stored = None if quantization is None else quantization.zeroPoint
+    if stored is None or not len(stored):
+        return np.asarray(0, np.int32)
+    points = np.asarray(stored, np.int32)
+    return points.reshape(()) if points.size == 1 else points
