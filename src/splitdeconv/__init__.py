@@ -78,7 +78,7 @@ def convert(
         verify: False leaves the proof out.
         threads: worker threads of the target; 0 leaves it to the target.
         precision: arithmetic of the target; empty for the model's own.
-        budget: seconds for measuring: three quarters for the sites, a quarter for the whole model.
+        budget: seconds for measuring: three fifths for the sites, the rest for plans of the whole model.
         cache: whether to use and keep times of earlier runs.
         progress: called with the stage and the fraction done.
 

@@ -1,26 +1,39 @@
-"""Forms are chosen inside the whole model where a target estimates it."""
+"""The race of whole plans finds what is fastest inside the model, where the forms that are fastest alone are not."""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import pytest
 
 from splitdeconv.choosing.planner import Overrides
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
-from splitdeconv.pipeline.in_model import refine
+from splitdeconv.pipeline import open as opening
+from splitdeconv.pipeline.in_model import Settled, settle
+from splitdeconv.pipeline.open import Options, quiet
 from splitdeconv.results.plan import Choice, Cost, Option, Plan
+from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
+from splitdeconv.targets.target import CompileError
 
 ROWS, PHASES = Candidate("split_rows"), Candidate("split_phases", form="rows")
+DEPTH = Candidate("split", "union", "depth_to_space")
 DECONV = Deconv((Axis(3, 2, in_size=4), Axis(3, 2, in_size=4)), 2, 2)
+Kind = Literal["measured", "estimated"]
+FREE = Overrides()
+KINDS: tuple[Kind, ...] = ("measured", "estimated")
 
 
 class Model:
-    layout = "NHWC"
-    suffix = ".made"
+    """A model of named sites; its file tells their forms."""
 
-    def __init__(self, names: dict[str, str]) -> None:
+    layout, suffix = "NHWC", ".made"
+
+    def __init__(self, names: Mapping[str, str]) -> None:
         self.names = names
 
     def splice(self, programs: Any) -> Model:
@@ -30,59 +43,165 @@ class Model:
         path.write_text(";".join(f"{site}={name}" for site, name in sorted(self.names.items())))
 
 
-class Compiler:
-    """Alone ``split_rows`` is best; beside another rewritten site it costs a change of layout."""
+class Machine:
+    """Alone ``split_rows`` is best; in the model each costs a change of layout, twice beside another one."""
 
-    kind = "estimated"
+    name = "made"
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind = "measured", refused: str = "?") -> None:
+        self.kind, self.refused = kind, refused
         self.compiled: list[str] = []
+        self.measured = 0
+
+    def environment(self) -> Environment:
+        return Environment(self.name, {}, "a processor", 1, {})
 
     def compile(self, path: Path, *, whole: bool) -> str:
         self.compiled.append(path.read_text())
+        if self.refused in self.compiled[-1] or self.refused == self.compiled[-1]:
+            raise CompileError("no such operator")
         return self.compiled[-1]
 
-    def measure(self, candidates: Any, inputs: Any, seconds: float) -> Any:
-        ((key, forms),) = candidates.items()
-        time = 10.0 - 2 * forms.count("split_rows") - 1.5 * forms.count("split_phases")
-        if forms.count("split_rows") > 1:
-            time += 3
-        return {key: Measurement(time, time, time, 1, "estimated")}
+    def milliseconds(self, forms: str) -> float:
+        rows = forms.count("split_rows")
+        gained = 2 * rows + 1.5 * forms.count("split_phases") + 1 * forms.count("split:union")
+        return 10.0 - gained + (3 if rows > 1 else 0)
+
+    def measure(
+        self, models: Mapping[str, str], inputs: Any, seconds: float, drop: float = 2.0
+    ) -> dict[str, Measurement]:
+        self.measured += 1
+        return {key: self.time(self.milliseconds(forms)) for key, forms in models.items()}
+
+    def time(self, milliseconds: float) -> Measurement:
+        rounds = 0 if self.kind == "estimated" else 20
+        return Measurement(*[milliseconds] * 3, rounds or 1, self.kind, (milliseconds,) * rounds)
 
 
-def plan_of(*sites: str) -> Plan:
-    times = {NATIVE: 5.0, ROWS: 3.0, PHASES: 3.5}
+class Liar(Machine):
+    """Its clock says anything."""
+
+    def milliseconds(self, forms: str) -> float:
+        return random.Random(f"{forms} {self.measured}").uniform(1, 100)
+
+
+def plan_of(*sites: str, native: bool = True) -> Plan:
+    times = {NATIVE: 5.0, ROWS: 3.0, PHASES: 3.5, DEPTH: 4.0}
     options = tuple(
-        Option(candidate, Cost(1, 1, 1), Measurement(time, time, time, 1, "estimated"))
+        Option(candidate, Cost(1, 1, 1), Measurement(*[time] * 3, 20, "measured", (time,) * 20))
         for candidate, time in times.items()
+        if native or candidate != NATIVE
     )
     return Plan("made", tuple(Choice(site, DECONV, ROWS, "fastest", options) for site in sites))
 
 
-def quiet(_stage: str, _share: float) -> None:
-    pass
+def settled(plan: Plan, machine: Machine, folder: Path, overrides: Overrides = FREE, *, cache: bool = False) -> Settled:
+    original = folder / "original.made"
+    original.write_text("")
+    options = Options(seconds=100.0, cache=cache)
+    return settle(Model({}), original, plan, {}, machine, overrides, options, 40.0, quiet)  # type: ignore[arg-type]
 
 
-def refined(plan: Plan, overrides: Overrides) -> tuple[Plan, str, Compiler]:
-    compiler = Compiler()
-    better, note = refine(Model({}), plan, compiler, overrides, quiet)  # type: ignore[arg-type]
-    return better, note, compiler
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_site_gives_way_so_that_the_whole_is_faster(kind: Kind, tmp_path: Path) -> None:
+    found = settled(different(plan_of("first", "second")), Machine(kind), tmp_path)
+    assert sorted(str(choice.chosen) for choice in found.plan.choices) == ["split_phases:rows", "split_rows"]
+    assert found.whole is not None
+    assert (found.whole.before.median_ms, found.whole.after.median_ms) == (10.0, 6.5)
+    assert "1 site got another form than alone" in found.notes[0]
+    assert any("best in the whole model; alone split_rows: fastest" in each.reason for each in found.plan.choices)
 
 
-def test_one_site_gives_way_so_that_the_whole_is_faster() -> None:
-    better, note, compiler = refined(plan_of("first", "second"), Overrides())
-    assert [choice.chosen for choice in better.choices] == [PHASES, ROWS]
-    assert "1 sites got another form in the whole model: 9 ms before that, 6.5 ms after" in note
-    assert "alone it is split_rows" in better.choices[0].reason
-    assert len(compiler.compiled) == len(set(compiler.compiled)), "nothing is compiled twice"
+def different(plan: Plan) -> Plan:
+    """The plan with sites of different sizes, which need not change together."""
+    choices = [
+        Choice(each.site, Deconv(DECONV.axes, 2, 2 + place), each.chosen, each.reason, each.options)
+        for place, each in enumerate(plan.choices)
+    ]
+    return Plan(plan.target, tuple(choices))
 
 
-def test_a_single_site_keeps_what_is_best_alone() -> None:
-    better, note, _ = refined(plan_of("only"), Overrides())
-    assert better == plan_of("only")
-    assert note == ""
+@pytest.mark.parametrize("kind", KINDS)
+def test_equal_sites_change_together(kind: Kind, tmp_path: Path) -> None:
+    found = settled(plan_of("first", "second"), Machine(kind), tmp_path)
+    assert [choice.chosen for choice in found.plan.choices] == [PHASES, PHASES]
 
 
-def test_what_the_user_decided_stays() -> None:
-    better, _, _ = refined(plan_of("first", "second"), Overrides(lowering="split_rows"))
-    assert [choice.chosen for choice in better.choices] == [ROWS, ROWS]
+def test_no_model_is_estimated_twice(tmp_path: Path) -> None:
+    machine = Machine("estimated")
+    settled(different(plan_of("first", "second", "third")), machine, tmp_path)
+    assert len(machine.compiled) == len(set(machine.compiled)) == machine.measured
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_single_site_keeps_what_is_best_alone(kind: Kind, tmp_path: Path) -> None:
+    found = settled(plan_of("only"), Machine(kind), tmp_path)
+    assert found.plan == plan_of("only")
+    assert found.notes == (f"whole model: 10 ms before, now 1.25×{won(kind)} ({kind} on made)",)
+
+
+def won(kind: Kind) -> str:
+    return "" if kind == "estimated" else ", faster in 20 of 20 rounds (1.25–1.25×)"
+
+
+def test_what_the_user_decided_stays(tmp_path: Path) -> None:
+    found = settled(plan_of("first", "second"), Machine(), tmp_path, Overrides(lowering="split_rows"))
+    assert [choice.chosen for choice in found.plan.choices] == [ROWS, ROWS]
+
+
+def test_a_model_that_gains_nothing_goes_back(tmp_path: Path) -> None:
+    class Slow(Machine):
+        def milliseconds(self, forms: str) -> float:
+            return 10.0 + len(forms)
+
+    found = settled(plan_of("first"), Slow(), tmp_path)
+    assert [choice.chosen for choice in found.plan.choices] == [NATIVE]
+    assert found.whole is not None
+    assert not found.whole.kept
+    assert found.plan.choices[0].reason.endswith("not faster beyond the noise; split_rows alone: fastest")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_lying_clock_chooses_among_the_forms_that_were_checked(seed: int, tmp_path: Path) -> None:
+    plan = plan_of("first", "second", str(seed))
+    found = settled(plan, Liar(), tmp_path)
+    offered = {option.candidate for option in plan.choices[0].options}
+    assert all(choice.chosen in offered for choice in found.plan.choices)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_original_that_does_not_run_has_no_time(kind: Kind, tmp_path: Path) -> None:
+    found = settled(plan_of("only", native=False), Machine(kind, refused=""), tmp_path)
+    assert found.plan.choices[0].chosen == ROWS
+    assert found.whole is None
+    assert found.notes == ("the whole model was not timed: no such operator",)
+
+
+def test_a_plan_that_does_not_compile_is_out(tmp_path: Path) -> None:
+    found = settled(plan_of("only"), Machine(refused="split_rows"), tmp_path)
+    assert [choice.chosen for choice in found.plan.choices] == [PHASES]
+
+
+def test_the_second_run_finds_the_same_plan_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "default_path", lambda: tmp_path / "timings.sqlite3")
+    plan, machine = different(plan_of("first", "second")), Machine()
+    first = settled(plan, machine, tmp_path, cache=True)
+    measured = machine.measured
+    again = settled(plan, machine, tmp_path, cache=True)
+    assert (again.plan, again.whole) == (first.plan, first.whole)
+    assert machine.measured == measured
+    assert "from the cache" in again.notes[-1]
+
+
+def test_times_of_a_noisy_machine_are_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Noisy(Machine):
+        def time(self, milliseconds: float) -> Measurement:
+            return Measurement(milliseconds, 0.7 * milliseconds, milliseconds, 20, "measured", (milliseconds,) * 20)
+
+    monkeypatch.setattr(opening, "default_path", lambda: tmp_path / "timings.sqlite3")
+    machine = Noisy()
+    settled(plan_of("only"), machine, tmp_path, cache=True)
+    measured = machine.measured
+    again = settled(plan_of("only"), machine, tmp_path, cache=True)
+    assert machine.measured == 2 * measured
+    assert "from the cache" not in again.notes[-1]

@@ -11,7 +11,6 @@ from hypothesis import assume, given
 from splitdeconv import codec
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.lowerings.candidate import Candidate, Refusal
-from splitdeconv.pipeline.bench import guarded
 from splitdeconv.results.bench import (
     EQUAL_WORK,
     NATIVE,
@@ -23,7 +22,7 @@ from splitdeconv.results.bench import (
     fixed_split,
     short_list,
 )
-from splitdeconv.results.plan import Choice, Cost, Option, Plan
+from splitdeconv.results.plan import Cost, Option
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
 from tests.strategies import deconvs
@@ -138,17 +137,3 @@ def test_a_short_list_keeps_what_the_comparison_with_the_paper_needs() -> None:
     rows = Candidate("split", "full", "rows")
     without = (NATIVE, ROWS, FULL_TRANSPOSE, rows, ZERO_INSERT)
     assert short_list(without, 1) == (NATIVE, FULL_TRANSPOSE, rows, ZERO_INSERT)
-
-
-def test_a_plan_that_gains_the_whole_model_nothing_is_taken_back_as_in_a_conversion() -> None:
-    options = tuple(Option(each, Cost(1, 1, 1), time(1.0)) for each in (NATIVE, SPLIT))
-    plan = Plan("onnxruntime", (Choice("up", DECONV, SPLIT, "faster alone", options),))
-    slower = ModelTimes({"native": time(10.0), "split": time(9.0), "converted": time(12.0)})
-    left, notes = guarded(plan, slower)
-    assert left.ratio("native", "converted") == 1.0
-    assert left.ratio("native", "split") == pytest.approx(10 / 9)
-    assert "whole model 0.83×, faster in 0 of 10 rounds" in notes[0]
-    faster = ModelTimes({"native": time(10.0), "converted": time(5.0)})
-    assert guarded(plan, faster) == (faster, ())
-    untimed = ModelTimes(reason="no input")
-    assert guarded(plan, untimed) == (untimed, ())

@@ -18,8 +18,8 @@ from splitdeconv.errors import InputError, UsageError
 from splitdeconv.formats.model import Model
 from splitdeconv.formats.open_sizes import definite_shapes, with_sizes
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
-from splitdeconv.pipeline.in_model import programs_of, race
-from splitdeconv.pipeline.open import Options, Progress, Shapes, name_of, open_model, open_target, quiet
+from splitdeconv.pipeline.in_model import programs_of, race, settle
+from splitdeconv.pipeline.open import Options, Progress, Shapes, as_file, name_of, open_model, open_target, quiet
 from splitdeconv.pipeline.sites import Entrant, Extent, site_table, time_sites
 from splitdeconv.proof.whole import Given
 from splitdeconv.results import provenance
@@ -84,14 +84,14 @@ def bench_model(source: object, request: BenchRequest) -> BenchRecord:
     pairs = zip(with_sizes(sites, findings.sites), tables, strict=True)
     entrants = [Entrant(model, site, table) for site, table in pairs if request.takes(site.id)]
     layers, plan, notes = _time_layers(entrants, target, request, request.options.site_seconds)
-    whole, taken_back = guarded(plan, _time_model(model, plan, shapes, target, request))
+    whole, found = _time_model(model, plan, shapes, target, request)
     return BenchRecord(
         name_of(source),
         target.environment(),
         layers,
         whole,
         findings.skipped,
-        (*assumed, *taken_back, *notes),
+        (*assumed, *found, *notes),
         provenance.of_this_run(),
     )
 
@@ -164,37 +164,29 @@ def _layer_times(entrant: Entrant, table: SiteTable, choice: Choice) -> LayerTim
     )
 
 
-def _time_model(model: Model, plan: Plan, shapes: Shapes, target: Target, request: BenchRequest) -> ModelTimes:
-    """The whole model as it came, with zero insertion and with the paper's split everywhere, and with the plan."""
+def _time_model(
+    model: Model, plan: Plan, shapes: Shapes, target: Target, request: BenchRequest
+) -> tuple[ModelTimes, tuple[str, ...]]:
+    """The whole model as it came, with zero insertion or the paper's split everywhere, and as ``convert`` leaves it.
+
+    Half of the seconds go to what a conversion does, half to the times side by side.
+    """
     feeds = Given(request.inputs, shapes).feeds(model, 0)
     if isinstance(feeds, str):
-        return ModelTimes(reason=feeds)
-    request.progress("timing the whole model", 0.95)
-    with tempfile.TemporaryDirectory() as folder:
-        own = model.files()
-        models = {"native": own[0] if own else Path(folder, "native" + model.suffix)}
-        if not own:
-            model.save(models["native"])
-        for name, chosen in _variants(plan).items():
+        return ModelTimes(reason=feeds), ()
+    seconds = request.options.model_seconds / 2
+    with as_file(model) as original, tempfile.TemporaryDirectory() as folder:
+        settled = settle(model, original, plan, feeds, target, Overrides(), request.options, seconds, request.progress)
+        models = {"native": original}
+        for name, chosen in _variants(settled.plan).items():
             if programs := programs_of(model, plan, chosen):
                 models[name] = Path(folder, name + model.suffix)
                 model.splice(programs).save(models[name])
         try:
-            times = race(target, models, feeds, request.options.model_seconds)
+            times = race(target, models, feeds, seconds)
         except CompileError as error:
-            return ModelTimes(reason=str(error))
-    return ModelTimes({**times, "converted": times.get("converted", times["native"])})
-
-
-def guarded(plan: Plan, whole: ModelTimes) -> tuple[ModelTimes, tuple[str, ...]]:
-    """The whole model's times as a conversion would leave it: a plan that gains nothing is taken back, with a note."""
-    if "converted" not in whole.times:
-        return whole, ()
-    native = whole.times["native"]
-    left, note = planner.guard(plan, native, whole.times["converted"], Overrides())
-    if left == plan:
-        return whole, ()
-    return replace(whole, times={**whole.times, "converted": native}), (note,)
+            return ModelTimes(reason=str(error)), settled.notes
+    return ModelTimes({**times, "converted": times.get("converted", times["native"])}), settled.notes
 
 
 def _variants(plan: Plan) -> dict[str, dict[str, Candidate]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,8 +19,7 @@ from splitdeconv.errors import UsageError, VerificationError
 from splitdeconv.formats.model import Findings, Model, Site
 from splitdeconv.formats.open_sizes import definite_shapes, with_sizes
 from splitdeconv.lowerings.candidate import NATIVE
-from splitdeconv.pipeline import in_model
-from splitdeconv.pipeline.in_model import programs_of
+from splitdeconv.pipeline.in_model import Settled, programs_of, settle
 from splitdeconv.pipeline.open import (
     AUTO,
     GENERIC,
@@ -144,8 +144,10 @@ def convert(source: object, out: Path | None, request: ConvertRequest) -> Conver
             runner_for(model, target, request.options)  # its process gets ready meanwhile
     with workplace(model, out) as folder:
         case = _Case(source, model, findings, shapes, sized, target, name, reason, request, folder, out)
+        started = time.monotonic()
         plan, notes = _decide(case)
-        conversion = _realise(case, plan, (*assumed, *notes))
+        left = max(request.options.model_seconds, started + request.options.seconds - time.monotonic())
+        conversion = _realise(case, plan, (*assumed, *notes), left)
         if not conversion.verdict.passed:
             message = f"the rewritten model is not equal to the original: {conversion.verdict.worst()}"
             raise VerificationError(f"{message}; nothing was written", conversion.record)
@@ -179,50 +181,36 @@ def _decide(case: _Case) -> tuple[Plan, tuple[str, ...]]:
         entrants, case.target, request.overrides, request.options, request.options.site_seconds, request.progress
     )
     plan = planner.plan(case.target_name, timed, request.overrides, "fastest")
-    if case.target.kind == "estimated":
-        plan, note = in_model.refine(case.model, plan, case.target, request.overrides, request.progress)
-        notes = (*notes, note) if note else notes
     return plan, notes
 
 
-def _realise(case: _Case, plan: Plan, notes: tuple[str, ...]) -> Conversion:
-    """Write the model, let its time have the last word, and prove what is left equal."""
+def _realise(case: _Case, plan: Plan, notes: tuple[str, ...], seconds: float) -> Conversion:
+    """Let the whole model have the last word, write what it leaves, and prove it equal."""
     with as_file(case.model) as original:
-        path = case.folder / (case.out.name if case.out else "rewritten" + case.model.suffix)
-        programs = programs_of(case.model, plan)
-        if not programs:
-            return _unchanged(case, plan, notes, None)
-        rewritten = _written(case, programs, path)
         whole = None
         if case.target is not None:
-            left, note, whole = _guarded(case, plan, original, path)
-            notes = (*notes, note)
-            if left != plan:
-                plan, programs = left, programs_of(case.model, left)
-                if not programs:
-                    return _unchanged(case, plan, notes, whole)
-                rewritten = _written(case, programs, path)
+            settled = _settled(case, plan, original, case.target, seconds)
+            plan, whole, notes = settled.plan, settled.whole, (*notes, *settled.notes)
+        programs = programs_of(case.model, plan)
+        if not programs:
+            return _unchanged(case, plan, notes, whole)
+        case.request.progress("writing", 0.0)
+        path = case.folder / (case.out.name if case.out else "rewritten" + case.model.suffix)
+        rewritten = case.model.splice(programs)
+        rewritten.save(path)
         verdict = _verdict(case, programs, original, path)
     sites = [site for site in case.findings.sites if site.id in programs]
     site_notes = tuple(f"site '{site.id}': {note}" for site in sites for note in site.notes)
     return Conversion(rewritten, plan, verdict, _record(case, plan, verdict, (*site_notes, *notes), whole))
 
 
-def _written(case: _Case, programs: Mapping[str, Program], path: Path) -> Model:
-    """The rewritten model, saved to ``path``."""
-    case.request.progress("writing", 0.0)
-    rewritten = case.model.splice(programs)
-    rewritten.save(path)
-    return rewritten
-
-
-def _guarded(case: _Case, plan: Plan, original: Path, rewritten: Path) -> tuple[Plan, str, WholeTimes | None]:
-    """See :func:`in_model.guard`."""
-    assert case.target is not None, "only a target has times"
-    case.request.progress("timing the whole model", 0.95)
-    feeds = Given(case.request.inputs, case.shapes).feeds(case.model, 0)
-    models = {"before": original, "after": rewritten}
-    return in_model.guard(plan, models, feeds, case.target, case.request.overrides, case.request.options)
+def _settled(case: _Case, plan: Plan, original: Path, target: Target, seconds: float) -> Settled:
+    """See :func:`in_model.settle`."""
+    request = case.request
+    feeds = Given(request.inputs, case.shapes).feeds(case.model, 0)
+    return settle(
+        case.model, original, plan, feeds, target, request.overrides, request.options, seconds, request.progress
+    )
 
 
 def _verdict(case: _Case, programs: Mapping[str, Program], original: Path, rewritten: Path) -> Verdict:

@@ -1,38 +1,38 @@
-"""The whole model has the last word: forms that are best inside it, and whether it gains anything at all.
-
-A form that is best alone may force a layout on the operators around it. On compilers that estimate, whole models
-compile in seconds, so each site in turn tries its best forms, the others as they stand.
-"""
+"""The whole model has the last word: a race of plans, and whether the best of them gains anything at all."""
 
 from __future__ import annotations
 
-import math
+import json
 import tempfile
-from collections.abc import Mapping
-from dataclasses import replace
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from splitdeconv import lowerings
-from splitdeconv.choosing import planner
+from splitdeconv.choosing import entrants, planner
+from splitdeconv.choosing.entrants import Chosen
 from splitdeconv.choosing.planner import Overrides
 from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.model import Model
-from splitdeconv.lowerings.candidate import NATIVE, Candidate
+from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.measuring.cache import Timings, model_key, notes_of_origin
+from splitdeconv.measuring.rounds import DROP_RATIO
 from splitdeconv.pipeline.open import Options, Progress
 from splitdeconv.pipeline.timing import measure_those_that_run
 from splitdeconv.results.plan import Choice, Plan
 from splitdeconv.results.record import WholeTimes
-from splitdeconv.results.times import Measurement, comparison
-from splitdeconv.targets.target import KEEP_ALL, CompileError, Target
+from splitdeconv.results.times import Measurement, comparison, is_settled, ratio, wins
+from splitdeconv.targets.target import KEEP_ALL, Compiled, CompileError, Target
 
-PASSES = 2  # over all sites; the second rarely changes anything
-TRIED = 5  # forms of a site, the best ones by their time alone
-GAIN = 0.999  # of the time so far that a change must come below
-_HASHED = 2**28  # bytes; larger models are timed anew each time
-
-Chosen = Mapping[str, Candidate]
+PASSES = 2  # over all moves of an estimated model; the second rarely changes anything
+FIRST_SHARE, MOVES_SHARE = 0.4, 0.75  # parts of the seconds after which the first race, and the moves, are over
+COMPILING_SHARE = 0.5  # of the seconds of the first race
+ESTIMATED_GAIN = 0.001  # of the time so far by which an estimate must be lower
+_HELD = 2**30  # bytes of compiled models at a time, about
+_HASHED = 2**28  # bytes; times of larger models are not kept
+_ORIGINAL = "{}"  # the name of the plan in which nothing is rewritten
 
 
 def programs_of(model: Model, plan: Plan, chosen: Chosen | None = None) -> dict[str, Program]:
@@ -65,130 +65,223 @@ def race(
     return times
 
 
-def race_cached(
-    target: Target, models: Mapping[str, Path], feeds: Mapping[str, Array], options: Options
-) -> tuple[dict[str, Measurement], tuple[str, ...]]:
-    """As :func:`race`, from the cache where these models were timed before, which a note then says.
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What the whole model says of a plan.
 
-    Raises:
-        CompileError: the target does not take one of them.
+    Attributes:
+        plan: that holds.
+        whole: times of the original and of the best rewritten model, or None where they are unknown.
+        notes: what the user should know.
     """
-    if any(path.stat().st_size >= _HASHED for path in models.values()):
-        return race(target, models, feeds, options.model_seconds), ()
-    cache = options.open_cache()
-    contents = {name: path.read_bytes() for name, path in models.items()}
-    key = model_key(contents, {name: array.shape for name, array in feeds.items()}, target.environment())
-    timings = cache.find(key, options.model_seconds)
-    if timings is None:
-        taken = race(target, models, feeds, options.model_seconds)
-        timings = Timings(taken, {}, options.model_seconds)
-        cache.keep(key, timings)
-    return dict(timings.times), notes_of_origin([timings], "the whole model")
+
+    plan: Plan
+    whole: WholeTimes | None = None
+    notes: tuple[str, ...] = ()
 
 
-def guard(
+def settle(
+    model: Model,
+    original: Path,
     plan: Plan,
-    models: Mapping[str, Path],
     feeds: Mapping[str, Array] | str,
     target: Target,
     overrides: Overrides,
     options: Options,
-) -> tuple[Plan, str, WholeTimes | None]:
-    """The plan that the whole model's time leaves, a note with the figures, and the times.
+    seconds: float,
+    progress: Progress,
+) -> Settled:
+    """The plan that makes the whole model fastest, or the original where none does.
 
     Args:
-        plan: as it was decided site by site.
-        models: files of the original (``before``) and of the rewritten model (``after``).
-        feeds: inputs for both, or the reason why there are none.
-        target: where they are timed.
+        model, original: as it came, and its file.
+        plan: what is best for each site alone; only what was timed there is tried, because only that was checked.
+        feeds: inputs of the model, or the reason why there are none.
+        target: where it is timed, or estimated.
         overrides: of the user, which stay.
         options: how to measure.
+        seconds: the budget.
+        progress: called with the stage and the fraction done.
     """
     if isinstance(feeds, str):
-        return plan, f"the whole model was not timed: {feeds}", None
-    try:
-        taken, origin = race_cached(target, models, feeds, options)
-    except CompileError as error:
-        return plan, f"the whole model was not timed: {error}", None
-    before, after = taken["before"], taken["after"]
-    left, note = planner.guard(plan, before, after, overrides)
+        return Settled(plan, notes=(f"the whole model was not timed: {feeds}",))
+    plans = _first_plans(plan, overrides)
+    if not plans:
+        return Settled(plan)
+    cache, key = options.open_cache(), _key(original, plan, plans, feeds, target)
+    timings = cache.find(key, options.model_seconds) if key else None
+    if timings is None:
+        with tempfile.TemporaryDirectory() as folder:
+            field = _Field(model, original, plan, feeds, target, Path(folder))
+            timings = Timings(_search(field, plan, plans, overrides, seconds, progress), field.refusals, seconds)
+        if key and not timings.refusals:
+            cache.keep(key, timings)
+    return _verdict(plan, timings, target, overrides)
+
+
+def _first_plans(plan: Plan, overrides: Overrides) -> list[Chosen]:
+    """The winners of each site, and plans of one kind; those in which nothing is rewritten are the original."""
+    plans = [entrants.alone(plan), *entrants.uniform(plan, lambda site: not overrides.forces(site))]
+    return list({_name(each): each for each in plans if entrants.rewritten(each)}.values())
+
+
+def _name(chosen: Chosen) -> str:
+    """One name for equal plans."""
+    return json.dumps({site: str(each) for site, each in sorted(chosen.items()) if each != NATIVE})
+
+
+def _key(original: Path, plan: Plan, plans: Sequence[Chosen], feeds: Mapping[str, Array], target: Target) -> str | None:
+    """The key of a race in the cache, or None for a model that is too large to be told by its bytes."""
+    if original.stat().st_size >= _HASHED:
+        return None
+    tried = [[str(option.candidate) for option in choice.options] for choice in plan.choices]
+    contents = {"original": original.read_bytes(), "plans": json.dumps([*map(_name, plans), tried]).encode()}
+    return model_key(contents, {name: array.shape for name, array in feeds.items()}, target.environment())
+
+
+class _Field:
+    """Whole models under different plans, and their times side by side."""
+
+    def __init__(
+        self, model: Model, original: Path, plan: Plan, feeds: Mapping[str, Array], target: Target, folder: Path
+    ) -> None:
+        self.model, self.original, self.plan = model, original, plan
+        self.feeds, self.target, self.folder = feeds, target, folder
+        self.most = max(2, _HELD // (1 + original.stat().st_size))
+        self.refusals: dict[str, str] = {}
+        self._ready: dict[str, Compiled] = {}
+        self._estimates: dict[str, Measurement] = {}
+
+    def enter(self, chosen: Chosen) -> None:
+        """Compile the model under one plan, or note why the target does not take it."""
+        name = _name(chosen)
+        if name in self._ready or name in self.refusals or name in self._estimates:
+            return
+        try:
+            self._ready[name] = self.target.compile(self._file(name, chosen), whole=True)
+        except CompileError as error:
+            self.refusals[name] = str(error)
+
+    def _file(self, name: str, chosen: Chosen) -> Path:
+        if name == _ORIGINAL:
+            return self.original
+        path = Path(tempfile.mkdtemp(dir=self.folder)) / ("model" + self.model.suffix)
+        self.model.splice(programs_of(self.model, self.plan, chosen)).save(path)
+        return path
+
+    def times(self, plans: Sequence[Chosen], seconds: float, drop: float = DROP_RATIO) -> dict[str, Measurement]:
+        """Times by the plans' names; what the target does not take, or has no comparable figure for, is missing."""
+        for each in plans:
+            self.enter(each)
+        ready = {name: self._ready[name] for each in plans if (name := _name(each)) in self._ready}
+        if self.target.kind == "measured":
+            return self.target.measure(ready, self.feeds, seconds, drop=drop) if ready else {}
+        for name, compiled in ready.items():
+            self._estimates.update(self.target.measure({name: compiled}, self.feeds, seconds))
+        self._ready.clear()
+        return {name: self._estimates[name] for each in plans if (name := _name(each)) in self._estimates}
+
+    def hold_only(self, *plans: Chosen) -> None:
+        """Let go of all other compiled models."""
+        names = {_name(each) for each in plans}
+        self._ready = {name: each for name, each in self._ready.items() if name in names}
+
+
+def _search(
+    field: _Field, plan: Plan, plans: Sequence[Chosen], overrides: Overrides, seconds: float, progress: Progress
+) -> dict[str, Measurement]:
+    """Times of the original and of the best plan, in rounds of their own, by the plans' names."""
+    started = time.monotonic()
+    best = _first_race(field, plans, seconds, progress)
+    passes = PASSES if field.target.kind == "estimated" else 1
+    for number in range(passes):
+        before = best
+        for move in entrants.moves(plan, lambda site: not overrides.forces(site)):
+            left = started + MOVES_SHARE * seconds - time.monotonic()
+            if left <= 0 and field.target.kind == "measured":
+                break
+            progress(f"trying forms of {move.sites[0]} in the whole model", number / passes)
+            best = _moved(field, best, move, left / 2)
+            field.hold_only({}, best)
+        if best == before:
+            break
+    progress("timing the whole model", 0.95)
+    left = max(0.0, started + seconds - time.monotonic())
+    return field.times([{}, best], left, KEEP_ALL)
+
+
+def _first_race(field: _Field, plans: Sequence[Chosen], seconds: float, progress: Progress) -> Chosen:
+    """The best of the first plans; without times, the winners of each site."""
+    progress("timing whole plans", 0.9)
+    started = time.monotonic()
+    entered: list[Chosen] = [{}]
+    field.enter({})
+    for each in plans[: field.most]:
+        late = time.monotonic() - started > COMPILING_SHARE * FIRST_SHARE * seconds
+        if len(entered) > 1 and late and field.target.kind == "measured":
+            break
+        entered.append(each)
+        field.enter(each)
+    if len(entered) == 2:
+        return plans[0]
+    times = field.times(entered, max(0.0, started + FIRST_SHARE * seconds - time.monotonic()))
+    return _best(plans, times) or plans[0]
+
+
+def _best(plans: Sequence[Chosen], times: Mapping[str, Measurement]) -> Chosen | None:
+    """The fastest of ``plans``; those that were dropped early have lost."""
+    settled = {name: each for name, each in times.items() if is_settled(each)}
+    holder = settled.get(_ORIGINAL) or next(iter(settled.values()), None)
+    timed = [each for each in plans if _name(each) in settled]
+    if holder is None:
+        return None
+    return min(timed, key=lambda each: ratio(settled[_name(each)], holder), default=None)
+
+
+def _moved(field: _Field, best: Chosen, move: entrants.Move, seconds: float) -> Chosen:
+    """The best plan after some sites were tried in other forms."""
+    trials = [{**best, **dict.fromkeys(move.sites, candidate)} for candidate in move.candidates]
+    trials = [trial for trial in trials if entrants.rewritten(trial) and _name(trial) != _name(best)]
+    times = field.times([best, *trials], seconds)
+    found, holder = _best(trials, times), times.get(_name(best))
+    if found is None or holder is None:
+        return best
+    smallest = ESTIMATED_GAIN if holder.kind == "estimated" else 0.0
+    better = wins(times[_name(found)], holder, smallest) and ratio(times[_name(found)], holder) < 1 - smallest
+    return found if better else best
+
+
+def _verdict(plan: Plan, timings: Timings, target: Target, overrides: Overrides) -> Settled:
+    """The plan that the times of the whole model leave, with a note of the figures."""
+    times = dict(timings.times)
+    before = times.pop(_ORIGINAL, None)
+    name, after = next(iter(times.items()), (_name(entrants.alone(plan)), None))
+    changed = _changed(plan, json.loads(name))
+    moved = sum(old.chosen != new.chosen for old, new in zip(plan.choices, changed.choices, strict=True))
+    notes = (
+        (f"{moved} site{'s' if moved > 1 else ''} got another form than alone, for the whole model",) if moved else ()
+    )
+    if before is None or after is None:
+        reason = timings.refusals.get(_ORIGINAL) or timings.refusals.get(name) or "no figures can be compared"
+        return Settled(changed, notes=(*notes, f"the whole model was not timed: {reason}"))
+    left, note = planner.guard(changed, before, after, overrides)
     figures = f"{before.median_ms:.4g} ms before, now {comparison(after, before)}"
     note = note or f"whole model: {figures} ({before.kind} on {target.name})"
-    return left, "; ".join((note, *origin)), WholeTimes(before, after, kept=left == plan)
+    note = "; ".join((note, *notes_of_origin([timings], "the whole model")))
+    return Settled(
+        left, WholeTimes(before, after, kept=left == changed), (*notes, note) if left == changed else (note,)
+    )
 
 
-def refine(model: Model, plan: Plan, target: Target, overrides: Overrides, progress: Progress) -> tuple[Plan, str]:
-    """The plan with the forms that make the whole model fastest by the target's estimate, and a note with the figures.
-
-    Args:
-        plan: what is best for each site alone.
-        target: one whose times are estimates.
-        overrides: sites that the user has decided stay as they are.
-    """
-    judge = _Judge(model, plan, target)
-    chosen: Chosen = {choice.site: choice.chosen for choice in plan.choices}
-    alone = best = judge.time_of(chosen)
-    open_choices = [choice for choice in plan.choices if not overrides.forces(choice.site) and len(choice.options) > 1]
-    for number in range(PASSES):
-        before = chosen
-        for place, choice in enumerate(open_choices):
-            share = (number * len(open_choices) + place) / (PASSES * len(open_choices))
-            progress(f"trying forms of {choice.site} in the whole model", share)
-            chosen, best = _best_in_place(judge, choice, chosen, best)
-        if chosen == before:
-            break
-    changed = [choice.site for choice in plan.choices if chosen[choice.site] != choice.chosen]
-    note = f"{len(changed)} sites got another form in the whole model: {alone:.4g} ms before that, {best:.4g} ms after"
-    choices = tuple(_with_form(choice, chosen[choice.site], best) for choice in plan.choices)
-    return replace(plan, choices=choices), note if changed else ""
+def _changed(plan: Plan, names: Mapping[str, str]) -> Plan:
+    """The plan with the candidates of those names."""
+    return replace(
+        plan, choices=tuple(_with_form(choice, names.get(choice.site, str(NATIVE))) for choice in plan.choices)
+    )
 
 
-def _best_in_place(judge: _Judge, choice: Choice, chosen: Chosen, best: float) -> tuple[Chosen, float]:
-    """The forms with the best one for this site, the others kept."""
-    for candidate in _promising(choice):
-        trial = {**chosen, choice.site: candidate}
-        if trial != chosen and (time := judge.time_of(trial)) < GAIN * best:
-            chosen, best = trial, time
-    return chosen, best
-
-
-def _promising(choice: Choice) -> list[Candidate]:
-    """The best forms by their time alone, native among them."""
-    timed = [option for option in choice.options if option.time is not None]
-    timed.sort(key=lambda option: math.inf if option.time is None else option.time.median_ms)
-    found = [option.candidate for option in timed[:TRIED]]
-    native = any(option.candidate == NATIVE for option in choice.options)
-    return [*found, NATIVE] if native and NATIVE not in found else found
-
-
-def _with_form(choice: Choice, candidate: Candidate, time_ms: float) -> Choice:
+def _with_form(choice: Choice, name: str) -> Choice:
+    candidate = next((option.candidate for option in choice.options if str(option.candidate) == name), choice.chosen)
     if candidate == choice.chosen:
         return choice
-    reason = f"best in the whole model ({time_ms:.4g} ms); alone it is {choice.chosen}"
-    return replace(choice, chosen=candidate, reason=reason)
-
-
-class _Judge:
-    """Times of whole models, each combination of forms compiled once."""
-
-    def __init__(self, model: Model, plan: Plan, target: Target) -> None:
-        self.model, self.plan, self.target = model, plan, target
-        self.known: dict[tuple[tuple[str, Candidate], ...], float] = {}
-
-    def time_of(self, chosen: Chosen) -> float:
-        """Milliseconds, or infinity where the target does not take the model or cannot place all of it as before."""
-        key = tuple(sorted(chosen.items()))
-        if key not in self.known:
-            self.known[key] = self._estimate(chosen)
-        return self.known[key]
-
-    def _estimate(self, chosen: Chosen) -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / ("model" + self.model.suffix)
-            self.model.splice(programs_of(self.model, self.plan, chosen)).save(path)
-            try:
-                compiled = self.target.compile(path, whole=True)
-            except CompileError:
-                return math.inf
-            times = self.target.measure({NATIVE: compiled}, {}, 0.0)
-        return times[NATIVE].median_ms if NATIVE in times else math.inf
+    return replace(choice, chosen=candidate, reason=f"best in the whole model; alone {choice.chosen}: {choice.reason}")

@@ -18,7 +18,7 @@ from splitdeconv.targets.target import Target
 
 AUTO, GENERIC = "auto", "generic"  # targets by rule: the format's installed runtime; none, with nothing measured
 DEFAULT_SECONDS = 60.0
-MODEL_SHARE = 0.25  # part of the budget that the whole model, before and after, may take; the sites have the rest
+MODEL_SHARE = 0.4  # part of the budget that is kept for plans of the whole model; the sites have the rest
 
 Progress = Callable[[str, float], None]
 Shapes = Mapping[str, tuple[int, ...]]
