@@ -68,7 +68,7 @@ class Machine:
         return 10.0 - gained + (3 if rows > 1 else 0)
 
     def measure(
-        self, models: Mapping[str, str], inputs: Any, seconds: float, drop: float = 2.0
+        self, models: Mapping[str, str], inputs: Any, seconds: float, drop: float = 2.0, progress: object = None
     ) -> dict[str, Measurement]:
         self.measured += 1
         return {key: self.time(self.milliseconds(forms)) for key, forms in models.items()}

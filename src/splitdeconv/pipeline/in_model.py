@@ -175,11 +175,18 @@ class _Field:
             self.enter(each)
         ready = {name: self._ready[name] for each in plans if (name := _name(each)) in self._ready}
         if self.target.kind == "measured":
-            return self.target.measure(ready, self.feeds, seconds, drop=drop) if ready else {}
+            return self._measured(ready, seconds, drop)
         for name, compiled in ready.items():
-            self._estimates.update(self.target.measure({name: compiled}, self.feeds, seconds))
+            self._estimates.update(self._measured({name: compiled}, seconds, drop))
         self._ready.clear()
         return {name: self._estimates[name] for each in plans if (name := _name(each)) in self._estimates}
+
+    def _measured(self, ready: Mapping[str, Compiled], seconds: float, drop: float) -> dict[str, Measurement]:
+        if not ready:
+            return {}
+        times, stopped = measure_those_that_run(self.target, ready, self.feeds, seconds, drop=drop)
+        self.refusals |= stopped
+        return times
 
     def hold_only(self, *plans: Chosen) -> None:
         """Let go of all other compiled models."""
