@@ -28,7 +28,7 @@ from splitdeconv.lab.simulation import grid
 from splitdeconv.lab.simulation.forms import CROPPED, FULL, NATIVE, ZERO_INSERT
 from splitdeconv.lab.simulation.network import NetworkResult, simulate
 from splitdeconv.lab.simulation.sensitivity import Sensitivity, ratios, sensitivity
-from splitdeconv.lab.simulation.sweep import locally, run_sweep
+from splitdeconv.lab.simulation.sweep import Parts, locally, run_sweep
 
 ARRAYS = {"dot-product-16x16": "fcn-engine-16x16", "regular-2d-32x7": "fcn-engine-32x7"}
 REPEATS = 7
@@ -77,7 +77,8 @@ def million_points() -> None:
     jobs = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        rows, failures = run_sweep(chunks, Path(folder) / "sweep.csv", locally(jobs), lambda _: None)
+        with Parts(Path(folder) / "sweep.csv") as parts:
+            rows, failures = run_sweep(chunks, parts, Path(folder) / "sweep.csv", locally(jobs), lambda _: None)
         seconds = time.perf_counter() - start
     print(
         f"{rows:,} points ({failures:,} do not fit) in {seconds:.1f} s on {jobs} processes: {rows / seconds:,.0f} / s"

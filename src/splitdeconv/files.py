@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -19,67 +22,222 @@ else:
 
 Name = tuple[str, Path | None]  # an argument of a command, and the file that it names
 
+_FOLDER = ".splitdeconv-"  # how a folder begins in which a result is made
+_DEVICE = "device or a pipe"
+_JSON = "--json"  # the one argument whose ``-`` is the standard output
 
-def check_names(read: Sequence[Name], written: Sequence[Name]) -> None:
-    """Check, before any work, that no file is written twice and none that is read is written.
+
+class _Command:
+    """What one command writes: its names, and what was made and moves to its places when all is done."""
+
+    def __init__(self, written: Sequence[Name] = ()) -> None:
+        self._arguments = {_identity(path): argument for argument, path in written if path is not None}
+        self._folders: list[Path] = []
+        self._moves: list[tuple[Path, Path]] = []
+
+    def __enter__(self) -> _Command:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                _move(self._moves)
+        finally:
+            for folder in self._folders:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def protect(self, files: Iterable[Path]) -> None:
+        for file in files:
+            if (argument := self._arguments.get(_identity(file))) is not None:
+                raise UsageError(f"{argument} {file}: belongs to the model, which is never changed; choose another one")
+
+    def new_folder(self, path: Path) -> Path:
+        self._folders.append(folder := _new_folder(path))
+        return folder
+
+    def take(self, folder: Path, path: Path, kept: Collection[object]) -> None:
+        """Move what was made in ``folder`` to ``path`` and beside it at the end, ``path`` itself last."""
+        place = Path(os.path.realpath(path))
+        moves = [
+            (made, place if made == folder / path.name else place.parent / made.relative_to(folder))
+            for made in sorted(folder.rglob("*"), key=lambda made: made == folder / path.name)
+            if made.is_file()
+        ]
+        for _, to in moves:
+            if _identity(to) in kept:
+                raise OutputError(f"{to}: belongs to the input; choose another output name")
+        self._moves += moves
+
+
+_current: ContextVar[_Command | None] = ContextVar("_current", default=None)
+
+
+@contextmanager
+def together(read: Sequence[Name], written: Sequence[Name]) -> Iterator[None]:
+    """Check all names of a command before its work; what is written inside the ``with`` appears at its end, or nothing.
 
     Args:
-        read, written: what a command reads and writes; None and ``-`` name no file.
+        read, written: the files; None names none, and ``--json -`` is the standard output.
 
     Raises:
-        UsageError: two arguments name the same file.
+        UsageError: two arguments name the same file, however they spell it.
+        InputError: what is read is a device or a pipe.
+        OutputError: what is written has no place there.
     """
-    taken = {path.resolve(): argument for argument, path in read if path is not None}
+    files = [(argument, path) for argument, path in written if (argument, str(path)) != (_JSON, "-")]
+    _check_names(read, files)
+    with _Command(files) as command:
+        token = _current.set(command)
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+
+def protect(files: Iterable[Path]) -> None:
+    """Check that the command under way, if any, writes none of the ``files``, which belong to a model that it reads.
+
+    Raises:
+        UsageError: it does.
+    """
+    if (command := _current.get()) is not None:
+        command.protect(files)
+
+
+def _check_names(read: Sequence[Name], written: Sequence[Name]) -> None:
+    taken: dict[object, str] = {}
+    for argument, path in read:
+        if path is not None:
+            _check_text(argument, path)
+            with suppress(OSError):  # whoever reads it says what is wrong with it
+                if _obstacle(path) == _DEVICE:
+                    raise InputError(f"{argument} {path}: is a {_DEVICE}; wanted a file")
+            taken[_identity(path)] = argument
     for argument, path in written:
-        if path is None or str(path) == "-":
+        if path is None:
             continue
-        if (other := taken.get(path.resolve())) is not None:
+        _check_text(argument, path)
+        if str(path) == "-":
+            raise UsageError(f"{argument} -: only {_JSON} can go to the standard output; wanted the name of a file")
+        if (other := taken.get(_identity(path))) is not None:
             raise UsageError(f"{argument} {path}: is also the name of {other}; choose another one")
-        taken[path.resolve()] = argument
+        taken[_identity(path)] = argument
+        shutil.rmtree(_new_folder(path))
+
+
+def _check_text(argument: str, path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{argument} {path}: the name is not UTF-8, as runtimes want it; rename it") from None
+
+
+def _identity(path: Path) -> object:
+    """What all spellings of a file's name share, links followed."""
+    try:
+        found = path.stat()
+    except OSError:
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino
+
+
+def _new_folder(path: Path) -> Path:
+    """An empty folder in the place where ``path`` is to be written.
+
+    Raises:
+        OutputError: no file can be written there.
+    """
+    place = Path(os.path.realpath(path))
+    try:
+        if found := _obstacle(place):
+            raise OutputError(f"{path}: is a {found}; wanted the name of a file")
+        return Path(tempfile.mkdtemp(prefix=_FOLDER, dir=place.parent))
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); wanted a folder to write in") from None
+
+
+def _obstacle(place: Path) -> str:
+    """What stands at ``place`` that is no file, or nothing."""
+    try:
+        mode = place.stat().st_mode
+    except FileNotFoundError:
+        return ""
+    if stat.S_ISDIR(mode):
+        return "directory"
+    return "" if stat.S_ISREG(mode) else _DEVICE
 
 
 @contextmanager
 def staged(path: Path, inputs: Iterable[Path] = ()) -> Iterator[Path]:
     """A folder beside ``path`` to write into; what is in it moves beside ``path`` at the end, or goes away on an error.
 
+    Inside :func:`together` it moves when all of the command is done.
+
     Args:
-        path: the file that is being made; other files of the result move with it.
+        path: the file that is being made, links followed; other files of the result move with it.
         inputs: files that must not be overwritten.
 
     Raises:
         OutputError: the folder is missing, not writable or full, or an input would be overwritten.
     """
-    kept = {file.resolve() for file in inputs}
-    if path.resolve() in kept:
+    kept = {_identity(file) for file in inputs}
+    if _identity(path) in kept:
         raise OutputError(f"{path}: is the input itself, which is never changed; choose another output name")
-    if path.is_dir():
-        raise OutputError(f"{path}: is a directory; wanted the name of a file")
+    with nullcontext(current) if (current := _current.get()) else _Command() as command:
+        folder = command.new_folder(path)
+        try:
+            yield folder
+            command.take(folder, path, kept)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def _move(moves: Iterable[tuple[Path, Path]]) -> None:
+    """Move files to their places; if one cannot be moved, all are as they were.
+
+    Raises:
+        OutputError: one of them cannot be moved.
+    """
+    done: list[tuple[Path, Path]] = []
+    for made, place in moves:
+        before = made.with_name(made.name + ".before")
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            _keep(place, before)
+            made.replace(place)
+        except OSError as error:
+            for kept, moved in reversed(done):
+                _restore(kept, moved)
+            raise OutputError(f"{place}: cannot be written ({error.strerror})") from None
+        done.append((before, place))
+
+
+def _keep(place: Path, before: Path) -> None:
+    """Keep what stands at ``place``, if anything does, as ``before``."""
+    if not place.exists():
+        return
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); wanted a folder to write in") from None
-    try:
-        yield folder
-        made = sorted(folder.iterdir(), key=lambda file: file.name == path.name)
-        for file in made:
-            if (path.parent / file.name).resolve() in kept:
-                raise OutputError(f"{path.parent / file.name}: belongs to the input; choose another output name")
-        for file in made:
-            file.replace(path.parent / file.name)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        os.link(place, before)
+    except OSError:  # some file systems have no links
+        shutil.copyfile(place, before)
+
+
+def _restore(before: Path, place: Path) -> None:
+    with suppress(OSError):  # as much as can be
+        if before.exists():
+            before.replace(place)
+        else:
+            place.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file.
+    """Write a text file; what is no character (a name that is not UTF-8) becomes an escape.
 
     Raises:
         OutputError: it cannot be written there.
     """
     with staged(path) as folder:
-        (folder / path.name).write_text(text, encoding="utf-8")
+        (folder / path.name).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

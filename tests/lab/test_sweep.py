@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +26,7 @@ from splitdeconv.errors import UsageError
 from splitdeconv.lab.simulation import grid, points, sweep
 from splitdeconv.lab.simulation.models import find_networks
 from splitdeconv.lab.simulation.network import NetworkResult, simulate
-from splitdeconv.lab.simulation.tables import pareto, read_columns
+from splitdeconv.lab.simulation.tables import pareto
 
 VARY = ["--vary", "rows=8:16:8", "--vary", "maps_buffer_bytes=1024,65536", "--vary", "zero_insertion=stored,on-the-fly"]
 
@@ -68,12 +72,17 @@ def test_a_failed_point_is_a_row_with_its_reason_and_stops_nothing(tmp_path: Pat
 
 
 def test_csv_and_parquet_hold_the_same(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
     for name in ("s.csv", "s.parquet"):
         assert main(["sweep", "dcgan", "--out", str(tmp_path / name), "--jobs", "1", *VARY]) == 0
-    names = ("network", "form", "skip", "cycles", "energy", "rows", "reason")
-    first, second = (read_columns(tmp_path / name, names) for name in ("s.csv", "s.parquet"))
-    assert first == second
+    rows = pq.read_table(tmp_path / "s.parquet").to_pylist()
+    for first, second in zip(table(tmp_path / "s.csv"), rows, strict=True):
+        assert [first[name] for name in ("network", "form", "skip", "reason")] == [
+            second[name] for name in ("network", "form", "skip", "reason")
+        ]
+        assert [float(first[name]) if first[name] else None for name in ("cycles", "energy", "rows")] == [
+            second[name] for name in ("cycles", "energy", "rows")
+        ]
 
 
 def chunks(count: int) -> list[grid.Chunk]:
@@ -86,7 +95,8 @@ def chunks(count: int) -> list[grid.Chunk]:
     return [grid.Chunk(network, arch, energies, "split:full", Skip(), {}, part) for part in parts]
 
 
-def test_a_sweep_that_was_cut_off_goes_on_where_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [None, "", "{", "[]", "{}", '{"cycles": 1}', "[" * 100_000, '{"reason": [""]}'])
+def test_a_sweep_that_was_cut_off_goes_on_where_it_was(damage: str | None, tmp_path: Path) -> None:
     every, path = chunks(6), tmp_path / "s.csv"
     done: list[grid.Chunk] = []
 
@@ -99,13 +109,17 @@ def test_a_sweep_that_was_cut_off_goes_on_where_it_was(tmp_path: Path) -> None:
 
     def goes_on(found: Sequence[grid.Chunk]) -> Iterator[tuple[grid.Chunk, points.Columns]]:
         assert [chunk.key() for chunk in found] == [chunk.key() for chunk in every[4:]]
-        return ((chunk, points.evaluate_chunk(chunk)) for chunk in found)
+        for chunk in found:
+            yield chunk, points.evaluate_chunk(chunk)
 
-    with pytest.raises(KeyboardInterrupt):
-        sweep.run_sweep(every, path, breaks, lambda number: None)
+    with pytest.raises(KeyboardInterrupt), sweep.Parts(path) as parts:
+        sweep.run_sweep(every, parts, path, breaks, lambda number: None)
     assert not path.exists()
+    if damage is not None:
+        (tmp_path / "s.csv.parts" / f"{every[5].key()}.json").write_text(damage)
     progress: list[int] = []
-    assert sweep.run_sweep(every, path, goes_on, progress.append) == (6, 0)
+    with sweep.Parts(path) as parts:
+        assert sweep.run_sweep(every, parts, path, goes_on, progress.append) == (6, 0)
     assert sum(progress) == 6
     assert len(table(path)) == 6
     assert [entry.name for entry in tmp_path.iterdir()] == ["s.csv"]
@@ -145,13 +159,12 @@ def _slow(chunk: grid.Chunk) -> points.Columns:
 
 
 def test_a_dask_cluster_of_several_processes_survives_a_killed_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    distributed = pytest.importorskip("distributed")
+    pytest.importorskip("distributed")
     from splitdeconv.lab.simulation import cluster  # noqa: PLC0415
 
     monkeypatch.setattr(cluster, "evaluate_chunk", _slow)
     every = chunks(24)
-    options: dict[str, Any] = {"n_workers": 3, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
-    with distributed.LocalCluster(**options) as local:
+    with local_cluster(3) as local:
         assert len(local.workers) == 3
         killer = threading.Timer(0.6, os.kill, (next(iter(local.workers.values())).pid, signal.SIGKILL))
         killer.start()
@@ -164,9 +177,103 @@ def test_no_cluster_at_the_address_is_one_line(monkeypatch: pytest.MonkeyPatch) 
     pytest.importorskip("distributed")
     from splitdeconv.lab.simulation import cluster  # noqa: PLC0415
 
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(cluster, "PATIENCE_S", 0.3)
     with pytest.raises(UsageError, match=r"--cluster tcp://127\.0\.0\.1:9: no Dask scheduler answers"):
         list(cluster.on_cluster("tcp://127.0.0.1:9")(chunks(1)))
+
+
+@contextmanager
+def local_cluster(workers: int) -> Iterator[Any]:
+    distributed = pytest.importorskip("distributed")
+    options: dict[str, Any] = {"threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with distributed.LocalCluster(n_workers=workers, **options) as local:
+        yield local
+
+
+def test_a_cluster_without_workers_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with local_cluster(0) as local:
+        from splitdeconv.lab.simulation import cluster  # noqa: PLC0415
+
+        monkeypatch.setattr(cluster, "PATIENCE_S", 0.3)
+        with pytest.raises(UsageError, match=r"no worker for 0\.3 s; start some .*goes on where it was"):
+            list(cluster.on_cluster(local.scheduler_address)(chunks(1)))
+
+
+def test_a_scheduler_that_dies_is_an_error_and_the_parts_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    every, path = chunks(40), tmp_path / "s.csv"
+    scheduler = subprocess.Popen(
+        [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard", "--no-show"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert scheduler.stderr is not None
+    address = next(found[0] for line in scheduler.stderr if (found := re.findall(r"tcp://[\d.]+:\d+", line)))
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "distributed.cli.dask_worker", address, "--no-dashboard", "--nthreads", "1"],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "DASK_DISTRIBUTED__WORKER__DAEMON": "False"},
+    )
+    try:
+        from splitdeconv.lab.simulation import cluster  # noqa: PLC0415
+
+        monkeypatch.setattr(cluster, "evaluate_chunk", _slow)
+        done: list[int] = []
+
+        def count(points_done: int) -> None:
+            done.append(points_done)
+            if len(done) == 4:
+                scheduler.kill()
+
+        with pytest.raises(UsageError, match="the scheduler went away"), sweep.Parts(path) as parts:
+            sweep.run_sweep(every, parts, path, cluster.on_cluster(address), count)
+    finally:
+        for process in (worker, scheduler):
+            process.kill()
+            process.wait()
+        scheduler.stderr.close()
+    assert not path.exists()
+    assert len(list((tmp_path / "s.csv.parts").glob("*.json"))) >= 3
+
+
+def test_a_second_sweep_on_one_output_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "s.csv"
+    with sweep.Parts(path):
+        assert main(["sweep", "dcgan", "--out", str(path), "--jobs", "1"]) == 2
+        assert "another sweep is writing it" in capsys.readouterr().err
+    run(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["s.csv"]
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_no_worker_outlives_its_sweep(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    command = [sys.executable, "-m", "splitdeconv", "sweep", "paper", "--out", str(path), "--jobs", "2"]
+    vary = ["--vary", "rows=8:800:1", "--vary", "columns=8:800:1"]
+    process = subprocess.Popen([*command, *vary], stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("*.parts/*.json")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    workers = [int(each) for each in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    assert workers
+    process.send_signal(getattr(signal, name))
+    _, err = process.communicate(timeout=60)
+    number = getattr(signal, name)
+    if name == "SIGKILL":
+        assert process.returncode == -number
+    else:
+        assert (process.returncode, err) == (128 + number, f"splitdeconv: stopped by {name}\n")
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert [entry.name for entry in tmp_path.iterdir() if name != "SIGKILL"] in ([], ["s.csv.parts"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a place where nobody can write")
+def test_a_place_where_no_parts_can_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "dcgan", "--out", "/proc/s.csv"]) == 3
+    assert "/proc/s.csv.parts: cannot be written" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from splitdeconv.cli import terminal
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError, UsageError
-from splitdeconv.files import write_text
+from splitdeconv.files import Name, write_text
 from splitdeconv.results.bench import BenchRecord
 from splitdeconv.results.record import RunRecord
 from splitdeconv.version import __version__
@@ -105,6 +105,11 @@ def pairs(option: str, given: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"{option} {each}: wanted NAME=VALUE")
         found[name] = value
     return found
+
+
+def named_files(option: str, given: Sequence[str] | None) -> list[Name]:
+    """The files of ``NAME=FILE`` arguments."""
+    return [(option, Path(file)) for file in pairs(option, given or []).values()]
 
 
 def shapes(given: Sequence[str]) -> dict[str, tuple[int, ...]]:

@@ -13,7 +13,7 @@ from splitdeconv import codec
 from splitdeconv.cli import app as shared
 from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP, SHAPE_HELP
 from splitdeconv.cli.report import REPORT_HELP, check
-from splitdeconv.files import check_names
+from splitdeconv.files import together
 from splitdeconv.pipeline.open import DEFAULT_SECONDS
 from splitdeconv.report import listing, page, plots, ratios
 from splitdeconv.report.bench import page as bench_page
@@ -46,35 +46,35 @@ def bench(
     """Time native, zero insertion and every lowering side by side, against the convolution of equal work."""
     if plot is not None:
         plots.check(plot)
-    read = [("the model", model), ("--layers", layers)]
-    check_names(read, [("--json", json), ("--report", report), ("--plot", plot)])
     check(report)
-    records = []
-    for name in target or ["onnxruntime"]:
-        with shared.progress_bar() as progress:
-            record = splitdeconv.bench(
-                model,
-                layers=layers,
-                target=name,
-                only=only or [],
-                dtype=dtype,
-                inputs=shared.arrays(input or []),
-                in_shapes=shared.shapes(input_shape or []),
-                threads=threads,
-                precision=precision,
-                budget=budget,
-                progress=progress,
-            )
-        record = shared.signed(record, context)
-        records.append(record)
-        if json is None or str(json) != "-":
-            show(shared.console(), record, every=every)
-    if json is not None:
-        shared.emit_json(codec.bench_to_json(records), json)
-    if report is not None:
-        page.write_page(bench_page(records), report)
-    if plot is not None:
-        plots.save(ratios.figure(records, titled=True), plot)
+    read = [("the model", model), ("--layers", layers), *shared.named_files("--input", input)]
+    with together(read, [("--json", json), ("--report", report), ("--plot", plot)]):
+        records = []
+        for name in target or ["onnxruntime"]:
+            with shared.progress_bar() as progress:
+                record = splitdeconv.bench(
+                    model,
+                    layers=layers,
+                    target=name,
+                    only=only or [],
+                    dtype=dtype,
+                    inputs=shared.arrays(input or []),
+                    in_shapes=shared.shapes(input_shape or []),
+                    threads=threads,
+                    precision=precision,
+                    budget=budget,
+                    progress=progress,
+                )
+            record = shared.signed(record, context)
+            records.append(record)
+            if json is None or str(json) != "-":
+                show(shared.console(), record, every=every)
+        if json is not None:
+            shared.emit_json(codec.bench_to_json(records), json)
+        if report is not None:
+            page.write_page(bench_page(records), report)
+        if plot is not None:
+            plots.save(ratios.figure(records, titled=True), plot)
 
 
 def show(out: Console, record: BenchRecord, *, every: bool = False) -> None:

@@ -14,7 +14,7 @@ from splitdeconv.cli import app as shared
 from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP, SHAPE_HELP
 from splitdeconv.cli.report import REPORT_HELP, check
 from splitdeconv.errors import VerificationError
-from splitdeconv.files import check_names, write_text
+from splitdeconv.files import together, write_text
 from splitdeconv.pipeline.open import AUTO, DEFAULT_SECONDS, GENERIC
 from splitdeconv.report import listing, page
 from splitdeconv.report.conversion import NOT_TIMED, rewritten
@@ -53,39 +53,44 @@ def convert(
     report: Annotated[Path | None, typer.Option(help=REPORT_HELP)] = None,
 ) -> None:
     """Rewrite every deconv of a model exactly as ordinary convolutions, prove it, and write the result."""
-    read = [("the model", model), ("--plan", plan)]
-    check_names(read, [("OUT", out), ("--json", json), ("--save-plan", save_plan), ("--report", report)])
-    check(report, [model])
-    try:
-        with shared.progress_bar() as progress:
-            conversion = splitdeconv.convert(
-                model,
-                out,
-                target=target,
-                lowering=lowering,
-                layers=shared.pairs("--layer", layer or []),
-                only=only or [],
-                skip=skip or [],
-                plan=plan,
-                inputs=shared.arrays(input or []),
-                in_shapes=shared.shapes(input_shape or []),
-                numerics=numerics,
-                verify=verify,
-                threads=threads,
-                precision=precision,
-                budget=budget,
-                cache=cache,
-                progress=progress,
-            )
-    except VerificationError as error:
-        if isinstance(error.record, RunRecord):
-            _keep(shared.signed(error.record, context), json, report)
-        raise
-    if save_plan is not None:
-        write_text(save_plan, conversion.plan.to_json())
-    _keep(shared.signed(conversion.record, context), json, report)
+    read = [("the model", model), ("--plan", plan), *shared.named_files("--input", input)]
+    written = [("OUT", out), ("--json", json), ("--save-plan", save_plan), ("--report", report)]
+    check(report)
+    failure = None
+    with together(read, written):
+        try:
+            with shared.progress_bar() as progress:
+                conversion = splitdeconv.convert(
+                    model,
+                    out,
+                    target=target,
+                    lowering=lowering,
+                    layers=shared.pairs("--layer", layer or []),
+                    only=only or [],
+                    skip=skip or [],
+                    plan=plan,
+                    inputs=shared.arrays(input or []),
+                    in_shapes=shared.shapes(input_shape or []),
+                    numerics=numerics,
+                    verify=verify,
+                    threads=threads,
+                    precision=precision,
+                    budget=budget,
+                    cache=cache,
+                    progress=progress,
+                )
+            record = conversion.record
+            if save_plan is not None:
+                write_text(save_plan, conversion.plan.to_json())
+        except VerificationError as error:
+            if not isinstance(error.record, RunRecord):
+                raise
+            failure, record = error, error.record
+        _keep(shared.signed(record, context), json, report)
+    if failure is not None:
+        raise failure
     if json is None or str(json) != "-":
-        show(shared.console(), conversion.record)
+        show(shared.console(), record)
 
 
 def _keep(record: RunRecord, json: Path | None, report: Path | None) -> None:

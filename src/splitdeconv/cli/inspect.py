@@ -11,7 +11,7 @@ from rich.console import Console
 import splitdeconv
 from splitdeconv import codec
 from splitdeconv.cli import app as shared
-from splitdeconv.files import check_names
+from splitdeconv.files import together
 from splitdeconv.pipeline.inspect import Inspection
 from splitdeconv.report import listing
 from splitdeconv.report.listing import Listing
@@ -30,10 +30,10 @@ def inspect(
     json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = None,
 ) -> None:
     """Show the deconvs of a model: geometry, multiply-accumulates, share of the model. Nothing is written."""
-    check_names([("the model", model)], [("--json", json)])
-    found = splitdeconv.inspect(model, in_shapes=shared.shapes(input_shape or []), targets=target or [])
-    if json is not None:
-        shared.emit_json(codec.run_to_json(found.record), json)
+    with together([("the model", model)], [("--json", json)]):
+        found = splitdeconv.inspect(model, in_shapes=shared.shapes(input_shape or []), targets=target or [])
+        if json is not None:
+            shared.emit_json(codec.run_to_json(found.record), json)
     if json is None or str(json) != "-":
         show(shared.console(), found)
 

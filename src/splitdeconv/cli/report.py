@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from splitdeconv.cli import app as shared
 from splitdeconv.errors import InputError
-from splitdeconv.files import staged
+from splitdeconv.files import together
 from splitdeconv.report import listing, page, plots
 
 REPORT_HELP = "Write a report for people to this file: one self-contained HTML page."
@@ -22,31 +21,29 @@ def report(
     out: Annotated[Path, typer.Argument(help="The HTML file to write.")],
 ) -> None:
     """Make the HTML report of an earlier conversion or benchmark from its JSON record."""
+    check(out)
+    with together([("the record", record)], [("OUT", out)]):
+        _write(record, out)
+    listing.say(shared.console(), f"written: {out}")
+
+
+def _write(record: Path, out: Path) -> None:
     from splitdeconv.report.records import page_of  # noqa: PLC0415  # only with the extra
 
-    check(out, [record])
     try:
         text = record.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{record}: cannot be read ({reason}); wanted what --json has written") from None
     page.write_page(page_of(text, str(record)), out)
-    listing.say(shared.console(), f"written: {out}")
 
 
-def check(out: Path | None, inputs: Sequence[Path] = ()) -> None:
-    """Before minutes of measuring, that a report can be written; nothing without ``out``.
-
-    Args:
-        inputs: files that must not be overwritten.
+def check(out: Path | None) -> None:
+    """Before minutes of measuring, that a report can be made; nothing without ``out``.
 
     Raises:
         MissingExtraError: a package of the extra is not installed.
-        OutputError: it cannot be written there.
     """
-    if out is None:
-        return
-    page.check()
-    plots.check()
-    with staged(out, inputs):
-        pass  # nothing is written yet
+    if out is not None:
+        page.check()
+        plots.check()

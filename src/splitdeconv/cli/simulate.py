@@ -17,7 +17,7 @@ from splitdeconv.accelerator.sparsity import SKIPS, Skip
 from splitdeconv.cli.app import app, console, emit_json, shapes
 from splitdeconv.cli.inspect import SHAPE_HELP
 from splitdeconv.errors import MissingExtraError, UsageError
-from splitdeconv.files import check_names
+from splitdeconv.files import together
 from splitdeconv.lab.simulation import records
 from splitdeconv.lab.simulation.forms import FORMS, FULL, NATIVE, PAPER_FORMS, ZERO_INSERT
 from splitdeconv.lab.simulation.models import find_networks
@@ -49,25 +49,26 @@ def simulate(
     ] = None,
 ) -> None:
     """Estimate cycles, DRAM traffic and energy of a model's deconvs in each form, against zero insertion (NZP)."""
-    check_names([(name, Path(name)) for name in (*models, *(arch or []))], [("--json", json_path)])
-    in_shapes = shapes(input_shape or [])
-    networks = [network for text in models for network in find_networks(text, in_shapes)]
-    found = []
-    for name in arch or ["dot-product-16x16"]:
-        if name.startswith("zigzag:"):
-            found += _zigzag(networks, name.partition(":")[2], form)
-            continue
-        architecture = load_architecture(name)
-        energies = load_energies(energy or architecture.energy)
-        wanted = _wanted(architecture, form, skip)
-        for network in networks:
-            rows = records.rows(network, architecture, energies, wanted, sensitivity)
-            found.append(records.network_record(network, architecture, energies, rows))
-    if str(json_path) != "-":
-        _print(found, layers=layers, assumptions=assumptions)
-    if json_path is not None:
-        record = {"schema": SCHEMA_VERSION, "command": "simulate", "results": found}
-        emit_json(json.dumps(record, indent=2, ensure_ascii=False) + "\n", json_path)
+    read = [(name, Path(name)) for name in (*models, *(arch or []), *([energy] if energy else []))]
+    with together(read, [("--json", json_path)]):
+        in_shapes = shapes(input_shape or [])
+        networks = [network for text in models for network in find_networks(text, in_shapes)]
+        found = []
+        for name in arch or ["dot-product-16x16"]:
+            if name.startswith("zigzag:"):
+                found += _zigzag(networks, name.partition(":")[2], form)
+                continue
+            architecture = load_architecture(name)
+            energies = load_energies(energy or architecture.energy)
+            wanted = _wanted(architecture, form, skip)
+            for network in networks:
+                rows = records.rows(network, architecture, energies, wanted, sensitivity)
+                found.append(records.network_record(network, architecture, energies, rows))
+        if str(json_path) != "-":
+            _print(found, layers=layers, assumptions=assumptions)
+        if json_path is not None:
+            record = {"schema": SCHEMA_VERSION, "command": "simulate", "results": found}
+            emit_json(json.dumps(record, indent=2, ensure_ascii=False) + "\n", json_path)
 
 
 def _zigzag(networks: Sequence[Network], text: str, forms: Sequence[str] | None) -> list[dict[str, Any]]:

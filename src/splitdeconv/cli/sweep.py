@@ -17,15 +17,14 @@ from splitdeconv.accelerator.sparsity import SKIPS
 from splitdeconv.cli.app import app, console, progress_bar, shapes
 from splitdeconv.cli.inspect import SHAPE_HELP
 from splitdeconv.errors import MissingExtraError, UsageError
-from splitdeconv.files import check_names
+from splitdeconv.files import together
 from splitdeconv.lab.simulation import grid
 from splitdeconv.lab.simulation.forms import FORMS, FULL, ZERO_INSERT
 from splitdeconv.lab.simulation.models import find_networks
-from splitdeconv.lab.simulation.sweep import Finished, locally, run_sweep
-from splitdeconv.lab.simulation.tables import check_suffix, read_columns
+from splitdeconv.lab.simulation.sweep import Finished, Parts, columns_of, locally, run_sweep
+from splitdeconv.lab.simulation.tables import check_suffix
+from splitdeconv.report import plots
 from splitdeconv.report.listing import say
-
-PLOTTED = ("network", "form", "skip", "ms", "energy", "energy_unit")
 
 
 @app.command()
@@ -46,24 +45,29 @@ def sweep(
     plot: Annotated[Path | None, typer.Option(help="Write a Pareto plot of time and energy (.svg, .png).")] = None,
 ) -> None:
     """Evaluate every combination and write one row for each; a sweep that was cut off goes on where it was."""
-    check_names([(name, Path(name)) for name in (*models, *(arch or []))], [("--out", out_path), ("--plot", plot)])
     check_suffix(out_path)
+    if plot is not None:
+        plots.check(plot)
     unknown = [name for name in skip or [] if name not in SKIPS]
     if unknown:
         raise UsageError(f"--skip: found '{unknown[0]}', wanted one of {', '.join(SKIPS)}")
-    in_shapes = shapes(input_shape or [])
-    networks = [network for text in models for network in find_networks(text, in_shapes)]
-    architectures = [load_architecture(name) for name in arch or ["dot-product-16x16"]]
-    pairs = [(each, load_energies(energy or each.energy)) for each in architectures]
-    forms = list(product(form or [ZERO_INSERT, FULL], [SKIPS[name] for name in skip or ["none", "both"]]))
-    varied = dict(grid.values(text) for text in vary or [])
-    chunks = list(grid.chunks(networks, pairs, forms, varied))
-    total = prod([len(networks), len(pairs), len(forms), *(len(found) for found in varied.values())])
-    evaluate_all = _cluster(cluster) if cluster else locally(jobs or os.cpu_count() or 1)
-    rows, failures = _with_progress(chunks, out_path, evaluate_all, total)
+    read = [(name, Path(name)) for name in (*models, *(arch or []), *([energy] if energy else []))]
+    with Parts(out_path) as parts, together(read, [("--out", out_path), ("--plot", plot)]):
+        in_shapes = shapes(input_shape or [])
+        networks = [network for text in models for network in find_networks(text, in_shapes)]
+        architectures = [load_architecture(name) for name in arch or ["dot-product-16x16"]]
+        pairs = [(each, load_energies(energy or each.energy)) for each in architectures]
+        forms = list(product(form or [ZERO_INSERT, FULL], [SKIPS[name] for name in skip or ["none", "both"]]))
+        varied = dict(grid.values(text) for text in vary or [])
+        chunks = list(grid.chunks(networks, pairs, forms, varied))
+        total = prod([len(networks), len(pairs), len(forms), *(len(found) for found in varied.values())])
+        evaluate_all = _cluster(cluster) if cluster else locally(jobs or os.cpu_count() or 1)
+        rows, failures = _with_progress(chunks, parts, out_path, evaluate_all, total)
+        if plot is not None:
+            from splitdeconv.lab.simulation.plot import plot_pareto  # noqa: PLC0415  # only with the extra
+
+            plot_pareto(columns_of(chunks, parts), plot)
     say(console(), f"{rows} points in {out_path}, {failures} of them failed with a reason (column 'reason')")
-    if plot is not None:
-        _plot(out_path, plot)
 
 
 def _cluster(address: str) -> Callable[[Sequence[grid.Chunk]], Finished]:
@@ -75,7 +79,11 @@ def _cluster(address: str) -> Callable[[Sequence[grid.Chunk]], Finished]:
 
 
 def _with_progress(
-    chunks: Sequence[grid.Chunk], path: Path, evaluate_all: Callable[[Sequence[grid.Chunk]], Finished], total: int
+    chunks: Sequence[grid.Chunk],
+    parts: Parts,
+    path: Path,
+    evaluate_all: Callable[[Sequence[grid.Chunk]], Finished],
+    total: int,
 ) -> tuple[int, int]:
     done = 0
     with progress_bar() as progress:
@@ -85,12 +93,4 @@ def _with_progress(
             done += points
             progress(f"{done} of {total} points", done / total)
 
-        return run_sweep(chunks, path, evaluate_all, count)
-
-
-def _plot(table: Path, path: Path) -> None:
-    try:
-        from splitdeconv.lab.simulation.plot import plot_pareto  # noqa: PLC0415  # only with the extra
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("--plot", error.name or "matplotlib", "report") from error
-    plot_pareto(read_columns(table, PLOTTED), path)
+        return run_sweep(chunks, parts, path, evaluate_all, count)

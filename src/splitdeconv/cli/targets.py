@@ -11,6 +11,7 @@ import typer
 from splitdeconv.cli import app as shared
 from splitdeconv.cli.inspect import JSON_HELP
 from splitdeconv.errors import SplitdeconvError
+from splitdeconv.files import together
 from splitdeconv.lowerings import LOWERINGS
 from splitdeconv.pipeline.open import GENERIC
 from splitdeconv.report import listing
@@ -24,7 +25,8 @@ def show_targets(json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = No
     found = [_describe(name) for name in sorted(TARGETS)]
     found.insert(0, {"target": GENERIC, "takes": "all formats", "kind": "rule", "state": "always there"})
     if json is not None:
-        shared.emit_json(json_text.dumps(found, indent=2) + "\n", json)
+        with together([], [("--json", json)]):
+            shared.emit_json(json_text.dumps(found, indent=2) + "\n", json)
         if str(json) == "-":
             return
     out = shared.console()

@@ -11,6 +11,7 @@ import typer
 import splitdeconv.lab.zoo
 from splitdeconv.cli import app as shared
 from splitdeconv.cli.inspect import JSON_HELP
+from splitdeconv.files import together
 from splitdeconv.report import listing
 from splitdeconv.report.listing import Listing
 from splitdeconv.report.numbers import count
@@ -26,7 +27,8 @@ def show_networks(json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = N
     """List the networks: their deconvs, multiply-accumulates as the paper counts them, and where they come from."""
     found = [_describe(name) for name in splitdeconv.lab.zoo.NETWORKS]
     if json is not None:
-        shared.emit_json(json_text.dumps(found, indent=2, ensure_ascii=False) + "\n", json)
+        with together([], [("--json", json)]):
+            shared.emit_json(json_text.dumps(found, indent=2, ensure_ascii=False) + "\n", json)
         if str(json) == "-":
             return
     rows = [
@@ -65,5 +67,6 @@ def export_network(
     weights: Annotated[Path | None, typer.Option(help="A state dict (.pt or .npz) instead of initial weights.")] = None,
 ) -> None:
     """Write a network as a model file, through the official exporters and quantisers (extra `zoo`)."""
-    splitdeconv.lab.zoo.export(name, out, dtype=dtype, seed=seed, weights=weights)
+    with together([("--weights", weights)], [("OUT", out)]):
+        splitdeconv.lab.zoo.export(name, out, dtype=dtype, seed=seed, weights=weights)
     listing.say(shared.console(), f"written: {out}")

@@ -10,6 +10,7 @@ from typing import cast
 
 from splitdeconv import plugins
 from splitdeconv.errors import InputError, UsageError
+from splitdeconv.files import protect
 from splitdeconv.formats.model import Model
 
 _OWN = {
@@ -46,7 +47,7 @@ def load(path: Path, numerics: str = "exact") -> Model:
 
     Raises:
         InputError: the file cannot be read, or is not a model.
-        UsageError: the format does not know these numerics.
+        UsageError: the format does not know these numerics, or the command under way writes one of the model's files.
     """
     try:
         with path.open("rb") as file:
@@ -60,7 +61,9 @@ def load(path: Path, numerics: str = "exact") -> Model:
     name = "tflite" if start[4:8] == _TFLITE_MAGIC else "onnx"
     if (suffix := path.suffix[1:]) in FORMATS and suffix not in _OWN:
         name = suffix
-    return model_class(name, numerics).load(path, numerics)
+    model = model_class(name, numerics).load(path, numerics)
+    protect(model.files())
+    return model
 
 
 def from_object(source: object, numerics: str = "exact") -> Model:

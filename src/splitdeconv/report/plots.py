@@ -15,7 +15,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from splitdeconv.errors import MissingExtraError, OutputError, UsageError
+from splitdeconv.errors import MissingExtraError, UsageError
+from splitdeconv.files import staged
 
 KINDS = (".svg", ".png", ".pdf")
 WIDTH = 520  # of a plot; two of them stand side by side on a wide screen, and one still reads well on a phone
@@ -132,11 +133,8 @@ def save(figure: Any, path: Path) -> None:
         OutputError: it cannot be written there.
     """
     dated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    try:
-        with _matplotlib().rc_context(_STYLE):
-            figure.savefig(path, dpi=_FILE_DPI, metadata=dated.get(path.suffix.lower()))
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror})") from None
+    with staged(path) as folder, _matplotlib().rc_context(_STYLE):
+        figure.savefig(folder / path.name, dpi=_FILE_DPI, metadata=dated.get(path.suffix.lower()))
 
 
 def to_svg(figure: Any, description: str) -> str:

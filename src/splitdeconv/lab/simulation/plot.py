@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from splitdeconv.lab.simulation.points import Columns
 from splitdeconv.lab.simulation.tables import pareto
+from splitdeconv.report import plots
 
 SHOWN = 4000
+PLOTTED = ("network", "form", "skip", "ms", "energy", "energy_unit")
 
 
-def plot_pareto(columns: Mapping[str, list[Any]], path: Path) -> None:
+def plot_pareto(parts: Iterable[Columns], path: Path) -> None:
     """Write the plot; at most ``SHOWN`` points of each form are drawn, of the front all.
 
     Args:
-        columns: ``network``, ``form``, ``skip``, ``ms``, ``energy``, ``energy_unit`` of every point.
+        parts: the points.
         path: its suffix names the format (``.svg``, ``.png``, ``.pdf``).
+
+    Raises:
+        OutputError: it cannot be written there.
     """
+    columns: Columns = {name: [] for name in PLOTTED}
+    for part in parts:
+        for name in PLOTTED:
+            columns[name] += part[name]
     networks = list(dict.fromkeys(columns["network"]))
     done = np.array([value is not None for value in columns["ms"]])
     figure = Figure(figsize=(5 * len(networks), 4.2), layout="constrained")
@@ -30,7 +40,7 @@ def plot_pareto(columns: Mapping[str, list[Any]], path: Path) -> None:
         _panel(panel, columns, np.flatnonzero(here))
         panel.set_title(f"{network} (estimated)")
     panels[0].legend(fontsize="small")
-    figure.savefig(path)
+    plots.save(figure, path)
 
 
 def _panel(panel: Any, columns: Mapping[str, list[Any]], here: Any) -> None:
