@@ -12,6 +12,7 @@ from collections.abc import Callable
 from itertools import permutations
 from typing import TYPE_CHECKING
 
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.results import times
 from splitdeconv.results.times import SMALLEST_GAIN, Measurement
 
@@ -100,7 +101,7 @@ def report(runtime: Target, layer: str, channels: int, size: int, options: argpa
     pairs = wins = bare_wins = rounds = 0
     ratio = 1.0
     for _ in range(options.trials):
-        copies = {Candidate(f"copy {number}"): runtime.compile(model) for number in range(options.copies)}
+        copies = {Candidate(f"copy {number}"): runtime.compile(Compilable(model)) for number in range(options.copies)}
         taken = list(runtime.measure(copies, {"x": x}, options.seconds, drop=KEEP_ALL).values())
         medians = [time.median_ms for time in taken]
         ratio = max(ratio, max(medians) / min(medians))

@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 from splitdeconv import formats, targets
 from splitdeconv.choosing import planner
 from splitdeconv.cli import app
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.structure import dense_of
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.pipeline.compiling import compile_site, site_inputs
@@ -75,7 +76,7 @@ def one_layer(target: targets.Target, channels: int, stride: int, size: int, den
     others = [each for each in order if each not in (NATIVE, *special)][:OTHERS]
     compiled, _ = compile_site(model, site, [NATIVE, *special, *others], target)
     inputs = site_inputs(model.layout, site)
-    compiled[RESIZE] = target.compile(resize_model(channels, stride, size).SerializeToString())
+    compiled[RESIZE] = target.compile(Compilable(resize_model(channels, stride, size).SerializeToString()))
     times = target.measure(compiled, inputs, seconds, drop=KEEP_ALL)
     native = times[NATIVE]
     texts = [f"{each} {time.median_ms:.3g} ms ({ratio(native, time):.2f}x)" for each, time in times.items()]

@@ -20,6 +20,7 @@ import torch
 import splitdeconv
 import splitdeconv.torch as split
 from splitdeconv import formats
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.lab import zoo
 from splitdeconv.lab.zoo import to_onnx
 from splitdeconv.lab.zoo.quiet import quiet
@@ -39,7 +40,7 @@ def compare(name: str) -> tuple[OutputCheck, ...]:
         assert isinstance(model, onnx.ModelProto)
         assert not any(node.op_type == "ConvTranspose" for node in model.graph.node)
     runner = target("onnxruntime")
-    compiled = [runner.compile(model.SerializeToString()) for model in (second, first)]
+    compiled = [runner.compile(Compilable(model.SerializeToString())) for model in (second, first)]
     return compare_models(formats.from_object(second), *compiled, {network.input_name: np.asarray(x)})
 
 

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from splitdeconv.accelerator import dot_product, regular_array, systolic
 from splitdeconv.accelerator.arch import Architecture, load_architecture
 from splitdeconv.accelerator.evaluate import evaluate
-from splitdeconv.accelerator.layers import Layer, plain_work
+from splitdeconv.accelerator.layers import plain_work
 from splitdeconv.accelerator.lowered import cropped_split, full_split, phase_by_phase, program_work, scattered
 from splitdeconv.accelerator.sparsity import SKIPS, Skip, useful_macs
 from splitdeconv.accelerator.work import Convolution, FilterMask, LayerWork
 from splitdeconv.deconv import reference
 from splitdeconv.deconv.layers import ConvAxis, PlainConv
+from splitdeconv.deconv.network import Layer
 from splitdeconv.deconv.ops import Conv
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.lowerings import candidates, lower

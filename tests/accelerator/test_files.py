@@ -13,10 +13,10 @@ from onnx import TensorProto, helper
 from splitdeconv.accelerator.arch import architectures, load_architecture
 from splitdeconv.accelerator.energy import load_energies
 from splitdeconv.accelerator.layers import read_network
-from splitdeconv.accelerator.onnx_layers import read_onnx
 from splitdeconv.deconv.layers import Dense, PlainConv
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.errors import InputError, UsageError
+from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.lab.simulation.models import find_networks
 
 GOOD = architectures()["dot-product-16x16"].read_text("utf-8")
@@ -172,7 +172,8 @@ def onnx_model(path: Path, **deconv: object) -> Path:
 
 @pytest.mark.parametrize("how", [{"pads": [1, 1, 1, 1]}, {"auto_pad": "SAME_UPPER"}, {"output_shape": [8, 8]}])
 def test_layers_of_an_onnx_model_with_the_zeros_of_its_weights(how: dict[str, object], tmp_path: Path) -> None:
-    first, up, last = read_onnx(onnx_model(tmp_path / "m.onnx", **how), {}).layers
+    (network,) = find_networks(str(onnx_model(tmp_path / "m.onnx", **how)))
+    first, up, last = network.layers
     assert isinstance(first.spec, PlainConv)
     assert [(axis.pad_begin, axis.pad_end) for axis in first.spec.axes] == [(1, 1), (0, 1)]
     assert isinstance(up.spec, Deconv)
@@ -185,15 +186,45 @@ def test_layers_of_an_onnx_model_with_the_zeros_of_its_weights(how: dict[str, ob
     assert last.nonzero.shape == (5, 256)
 
 
+GEOMETRIES: list[dict[str, object]] = [
+    {"strides": [2], "output_shape": [11]},
+    {"strides": [2], "auto_pad": "SAME_UPPER", "output_shape": [11]},
+    {"strides": [2], "auto_pad": "SAME_LOWER"},
+    {"strides": [3], "auto_pad": "SAME_LOWER"},
+    {"strides": [2], "output_shape": [13]},
+    {"strides": [2], "output_shape": [9]},
+]
+
+
+@pytest.mark.parametrize("how", GEOMETRIES)
+def test_a_deconv_is_simulated_with_the_pads_that_a_conversion_reads(how: dict[str, object], tmp_path: Path) -> None:
+    value = helper.make_tensor_value_info
+    kernel = helper.make_tensor("w", TensorProto.FLOAT, (2, 2, 4), np.ones(16, np.float32))
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], "up", **how)
+    source, result = value("x", TensorProto.FLOAT, [1, 2, 5]), value("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([node], "g", [source], [result], [kernel])
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), path)
+    model = OnnxModel.load(path)
+    (site,) = model.find().sites
+    operations = model.operations()
+    assert operations is not None
+    (counted,) = operations.layers
+    assert isinstance(counted.spec, Deconv)
+    assert counted.spec.axes == site.deconv.axes
+    (network,) = find_networks(str(path))
+    assert [layer.spec for layer in network.layers] == [site.deconv]
+
+
 def test_an_onnx_model_with_open_sizes_asks_for_them(tmp_path: Path) -> None:
     path = onnx_model(tmp_path / "m.onnx", pads=[1, 1, 1, 1])
     model = onnx.load(path)
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "h"
     onnx.save(model, path)
     with pytest.raises(InputError, match=r"Conv 'first': found sizes .* use --input-shape"):
-        read_onnx(path, {})
-    with pytest.raises(InputError, match="no input is called 'y'; there are x"):
-        read_onnx(path, {"y": (1, 3, 7, 8)})
+        find_networks(str(path))
+    with pytest.raises(UsageError, match="the model has no input 'y'; it has 'x'"):
+        find_networks(str(path), {"y": (1, 3, 7, 8)})
     (network,) = find_networks(str(path), {"x": (1, 3, 7, 8)})
     assert len(network.layers) == 3
 
@@ -201,7 +232,7 @@ def test_an_onnx_model_with_open_sizes_asks_for_them(tmp_path: Path) -> None:
 def test_what_is_not_a_model_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(b"no model")
-    with pytest.raises(InputError, match="not an ONNX model"):
+    with pytest.raises(InputError, match="not a readable ONNX model"):
         find_networks(str(path))
     with pytest.raises(InputError, match="no such file or network; wanted artgan, dcgan"):
         find_networks("dcgam")

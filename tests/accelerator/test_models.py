@@ -18,10 +18,11 @@ from splitdeconv.accelerator.arch import architectures, load_architecture
 from splitdeconv.accelerator.counts import Counts
 from splitdeconv.accelerator.energy import load_energies
 from splitdeconv.accelerator.evaluate import evaluate, evaluate_network, stay_on_chip
-from splitdeconv.accelerator.layers import Layer, network_names, plain_work, read_network
+from splitdeconv.accelerator.layers import network_names, plain_work, read_network
 from splitdeconv.accelerator.lowered import cropped_split, full_split, program_work
 from splitdeconv.accelerator.sparsity import SKIPS, Skip
 from splitdeconv.deconv.layers import ConvAxis, Dense, PlainConv
+from splitdeconv.deconv.network import Compilable, Layer
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.lab.simulation.forms import FORMS, layer_work
@@ -282,6 +283,7 @@ def test_a_native_deconv_is_refused_where_the_processor_has_none() -> None:
     assert target("accelerator:ganax-16x16").refuse(lower(SNGAN2, "NCHW", Candidate("native"))) is None
     unknown = lower(SNGAN2.with_in_sizes(1, (None, 8)), "NCHW", Candidate("split_rows"))
     assert "the input size is unknown" in (chosen.refuse(unknown) or "")
-    graph = onnx.helper.make_graph([], "empty", [], [])
+    empty = OnnxModel.from_object(onnx.helper.make_model(onnx.helper.make_graph([], "empty", [], [])))
+    assert empty is not None
     with pytest.raises(CompileError, match="nothing to estimate"):
-        chosen.compile(onnx.helper.make_model(graph).SerializeToString())
+        chosen.compile(Compilable(b"", empty.operations))

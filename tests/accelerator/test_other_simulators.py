@@ -10,10 +10,11 @@ import pytest
 
 from splitdeconv.accelerator import dot_product, systolic
 from splitdeconv.accelerator.arch import load_architecture
-from splitdeconv.accelerator.layers import Layer, plain_work
+from splitdeconv.accelerator.layers import plain_work
 from splitdeconv.accelerator.sparsity import Skip
 from splitdeconv.accelerator.work import Convolution
 from splitdeconv.deconv.layers import ConvAxis, PlainConv
+from splitdeconv.deconv.network import Layer
 from tests.accelerator.test_counts import DOT, full_split, square, zero_insert
 
 SCALE_SIM = """[general]

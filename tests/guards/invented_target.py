@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Literal
 from unittest import mock
 
@@ -22,6 +21,7 @@ import numpy.typing as npt
 import onnx
 
 from splitdeconv import targets
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement, summary
 from splitdeconv.targets import CompileError
@@ -70,9 +70,9 @@ class Invented(targets.Target):
     def environment(self) -> Environment:
         return Environment(self.name, {NAME: "1"}, "invented", self._threads)
 
-    def compile(self, model: bytes | Path, *, whole: bool = False) -> InventedModel:
+    def compile(self, model: Compilable, *, whole: bool = False) -> InventedModel:
         _clock["seconds"] += COMPILE_SECONDS if self._option == "slow" else 0.0
-        content = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model)
+        content = onnx.load_from_string(model.content) if isinstance(model.content, bytes) else onnx.load(model.content)
         what, _, operator = self._option.partition(":")
         concerned = any(node.op_type == operator for node in content.graph.node)
         if what == "no" and concerned:

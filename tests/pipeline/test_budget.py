@@ -8,6 +8,7 @@ from typing import cast
 
 import pytest
 
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.lowerings.candidate import NATIVE
@@ -57,7 +58,7 @@ class SlowTarget:
 
     now_ns = 0
 
-    def compile(self, model: Path, *, whole: bool) -> Path:
+    def compile(self, model: Compilable, *, whole: bool) -> Compilable:
         return model
 
     def measure(
@@ -82,7 +83,7 @@ def test_a_slow_whole_model_keeps_to_its_part_of_the_budget(budget: float, fewes
     options = Options(seconds=budget)
     assert options.site_seconds + options.model_seconds == budget
     before = SlowTarget.now_ns
-    names = {"before": Path("before"), "after": Path("after")}
+    names = {"before": Compilable(b"before"), "after": Compilable(b"after")}
     target = cast("Target", SlowTarget())
     taken = in_model.race(target, names, {}, options.model_seconds)
     assert {name: time.rounds for name, time in taken.items()} == {"before": fewest, "after": fewest}

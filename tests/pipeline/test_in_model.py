@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from splitdeconv.choosing.planner import Overrides
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.pipeline import open as opening
@@ -39,6 +40,9 @@ class Model:
     def splice(self, programs: Any) -> Model:
         return Model({site: program.name for site, program in programs.items()})
 
+    def compilable(self, path: Path) -> Compilable:
+        return Compilable(path)
+
     def save(self, path: Path) -> None:
         path.write_text(";".join(f"{site}={name}" for site, name in sorted(self.names.items())))
 
@@ -56,8 +60,8 @@ class Machine:
     def environment(self) -> Environment:
         return Environment(self.name, {}, "a processor", 1, {})
 
-    def compile(self, path: Path, *, whole: bool) -> str:
-        self.compiled.append(path.read_text())
+    def compile(self, model: Compilable, *, whole: bool) -> str:
+        self.compiled.append(model.read().decode())
         if self.refused in self.compiled[-1] or self.refused == self.compiled[-1]:
             raise CompileError("no such operator")
         return self.compiled[-1]

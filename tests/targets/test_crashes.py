@@ -12,6 +12,7 @@ pytest.importorskip("onnxruntime")
 
 import splitdeconv
 from splitdeconv import targets
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.pipeline.timing import measure_those_that_run
 from splitdeconv.results.times import FEWEST_ROUNDS
@@ -41,20 +42,20 @@ CRASH = r"crashes on this model \(SIGSEGV\)"
 
 
 def test_a_model_that_brings_the_runtime_down_is_refused_and_the_others_run_on(crashing: Target) -> None:
-    sound, deadly = crashing.compile(SOUND), crashing.compile(that(DIES_WHEN_RUN, SOUND))
+    sound, deadly = crashing.compile(Compilable(SOUND)), crashing.compile(Compilable(that(DIES_WHEN_RUN, SOUND)))
     np.testing.assert_array_equal(sound.run({"x": X})["y"], 3 * X)
     with pytest.raises(CompileError, match=CRASH):
         deadly.run({"x": X})
     np.testing.assert_array_equal(sound.run({"x": X})["y"], 3 * X)
     with pytest.raises(CompileError, match=CRASH):
-        crashing.compile(that(DIES_WHEN_COMPILED, SOUND))
+        crashing.compile(Compilable(that(DIES_WHEN_COMPILED, SOUND)))
     assert crashing.measure({NATIVE: sound}, {"x": X}, 0.01)[NATIVE].rounds >= FEWEST_ROUNDS
 
 
 @pytest.mark.parametrize("does", [DIES_WHEN_TIMED, STOPS_WHEN_TIMED])
 def test_which_of_several_models_stops_when_timed_is_found(crashing: Target, does: str) -> None:
     models = {"first": SOUND, "bad": that(does, SOUND), "last": SOUND}
-    compiled = {name: crashing.compile(model) for name, model in models.items()}
+    compiled = {name: crashing.compile(Compilable(model)) for name, model in models.items()}
     times, reasons = measure_those_that_run(crashing, compiled, {"x": X}, 0.05)
     assert set(times) == {"first", "last"}
     assert list(reasons) == ["bad"]
@@ -62,13 +63,13 @@ def test_which_of_several_models_stops_when_timed_is_found(crashing: Target, doe
 
 
 def test_models_that_all_stop_have_reasons_and_no_times(crashing: Target) -> None:
-    compiled = {"only": crashing.compile(that(STOPS_WHEN_TIMED, SOUND))}
+    compiled = {"only": crashing.compile(Compilable(that(STOPS_WHEN_TIMED, SOUND)))}
     assert measure_those_that_run(crashing, compiled, {"x": X}, 0.05) == ({}, {"only": "no more of this"})
 
 
 def test_what_is_no_longer_needed_is_forgotten(crashing: Target) -> None:
     folder = Path(crashing._runtime._folder.name)  # type: ignore[attr-defined]
-    model = crashing.compile(SOUND)
+    model = crashing.compile(Compilable(SOUND))
     model.run({"x": X})
     del model
     assert list(folder.iterdir()) == []

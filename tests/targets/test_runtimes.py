@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from splitdeconv import targets
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import MissingExtraError, UsageError
@@ -60,7 +61,7 @@ def test_a_model_runs_from_bytes_and_from_a_path(runtime: Target, tmp_path: Path
     path.write_bytes(model)
     x = np.arange(120, dtype=np.float32).reshape(1, 4, 5, 6)
     for source in (model, path):
-        outputs = runtime.compile(source).run({"x": x})
+        outputs = runtime.compile(Compilable(source)).run({"x": x})
         assert list(outputs) == ["y"]
         np.testing.assert_array_equal(outputs["y"], 3 * x)
 
@@ -73,19 +74,19 @@ def test_every_output_has_its_name(runtime: Target) -> None:
     ports = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2]) for name in ("x", "y", "a/b:0", "v")]
     graph = helper.make_graph(nodes, "outputs", ports[:1], ports[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    outputs = runtime.compile(model.SerializeToString()).run({"x": np.array([-1, 1], np.float32)})
+    outputs = runtime.compile(Compilable(model.SerializeToString())).run({"x": np.array([-1, 1], np.float32)})
     assert {name: values.tolist() for name, values in outputs.items()} == {name: [0, 1] for name in ("y", "a/b:0", "v")}
 
 
 def test_warnings_of_the_runtime_are_not_shown(runtime: Target, capfd: pytest.CaptureFixture[str]) -> None:
     model = onnx.ModelProto.FromString(conv_model(identity(4), (1, 4, 5, 6)))
     model.graph.initializer.append(onnx.numpy_helper.from_array(identity(2), "unused"))
-    runtime.compile(model.SerializeToString()).run({"x": np.zeros((1, 4, 5, 6), np.float32)})
+    runtime.compile(Compilable(model.SerializeToString())).run({"x": np.zeros((1, 4, 5, 6), np.float32)})
     assert capfd.readouterr() == ("", "")
 
 
 def test_outputs_outlive_the_next_run(runtime: Target) -> None:
-    compiled = runtime.compile(conv_model(identity(4), (1, 4, 5, 6)))
+    compiled = runtime.compile(Compilable(conv_model(identity(4), (1, 4, 5, 6))))
     first = compiled.run({"x": np.full((1, 4, 5, 6), 1, np.float32)})["y"]
     compiled.run({"x": np.full((1, 4, 5, 6), 2, np.float32)})
     assert (first == 1).all()
@@ -95,11 +96,11 @@ def test_float32_stays_float32(runtime: Target) -> None:
     """Sums that bfloat16, float16 and TF32 would all round."""
     x = np.full((1, 8, 4, 4), 2049, np.float32)
     kernel = np.ones((8, 8, 1, 1), np.float32)
-    np.testing.assert_array_equal(runtime.compile(conv_model(kernel, x.shape)).run({"x": x})["y"], 8 * x)
+    np.testing.assert_array_equal(runtime.compile(Compilable(conv_model(kernel, x.shape))).run({"x": x})["y"], 8 * x)
 
 
 def test_open_sizes_run_at_any(runtime: Target) -> None:
-    compiled = runtime.compile(conv_model(identity(2), ("n", 2, "h", "w")))
+    compiled = runtime.compile(Compilable(conv_model(identity(2), ("n", 2, "h", "w"))))
     for shape in ((1, 2, 3, 4), (2, 2, 5, 1)):
         x = np.random.default_rng(0).random(shape, np.float32)
         np.testing.assert_array_equal(compiled.run({"x": x})["y"], x)
@@ -114,7 +115,7 @@ def test_what_does_not_compile_is_one_silent_line(
     runtime: Target, model: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(CompileError) as caught:
-        runtime.compile(model)
+        runtime.compile(Compilable(model))
     message = str(caught.value)
     assert message
     assert "\n" not in message
@@ -133,13 +134,13 @@ def test_outputs_have_the_models_names_in_order_whatever_the_runtime_calls_them(
     weights = [onnx.numpy_helper.from_array(identity(2), "w")]
     graph = helper.make_graph(nodes, "identities", [ports["x"]], outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    found = runtime.compile(model.SerializeToString()).run({"x": -np.ones((1, 2, 3, 3), np.float32)})
+    found = runtime.compile(Compilable(model.SerializeToString())).run({"x": -np.ones((1, 2, 3, 3), np.float32)})
     assert list(found) == ["z", "c", "y", "a"]
     np.testing.assert_allclose([found[name].mean() for name in found], [1 / 3, -1, 0, -1], rtol=1e-6)
 
 
 def test_what_does_not_run_is_one_silent_line(runtime: Target, capfd: pytest.CaptureFixture[str]) -> None:
-    compiled = runtime.compile(conv_model(identity(4), (1, 4, "h", "w")))
+    compiled = runtime.compile(Compilable(conv_model(identity(4), (1, 4, "h", "w"))))
     with pytest.raises(CompileError) as caught:
         compiled.run({"x": np.zeros((1, 3, 5, 5), np.float32)})
     assert "\n" not in str(caught.value)
@@ -148,7 +149,7 @@ def test_what_does_not_run_is_one_silent_line(runtime: Target, capfd: pytest.Cap
 
 def test_a_missing_file_is_a_reason(runtime: Target, tmp_path: Path) -> None:
     with pytest.raises(CompileError):
-        runtime.compile(tmp_path / "nothing.onnx")
+        runtime.compile(Compilable(tmp_path / "nothing.onnx"))
 
 
 def test_the_environment_says_what_a_time_depends_on(runtime: Target) -> None:
@@ -165,7 +166,7 @@ def test_times_have_quartiles_and_say_that_they_are_measured(runtime: Target) ->
     x = np.ones((1, 4, 8, 8), np.float32)
     few, many = Candidate("native"), Candidate("zero_insert")
     model, longer = conv_model(identity(4), x.shape), conv_model(identity(4), x.shape, times=3)
-    compiled = {few: runtime.compile(model), many: runtime.compile(longer)}
+    compiled = {few: runtime.compile(Compilable(model)), many: runtime.compile(Compilable(longer))}
     seen: list[float] = []
     found = runtime.measure(compiled, {"x": x}, 0.2, progress=seen.append, drop=KEEP_ALL)
     assert list(found) == [few, many]
@@ -178,7 +179,7 @@ def test_times_have_quartiles_and_say_that_they_are_measured(runtime: Target) ->
 
 def test_a_timed_model_computes_the_same(runtime: Target) -> None:
     x = np.random.default_rng(0).random((1, 4, 5, 6), np.float32)[:, ::-1]  # not contiguous
-    compiled = runtime.compile(conv_model(identity(4), x.shape))
+    compiled = runtime.compile(Compilable(conv_model(identity(4), x.shape)))
     runtime.measure({NATIVE: compiled}, {"x": x}, 0.01)
     np.testing.assert_array_equal(compiled.run({"x": x})["y"], x)
 
@@ -187,7 +188,7 @@ def test_a_model_that_states_wrong_output_sizes_is_timed(runtime: Target) -> Non
     model = onnx.load_from_string(conv_model(identity(4), (1, 4, "h", "w")))
     stated = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, (1, 4, 9, 9))
     model.graph.output[0].CopyFrom(stated)
-    compiled = {NATIVE: runtime.compile(model.SerializeToString())}
+    compiled = {NATIVE: runtime.compile(Compilable(model.SerializeToString()))}
     times = runtime.measure(compiled, {"x": np.ones((1, 4, 5, 6), np.float32)}, 0.1)
     assert times[NATIVE].rounds >= FEWEST_ROUNDS
 
@@ -249,7 +250,7 @@ def openvino(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def test_openvino_computes_in_float32_unless_asked_otherwise(openvino: list[dict[str, Any]]) -> None:
     for options, precision, hint in (({}, "float32", "f32"), ({"precision": "bfloat16"}, "bfloat16", "bf16")):
         runtime = target("openvino", threads=1, **options)  # type: ignore[arg-type]
-        runtime.compile(conv_model(identity(4), (1, 4, 5, 6)))
+        runtime.compile(Compilable(conv_model(identity(4), (1, 4, 5, 6))))
         assert runtime.environment().options["precision"] == precision
         assert openvino[-1]["INFERENCE_PRECISION_HINT"] == hint
         assert openvino[-1]["INFERENCE_NUM_THREADS"] == 1

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("ethosu.vela")
 pytest.importorskip("ai_edge_litert")
 
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.spec import Axis, Deconv, Quant
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings import lower
@@ -28,14 +29,14 @@ def u55() -> Vela:
     return found
 
 
-def site_model(case: Case, candidate: Candidate) -> bytes:
+def site_model(case: Case, candidate: Candidate) -> Compilable:
     model = loaded(build(case))
     (site,) = model.find().sites
     return model.emit(site, lower(site.deconv, "NHWC", candidate))
 
 
 def estimate(u55: Vela, candidate: Candidate) -> Estimate:
-    return u55.estimate(site_model(CASE, candidate))
+    return u55.estimate(site_model(CASE, candidate).read())
 
 
 def test_native_computes_the_inserted_zeros_and_the_rows_do_not(u55: Vela) -> None:
@@ -62,8 +63,8 @@ def test_a_stride_that_the_npu_lacks_is_refused_in_velas_words(u55: Vela, tmp_pa
     with pytest.raises(CompileError, match=r"TRANSPOSE_CONV stays on the CPU: stride out of range: \(3,3\)"):
         u55.compile(content)
     whole = tmp_path / "whole.tflite"
-    whole.write_bytes(content)
-    native, rows = u55.compile(whole, whole=True), u55.compile(site_model(case, ROWS))
+    whole.write_bytes(content.read())
+    native, rows = u55.compile(Compilable(whole), whole=True), u55.compile(site_model(case, ROWS))
     assert native.estimate.cpu_operators == 1
     assert list(u55.measure({NATIVE: native, ROWS: rows}, {}, 1.0)) == [ROWS]
 

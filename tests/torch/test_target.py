@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install 's
 
 from torch import nn  # noqa: E402
 
+from splitdeconv.deconv.network import Compilable  # noqa: E402
 from splitdeconv.deconv.spec import Axis, Deconv, Quant  # noqa: E402
 from splitdeconv.errors import UsageError  # noqa: E402
 from splitdeconv.lowerings import lower  # noqa: E402
@@ -44,10 +45,10 @@ def test_a_module_runs_in_the_types_and_formats_of_the_target(dtype, memory_form
 def test_an_exported_file_is_a_model_too() -> None:
     module, file = layer(), io.BytesIO()
     torch.export.save(torch.export.export(module, (torch.from_numpy(X),)), file)
-    compiled = target("torch").compile(file.getvalue())
+    compiled = target("torch").compile(Compilable(file.getvalue()))
     np.testing.assert_array_equal(compiled.run({"x": X})["output0"], module(torch.from_numpy(X)).detach().numpy())
     with pytest.raises(CompileError, match=r"not a \.pt2 file"):
-        target("torch").compile(b"no archive")
+        target("torch").compile(Compilable(b"no archive"))
 
 
 def test_candidates_are_timed_in_turns_and_hopeless_ones_are_dropped() -> None:

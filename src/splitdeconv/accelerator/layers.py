@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from math import prod
 from pathlib import Path
 
 from splitdeconv.accelerator.work import Convolution, FilterMask, LayerWork, dense_line
-from splitdeconv.deconv.layers import Dense, PlainConv, read_layers
+from splitdeconv.deconv.layers import Dense, read_layers
+from splitdeconv.deconv.network import Layer
 from splitdeconv.deconv.spec import Deconv
-from splitdeconv.deconv.weights import Array
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Layer:
-    """One layer of a network.
-
-    Attributes:
-        name: in the network.
-        spec: its sizes.
-        nonzero: where the trained weights are not zero (deconv IOHW, conv OIHW, dense OI), or None if unknown.
-    """
-
-    name: str
-    spec: Deconv | PlainConv | Dense
-    nonzero: Array | None = field(default=None, repr=False)
-
-    @property
-    def kind(self) -> str:
-        """``deconv``, ``conv`` or ``dense``."""
-        return {Deconv: "deconv", PlainConv: "conv", Dense: "dense"}[type(self.spec)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

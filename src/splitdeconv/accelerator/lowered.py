@@ -85,11 +85,11 @@ def _trace(program: Program) -> dict[int, Array]:
     for number, step in enumerate(program.steps):
         source = masks.get(step.inputs[0])
         if source is not None and isinstance(step.op, Pad | Slice | Reshape | Transpose):
-            masks[number + 1] = _move(step.op, source)
+            masks[number + 1] = move(step.op, source)
     return masks
 
 
-def _move(op: Op, mask: Array) -> Array:
+def move(op: Op, mask: Array) -> Array:
     """Data movement on the mask of a map."""
     match op:
         case Pad():

@@ -47,6 +47,12 @@ class ConvAxis:
     pad_begin: int = 0
     pad_end: int = 0
 
+    @property
+    def out_size(self) -> int:
+        """Output pixels."""
+        extent = (self.kernel - 1) * self.dilation + 1
+        return (self.in_size + self.pad_begin + self.pad_end - extent) // self.stride + 1
+
 
 @dataclass(frozen=True, slots=True)
 class PlainConv:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from splitdeconv.deconv import reference
 from splitdeconv.deconv.definition import Definition, fixed_point_deconv
+from splitdeconv.deconv.network import Compilable, Operations
 from splitdeconv.deconv.ops import Layout, Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
@@ -202,7 +203,7 @@ class Model(ABC):
         """Why the model's version of the format cannot express ``program`` in place of ``site``, or None."""
 
     @abstractmethod
-    def emit(self, site: Site, program: Program, weights: Weights | None = None) -> bytes:
+    def emit(self, site: Site, program: Program, weights: Weights | None = None) -> Compilable:
         """A stand-alone model of one site under ``program``, its epilogue included, with input ``x`` and one output.
 
         The program may lack a reshape at its end; then the output has the shape from before it.
@@ -238,6 +239,21 @@ class Model(ABC):
     @abstractmethod
     def to_object(self) -> object:
         """The model as an object of the format's own library."""
+
+    def operations(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Operations | None:
+        """All operators, for targets that only count; None of formats that read nothing but deconvs.
+
+        Args:
+            in_shapes: sizes for inputs whose shape the model leaves open; an open batch alone is 1.
+
+        Raises:
+            InputError: the size of a layer is unknown.
+        """
+        return None
+
+    def compilable(self, path: Path) -> Compilable:
+        """The model, which is saved in ``path``, as a target takes it."""
+        return Compilable(path, self.operations)
 
     def difference(self, site: Site, x: Array, before: Array, after: Array) -> FusedDifference:
         """What fused numerics changed at a quantised site; only of formats whose ``numerics_known`` has ``fused``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from splitdeconv.formats.model import Model, Site
+from splitdeconv.formats.model import Input, Model, Site
 
 OPEN_SIZES = {3: 4096, 4: 256, 5: 64}  # by rank: what open spatial sizes are taken to be for measuring
 
@@ -26,6 +26,13 @@ def _assumed(shape: tuple[int | None, ...]) -> tuple[int, ...]:
     """An open shape with definite sizes: batch 1, and ordinary spatial sizes for its rank."""
     spatial = OPEN_SIZES.get(len(shape), 64)
     return tuple(size or (1 if axis == 0 else spatial) for axis, size in enumerate(shape))
+
+
+def with_batch_of_one(inputs: Sequence[Input], in_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The shapes given, and one with a batch of 1 for each other input that leaves its batch open and nothing else."""
+    single = {each.name: (1, *(size or 0 for size in each.shape[1:])) for each in inputs if each.shape}
+    open_batch = {each.name for each in inputs if each.shape and each.shape[0] is None}
+    return {name: shape for name, shape in single.items() if name in open_batch and 0 not in shape} | dict(in_shapes)
 
 
 def with_sizes(sites: Sequence[Site], sized: Sequence[Site]) -> list[Site]:

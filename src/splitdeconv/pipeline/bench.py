@@ -177,11 +177,12 @@ def _time_model(
     seconds = request.options.model_seconds / 2
     with as_file(model) as original, tempfile.TemporaryDirectory() as folder:
         settled = settle(model, original, plan, feeds, target, Overrides(), request.options, seconds, request.progress)
-        models = {"native": original}
+        models = {"native": model.compilable(original)}
         for name, chosen in _variants(settled.plan).items():
             if programs := programs_of(model, plan, chosen):
-                models[name] = Path(folder, name + model.suffix)
-                model.splice(programs).save(models[name])
+                path, rewritten = Path(folder, name + model.suffix), model.splice(programs)
+                rewritten.save(path)
+                models[name] = rewritten.compilable(path)
         try:
             times = race(target, models, feeds, seconds)
         except CompileError as error:

@@ -13,6 +13,7 @@ from splitdeconv import lowerings
 from splitdeconv.choosing import entrants, planner
 from splitdeconv.choosing.entrants import Chosen
 from splitdeconv.choosing.planner import Overrides
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.model import Model
@@ -51,14 +52,14 @@ def programs_of(model: Model, plan: Plan, chosen: Chosen | None = None) -> dict[
 
 
 def race(
-    target: Target, models: Mapping[str, Path], feeds: Mapping[str, Array], seconds: float
+    target: Target, models: Mapping[str, Compilable], feeds: Mapping[str, Array], seconds: float
 ) -> dict[str, Measurement]:
     """Times of whole models on the same inputs, interleaved; in the fewest rounds that tell, where seconds are short.
 
     Raises:
         CompileError: the target does not take one of them.
     """
-    compiled = {name: target.compile(path, whole=True) for name, path in models.items()}
+    compiled = {name: target.compile(model, whole=True) for name, model in models.items()}
     times, stopped = measure_those_that_run(target, compiled, feeds, seconds, drop=KEEP_ALL)
     if stopped:
         raise CompileError("; ".join(f"'{name}' {reason}" for name, reason in stopped.items()))
@@ -158,16 +159,17 @@ class _Field:
         if name in self._ready or name in self.refusals or name in self._estimates:
             return
         try:
-            self._ready[name] = self.target.compile(self._file(name, chosen), whole=True)
+            self._ready[name] = self.target.compile(self._compilable(name, chosen), whole=True)
         except CompileError as error:
             self.refusals[name] = str(error)
 
-    def _file(self, name: str, chosen: Chosen) -> Path:
+    def _compilable(self, name: str, chosen: Chosen) -> Compilable:
         if name == _ORIGINAL:
-            return self.original
+            return self.model.compilable(self.original)
         path = Path(tempfile.mkdtemp(dir=self.folder)) / ("model" + self.model.suffix)
-        self.model.splice(programs_of(self.model, self.plan, chosen)).save(path)
-        return path
+        rewritten = self.model.splice(programs_of(self.model, self.plan, chosen))
+        rewritten.save(path)
+        return rewritten.compilable(path)
 
     def times(self, plans: Sequence[Chosen], seconds: float, drop: float = DROP_RATIO) -> dict[str, Measurement]:
         """Times by the plans' names; what the target does not take, or has no comparable figure for, is missing."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import VerificationError
 from splitdeconv.formats.model import Model
@@ -145,8 +146,8 @@ def compare(
     """
     trials, notes = [], []
     try:
-        before, after = runner.compile(original, whole=True), _compile_rewritten(runner, rewritten)
-        plain = runner.compile_plain(original) if quantised else None
+        before, after = runner.compile(Compilable(original), whole=True), _compile_rewritten(runner, rewritten)
+        plain = runner.compile_plain(Compilable(original)) if quantised else None
         for trial in range(given.trials(model)):
             feeds = given.feeds(model, trial)
             if isinstance(feeds, str):
@@ -162,6 +163,6 @@ def compare(
 def _compile_rewritten(runner: Target, rewritten: Path) -> Compiled:
     """The rewritten model, which must compile where the original does."""
     try:
-        return runner.compile(rewritten, whole=True)
+        return runner.compile(Compilable(rewritten), whole=True)
     except CompileError as error:
         raise VerificationError(f"{runner.name} takes the original but not the rewritten model ({error})") from None

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-
-import onnx
-from onnx.reference import ReferenceEvaluator
+from dataclasses import dataclass
 
 from splitdeconv.accelerator import lowered
 from splitdeconv.accelerator.arch import Architecture, load_architecture
 from splitdeconv.accelerator.counts import Counts, no_counts
 from splitdeconv.accelerator.evaluate import evaluate_network
-from splitdeconv.accelerator.onnx_work import model_works
+from splitdeconv.accelerator.model_work import model_works
 from splitdeconv.accelerator.sparsity import Skip
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError
@@ -26,24 +24,25 @@ from splitdeconv.version import __version__
 DEFAULT = "dot-product-16x16"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class EstimatedModel:
     """A model on a modelled processor.
 
     Attributes:
+        model: what was compiled.
         counts: of the whole model, maps that stay on chip between its layers considered.
         milliseconds: cycles over the clock.
     """
 
-    def __init__(self, model: onnx.ModelProto, counts: Counts, milliseconds: float) -> None:
-        self.counts = counts
-        self.milliseconds = milliseconds
-        self._model = model
+    model: Compilable
+    counts: Counts
+    milliseconds: float
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """What the model computes, by ONNX's own reference: a modelled processor has no arithmetic of its own."""
-        session = ReferenceEvaluator(self._model)
-        outputs = session.run(None, dict(inputs))
-        return dict(zip(session.output_names, outputs, strict=True))
+        """What the model computes, by its format's reference: a modelled processor has no arithmetic of its own."""
+        if self.model.evaluate is None:
+            raise CompileError("its format computes no models without a runtime")
+        return self.model.evaluate(inputs)
 
 
 class Accelerator(Target):
@@ -64,17 +63,19 @@ class Accelerator(Target):
     def refuse(self, program: Program) -> str | None:
         return lowered.refuse(program, self.arch.deconv)
 
-    def compile(self, model: bytes | Path, *, whole: bool = False) -> Compiled:
-        loaded = onnx.load(model) if isinstance(model, Path) else onnx.load_from_string(model)
+    def compile(self, model: Compilable, *, whole: bool = False) -> Compiled:
         try:
-            works = model_works(loaded, "model", self.arch.deconv)
+            operations = model.operations()
+            if operations is None:
+                raise CompileError("the layers of this model are not known")
+            works = model_works(operations, self.arch.deconv)
         except (InputError, ValueError) as error:
             raise CompileError(str(error)) from error
         evaluations = evaluate_network(works, self.arch, self.skip)
         if not all(each.fits for each in evaluations):
             raise CompileError(f"no tile of some layer fits the buffers of {self.arch.name}")
         counts = sum((each.counts for each in evaluations), start=no_counts())
-        return EstimatedModel(loaded, counts, float(counts.cycles / self.arch.clock_hz * 1e3))
+        return EstimatedModel(model, counts, float(counts.cycles / self.arch.clock_hz * 1e3))
 
     def measure(
         self,

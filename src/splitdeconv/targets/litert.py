@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.ops import DepthToSpace, Program, Relayout
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
@@ -57,8 +57,8 @@ class LiteRt(Measuring):
     def _moves(self, activation: str) -> bool:
         return self.kernels != "reference" or activation == "uint8"
 
-    def compile(self, model: bytes | Path, *, whole: bool = False) -> LiteRtModel:
-        content = model if isinstance(model, bytes) else model.read_bytes()
+    def compile(self, model: Compilable, *, whole: bool = False) -> LiteRtModel:
+        content = model.read()
         self._child.ask(content)
         try:
             made = interpreter(content, self.kernels, self.threads)

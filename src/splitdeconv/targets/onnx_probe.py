@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.ops import Concat, Conv, DepthToSpace, NativeDeconv, Op, Pad, Program, Spread, Transpose
 from splitdeconv.deconv.weights import Array
 from splitdeconv.targets.operators import Operator, operators
@@ -18,7 +19,7 @@ OPSET, IR_VERSION = 17, 8
 OPSET_OF_BFLOAT16, IR_VERSION_OF_BFLOAT16 = 22, 10  # the first with convolutions of that type
 SIZE = 4
 
-Compile = Callable[[bytes], object]
+Compile = Callable[[Compilable], object]
 
 _NAMES: dict[type[Op], str] = {
     NativeDeconv: "ConvTranspose",
@@ -59,7 +60,7 @@ def _refusal(operator: Operator, compile_model: Compile) -> str | None:
     And NumPy arrays of some types (such as bfloat16) cannot be handed to a runtime that computes in them.
     """
     try:
-        compile_model(model(operator))
+        compile_model(Compilable(model(operator)))
     except (ValueError, CompileError) as error:
         where = f"in {operator.dtype} with {operator.rank} spatial axes"
         return f"{_NAMES[operator.kind]} {where} does not run here: {one_line(error)}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from splitdeconv import plugins
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.ops import NativeDeconv, Program
 from splitdeconv.errors import UsageError
 from splitdeconv.results.record import Environment
@@ -48,8 +48,8 @@ class OnnxRuntime(Remote):
             return "ONNX Runtime's deconv reads outside its buffer when output_padding reaches the stride"
         return self._probes.refuse(program, self.compile)
 
-    def compile_plain(self, model: bytes | Path) -> RemoteModel:
-        return RemoteModel(self._runtime, model, self._options(plain=True))
+    def compile_plain(self, model: Compilable) -> RemoteModel:
+        return RemoteModel(self._runtime, model.content, self._options(plain=True))
 
     def _options(self, *, plain: bool = False) -> dict[str, Any]:
         return {"provider": self._provider, "device": self._device, "threads": self._threads, "plain": plain}

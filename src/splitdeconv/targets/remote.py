@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 from weakref import finalize
 
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import CompileError, UsageError
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress
@@ -111,8 +112,8 @@ class Remote(Target):
         """How to compile, in the words of the child."""
         return {}
 
-    def compile(self, model: bytes | Path, *, whole: bool = False) -> RemoteModel:
-        return RemoteModel(self._runtime, model, self._options())
+    def compile(self, model: Compilable, *, whole: bool = False) -> RemoteModel:
+        return RemoteModel(self._runtime, model.content, self._options())
 
     def measure(
         self,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Literal, Protocol, TypeVar, cast
 
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import CompileError
@@ -77,18 +77,18 @@ class Target(ABC):
         return (candidate,)
 
     @abstractmethod
-    def compile(self, model: bytes | Path, *, whole: bool = False) -> Compiled:
+    def compile(self, model: Compilable, *, whole: bool = False) -> Compiled:
         """Make a model ready to run.
 
         Args:
-            model: its bytes; or its path where it is above 2 GB or has data in other files.
+            model: its bytes, or its path where it is above 2 GB or has data in other files; and what it is made of.
             whole: it is the user's model, not a single site of it: what is refused in a site may be tolerated here.
 
         Raises:
             CompileError: the target does not take it.
         """
 
-    def compile_plain(self, model: bytes | Path) -> Compiled | None:
+    def compile_plain(self, model: Compilable) -> Compiled | None:
         """The whole model with each operator computed as the file has it: nothing fused, nothing moved to other types.
 
         None where the target has no such mode.

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
@@ -134,10 +135,10 @@ class Torch(Target):
         return None
 
     def compile(
-        self, model: bytes | Path | nn.Module, example_inputs: Sequence[Tensor] = (), *, whole: bool = False
+        self, model: Compilable | nn.Module, example_inputs: Sequence[Tensor] = (), *, whole: bool = False
     ) -> TorchCompiled:
         """With example inputs the module runs once before ``torch.compile`` sees it."""
-        module = copy.deepcopy(model).eval() if isinstance(model, nn.Module) else _load(model)
+        module = copy.deepcopy(model).eval() if isinstance(model, nn.Module) else _load(model.content)
         try:
             module = _placed_module(module, self.setting)
             if example_inputs:

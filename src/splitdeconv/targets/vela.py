@@ -12,6 +12,7 @@ from typing import Any
 
 import ethosu.config_files  # a namespace of Vela's; its absence means that the extra is missing
 
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.ops import DepthToSpace, Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
@@ -135,9 +136,9 @@ class Vela(Target):
         """The candidate as it is, and with an operation behind it that lets Vela choose its output's layout."""
         return (candidate, replace(candidate, after=RELAYOUT))
 
-    def compile(self, model: bytes | Path, *, whole: bool = False) -> VelaModel:
+    def compile(self, model: Compilable, *, whole: bool = False) -> VelaModel:
         """A whole model may leave operators to the CPU; a single site that does is refused."""
-        content = model if isinstance(model, bytes) else model.read_bytes()
+        content = model.read()
         found = self.estimate(content)
         if not whole and found.cpu_operators:
             raise CompileError(found.why_cpu() or f"{found.cpu_operators} of its operators stay on the CPU")

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from splitdeconv.choosing import planner
 from splitdeconv.deconv import reference
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.spec import Axis, Deconv, Quant
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.model import Site
@@ -140,7 +141,7 @@ def test_qlinear_runs_as_integer_kernels_and_moves_8_bit_values_only(tmp_path: P
     for candidate in candidates(site.deconv, "NCHW")[0]:
         if candidate.quant.startswith("qlinear"):
             program = lower(site.deconv, "NCHW", candidate)
-            found = optimised(model.emit(site, program), tmp_path)
+            found = optimised(model.emit(site, program).read(), tmp_path)
             assert "QLinearConv" in found, candidate
             assert not {"Conv", "DequantizeLinear", "QuantizeLinear", "ConvTranspose"} & set(found), candidate
 
@@ -148,7 +149,7 @@ def test_qlinear_runs_as_integer_kernels_and_moves_8_bit_values_only(tmp_path: P
 def test_rows_keep_one_layout_change_at_either_end(tmp_path: Path) -> None:
     model, site = only_site(qdq_model(LAYER, random_weights(LAYER, 1)))
     program = lower(site.deconv, "NCHW", Candidate("split_rows", quant="qlinear"))
-    found = optimised(model.emit(site, program), tmp_path)
+    found = optimised(model.emit(site, program).read(), tmp_path)
     assert found == ["Transpose", "QLinearConv", "QLinearConv", "Concat", "Reshape", "Transpose"]
 
 
@@ -157,7 +158,7 @@ def test_weights_are_copied_and_empty_places_hold_the_zero_point() -> None:
     weights = random_weights(deconv, 5, w_zero=True)
     model, site = only_site(qdq_model(deconv, weights))
     program = lower(site.deconv, "NCHW", Candidate("split", "union", "depth_to_space", quant="qlinear"))
-    emitted = onnx.load_from_string(model.emit(site, program))
+    emitted = onnx.load_from_string(model.emit(site, program).read())
     (conv,) = (node for node in emitted.graph.node if node.op_type == "QLinearConv")
     stored = {each.name: numpy_helper.to_array(each) for each in emitted.graph.initializer}[conv.input[3]]
     assert weights.quant is not None
@@ -347,9 +348,9 @@ class Saturating:
         self._runtime = target("onnxruntime", threads=1)
         self._everywhere = everywhere
 
-    def compile(self, model: bytes) -> Saturating:
+    def compile(self, model: Compilable) -> Saturating:
         self._compiled = self._runtime.compile(model)
-        operators = {node.op_type for node in onnx.load_from_string(model).graph.node}
+        operators = {node.op_type for node in onnx.load_from_string(model.read()).graph.node}
         self._off = 3 if self._everywhere or "ConvTranspose" not in operators else 0
         return self
 

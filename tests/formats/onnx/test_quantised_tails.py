@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from splitdeconv.deconv import reference
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.spec import Axis, Deconv, Quant
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.onnx.quantised_layer import qdq_model
@@ -139,7 +140,10 @@ def test_a_cropped_site_is_replaced_with_all_that_is_behind_it(tail: Tail, activ
     assert not names & {"stored", "again", "cropped", "pads", "cropped_starts", "y_starts"}
     x = random_input(deconv, 9)
     (y,) = (
-        target("onnxruntime", threads=1).compile(ir.to_proto(rewritten.ir).SerializeToString()).run({"x": x}).values()
+        target("onnxruntime", threads=1)
+        .compile(Compilable(ir.to_proto(rewritten.ir).SerializeToString()))
+        .run({"x": x})
+        .values()
     )
     np.testing.assert_array_equal(y, reference.quantised_deconv(x, weights, site.deconv))
     assert y.dtype == activation

@@ -13,6 +13,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.lowerings import candidates, lower
@@ -92,7 +93,7 @@ def quantise(source: Path, activation: str, weight: str, per_channel: bool) -> P
 
 
 def run(model: OnnxModel) -> Array:
-    compiled = target("onnxruntime", threads=1).compile(ir.to_proto(model.ir).SerializeToString())
+    compiled = target("onnxruntime", threads=1).compile(Compilable(ir.to_proto(model.ir).SerializeToString()))
     return compiled.run({"x": sample(99)})["y"]
 
 

@@ -181,10 +181,10 @@ def test_every_candidate_alone_is_a_sound_model() -> None:
     loaded = load(single(DECONV, WEIGHTS, [helper.make_node("Relu", ["y"], ["z"])], output="z"))
     (site,) = sites(loaded)
     for candidate, program in programs(loaded, site):
-        alone = onnx.load_from_string(loaded.emit(site, program))
+        alone = onnx.load_from_string(loaded.emit(site, program).read())
         onnx.checker.check_model(alone, full_check=True)
         np.testing.assert_array_equal(run(alone, {"x": X})["y"], np.maximum(WANTED, 0), str(candidate))
-        onnx.checker.check_model(onnx.load_from_string(loaded.emit(site, program, WEIGHTS)), full_check=True)
+        onnx.checker.check_model(onnx.load_from_string(loaded.emit(site, program, WEIGHTS).read()), full_check=True)
 
 
 def external(folder: Path, model: onnx.ModelProto) -> Path:

@@ -80,7 +80,7 @@ def test_native_alone_has_the_dense_weights_of_the_model() -> None:
     x = np.random.default_rng(0).standard_normal((1, 3, 5, 5), np.float32)
     for name, groups in (("native", 1), ("native:simplified", 3)):
         program = lower(site.deconv, "NCHW", Candidate(*name.split(":")))
-        alone = onnx.load_model_from_string(loaded.emit(site, program))
+        alone = onnx.load_model_from_string(loaded.emit(site, program).read())
         (node,) = alone.graph.node
         assert {each.name: each.i for each in node.attribute}["group"] == groups
         np.testing.assert_allclose(run(alone, {"x": x})["y"], run(model, {"x": x})["y"], rtol=0, atol=1e-6)

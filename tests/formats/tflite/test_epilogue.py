@@ -85,7 +85,7 @@ def test_exact_numerics_keep_the_bits_behind_any_epilogue(case: Case, after: tup
             program = lower(site.deconv, "NHWC", candidate)
             np.testing.assert_array_equal(run(model.splice({site.id: program}).to_object(), x), wanted)
         alone = [
-            run(model.emit(site, lower(site.deconv, "NHWC", candidate)), x)
+            run(model.emit(site, lower(site.deconv, "NHWC", candidate)).read(), x)
             for candidate in (Candidate("native"), SPLIT)
         ]
         np.testing.assert_array_equal(alone[1], alone[0])
@@ -100,7 +100,7 @@ def test_fused_numerics_differ_by_two_steps_at_most_and_are_nearer_to_float64(ca
     for site in model.find().sites:
         assert site.epilogue == ("ADD", "RELU")
         before, after = (
-            run(model.emit(site, lower(site.deconv, "NHWC", candidate)), x)
+            run(model.emit(site, lower(site.deconv, "NHWC", candidate)).read(), x)
             for candidate in (Candidate("native"), SPLIT)
         )
         found = model.difference(site, x, before, after)

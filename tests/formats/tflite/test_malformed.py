@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("ai_edge_litert")
 
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.errors import InputError, SplitdeconvError
 from splitdeconv.formats.tflite import TfliteModel, file
 from splitdeconv.lowerings import lower
@@ -35,8 +36,8 @@ def whole_road(content: bytes, target: LiteRt | None = None) -> str:
         programs = {s.id: lower(s.deconv, "NHWC", Candidate("split", "union", "transpose")) for s in sites}
         new = model.splice(programs).to_object()
         if target is not None:
-            target.compile(model.to_object())
-            target.compile(new)
+            target.compile(Compilable(model.to_object()))
+            target.compile(Compilable(new))
     except SplitdeconvError as error:
         return "several lines" if "\n" in str(error) else "refused"
     except CompileError:
@@ -150,4 +151,4 @@ def test_buffers_behind_the_flatbuffer_stay_there(tmp_path: Path) -> None:
         np.testing.assert_array_equal(
             old.data if old.data is not None else [], new.data if new.data is not None else []
         )
-    LiteRt(threads=1).compile(path.read_bytes())
+    LiteRt(threads=1).compile(Compilable(path.read_bytes()))

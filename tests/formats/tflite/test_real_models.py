@@ -118,6 +118,6 @@ def test_float_sites_are_bit_equal_to_the_definition(shared: Path, name: str) ->
         x = rng.integers(-3, 4, (1, *deconv.in_sizes, deconv.in_channels)).astype(np.float32)  # type: ignore[arg-type]
         wanted = np.moveaxis(reference.deconv(np.moveaxis(x, -1, 1), weights, deconv), 1, -1)
         for candidate in candidates(deconv, "NHWC")[0]:
-            content = model.emit(site, lower(deconv, "NHWC", candidate), weights)
+            content = model.emit(site, lower(deconv, "NHWC", candidate), weights).read()
             found = LiteRtModel(interpreter(content, "xnnpack", 2)).run({"x": x})["y"]
             np.testing.assert_array_equal(found, wanted, str(candidate))

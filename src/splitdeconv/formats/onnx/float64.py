@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any
 
@@ -17,7 +17,7 @@ from splitdeconv.deconv import reference
 from splitdeconv.deconv.ops import elements
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
-from splitdeconv.formats.onnx.geometry import axes_from
+from splitdeconv.formats.onnx.geometry import axes_from, conv_axes
 from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, places
 from splitdeconv.formats.onnx.shapes import Shapes
 
@@ -139,40 +139,21 @@ class Conv(OpRun):
 
     def _run(self, x: Array, w: Array, b: Array | None = None, **attributes: Any) -> tuple[Array]:
         rank, groups = x.ndim - 2, attributes.get("group") or 1
-        strides = attributes.get("strides") or [1] * rank
-        dilations = attributes.get("dilations") or [1] * rank
-        padded = np.pad(x, [(0, 0), (0, 0), *_conv_pads(x, w, strides, dilations, attributes)])
-        extents = [(k - 1) * d + 1 for k, d in zip(w.shape[2:], dilations, strict=True)]
-        out = [(n - e) // s + 1 for n, e, s in zip(padded.shape[2:], extents, strides, strict=True)]
+        axes = conv_axes(attributes, w.shape[2:], x.shape[2:])
+        padded = np.pad(x, [(0, 0), (0, 0), *((axis.pad_begin, axis.pad_end) for axis in axes)])
         grouped = padded.reshape(x.shape[0], groups, -1, *padded.shape[2:])
         filters = w.reshape(groups, -1, *w.shape[1:])
+        out = [axis.out_size for axis in axes]
         y = np.zeros((x.shape[0], groups, filters.shape[1], *out), x.dtype)
-        for taps in product(*(range(k) for k in w.shape[2:])):
+        for taps in product(*(range(axis.kernel) for axis in axes)):
             places = tuple(
-                slice(tap * d, tap * d + (n - 1) * s + 1, s)
-                for tap, d, s, n in zip(taps, dilations, strides, out, strict=True)
+                slice(first := tap * axis.dilation, first + (axis.out_size - 1) * axis.stride + 1, axis.stride)
+                for tap, axis in zip(taps, axes, strict=True)
             )
             index: Any = (slice(None),) * 3
             y += reference.channel_products(filters[index + taps], grouped[index + places])
         y = y.reshape(x.shape[0], -1, *out)
         return (y if b is None else y + b.reshape(-1, *(1,) * rank),)
-
-
-def _conv_pads(
-    x: Array, w: Array, strides: Sequence[int], dilations: Sequence[int], attributes: Mapping[str, Any]
-) -> list[tuple[int, int]]:
-    """Pads of each spatial axis, automatic ones included."""
-    rank, automatic = x.ndim - 2, attributes.get("auto_pad") or "NOTSET"
-    if automatic in ("NOTSET", "VALID"):
-        pads = attributes.get("pads") or [0] * (2 * rank)
-        return [(pads[n], pads[rank + n]) for n in range(rank)]
-    found = []
-    for n in range(rank):
-        outs = -(-x.shape[2 + n] // strides[n])
-        total = max(0, (outs - 1) * strides[n] + (w.shape[2 + n] - 1) * dilations[n] + 1 - x.shape[2 + n])
-        small, large = total // 2, total - total // 2
-        found.append((small, large) if automatic == "SAME_UPPER" else (large, small))
-    return found
 
 
 class ConvTranspose(OpRun):

@@ -1,4 +1,4 @@
-"""From a ConvTranspose's attributes to axes: every attribute and every version of the operator.
+"""From the attributes of ConvTranspose and Conv to axes: every attribute and every version of the operators.
 
 Source: ONNX operators ConvTranspose-1, -11 and -22. Version 1's text gives the odd pad of ``output_shape`` to the
 other side than version 11's; runtimes use version 11's rule for all versions, and so does this.
@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from splitdeconv.deconv.layers import ConvAxis
 from splitdeconv.deconv.ops import Size
 from splitdeconv.deconv.spec import Axis
 
@@ -81,6 +82,28 @@ def axes_from(attributes: Attributes, kernel: Sequence[int], in_sizes: Sequence[
         plain = Axis(kernel[index], strides[index], dilations[index], 0, 0, output_pads[index])
         begin, end = _pads(plain, automatic, in_sizes[index], shapes[index], (pads[index], pads[rank + index]))
         axes.append(Axis(plain.kernel, plain.stride, plain.dilation, begin, end, plain.output_pad, in_sizes[index]))
+    return tuple(axes)
+
+
+def conv_axes(attributes: Attributes, kernel: Sequence[int], in_sizes: Sequence[int]) -> tuple[ConvAxis, ...]:
+    """The axes of a Conv, automatic pads included; arguments as for :func:`axes_from`, all sizes known.
+
+    Raises:
+        ValueError: attributes that contradict each other or the weight.
+    """
+    rank = len(kernel)
+    strides = _per_axis(attributes, "strides", rank, 1)
+    dilations = _per_axis(attributes, "dilations", rank, 1)
+    automatic = attributes.get("auto_pad") or "NOTSET"
+    pads = list(attributes.get("pads") or [0] * (2 * rank))
+    axes = []
+    for size, taps, stride, dilation, *explicit in zip(
+        in_sizes, kernel, strides, dilations, pads[:rank], pads[rank:], strict=True
+    ):
+        short = (-(-size // stride) - 1) * stride + (taps - 1) * dilation + 1 - size
+        same = automatic in ("SAME_UPPER", "SAME_LOWER")
+        begin, end = _halves(max(0, short), automatic) if same else explicit
+        axes.append(ConvAxis(size, taps, stride, dilation, begin, end))
     return tuple(axes)
 
 

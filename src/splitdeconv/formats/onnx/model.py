@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import onnx
 import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
 from onnx_ir import serde
 
+from splitdeconv.deconv.network import Compilable, Operations
 from splitdeconv.deconv.ops import Layout, Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
@@ -25,7 +29,8 @@ from splitdeconv.formats.onnx.quantised_emit import refuse as refuse_quantised
 from splitdeconv.formats.onnx.quantised_layer import qdq_model, trained_like_weights
 from splitdeconv.formats.onnx.shapes import infer
 from splitdeconv.formats.onnx.splice import place_of, splice, stand_alone
-from splitdeconv.formats.onnx.work import other_macs
+from splitdeconv.formats.onnx.work import operations, other_macs
+from splitdeconv.formats.open_sizes import with_batch_of_one
 from splitdeconv.results.plan import Skipped
 
 if TYPE_CHECKING:
@@ -72,19 +77,12 @@ class OnnxModel(Model):
         return cls(ir.from_proto(qdq_model(deconv, weights, epilogue=epilogue)), None)
 
     def find(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
-        try:
-            return self._find(in_shapes)
-        except SplitdeconvError:
-            raise
-        except Exception as error:  # what cannot be copied, or has tensors unlike their shapes, fails in many ways
-            raise files.unsound(self.path, error) from None
-
-    def _find(self, in_shapes: Mapping[str, tuple[int, ...]] | None) -> Findings:
-        shapes = infer(self.ir, in_shapes)
-        read = [read_site(name, place, shapes, self.ir.ir_version) for name, place in named_places(self.ir)]
-        sites = tuple(each for each in read if isinstance(each, Site))
-        skipped = tuple(each for each in read if isinstance(each, Skipped))
-        return Findings(sites, skipped, other_macs(self.ir, shapes))
+        with _reading(self.path):
+            shapes = infer(self.ir, in_shapes)
+            read = [read_site(name, place, shapes, self.ir.ir_version) for name, place in named_places(self.ir)]
+            sites = tuple(each for each in read if isinstance(each, Site))
+            skipped = tuple(each for each in read if isinstance(each, Skipped))
+            return Findings(sites, skipped, other_macs(self.ir, shapes))
 
     def refuse(self, site: Site, program: Program) -> str | None:
         place = place_of(site)
@@ -95,8 +93,15 @@ class OnnxModel(Model):
         assert qdq is not None, "a quantised site is between DequantizeLinear and QuantizeLinear"
         return refuse_quantised(program, place.opset, site.weights.quant, site.weights.bias, qdq.stages)
 
-    def emit(self, site: Site, program: Program, weights: Weights | None = None) -> bytes:
-        return bytes(ir.to_proto(stand_alone(self.ir.ir_version, site, program, weights)).SerializeToString())
+    def emit(self, site: Site, program: Program, weights: Weights | None = None) -> Compilable:
+        alone = type(self)(stand_alone(self.ir.ir_version, site, program, weights), None)
+        proto = alone.to_object()
+        return Compilable(bytes(proto.SerializeToString()), alone.operations, partial(_evaluate, proto))
+
+    def operations(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Operations:
+        with _reading(self.path):
+            shapes = infer(self.ir, with_batch_of_one(self.inputs(), in_shapes or {}))
+            return operations(self.ir, shapes, str(self.path or "the model"))
 
     def splice(self, programs: Mapping[str, Program]) -> Self:
         try:
@@ -132,6 +137,23 @@ class OnnxModel(Model):
             return ir.to_proto(self.ir)
         except serde.SerdeError as error:
             raise files.unsound(self.path, error.__cause__ or error) from None
+
+
+@contextmanager
+def _reading(path: Path | None) -> Iterator[None]:
+    """What cannot be copied, or has tensors unlike their shapes, fails in many ways, which become one."""
+    try:
+        yield
+    except SplitdeconvError:
+        raise
+    except Exception as error:
+        raise files.unsound(path, error) from None
+
+
+def _evaluate(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """All outputs, by ONNX's own reference."""
+    evaluator = ReferenceEvaluator(proto)
+    return dict(zip(evaluator.output_names, evaluator.run(None, dict(feeds)), strict=True))
 
 
 def _dtype(value: ir.Value) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -45,9 +46,23 @@ def infer(model: ir.Model, in_shapes: Mapping[str, tuple[int, ...]] | None = Non
         _set_input(proto.graph, name, shape)
     try:
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        while _batches_filled(proto.graph, dict(_shapes(inferred.graph))):
+            inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except Exception:  # inference is an aid: without it the sizes are unknown, which everything supports
         inferred = proto
     return Shapes(_merged(_shapes(inferred.graph)))
+
+
+def _batches_filled(graph: onnx.GraphProto, known: Mapping[str, Shape]) -> bool:
+    """Whether hidden nodes of the graph have got the batches of their inputs, so that inference finds more."""
+    stated = {value.name: value.type.tensor_type.shape.dim[0] for value in graph.value_info}
+    filled = False
+    for node in graph.node:
+        batch = known.get(node.input[0], ())[:1] if node.domain == _HIDDEN else ()
+        if batch and batch[0] and not stated[node.output[0]].dim_value:
+            stated[node.output[0]].dim_value = batch[0]
+            filled = True
+    return filled
 
 
 def _skeleton(model: ir.Model) -> onnx.ModelProto:
@@ -133,7 +148,10 @@ def _hidden(node: ir.Node) -> ir.Value | None:
         return None
     spatial = sizes.as_ints()[-(len(kernel.shape) - 2) :]
     kind = ir.TensorType(kernel.dtype or ir.DataType.FLOAT)
-    return ir.Value(name=node.outputs[0].name, type=kind, shape=ir.Shape([None, None, *spatial]))
+    group = node.attributes.get("group")
+    factors = kernel.shape[1], 1 if group is None else group.value
+    channels = math.prod(factors) if all(isinstance(factor, int) for factor in factors) else None
+    return ir.Value(name=node.outputs[0].name, type=kind, shape=ir.Shape([None, channels, *spatial]))
 
 
 def _set_input(graph: onnx.GraphProto, name: str, shape: tuple[int, ...]) -> None:

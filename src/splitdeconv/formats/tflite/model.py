@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.ops import Layout, Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
@@ -78,8 +79,8 @@ class TfliteModel(Model):
         """Why ``program`` would not be exact, or cannot be written, in this format; None if it can."""
         return refusal(_node(site), program, self.numerics)
 
-    def emit(self, site: Site, program: Program, weights: Weights | None = None) -> bytes:
-        return file.pack(stand_alone(_node(site), program, weights))
+    def emit(self, site: Site, program: Program, weights: Weights | None = None) -> Compilable:
+        return Compilable(file.pack(stand_alone(_node(site), program, weights)))
 
     def splice(self, programs: Mapping[str, Program]) -> Self:
         root = splice(self.root, programs, self.numerics)

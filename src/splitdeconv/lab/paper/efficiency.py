@@ -11,9 +11,10 @@ import numpy as np
 from splitdeconv import targets
 from splitdeconv.accelerator.arch import load_architecture
 from splitdeconv.accelerator.energy import load_energies
-from splitdeconv.accelerator.layers import Layer, Network
+from splitdeconv.accelerator.layers import Network
 from splitdeconv.accelerator.sparsity import Skip
 from splitdeconv.deconv.layers import ConvAxis, PlainConv
+from splitdeconv.deconv.network import Compilable, Layer
 from splitdeconv.lab.paper.child import in_child
 from splitdeconv.lab.paper.models import digest, models_folder
 from splitdeconv.lab.paper.part import PaperPart, PaperSetting, PaperStep, Progress, needing
@@ -127,7 +128,7 @@ def measured(convolutions: Convolutions, seconds: float, progress: Progress) -> 
         progress(f"{kernel}×{kernel} at {size}×{size}", number / len(points()))
         path, name, shape = convolutions.made(size, kernel)
         x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-        time = target.measure({NATIVE: target.compile(path)}, {name: x}, seconds)[NATIVE]
+        time = target.measure({NATIVE: target.compile(Compilable(path))}, {name: x}, seconds)[NATIVE]
         rate, low, high = (macs(size, kernel) / ms * 1e3 for ms in (time.median_ms, time.high_ms, time.low_ms))
         found.append(Rate(size, kernel, rate, low, high, time.rounds))
     return tuple(found)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from splitdeconv.accelerator.layers import Layer
 from splitdeconv.deconv.layers import Dense, PlainConv
+from splitdeconv.deconv.network import Layer
 from splitdeconv.deconv.ops import Conv
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.lab.paper.networks import ARTGAN, NAMES, TITLES, network

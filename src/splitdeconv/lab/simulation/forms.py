@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 from splitdeconv.accelerator.arch import Architecture
-from splitdeconv.accelerator.layers import Layer, plain_work
+from splitdeconv.accelerator.layers import plain_work
 from splitdeconv.accelerator.lowered import cropped_split, full_split, phase_by_phase, program_work, refuse, scattered
 from splitdeconv.accelerator.work import LayerWork
+from splitdeconv.deconv.network import Layer
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings import LOWERINGS, candidates, lower

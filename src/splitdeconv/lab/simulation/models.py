@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from splitdeconv.accelerator.layers import Layer, Network, network_names, read_network
-from splitdeconv.deconv.weights import Array
-from splitdeconv.errors import InputError, MissingExtraError
+from splitdeconv.accelerator.layers import Network, network_names, read_network
+from splitdeconv.deconv.network import Layer
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.errors import InputError
 from splitdeconv.formats import load
+from splitdeconv.formats.open_sizes import with_batch_of_one
 
 ALL = "paper"
 
@@ -41,26 +44,24 @@ def find_networks(text: str, in_shapes: dict[str, tuple[int, ...]] | None = None
 def _read(path: Path, in_shapes: dict[str, tuple[int, ...]]) -> Network:
     if path.suffix in {".toml", ".json"}:
         return read_network(path)
-    return _read_onnx(path, in_shapes) if path.suffix == ".onnx" else _deconvs_of(path)
-
-
-def _read_onnx(path: Path, in_shapes: dict[str, tuple[int, ...]]) -> Network:
-    try:
-        from splitdeconv.accelerator.onnx_layers import read_onnx  # noqa: PLC0415  # only with the extra
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("reading .onnx", error.name or "onnx", "onnx") from error
-    return read_onnx(path, in_shapes)
-
-
-def _deconvs_of(path: Path) -> Network:
-    """The deconvs of a model; not its other layers."""
-    found = load(path).find()
-    layers = tuple(Layer(site.id, site.deconv, _nonzero(site.weights.kernel)) for site in found.sites)
-    note = "layers other than deconvs are not read from this format: whole-network figures are those of the deconvs"
-    skipped = tuple(f"{each.site} is left out: {each.reason}" for each in found.skipped)
+    model = load(path)
+    findings = model.find(with_batch_of_one(model.inputs(), in_shapes))
+    sites = {site.id: Layer(site.id, site.deconv, _nonzero(site.weights, site.deconv)) for site in findings.sites}
+    operations = model.operations(in_shapes)
+    if operations is None:
+        layers = tuple(sites.values())
+        note = "layers other than deconvs are not read from this format: whole-network figures are those of the deconvs"
+    else:
+        layers = tuple(sites.get(each.name, each) if each.kind == "deconv" else each for each in operations.layers)
+        note = "only convolutions, matrix products and deconvs are modelled"
+    skipped = tuple(f"{each.site} cannot be rewritten: {each.reason}" for each in findings.skipped)
     return Network(path.stem, path.name, str(path), layers, (note, *skipped))
 
 
-def _nonzero(kernel: Array) -> Array | None:
-    """Where weights are not zero; unknown for unsigned integers, whose zero-point is not 0."""
-    return None if np.issubdtype(kernel.dtype, np.unsignedinteger) else kernel != 0
+def _nonzero(weights: Weights, deconv: Deconv) -> Array | None:
+    """Where weights are not zero; unknown for unsigned integers without a zero-point."""
+    kernel, quant = weights.kernel, weights.quant
+    if quant is None:
+        return None if np.issubdtype(kernel.dtype, np.unsignedinteger) else kernel != 0
+    nonzero: Array = kernel != quant.along_kernel(quant.w_zero, kernel.shape, deconv.groups)
+    return nonzero

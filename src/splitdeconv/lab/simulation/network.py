@@ -11,10 +11,11 @@ from splitdeconv.accelerator.arch import Architecture
 from splitdeconv.accelerator.counts import Counts, no_counts
 from splitdeconv.accelerator.energy import Energies
 from splitdeconv.accelerator.evaluate import Evaluation, evaluate_network
-from splitdeconv.accelerator.layers import Layer, Network
+from splitdeconv.accelerator.layers import Network
 from splitdeconv.accelerator.sparsity import Skip
 from splitdeconv.accelerator.traffic import smallest_tile_bits
 from splitdeconv.accelerator.work import LayerWork
+from splitdeconv.deconv.network import Layer
 from splitdeconv.deconv.weights import Array
 from splitdeconv.lab.simulation.forms import CROPPED, NATIVE, layer_work
 
