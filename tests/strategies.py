@@ -6,10 +6,12 @@ from dataclasses import replace
 from functools import reduce
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
 
-from splitdeconv.deconv.spec import Axis, Deconv
+from splitdeconv.deconv.spec import Axis, Deconv, WrittenOut
 from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.deconv.written import goes_before, has_holes, stretched_axis
 
 INTEGERS = 8  # |values| of exact tensors; sums of 10⁵ products stay far below 2²⁴ and are exact in float32
 
@@ -47,6 +49,33 @@ def separable_deconvs(draw: st.DrawFn, negative_pads: bool = True) -> Deconv:
     return replace(deconv, in_channels=channels, out_channels=channels, groups=channels, separable=True)
 
 
+@st.composite
+def written_out_deconvs(draw: st.DrawFn) -> Deconv:
+    """A convolution of a stretched map: 1 to 3 axes, unequal factors, dilation, groups, uneven and negative pads."""
+    rank = draw(st.sampled_from([1, 2, 2, 3]))
+    stretch = draw(st.sampled_from(["repeat", "repeat", "zeros"]))
+    kernel, dilations, axes = [], [], []
+    for _ in range(rank):
+        factor = draw(st.integers(1, {1: 5, 2: 4, 3: 2}[rank]))
+        kernel.append(draw(st.integers(1, {1: 7, 2: 5, 3: 3}[rank])))
+        dilations.append(draw(st.sampled_from([1, 1, 1, factor, 2, 3, 2 * factor])))
+        size = draw(st.integers(1, 5))
+        reach = (kernel[-1] - 1) * dilations[-1]
+        length = size * factor if stretch == "repeat" else (size - 1) * factor + 1
+        begin = draw(st.integers(-2, reach + 2))
+        lowest = reach + 1 - length - begin
+        end = draw(st.integers(max(-2, lowest), max(-2, lowest) + reach + 3))
+        axes.append(stretched_axis(stretch, factor, kernel[-1], dilations[-1], (begin, end), size))
+    groups = draw(st.sampled_from([1, 1, 1, 2]))
+    ins, outs = (groups * draw(st.integers(1, 3)) for _ in range(2))
+    written = WrittenOut(stretch, tuple(kernel), tuple(dilations))
+    found = Deconv(
+        tuple(axes), ins, outs, groups, draw(st.integers(1, 2)), has_bias=draw(st.booleans()), written_out=written
+    )
+    assume(max(found.strides) > 1 and (goes_before(found) or not has_holes(found)))
+    return found
+
+
 def integer_tensors(deconv: Deconv, seed: int, dtype: str = "float64") -> tuple[Array, Weights]:
     """Input (NCHW) and weights of small integers, stored as ``dtype``."""
     rng = np.random.default_rng(seed)
@@ -56,7 +85,7 @@ def integer_tensors(deconv: Deconv, seed: int, dtype: str = "float64") -> tuple[
 
     x = integers(deconv.batch, deconv.in_channels, *deconv.in_sizes)
     bias = integers(deconv.out_channels) if deconv.has_bias else None
-    kernel = integers(*deconv.kernel_shape)
+    kernel = integers(*deconv.weights_shape)
     if deconv.separable:
         vectors = [rng.choice([-2, -1, 1, 2], axis.kernel) for axis in deconv.axes]
         kernel = np.broadcast_to(reduce(np.multiply.outer, vectors), deconv.kernel_shape).astype(dtype)

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from splitdeconv.deconv import reference
 from splitdeconv.deconv.ops import Conv, DepthToSpace, Layout, Program, Reshape
-from splitdeconv.deconv.spec import Axis, Deconv, Quant
+from splitdeconv.deconv.spec import Axis, Deconv, Quant, WrittenOut
+from splitdeconv.deconv.written import stretched_axis
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings import LOWERINGS, candidates, find_lowering, lower
 from splitdeconv.lowerings.candidate import Candidate
-from tests.strategies import deconvs, integer_tensors, separable_deconvs
+from tests.strategies import deconvs, integer_tensors, separable_deconvs, written_out_deconvs
 
 LAYOUTS: tuple[Layout, ...] = ("NCHW", "NHWC")
 DCGAN2 = Deconv((Axis(5, 2, 1, 2, 2, 1, 16), Axis(5, 2, 1, 2, 2, 1, 16)), 128, 64)
@@ -23,10 +24,13 @@ SNGAN2 = Deconv((Axis(4, 2, 1, 1, 1, 0, 8), Axis(4, 2, 1, 1, 1, 0, 8)), 256, 128
 
 BILINEAR = Deconv((Axis(4, 2, 1, 1, 1, 0, 8), Axis(4, 2, 1, 1, 1, 0, 8)), 3, 3, 3, separable=True)
 
+UPSAMPLED = Deconv((stretched_axis("repeat", 2, 3, 1, (1, 1), 8),), 4, 4, written_out=WrittenOut("repeat", (3,), (1,)))
+POINTWISE = Deconv((stretched_axis("repeat", 2, 1, 1, (0, 0), 8),), 4, 4, written_out=WrittenOut("repeat", (1,), (1,)))
+
 
 def assert_every_candidate_is_exact(deconv: Deconv, seed: int) -> None:
     x, weights = integer_tensors(deconv, seed)
-    wanted = reference.deconv(x, weights, deconv)
+    wanted = reference.definition(x, weights, deconv)
     for layout in LAYOUTS:
         for candidate in candidates(deconv, layout)[0]:
             program = lower(deconv, layout, candidate)
@@ -49,6 +53,19 @@ def test_and_on_separable_filters(deconv: Deconv, seed: int) -> None:
     assert_every_candidate_is_exact(deconv, seed)
 
 
+@given(written_out_deconvs(), st.integers(0, 2**32))
+@settings(max_examples=300)
+def test_and_on_convolutions_of_stretched_maps(deconv: Deconv, seed: int) -> None:
+    assert_every_candidate_is_exact(deconv, seed)
+
+
+@pytest.mark.long
+@given(written_out_deconvs(), st.integers(0, 2**32))
+@settings(max_examples=10_000)
+def test_and_on_ten_thousand_convolutions_of_stretched_maps(deconv: Deconv, seed: int) -> None:
+    assert_every_candidate_is_exact(deconv, seed)
+
+
 @pytest.mark.long
 @given(deconvs(), st.integers(0, 2**32))
 @settings(max_examples=10_000)
@@ -56,7 +73,7 @@ def test_every_lowering_is_bit_equal_to_the_definition_on_ten_thousand(deconv: D
     assert_every_candidate_is_exact(deconv, seed)
 
 
-@given(deconvs())
+@given(st.one_of(deconvs(), written_out_deconvs()))
 @settings(max_examples=100)
 def test_programs_do_not_depend_on_sizes(deconv: Deconv) -> None:
     unknown = deconv.with_in_sizes(None, [None] * len(deconv.axes))
@@ -71,7 +88,7 @@ def test_programs_do_not_depend_on_sizes(deconv: Deconv) -> None:
 
 @pytest.mark.parametrize("name", sorted(LOWERINGS))
 def test_no_lowering_refuses_everything(name: str) -> None:
-    found = [*candidates(DCGAN2, "NCHW")[0], *candidates(BILINEAR, "NCHW")[0]]
+    found = [each for deconv in (DCGAN2, BILINEAR, UPSAMPLED, POINTWISE) for each in candidates(deconv, "NCHW")[0]]
     assert any(candidate.lowering == name for candidate in found)
 
 

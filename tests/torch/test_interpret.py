@@ -86,7 +86,9 @@ def test_the_table_knows_every_operation() -> None:
 
 
 def test_every_lowering_has_a_form() -> None:
-    assert {form.candidate.lowering for form in all_forms(DCGAN2)} == set(LOWERINGS) - {"separable"}
+    assert {form.candidate.lowering for form in all_forms(DCGAN2)} == {
+        name for name, each in LOWERINGS.items() if not each.only_written_out
+    } - {"separable"}
 
 
 def test_the_default_rule_takes_the_window_with_the_fewest_products() -> None:

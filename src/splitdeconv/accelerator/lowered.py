@@ -21,12 +21,11 @@ from splitdeconv.deconv.ops import (
     Reshape,
     Slice,
     Spread,
-    Taps,
     Transpose,
     elements,
     spatial_axes,
 )
-from splitdeconv.deconv.spec import Axis, Deconv, Phase, Window, merge
+from splitdeconv.deconv.spec import Axis, Deconv, Phase, Taps, Window, merge
 from splitdeconv.deconv.weights import Array, conv_filter
 
 Sized = tuple[int, ...]
@@ -34,6 +33,8 @@ Sized = tuple[int, ...]
 
 def refuse(program: Program, deconv: str = "none") -> str | None:
     """Why a modelled processor cannot be asked to do ``program``, or None; ``deconv`` is how it runs one itself."""
+    if program.deconv.written_out is not None:
+        return "the modelled processors know no sums of filters, and no upsampling in front of a convolution"
     operators = {type(step.op) for step in program.steps}
     if NativeDeconv in operators and deconv == "none":
         return "the processor has no deconv of its own"
@@ -176,8 +177,7 @@ def full_split(deconv: Deconv, kernel: Array | None = None) -> LayerWork:
     windows = [merge(axis.phases()) for axis in bare]
     lines = tuple(_windowed(size, window) for size, window in zip(ins, windows, strict=True))
     shifted = [
-        [tuple(None if tap is None or tap < added else tap - added for tap in taps) for taps in window.taps]
-        for window, (_, added) in zip(windows, extended, strict=True)
+        [_shifted(taps, added) for taps in window.taps] for window, (_, added) in zip(windows, extended, strict=True)
     ]
     phases = list(product(*shifted))
     blocks = tuple(tuple(bytes(tap is not None for tap in taps) for taps in phase) for phase in phases)
@@ -191,6 +191,11 @@ def full_split(deconv: Deconv, kernel: Array | None = None) -> LayerWork:
     run = deconv.out_channels if splits else 0
     needed = needed_macs(deconv, kernel)
     return LayerWork((conv,), in_elements, in_elements, out_elements, run, moved, "split:full", needed)
+
+
+def _shifted(taps: Taps, added: int) -> Taps:
+    """Taps of a filter that is extended by ``added`` zeros at its begin, as those of the filter itself."""
+    return tuple(tap - added if isinstance(tap, int) and tap >= added else None for tap in taps)
 
 
 def _stacked(kernel: Array, phases: list[tuple[Taps, ...]], groups: int) -> Array:
@@ -216,10 +221,7 @@ def cropped_split(deconv: Deconv, kernel: Array | None = None) -> LayerWork:
         lines = _phase_lines(deconv, phases)
         if not lines:
             continue
-        taps = [
-            tuple(None if tap is None or tap < added else tap - added for tap in window.taps[0])
-            for window, (_, added) in zip(windows, extended, strict=True)
-        ]
+        taps = [_shifted(window.taps[0], added) for window, (_, added) in zip(windows, extended, strict=True)]
         block = tuple(bytes(tap is not None for tap in line) for line in taps)
         weights = None if kernel is None else FilterMask(_taken(kernel, taps, deconv.groups))
         channels = deconv.in_channels, deconv.out_channels
@@ -284,14 +286,14 @@ def _extend(axis: Axis) -> tuple[Axis, int]:
     return wider, added
 
 
-def _taken(kernel: Array, taps: list[tuple[int | None, ...]], groups: int) -> Array:
+def _taken(kernel: Array, taps: list[Taps], groups: int) -> Array:
     """Non-zero weights of one phase, OIHW, from those of the deconv, IOHW."""
     for number, line in enumerate(taps):
         axis = number + 2
         shape = [1] * kernel.ndim
         shape[axis] = len(line)
         present = np.array([tap is not None for tap in line]).reshape(shape)
-        kernel = np.take(kernel, [tap or 0 for tap in line], axis=axis) & present
+        kernel = np.take(kernel, [tap if isinstance(tap, int) else 0 for tap in line], axis=axis) & present
     grouped = kernel.reshape(groups, kernel.shape[0] // groups, *kernel.shape[1:])
     swapped = np.swapaxes(grouped, 1, 2)
     return swapped.reshape(-1, *swapped.shape[2:])

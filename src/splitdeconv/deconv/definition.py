@@ -1,4 +1,4 @@
-"""What the output of a quantised deconv may be, where a format leaves part of the rounding to the runtime."""
+"""What the output of a deconv may be: several values where a format leaves part of the rounding to the runtime."""
 
 from __future__ import annotations
 
@@ -37,6 +37,26 @@ class Definition:
         return outside
 
 
+def define(x: Array, weights: Weights, spec: Deconv) -> Definition:
+    """What a site's nodes compute by definition, without their epilogue.
+
+    Args:
+        x: ``(N, in_channels, *in_sizes)``; stored integers of a quantised site.
+        weights: with their quantisation, if any.
+        spec: the geometry.
+
+    Returns:
+        In float64; stored integers of a quantised site.
+    """
+    quant = weights.quant
+    if quant is None or quant.is_hybrid:
+        real = weights.as_type("float64") if quant is None else weights.as_real()
+        return Definition.of(reference.definition(x.astype(np.float64), real, spec))
+    if quant.fixed_point:
+        return fixed_point_deconv(x, weights, spec)
+    return Definition.of(reference.quantised_deconv(x, weights, spec))
+
+
 def fixed_point_deconv(x: Array, weights: Weights, spec: Deconv) -> Definition:
     """A deconv on stored integers as LiteRT's kernels define it, whichever of them runs.
 
@@ -55,7 +75,7 @@ def fixed_point_deconv(x: Array, weights: Weights, spec: Deconv) -> Definition:
     assert quant is not None, "quantised weights have their scales"
     kernel = weights.kernel.astype(np.float64) - quant.along_kernel(quant.w_zero, weights.kernel.shape, spec.groups)
     bias = None if weights.bias is None else weights.bias.astype(np.float64)
-    sums = reference.deconv(x.astype(np.float64) - quant.x_zero, Weights(kernel, bias), spec)
+    sums = reference.definition(x.astype(np.float64) - quant.x_zero, Weights(kernel, bias), spec)
     rank = sums.ndim
     scaled = [sums * _per_channel(each, rank) for each in _multipliers(quant, spec.out_channels)]
     if not quant.is_wide:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from splitdeconv.deconv.spec import Axis, Deconv
+from splitdeconv.deconv.spec import Axis, Deconv, Taps
 
 Layout = Literal["NCHW", "NHWC"]
 Order = Literal["block_major", "channel_major"]
@@ -64,7 +64,8 @@ class Op(ABC):
 class NativeDeconv(Op):
     """The runtime's own ``deconv``, input and output in ``layout``, as the model has it; or ``simplified``.
 
-    That is with its crop in its pads, and without zeros between channels.
+    That is with its crop in its pads, and without zeros between channels; of a written-out deconv, one transposed
+    convolution instead of the model's nodes.
     """
 
     deconv: Deconv
@@ -81,6 +82,9 @@ class NativeDeconv(Op):
         return tuple(shape)
 
     def macs(self, *inputs: Shape) -> int:
+        if self.deconv.written_out is not None and not self.simplified:
+            ins = self.deconv.in_channels // self.deconv.groups
+            return elements(self.shape(*inputs)) * ins * math.prod(self.deconv.written_out.kernel)
         return elements(inputs[0]) * math.prod(self.deconv.kernel_shape[1:])
 
 
@@ -211,8 +215,28 @@ class DepthToSpace(Op):
 
 
 @dataclass(frozen=True, slots=True)
+class Repeat(Op):
+    """Each element ``factors`` times along each axis, one beside the other (nearest upsampling)."""
+
+    factors: tuple[int, ...]
+
+    def shape(self, *inputs: Shape) -> Shape:
+        sizes = zip(inputs[0], self.factors, strict=True)
+        return tuple(None if size is None else size * factor for size, factor in sizes)
+
+
+@dataclass(frozen=True, slots=True)
 class Add(Op):
-    """Element-wise sum of two values of equal shape."""
+    """Element-wise sum of two values of equal rank; a size of 1 is repeated to the other's."""
+
+    def shape(self, *inputs: Shape) -> Shape:
+        one, other = inputs
+        return tuple(b if a == 1 else a for a, b in zip(one, other, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Subtract(Op):
+    """The first value less the second, of equal shape."""
 
     def shape(self, *inputs: Shape) -> Shape:
         return inputs[0]
@@ -228,16 +252,14 @@ class AddBias(Op):
         return inputs[0]
 
 
-Taps = tuple[int | None, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class Conv(Op):
-    """A stride-1 convolution (cross-correlation) whose filter is named by taps of the deconv's own filter.
+    """A stride-1 convolution (cross-correlation) whose filter is named by taps of the model's own filter.
 
     Attributes:
         layout: of input and output.
-        blocks: for each block of output channels, the original tap at each place of each axis (None: zero).
+        blocks: for each block of output channels, the original tap at each place of each axis (None: zero), or the
+            run of taps that is summed there.
             Every block has all output channels of the deconv.
         order: of the output channels: blocks of channels, or channels of blocks. Inside a group in both cases.
         in_channels, out_channels, groups, has_bias: of the deconv; the convolution has

@@ -24,15 +24,56 @@ from splitdeconv.deconv.ops import (
     Part,
     Program,
     Relayout,
+    Repeat,
     Reshape,
     Slice,
     Spread,
+    Subtract,
     Transpose,
     channel_axis,
 )
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.structure import axis_matrix, vectors_of
-from splitdeconv.deconv.weights import Array, Weights, conv_channels, conv_filter
+from splitdeconv.deconv.weights import Array, Weights, conv_channels, conv_filter, deconv_kernel
+from splitdeconv.deconv.written import own_pads
+
+
+def definition(x: Array, weights: Weights, spec: Deconv) -> Array:
+    """What the model computes: a deconv, or a convolution of a stretched map.
+
+    The latter knows nothing of the deconv that it is equal to: it repeats pixels, or puts zeros between them, and
+    convolves the result with the model's own weights.
+
+    Args:
+        x: ``(N, in_channels, *in_sizes)``; its sizes need not be those of ``spec``.
+        weights: kernel IOHW of ``spec.weights_shape``, and bias.
+        spec: the geometry.
+
+    Returns:
+        ``(N, out_channels, *out_sizes)``, of the type that ``x`` and the kernel promote to.
+    """
+    if spec.written_out is None:
+        return deconv(x, weights, spec)
+    pads = own_pads(spec)
+    stretched = _stretch(x, spec.strides, spec.written_out.stretch)
+    padded = np.pad(stretched, [(0, 0), (0, 0), *((max(0, b), max(0, e)) for b, e in pads)])
+    cuts = [slice(max(0, -b), size - max(0, -e)) for (b, e), size in zip(pads, padded.shape[2:], strict=True)]
+    grouped = weights.kernel.reshape(spec.groups, -1, *weights.kernel.shape[1:])
+    filters = np.swapaxes(grouped, 1, 2)
+    y = _correlate(_at(padded, cuts), filters, spec.written_out.dilations)
+    return y if weights.bias is None else y + _per_channel(weights.bias, y.ndim, "NCHW")
+
+
+def _stretch(x: Array, factors: Sequence[int], stretch: str) -> Array:
+    """``(N, C, *sizes)`` with every pixel ``factor`` times on each axis, or with zeros between the pixels."""
+    if stretch == "repeat":
+        for number, factor in enumerate(factors):
+            x = np.repeat(x, factor, axis=2 + number)
+        return x
+    sizes = [(size - 1) * factor + 1 for size, factor in zip(x.shape[2:], factors, strict=True)]
+    lattice = np.zeros((*x.shape[:2], *sizes), x.dtype)
+    _at(lattice, [slice(None, None, factor) for factor in factors])[...] = x
+    return lattice
 
 
 def deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
@@ -93,7 +134,7 @@ def quantised_deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
     else:
         bias = None if weights.bias is None else quant.int32_bias(weights.bias).astype(np.float64)
         scale = np.reshape(quant.bias_scale(spec.out_channels) / quant.y_scale, (1, -1, *(1,) * (rank - 2)))
-    sums = deconv(x.astype(np.float64) - quant.x_zero, Weights(kernel, bias), spec)  # whole numbers far below 2⁵³
+    sums = definition(x.astype(np.float64) - quant.x_zero, Weights(kernel, bias), spec)  # whole numbers far below 2⁵³
     rounded = np.rint(sums.astype(np.float32) * scale.astype(np.float32)).astype(np.float64) + quant.y_zero
     limits = np.iinfo(quant.y_type)
     return np.clip(rounded, limits.min, limits.max).astype(quant.y_type)
@@ -137,8 +178,12 @@ def _apply(op: Op, inputs: list[Array], weights: Weights) -> Array:
     """One operation on arrays."""
     x = inputs[0]
     match op:
+        case NativeDeconv(simplified=True):
+            simpler = Weights(deconv_kernel(weights.kernel, op.deconv), weights.bias)
+            y = deconv(_to_channels_first(x, op.layout), simpler, op.deconv)
+            return _from_channels_first(y, op.layout)
         case NativeDeconv():
-            y = deconv(_to_channels_first(x, op.layout), weights, op.deconv)
+            y = definition(_to_channels_first(x, op.layout), weights, op.deconv)
             return _from_channels_first(y, op.layout)
         case Conv():
             y = _conv(_to_channels_first(x, op.layout), op, weights)
@@ -150,6 +195,8 @@ def _apply(op: Op, inputs: list[Array], weights: Weights) -> Array:
             return joined
         case Add():
             return x + inputs[1]
+        case Subtract():
+            return x - inputs[1]
         case AddBias():
             assert weights.bias is not None, "the program adds a bias, the weights have none"
             return x + _per_channel(weights.bias, x.ndim, op.layout)
@@ -172,6 +219,10 @@ def _move(op: Op, x: Array) -> Array:
             return np.take(x, range(op.index * size, (op.index + 1) * size), axis=op.axis)
         case Relayout():
             return x
+        case Repeat():
+            for axis, factor in enumerate(op.factors):
+                x = np.repeat(x, factor, axis=axis)
+            return x
         case DepthToSpace():
             return _from_channels_first(_depth_to_space(_to_channels_first(x, op.layout), op), op.layout)
     raise TypeError(f"the interpreter does not know {type(op).__name__}")
@@ -189,25 +240,34 @@ def _conv(x: Array, conv: Conv, weights: Weights) -> Array:
     """A stride-1 convolution, one tap at a time; ``x`` is ``(N, in_channels, *sizes)``."""
     kernel = conv_filter(weights.kernel, conv)
     padded = np.pad(x, [(0, 0), (0, 0), *zip(conv.pad_begin, conv.pad_end, strict=True)])
-    out_sizes = [
-        size - (taps - 1) * dilation
-        for size, taps, dilation in zip(padded.shape[2:], conv.kernel, conv.dilations, strict=True)
-    ]
-    batch = x.shape[0]
-    grouped = padded.reshape(batch, conv.groups, conv.in_channels // conv.groups, *padded.shape[2:])
-    filters = kernel.reshape(conv.groups, -1, *kernel.shape[1:])
-    y = np.zeros((batch, conv.total_channels, *out_sizes), np.result_type(x, kernel))
-    for taps in product(*(range(size) for size in conv.kernel)):
-        places = tuple(
-            slice(tap * dilation, tap * dilation + size)
-            for tap, dilation, size in zip(taps, conv.dilations, out_sizes, strict=True)
-        )
-        term = channel_products(_at(filters, taps), _at(grouped, places))
-        y += term.reshape(y.shape)
+    y = _correlate(padded, kernel.reshape(conv.groups, -1, *kernel.shape[1:]), conv.dilations)
     if conv.has_bias:
         assert weights.bias is not None, "the program's convolution has a bias, the weights have none"
         y = y + _per_channel(conv_channels(weights.bias, conv), y.ndim, "NCHW")
     return y
+
+
+def _correlate(x: Array, filters: Array, dilations: Sequence[int]) -> Array:
+    """A convolution without pads, one tap at a time.
+
+    Args:
+        x: ``(N, groups·in, *sizes)``.
+        filters: ``(groups, out, in, *kernel)``.
+        dilations: of each axis.
+    """
+    batch, (groups, outs, ins, *kernel) = x.shape[0], filters.shape
+    out_sizes = [
+        size - (taps - 1) * dilation for size, taps, dilation in zip(x.shape[2:], kernel, dilations, strict=True)
+    ]
+    grouped = x.reshape(batch, groups, ins, *x.shape[2:])
+    y = np.zeros((batch, groups, outs, *out_sizes), np.result_type(x, filters))
+    for taps in product(*(range(size) for size in kernel)):
+        places = tuple(
+            slice(tap * dilation, tap * dilation + size)
+            for tap, dilation, size in zip(taps, dilations, out_sizes, strict=True)
+        )
+        y += channel_products(_at(filters, taps), _at(grouped, places))
+    return np.reshape(y, (batch, groups * outs, *out_sizes))
 
 
 def _depth_to_space(x: Array, op: DepthToSpace) -> Array:

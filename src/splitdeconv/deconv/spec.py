@@ -13,6 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
+from typing import Literal
+
+Tap = int | range | None  # one tap of a filter; several whose sum it is; or none, which is zero
+Taps = tuple[Tap, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ class Window:
         dilation, pad_begin, pad_end: as in :class:`Phase`.
     """
 
-    taps: tuple[tuple[int | None, ...], ...]
+    taps: tuple[Taps, ...]
     dilation: int
     pad_begin: int
     pad_end: int
@@ -249,6 +253,21 @@ class Quant:
 
 
 @dataclass(frozen=True, slots=True)
+class WrittenOut:
+    """How a model has a deconv that is no transposed convolution in it: as a convolution of a stretched map.
+
+    Attributes:
+        stretch: ``repeat`` where the convolution reads each pixel ``stride`` times on each axis (nearest upsampling);
+            ``zeros`` where it reads ``stride − 1`` zeros between pixels.
+        kernel, dilations: of the convolution, whose own stride is 1.
+    """
+
+    stretch: Literal["repeat", "zeros"]
+    kernel: tuple[int, ...]
+    dilations: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Deconv:
     """A transposed convolution without its weights; hashable, and the key of every cache.
 
@@ -264,6 +283,7 @@ class Deconv:
             already; empty without a crop.
         diagonal: whether the model has this depthwise deconv as a dense one whose filter is zero between channels.
         separable: whether all channels share one filter, and that is exactly a product of one vector for each axis.
+        written_out: how the model has it where it is no transposed convolution there, or None.
     """
 
     axes: tuple[Axis, ...]
@@ -277,6 +297,7 @@ class Deconv:
     crop: tuple[tuple[int, int], ...] = ()
     diagonal: bool = False
     separable: bool = False
+    written_out: WrittenOut | None = None
 
     def __post_init__(self) -> None:
         for name in ("in_channels", "out_channels"):
@@ -295,6 +316,13 @@ class Deconv:
         return (self.in_channels, self.out_channels // self.groups, *(axis.kernel for axis in self.axes))
 
     @property
+    def weights_shape(self) -> tuple[int, ...]:
+        """Shape of the trained kernel, IOHW: that of the model's own convolution where the deconv is written out."""
+        if self.written_out is None:
+            return self.kernel_shape
+        return (*self.kernel_shape[:2], *self.written_out.kernel)
+
+    @property
     def in_sizes(self) -> tuple[int | None, ...]:
         """Input size of each axis."""
         return tuple(axis.in_size for axis in self.axes)
@@ -308,6 +336,13 @@ class Deconv:
         """Multiply-accumulates: every input pixel meets every tap once; unknown sizes count as 1."""
         pixels = math.prod(size or 1 for size in (self.batch, *self.in_sizes))
         return pixels * math.prod(self.kernel_shape)
+
+    def native_macs(self) -> int:
+        """The same for what the model has: of a written-out deconv every output pixel meets each tap."""
+        if self.written_out is None:
+            return self.macs()
+        outputs = math.prod(axis.out_size or axis.stride for axis in self.axes)
+        return (self.batch or 1) * outputs * math.prod(self.weights_shape)
 
     def zero_insert_macs(self) -> int:
         """The same for zero insertion: each tap at each output, as the paper counts its baseline (NZP)."""

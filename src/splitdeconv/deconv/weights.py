@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from splitdeconv.deconv.ops import Conv, Taps
+from splitdeconv.deconv.ops import Conv
+from splitdeconv.deconv.spec import Deconv, Tap, Taps
+from splitdeconv.deconv.written import original_taps
 
 Array = NDArray[Any]
 
@@ -97,7 +99,8 @@ class Weights:
     """The trained values of a deconv.
 
     Attributes:
-        kernel: shape IOHW, ``(in_channels, out_channels // groups, *kernel)``.
+        kernel: shape IOHW, ``(in_channels, out_channels // groups, *kernel)``; of a written-out deconv the
+            convolution's own taps in their order.
         bias: shape ``(out_channels,)``, or None. In quantised models int32 in units of ``x_scale·w_scale``, or float.
         quant: scales and zero-points, or None.
     """
@@ -123,7 +126,7 @@ class Weights:
 
 
 def conv_filter(kernel: Array, conv: Conv, zero: Array | int = 0) -> Array:
-    """The filter of ``conv``, its values copied from the deconv's kernel.
+    """The filter of ``conv``, its values copied from the model's kernel; sums are taken in float64 and rounded once.
 
     Args:
         kernel: IOHW, ``(in_channels, out_channels // groups, *kernel)``.
@@ -144,21 +147,57 @@ def conv_filter(kernel: Array, conv: Conv, zero: Array | int = 0) -> Array:
     return np.ascontiguousarray(stacked.reshape(conv.filter_shape))
 
 
+def deconv_kernel(kernel: Array, deconv: Deconv) -> Array:
+    """The kernel of the transposed convolution that ``deconv`` is, from the weights that the model has.
+
+    Args:
+        kernel: IOHW, of ``deconv.weights_shape``.
+        deconv: written out or not.
+
+    Returns:
+        IOHW, of ``deconv.kernel_shape`` and the same type.
+    """
+    if deconv.written_out is None:
+        return kernel
+    every = (tuple(range(axis.kernel)) for axis in deconv.axes)
+    taps = tuple(original_taps(deconv, number, row) for number, row in enumerate(every))
+    return np.ascontiguousarray(_take(kernel, taps, 0, deconv.groups))
+
+
 def _take(kernel: Array, block: tuple[Taps, ...], zero: Array | int, groups: int) -> Array:
     """The kernel's taps that one block names, ``zero`` where it names none."""
     present = np.ones((1,) * kernel.ndim, dtype=bool)
+    dtype = kernel.dtype
+    if any(isinstance(tap, range) for taps in block for tap in taps):
+        kernel = kernel.astype(np.int64 if dtype.kind in "iu" else np.float64)
     for number, taps in enumerate(block):
         axis = number + 2
-        kernel = np.take(kernel, [0 if tap is None else tap for tap in taps], axis=axis)
+        kernel = _along(kernel, taps, axis)
         shape = [1] * kernel.ndim
         shape[axis] = len(taps)
         present = present & np.array([tap is not None for tap in taps]).reshape(shape)
+    kernel = kernel.astype(dtype, copy=False)
     if present.all():
         return kernel
     empty = np.asarray(zero)
     if empty.ndim:
         empty = along_inputs(empty, kernel.shape, groups)
     return np.where(present, kernel, empty.astype(kernel.dtype))
+
+
+def _along(kernel: Array, taps: Taps, axis: int) -> Array:
+    """The taps of one axis; anything where there is none."""
+    if not any(isinstance(tap, range) for tap in taps):
+        return np.take(kernel, [tap or 0 for tap in taps if not isinstance(tap, range)], axis=axis)
+    return np.stack([_summed(kernel, tap, axis) for tap in taps], axis=axis)
+
+
+def _summed(kernel: Array, tap: Tap, axis: int) -> Array:
+    if isinstance(tap, range):
+        total: Array = np.take(kernel, tap, axis=axis).sum(axis=axis)
+        return total
+    taken: Array = np.take(kernel, tap or 0, axis=axis)
+    return taken
 
 
 def along_inputs(parameter: Array, shape: tuple[int, ...], groups: int) -> Array:

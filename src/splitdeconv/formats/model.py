@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from splitdeconv.deconv import reference
-from splitdeconv.deconv.definition import Definition, fixed_point_deconv
 from splitdeconv.deconv.network import Compilable, Operations
 from splitdeconv.deconv.ops import Layout, Program
 from splitdeconv.deconv.spec import Deconv
@@ -22,41 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Origin:
-    """What a site is in its model; here a transposed convolution.
+    """Where a site is in its model.
 
-    Other origins (an upsampling and a convolution, say) have the same geometry under another definition. The kind is
-    part of each key of measured times, because what is native there costs something else.
+    What it is there, a transposed convolution or a convolution of a stretched map, is part of its geometry
+    (``Deconv.written_out``), and so of every key of measured times.
 
     Attributes:
         nodes: the node or nodes, as the format has them; only the format opens them.
-        kind: what they compute.
     """
 
     nodes: tuple[Any, ...]
-    kind: str = "deconv"
-
-    def macs(self, deconv: Deconv) -> int:
-        """Multiply-accumulates of the nodes as they stand, of the geometry ``deconv``; unknown sizes count as 1."""
-        return deconv.macs()
-
-    def define(self, x: Array, weights: Weights, deconv: Deconv) -> Definition:
-        """What the nodes compute by definition, without their epilogue.
-
-        Args:
-            x: ``(N, C, *sizes)``; stored integers of a quantised site.
-            weights: with their quantisation, if any.
-            deconv: the geometry.
-
-        Returns:
-            ``(N, O, *out_sizes)`` in float64; stored integers of a quantised site.
-        """
-        quant = weights.quant
-        if quant is None or quant.is_hybrid:
-            real = weights.as_type("float64") if quant is None else weights.as_real()
-            return Definition.of(reference.deconv(x.astype("float64"), real, deconv))
-        if quant.fixed_point:
-            return fixed_point_deconv(x, weights, deconv)
-        return Definition.of(reference.quantised_deconv(x, weights, deconv))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +38,7 @@ class Site:
 
     Attributes:
         id: unique in the model; the node's name, or one made from its output.
-        origin: what it is in the model.
+        origin: where it is in the model.
         deconv: its geometry.
         weights: its trained values, as they are stored (integers in quantised models).
         epilogue: operators that follow and that may be done before the rearrangement, in order.

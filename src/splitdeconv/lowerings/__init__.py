@@ -13,9 +13,12 @@ from functools import lru_cache
 from splitdeconv import plugins
 from splitdeconv.deconv.ops import Layout, Program, Relayout, Step
 from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.written import goes_before
 from splitdeconv.errors import SplitdeconvError, UsageError
 from splitdeconv.lowerings.candidate import RELAYOUT, Candidate, Refusal
 from splitdeconv.lowerings.col2im import Col2Im
+from splitdeconv.lowerings.convolve_first import ConvolveFirst
+from splitdeconv.lowerings.differences import Differences
 from splitdeconv.lowerings.lowering import Lowering
 from splitdeconv.lowerings.native import Native
 from splitdeconv.lowerings.separable import Separable
@@ -34,6 +37,8 @@ LOWERINGS: dict[str, Lowering] = {
         SplitRows(),
         SplitRowGroups(),
         Separable(),
+        ConvolveFirst(),
+        Differences(),
         Col2Im(),
     )
 }
@@ -58,12 +63,21 @@ def candidates(deconv: Deconv, layout: Layout) -> tuple[list[Candidate], list[Re
     found: list[Candidate] = []
     refused: list[Refusal] = []
     for lowering in LOWERINGS.values():
-        reason = lowering.refuse(deconv)
+        if lowering.only_written_out and deconv.written_out is None:
+            continue
+        reason = _refusal(lowering, deconv)
         if reason is None:
             found.extend(_written(lowering.candidates(deconv, layout), deconv))
         else:
             refused.append(Refusal(Candidate(lowering.name), reason))
     return found, refused
+
+
+def _refusal(lowering: Lowering, deconv: Deconv) -> str | None:
+    """Why a lowering does not apply; none splits what goes before the upsampling whole."""
+    if goes_before(deconv) and not isinstance(lowering, Native | ConvolveFirst):
+        return "all copies of a pixel meet the same taps, so that the phases are equal: see convolve_first"
+    return lowering.refuse(deconv)
 
 
 def _written(plain: Sequence[Candidate], deconv: Deconv) -> list[Candidate]:

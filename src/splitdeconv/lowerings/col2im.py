@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import product
 from math import prod
 
-from splitdeconv.deconv.ops import Add, AddBias, Conv, Layout, Order, Program, Taps, spatial_axes
-from splitdeconv.deconv.spec import Axis, Deconv
+from splitdeconv.deconv.ops import Add, AddBias, Conv, Layout, Order, Program, spatial_axes
+from splitdeconv.deconv.spec import Axis, Deconv, Taps
+from splitdeconv.deconv.written import original_taps
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering, too_many
 from splitdeconv.lowerings.rearrange import from_channels, merged_forms
@@ -62,8 +63,8 @@ def _runs(deconv: Deconv) -> list[int]:
 def _run_blocks(deconv: Deconv, shift: tuple[int, ...]) -> list[tuple[Taps, ...]]:
     """For one shift, the single-tap blocks of all phases, row-major."""
     taps = [
-        [_tap(axis, number * axis.stride + phase) for phase in range(axis.stride)]
-        for axis, number in zip(deconv.axes, shift, strict=True)
+        [original_taps(deconv, place, _tap(axis, number * axis.stride + phase)) for phase in range(axis.stride)]
+        for place, (axis, number) in enumerate(zip(deconv.axes, shift, strict=True))
     ]
     return list(product(*taps))
 

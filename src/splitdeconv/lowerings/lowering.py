@@ -9,6 +9,7 @@ from itertools import product
 
 from splitdeconv.deconv.ops import Conv, Layout, Op, Order, Pad, Program, Shape, Slice, Step, channel_axis, spatial_axes
 from splitdeconv.deconv.spec import Deconv, Window
+from splitdeconv.deconv.written import in_original_taps
 from splitdeconv.lowerings.candidate import Candidate
 
 # Convolutions, or shifted sums, of one form. Starting 64 convolutions costs what 96 M multiply-accumulates do
@@ -31,6 +32,7 @@ class Lowering(ABC):
         summary: one line for ``splitdeconv targets`` and the docs.
         rank: 0 for what is chosen on its merits; those above are taken only where nothing of a lower rank applies.
         inserts_zeros: whether its convolution multiplies by zeros between the input's pixels.
+        only_written_out: whether it is for upsamplings followed by convolutions, and no refusal of other deconvs.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Lowering(ABC):
     summary: str
     rank: int = 0
     inserts_zeros: bool = False
+    only_written_out: bool = False
 
     def refuse(self, deconv: Deconv) -> str | None:
         """Why this lowering does not apply to ``deconv``, or None."""
@@ -119,6 +122,13 @@ class Builder:
         """The phases of all ``windows`` (one for each axis) of ``value`` in one convolution, row-major in its blocks.
 
         ``order`` of the output channels is ``block_major`` (phase, channel) or ``channel_major`` (channel, phase).
+        """
+        own = [in_original_taps(self.deconv, number, window) for number, window in enumerate(windows)]
+        return self.convolve_by(value, own, order, bias=self.deconv.has_bias)
+
+    def convolve_by(self, value: int, windows: Sequence[Window], order: Order, *, bias: bool) -> int:
+        """As :meth:`convolve`, with windows whose taps are those of the model's own filter, or sums of them.
+
         Zeros that a window needs become the convolution's own pads. Where an axis needs both zeros and a crop, the
         zeros come first, so that no intermediate size can be below 1.
         """
@@ -139,7 +149,7 @@ class Builder:
             in_channels=deconv.in_channels,
             out_channels=deconv.out_channels,
             groups=deconv.groups,
-            has_bias=deconv.has_bias,
+            has_bias=bias,
             dilations=tuple(window.dilation for window in windows),
             pad_begin=pad_begin,
             pad_end=pad_end,

@@ -2,31 +2,61 @@
 
 from __future__ import annotations
 
-from splitdeconv.deconv.ops import Layout, NativeDeconv, Program
-from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.ops import Layout, NativeDeconv, Program, Repeat, spatial_axes
+from splitdeconv.deconv.spec import Deconv, Window
+from splitdeconv.deconv.written import goes_before, own_pads
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering
+from splitdeconv.lowerings.zero_insert import insert_zeros
 
 
 class Native(Lowering):
     """The runtime's own deconv, as the model has it.
 
-    Before: ConvTranspose, maybe with a crop behind it, or dense although its filter is zero between channels.
-    After: the same nodes. Window ``simplified``: one depthwise or dense ConvTranspose with the crop in its pads.
+    Before: ConvTranspose, maybe with a crop behind it, or dense although its filter is zero between channels; or a
+    convolution behind an upsampling or inserted zeros.
+    After: the same nodes. Window ``simplified``: one depthwise or dense ConvTranspose with the crop in its pads. Window
+    ``deconv``: one ConvTranspose with the filter that the upsampling and the convolution make together.
     """
 
     name = "native"
     source = "the runtime"
-    summary = "the runtime's own deconv"
+    summary = "the model's own nodes; or a runtime's own deconv in their place"
     rank = 3
 
     def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
         plain = Candidate(self.name)
-        negative = any(min(axis.pad_begin, axis.pad_end) < 0 for axis in deconv.axes)
-        simpler = (deconv.crop or deconv.diagonal) and not negative
-        return (plain, Candidate(self.name, "simplified")) if simpler else (plain,)
+        if any(min(axis.pad_begin, axis.pad_end) < 0 for axis in deconv.axes):
+            return (plain,)
+        if deconv.written_out is not None:
+            return (plain,) if goes_before(deconv) else (plain, Candidate(self.name, "deconv"))
+        return (plain, Candidate(self.name, "simplified")) if deconv.crop or deconv.diagonal else (plain,)
 
     def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
         build = Builder(deconv, layout)
-        simplified = candidate.window == "simplified"
-        return build.program(build.add(NativeDeconv(deconv, layout, simplified), build.x))
+        return build.program(build.add(NativeDeconv(deconv, layout, bool(candidate.window)), build.x))
+
+
+def as_written(deconv: Deconv, layout: Layout) -> Program:
+    """A written-out deconv in its plainest form: the stretched map, and the model's convolution.
+
+    Before: ``(N, I, *sizes)``.
+    After: Repeat, or zeros between the pixels, ``(N, I, *(s·sizes))``; Conv ``(N, C, *out_sizes)``.
+    """
+    written = deconv.written_out
+    assert written is not None, "asked of written-out deconvs only"
+    build = Builder(deconv, layout)
+    behind = [stride - 1 if written.stretch == "zeros" else 0 for stride in deconv.strides]
+    pads = [(begin, end - more) for (begin, end), more in zip(own_pads(deconv), behind, strict=True)]
+    sizes = zip(written.kernel, written.dilations, pads, strict=True)
+    windows = [Window((tuple(range(kernel)),), dilation, *pad) for kernel, dilation, pad in sizes]
+    stretched = insert_zeros(build) if written.stretch == "zeros" else repeat(build, build.x)
+    return build.program(build.convolve_by(stretched, windows, "block_major", bias=deconv.has_bias))
+
+
+def repeat(build: Builder, value: int) -> int:
+    """Each pixel of ``value`` as many times as the deconv's strides say; no step where these are 1."""
+    factors = [1] * build.rank(value)
+    for axis, stride in zip(spatial_axes(build.layout, len(factors)), build.deconv.strides, strict=True):
+        factors[axis] = stride
+    return build.add(Repeat(tuple(factors)), value) if max(factors) > 1 else value

@@ -36,11 +36,11 @@ class ZeroInsert(Lowering):
 
     def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
         build = Builder(deconv, layout)
-        x = _stretch(build) if max(deconv.strides) > 1 else build.x
+        x = insert_zeros(build) if max(deconv.strides) > 1 else build.x
         return build.program(build.convolve(x, [_window(axis) for axis in deconv.axes], "block_major"))
 
 
-def _stretch(build: Builder) -> int:
+def insert_zeros(build: Builder) -> int:
     """The input with zeros behind every pixel of each axis whose stride is above 1."""
     rank = build.rank(build.x)
     strides = dict(zip(spatial_axes(build.layout, rank), build.deconv.strides, strict=True))

@@ -34,12 +34,12 @@ class Trials:
 
     def __init__(self, runner: Target) -> None:
         self._runner = runner
-        self._known: dict[tuple[str, Deconv, Candidate, str], str] = {}
+        self._known: dict[tuple[Deconv, Candidate, str], str] = {}
 
     def refusal(self, model: Model, site: Site, candidate: Candidate, program: Program) -> str:
         """Why a form is not equal to the definition on whole numbers, or nothing."""
         own = site.id if site.weights.quant is not None else ""  # the types of its scales are its own
-        key = (site.origin.kind, cut_down(site.deconv), candidate, own)
+        key = (cut_down(site.deconv), candidate, own)
         if key not in self._known:
             proof = prove_site(model, site, program, self._runner)
             self._known[key] = "" if proof.exact else f"is not equal to the definition: {proof.detail}"

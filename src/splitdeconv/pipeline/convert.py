@@ -276,7 +276,7 @@ def _record(case: _Case, plan: Plan, verdict: Verdict, notes: tuple[str, ...], w
 
 def _work(model: Model, choice: Choice, sized: Site) -> SiteWork:
     """The arithmetic of one site."""
-    native = chosen = sized.origin.macs(sized.deconv)
+    native = chosen = sized.deconv.native_macs()
     if choice.chosen != NATIVE:
         chosen = cost_of(lowerings.lower(sized.deconv, model.layout, choice.chosen)).macs
     return SiteWork(choice.site, sized.deconv, native, sized.deconv.zero_insert_macs(), chosen)

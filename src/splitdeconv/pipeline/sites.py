@@ -181,7 +181,7 @@ class _Timer:
 
     def _key(self, entrant: Entrant, order: Sequence[Candidate]) -> str:
         site = entrant.site
-        context = (site.origin.kind, *site.epilogue, *fingerprint(site))
+        context = (*site.epilogue, *fingerprint(site))
         return site_key(site.deconv, context, order, self.target.environment())
 
     def _time(self, entrant: Entrant, order: Sequence[Candidate], seconds: float, progress: Share) -> Timings:

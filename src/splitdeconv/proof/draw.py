@@ -40,7 +40,7 @@ def cut_down(deconv: Deconv) -> Deconv:
 
 def integers(deconv: Deconv, seed: int) -> tuple[Array, Weights]:
     """Input and weights of whole numbers whose sums are exact in the deconv's type."""
-    products = deconv.in_channels // deconv.groups * math.prod(axis.kernel for axis in deconv.axes)
+    products = deconv.in_channels // deconv.groups * _products(deconv)
     largest = max(1, min(8, math.isqrt(INTEGERS_BELOW[deconv.dtype] // (products + 1))))
     rng = np.random.default_rng(seed)
 
@@ -48,8 +48,19 @@ def integers(deconv: Deconv, seed: int) -> tuple[Array, Weights]:
         return rng.integers(-largest, largest + 1, shape).astype(deconv.dtype)
 
     x = draw(deconv.batch or 1, deconv.in_channels, *(size or 1 for size in deconv.in_sizes))
-    kernel = _separable_kernel(deconv, rng) if deconv.separable else draw(*deconv.kernel_shape)
+    kernel = _separable_kernel(deconv, rng) if deconv.separable else draw(*deconv.weights_shape)
     return x, Weights(kernel, draw(deconv.out_channels) if deconv.has_bias else None)
+
+
+def _products(deconv: Deconv) -> int:
+    """Products of one output and one input channel; as many as could make up the largest partial sum of any form.
+
+    Sums over an upsampling's copies are of up to ``K`` weights on each axis, and differences of two pixels.
+    """
+    taps = math.prod(axis.kernel for axis in deconv.axes)
+    if deconv.written_out is None or deconv.written_out.stretch == "zeros":
+        return taps
+    return taps * math.prod(2 * kernel for kernel in deconv.written_out.kernel)
 
 
 def _separable_kernel(deconv: Deconv, rng: np.random.Generator) -> Array:
@@ -71,8 +82,8 @@ def drawn_weights(deconv: Deconv, like: Weights, seed: int) -> Weights:
     products = deconv.in_channels // deconv.groups * math.prod(axis.kernel for axis in deconv.axes)
     largest = LARGEST_SUM * 2.0**SMALLEST_EXPONENT if quant.by_input else LARGEST_SUM
     share = min(1.0, largest / (products * 255 * LARGEST_WEIGHT))
-    offsets = rng.integers(-LARGEST_WEIGHT, LARGEST_WEIGHT + 1, deconv.kernel_shape)
-    offsets = np.where(rng.random(deconv.kernel_shape) < share, offsets, 0)
+    offsets = rng.integers(-LARGEST_WEIGHT, LARGEST_WEIGHT + 1, deconv.weights_shape)
+    offsets = np.where(rng.random(deconv.weights_shape) < share, offsets, 0)
     kernel = np.clip(zero + offsets, lowest, highest).astype(like.kernel.dtype)
     exponents = rng.integers(SMALLEST_EXPONENT, 1, quant.w_scale.shape)
     deviation = 74 * 37 * math.sqrt(max(1.0, products * share))  # of a sum of products of the two drawn ranges

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from splitdeconv.deconv.definition import Definition
+from splitdeconv.deconv.definition import Definition, define
 from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
@@ -51,4 +51,4 @@ class Trial:
 
     def definition(self, x: Array) -> Definition:
         """What the output must be."""
-        return self.site.origin.define(x, self.weights, self.deconv)
+        return define(x, self.weights, self.deconv)

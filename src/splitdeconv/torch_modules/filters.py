@@ -14,7 +14,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from splitdeconv.deconv.ops import Conv, Taps
+from splitdeconv.deconv.ops import Conv
+from splitdeconv.deconv.spec import Taps
 
 Split = Callable[[Tensor], Tensor]
 
@@ -79,5 +80,6 @@ def _place(taps: Taps, kernel: tuple[int, ...], empty: int) -> int:
     for tap, size in zip(taps, kernel, strict=True):
         if tap is None:
             return empty
+        assert isinstance(tap, int), "no deconv of PyTorch's is written out"
         flat = flat * size + tap
     return flat

@@ -30,9 +30,11 @@ from splitdeconv.deconv.ops import (
     Part,
     Program,
     Relayout,
+    Repeat,
     Reshape,
     Slice,
     Step,
+    Subtract,
     Transpose,
 )
 from splitdeconv.deconv.spec import Deconv
@@ -334,6 +336,20 @@ def _add(_op: Add, _: int) -> Apply:
     return lambda values, _: values[0] + values[1]
 
 
+def _subtract(_op: Subtract, _: int) -> Apply:
+    return lambda values, _: values[0] - values[1]
+
+
+def _repeat(op: Repeat, _: int) -> Apply:
+    def apply(values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
+        (x,) = values
+        for axis, factor in enumerate(op.factors):
+            x = x.repeat_interleave(factor, axis) if factor > 1 else x
+        return x
+
+    return apply
+
+
 def _add_bias(op: AddBias, at: int) -> Apply:
     def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
         bias = filters[at + 1]
@@ -355,7 +371,9 @@ APPLY: dict[type[Op], Callable[..., Apply]] = {
     Part: _part,
     Relayout: _relayout,
     DepthToSpace: _depth_to_space,
+    Repeat: _repeat,
     Add: _add,
+    Subtract: _subtract,
     AddBias: _add_bias,
 }
 # with packed filters: in a graph, whose compiler joins the steps, and one operation after the other

@@ -1,0 +1,106 @@
+"""Deconvs that models write out: a convolution behind a nearest upsampling, or behind inserted zeros.
+
+On one axis, ``x`` stretched by ``s`` and then a convolution of kernel ``K``, dilation ``d`` and pads is a deconv of
+stride ``s``. Behind zeros its kernel is the convolution's, turned round. Behind an upsampling it has
+``K' = (K − 1)·d + s`` taps, each the sum of those of the convolution that meet copies of one pixel:
+``W[(K − 1 − k)·d + r] += w[k]`` for ``r = 0 … s − 1``. Both have pads ``(K − 1)·d`` less those of the convolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from splitdeconv.deconv.spec import Axis, Deconv, Tap, Taps, Window
+
+
+def stretched_axis(
+    stretch: Literal["repeat", "zeros"],
+    factor: int,
+    kernel: int,
+    dilation: int,
+    pads: tuple[int, int],
+    in_size: int | None,
+) -> Axis:
+    """The deconv's axis for a convolution of a map that was stretched by ``factor``.
+
+    Args:
+        stretch: how.
+        factor: pixels of the stretched map for each one of the input.
+        kernel, dilation: of the convolution.
+        pads: zeros that the convolution reads before and behind the stretched map, which ends with the input's last
+            pixel; negative where it does not read all of that map.
+        in_size: before the stretching.
+    """
+    reach = (kernel - 1) * dilation
+    begin, end = reach - pads[0], reach - pads[1]
+    if stretch == "zeros" or factor == 1:
+        return Axis(kernel, factor, dilation, begin, end, 0, in_size)
+    return Axis(reach + factor, factor, 1, begin, end, 0, in_size)
+
+
+def own_pads(deconv: Deconv) -> tuple[tuple[int, int], ...]:
+    """What the model's convolution pads the stretched map by on each axis; negative where it reads only part of it."""
+    written = deconv.written_out
+    assert written is not None, "asked of written-out deconvs only"
+    reaches = [(kernel - 1) * dilation for kernel, dilation in zip(written.kernel, written.dilations, strict=True)]
+    return tuple(
+        (reach - axis.pad_begin, reach - axis.pad_end) for axis, reach in zip(deconv.axes, reaches, strict=True)
+    )
+
+
+def original_taps(deconv: Deconv, number: int, taps: Taps) -> Taps:
+    """Taps of one axis of the deconv, as taps of the model's own kernel; a sum where several make one."""
+    written = deconv.written_out
+    if written is None:
+        return taps
+    kernel, dilation, factor = written.kernel[number], written.dilations[number], deconv.axes[number].stride
+    if written.stretch == "zeros" or factor == 1:
+        return tuple(None if tap is None else _turned(kernel, _index(tap)) for tap in taps)
+    return tuple(None if tap is None else _run(kernel, dilation, factor, _index(tap)) for tap in taps)
+
+
+def in_original_taps(deconv: Deconv, number: int, window: Window) -> Window:
+    """The same window with its taps as :func:`original_taps`."""
+    return replace(window, taps=tuple(original_taps(deconv, number, taps) for taps in window.taps))
+
+
+def _index(tap: int | range) -> int:
+    assert isinstance(tap, int), "a deconv's own taps are single"
+    return tap
+
+
+def _turned(kernel: int, tap: int) -> int:
+    return kernel - 1 - tap
+
+
+def _run(kernel: int, dilation: int, factor: int, tap: int) -> Tap:
+    """The convolution's taps ``k`` with ``(K − 1 − k)·d`` among the ``s`` places up to ``tap``."""
+    first, last = -((factor - 1 - tap) // dilation), tap // dilation
+    first, last = max(0, first), min(kernel - 1, last)
+    if last < first:
+        return None
+    return kernel - 1 - last if first == last else range(kernel - 1 - last, kernel - first)
+
+
+def has_holes(deconv: Deconv) -> bool:
+    """Whether some taps of the deconv's kernel are sums of nothing: dilations above the upsampling's factor."""
+    written = deconv.written_out
+    if written is None or written.stretch == "zeros":
+        return False
+    sizes = zip(deconv.axes, written.kernel, written.dilations, strict=True)
+    return any(kernel > 1 and dilation > axis.stride > 1 for axis, kernel, dilation in sizes)
+
+
+def goes_before(deconv: Deconv) -> bool:
+    """Whether the convolution can be done before the upsampling: all copies of a pixel meet the same taps."""
+    written = deconv.written_out
+    if written is None or written.stretch == "zeros":
+        return False
+    sizes = zip(deconv.axes, written.kernel, written.dilations, strict=True)
+    return all(kernel == 1 or dilation % axis.stride == 0 for axis, kernel, dilation in sizes)
+
+
+def aligned_shift(deconv: Deconv, number: int) -> int:
+    """Leading outputs of an axis to compute in addition, so that each phase begins where a pixel's copies begin."""
+    return -own_pads(deconv)[number][0] % deconv.axes[number].stride
