@@ -193,7 +193,10 @@ def choose(table: SiteTable, overrides: Overrides, rule: Rule) -> Choice:
     if not left.options:
         chosen, reason = NATIVE, left.reason or "nothing else applies"
     elif rule == "generic" and table.deconv.written_out is not None and not overrides.forces(table.site):
-        chosen, reason = NATIVE, "the generic rule rewrites transposed convolutions only: measure, or ask for a lowering"
+        chosen, reason = (
+            NATIVE,
+            "the generic rule rewrites transposed convolutions only: measure, or ask for a lowering",
+        )
     elif not left.is_open:
         chosen, reason = left.options[0].candidate, left.reason or "the only form that applies"
     else:
