@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.targets import CompileError
 from splitdeconv.targets.onnxruntime import OnnxRuntime
 
@@ -14,8 +15,8 @@ def break_runtime(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """ONNX Runtime refuses the model file ``name``, for the rest of a test."""
     sound = OnnxRuntime.compile
 
-    def broken(self: OnnxRuntime, model: bytes | Path, *, whole: bool = False) -> object:
-        if isinstance(model, Path) and model.name == name:
+    def broken(self: OnnxRuntime, model: Compilable, *, whole: bool = False) -> object:
+        if isinstance(model.content, Path) and model.content.name == name:
             raise CompileError("no kernel")
         return sound(self, model, whole=whole)
 

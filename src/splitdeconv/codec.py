@@ -18,6 +18,7 @@ from mashumaro.dialect import Dialect
 from mashumaro.exceptions import InvalidFieldValue, MissingField
 
 from splitdeconv.errors import InputError
+from splitdeconv.files import parse_json
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.results.bench import BenchRecord, Summary
 from splitdeconv.results.record import RunRecord
@@ -112,10 +113,7 @@ def from_json(text: str, source: str) -> RunRecord | tuple[BenchRecord, ...]:
     Raises:
         InputError: not such a record.
     """
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{source}: is not JSON ({error}); {WANTED}") from None
+    values = parse_json(text, source, WANTED)
     if not isinstance(values, dict) or values.get("command") not in ("inspect", "convert", "bench"):
         raise InputError(f"{source}: is no record of a conversion or a benchmark; {WANTED}")
     if values.get("schema") != SCHEMA_VERSION:

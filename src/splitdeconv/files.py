@@ -1,7 +1,8 @@
-"""Reading TOML, and writing files whole or not at all."""
+"""Reading text, JSON and TOML, and writing files whole or not at all."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -246,10 +247,41 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         InputError: it cannot be read, or is not TOML.
     """
+    wanted = "wanted a TOML file"
     try:
-        tables: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}), wanted a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not TOML ({error})") from None
+        tables: dict[str, Any] = tomllib.loads(read_text(path, wanted))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: is not TOML ({error}); {wanted}") from None
     return tables
+
+
+def read_text(path: Path, wanted: str) -> str:
+    """The text of a file.
+
+    Args:
+        wanted: ends the message.
+
+    Raises:
+        InputError: it cannot be read, or is not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path}: cannot be read ({reason}); {wanted}") from None
+
+
+def parse_json(text: str, source: str, wanted: str) -> Any:
+    """The values in a JSON text.
+
+    Args:
+        source: where it comes from.
+        wanted: ends the message.
+
+    Raises:
+        InputError: it is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{source}: is not JSON ({error}); {wanted}") from None

@@ -127,7 +127,10 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["inspect", "{in}", "--json", "{in}"], "--json {in}: is also the name of the model"),
         (["bench", "{in}", "--json", "{in}"], "--json {in}: is also the name of the model"),
         (["simulate", "{in}", "--json", "{in}"], "--json {in}: is also the name of {in}"),
-        (["sweep", "{in}", "--out", "{dir}/t.csv", "--plot", "{in}"], "--plot {in}: is also the name of {in}"),
+        (
+            ["sweep", "{in}", "--out", "{dir}/t.csv", "--plot", "{in}"],
+            "{in}: wanted a plot file that ends in .svg, .png, .pdf",
+        ),
         (["convert", "{in}", "{dir}"], "is a directory; wanted the name of a file"),
         (["convert", "{in}", "{dir}/none/out.onnx"], "cannot be written (No such file or directory)"),
         (["convert", "{in}", "{dir}/out.onnx", "--lowering", "fft"], "no lowering is called 'fft'; there are native"),
@@ -136,8 +139,11 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["convert", "{in}", "{dir}/out.onnx", "--only", "down*"], "--only 'down*' fits no site"),
         (["convert", "{in}", "{dir}/out.onnx", "--target", "abacus"], "no target is called 'abacus'; there are"),
         (["convert", "{in}", "{dir}/out.onnx", "--plan", "{in}"], "cannot be read"),
-        (["convert", "{in}", "{dir}/out.onnx", "--input", "x={in}"], "wanted an array as numpy.save writes it"),
-        (["convert", "{in}", "{dir}/out.onnx", "--input-shape", "x=1,-1"], "wanted whole numbers such as 1,3,224,224"),
+        (["convert", "{in}", "{dir}/out.onnx", "--input", "x={in}"], "wanted arrays as numpy.save or savez write them"),
+        (
+            ["convert", "{in}", "{dir}/out.onnx", "--input-shape", "x=1,-1"],
+            "wanted whole numbers such as NAME=1,3,224,224",
+        ),
         (["convert", "{in}", "{dir}/out.onnx", "--input-shape", "z=1,4"], "the model has no such input; it has x"),
         (["convert", "{in}", "{dir}/out.onnx", "--input-shape", "x=1,4"], "has 2 sizes, the model's input is"),
         (["convert", "{in}", "{dir}/out.tflite"], "the model is onnx and stays so; wanted a name that ends in .onnx"),
@@ -157,6 +163,23 @@ def test_bad_usage_is_one_clear_line(
     assert message.replace("{in}", str(model)).replace("{dir}", str(tmp_path)) in line
     assert model.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
+
+
+@pytest.mark.parametrize("shape", ["x=1,4,7,9", "x:1,4,7,9", "1,4,7,9", "1x4x7x9", "x=1, 4, 7, 9"])
+def test_shapes_are_written_as_people_write_them(
+    shape: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(deconv_model((1, 4, "h", "w")), tmp_path / "m.onnx")
+    assert main(["inspect", str(tmp_path / "m.onnx"), "--input-shape", shape]) == 0
+    assert "@7×9" in capsys.readouterr().out
+
+
+def test_a_shape_without_a_name_wants_one_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = deconv_model((1, 4, "h", "w"))
+    model.graph.input.append(onnx.helper.make_tensor_value_info("z", 1, [1]))
+    onnx.save(model, tmp_path / "m.onnx")
+    assert main(["inspect", str(tmp_path / "m.onnx"), "--input-shape", "1,4,7,9"]) == 2
+    assert "--input-shape without a name: the model has 2 inputs (x, z)" in capsys.readouterr().err
 
 
 def test_targets_lists_what_is_there_and_every_lowering(capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,6 +41,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("convert m.onnx link.onnx", "OUT link.onnx: is also the name of the model"),
         ("convert e.onnx o.onnx --json e.bin", "--json e.bin: belongs to the model"),
         ("inspect e.onnx --json e.bin", "--json e.bin: belongs to the model"),
+        ("simulate e.onnx --json e.bin", "--json e.bin: belongs to the model"),
         ("convert m.onnx -", "OUT -: only --json can go to the standard output"),
         ("bench --layers plan.json --json plan.json", "is also the name of --layers"),
         ("bench m.onnx --input x=x.npy --plot x.svg --report x.svg", "is also the name of --report"),

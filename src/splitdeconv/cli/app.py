@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from splitdeconv.cli import terminal
-from splitdeconv.deconv.weights import Array
-from splitdeconv.errors import InputError, UsageError
-from splitdeconv.files import Name, write_text
+from splitdeconv.files import write_text
 from splitdeconv.results.bench import BenchRecord
 from splitdeconv.results.record import RunRecord
 from splitdeconv.version import __version__
@@ -90,56 +87,3 @@ def emit_json(text: str, path: Path) -> None:
         terminal.write_json(text)
     else:
         write_text(path, text)
-
-
-def pairs(option: str, given: Sequence[str]) -> dict[str, str]:
-    """``NAME=VALUE`` arguments.
-
-    Raises:
-        UsageError: one of them has no ``=``.
-    """
-    found = {}
-    for each in given:
-        name, equals, value = each.rpartition("=")
-        if not equals or not name or not value:
-            raise UsageError(f"{option} {each}: wanted NAME=VALUE")
-        found[name] = value
-    return found
-
-
-def named_files(option: str, given: Sequence[str] | None) -> list[Name]:
-    """The files of ``NAME=FILE`` arguments."""
-    return [(option, Path(file)) for file in pairs(option, given or []).values()]
-
-
-def shapes(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """``NAME=1,3,224,224`` arguments.
-
-    Raises:
-        UsageError: not a list of positive whole numbers.
-    """
-    found = {}
-    for name, value in pairs("--input-shape", given).items():
-        sizes = value.replace("x", ",").split(",")
-        if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
-            raise UsageError(f"--input-shape {name}={value}: wanted whole numbers such as 1,3,224,224")
-        found[name] = tuple(int(size) for size in sizes)
-    return found
-
-
-def arrays(given: Sequence[str]) -> dict[str, Array]:
-    """``NAME=file.npy`` arguments.
-
-    Raises:
-        InputError: a file that cannot be read as one array.
-    """
-    found = {}
-    for name, value in pairs("--input", given).items():
-        try:
-            loaded = np.load(value, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{value}: cannot be read ({error}); wanted an array as numpy.save writes it") from None
-        if not isinstance(loaded, np.ndarray):
-            raise InputError(f"{value}: holds several arrays; wanted one, as numpy.save writes it")
-        found[name] = loaded
-    return found

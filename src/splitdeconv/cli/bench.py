@@ -11,7 +11,8 @@ from rich.console import Console
 import splitdeconv
 from splitdeconv import codec
 from splitdeconv.cli import app as shared
-from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP, SHAPE_HELP
+from splitdeconv.cli.inputs import INPUT_HELP, SHAPE_HELP, arrays, named_files, shapes
+from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP
 from splitdeconv.cli.report import REPORT_HELP, check
 from splitdeconv.files import together
 from splitdeconv.pipeline.open import DEFAULT_SECONDS
@@ -33,7 +34,7 @@ def bench(
     target: Annotated[list[str] | None, typer.Option(help="Where to time. Repeatable; default onnxruntime.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Time only sites or layers that fit this pattern.")] = None,
     dtype: Annotated[str, typer.Option(help="Of a list's layers: float32, float16 or int8.")] = "float32",
-    input: Annotated[list[str] | None, typer.Option(help="NAME=file.npy: an input. Repeatable.")] = None,  # noqa: A002  # the option's name
+    input: Annotated[list[str] | None, typer.Option(help=INPUT_HELP)] = None,  # noqa: A002  # the option's name
     input_shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
     threads: Annotated[int, typer.Option(help="Worker threads of the target; 0 for its own choice.")] = 0,
     precision: Annotated[str, typer.Option(help="Arithmetic of the target, where it has a choice.")] = "",
@@ -47,7 +48,7 @@ def bench(
     if plot is not None:
         plots.check(plot)
     check(report)
-    read = [("the model", model), ("--layers", layers), *shared.named_files("--input", input)]
+    read = [("the model", model), ("--layers", layers), *named_files(input)]
     with together(read, [("--json", json), ("--report", report), ("--plot", plot)]):
         records = []
         for name in target or ["onnxruntime"]:
@@ -58,8 +59,8 @@ def bench(
                     target=name,
                     only=only or [],
                     dtype=dtype,
-                    inputs=shared.arrays(input or []),
-                    in_shapes=shared.shapes(input_shape or []),
+                    inputs=arrays(input),
+                    in_shapes=shapes(input_shape),
                     threads=threads,
                     precision=precision,
                     budget=budget,

@@ -11,7 +11,8 @@ from rich.console import Console
 import splitdeconv
 from splitdeconv import codec
 from splitdeconv.cli import app as shared
-from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP, SHAPE_HELP
+from splitdeconv.cli.inputs import INPUT_HELP, SHAPE_HELP, arrays, named_files, pairs, shapes
+from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP
 from splitdeconv.cli.report import REPORT_HELP, check
 from splitdeconv.errors import VerificationError
 from splitdeconv.files import together, write_text
@@ -43,7 +44,7 @@ def convert(
     save_plan: Annotated[Path | None, typer.Option(help="Write the choices to this plan file.")] = None,
     numerics: Annotated[str, typer.Option(help=NUMERICS_HELP)] = "exact",
     verify: Annotated[bool, typer.Option(help="Prove the result equal before it is written.")] = True,
-    input: Annotated[list[str] | None, typer.Option(help="NAME=file.npy: an input. Repeatable.")] = None,  # noqa: A002  # the option's name
+    input: Annotated[list[str] | None, typer.Option(help=INPUT_HELP)] = None,  # noqa: A002  # the option's name
     input_shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
     threads: Annotated[int, typer.Option(help="Worker threads of the target; 0 for its own choice.")] = 0,
     precision: Annotated[str, typer.Option(help="Arithmetic of the target, where it has a choice.")] = "",
@@ -53,7 +54,7 @@ def convert(
     report: Annotated[Path | None, typer.Option(help=REPORT_HELP)] = None,
 ) -> None:
     """Rewrite every deconv of a model exactly as ordinary convolutions, prove it, and write the result."""
-    read = [("the model", model), ("--plan", plan), *shared.named_files("--input", input)]
+    read = [("the model", model), ("--plan", plan), *named_files(input)]
     written = [("OUT", out), ("--json", json), ("--save-plan", save_plan), ("--report", report)]
     check(report)
     failure = None
@@ -65,12 +66,12 @@ def convert(
                     out,
                     target=target,
                     lowering=lowering,
-                    layers=shared.pairs("--layer", layer or []),
+                    layers=pairs("--layer", layer),
                     only=only or [],
                     skip=skip or [],
                     plan=plan,
-                    inputs=shared.arrays(input or []),
-                    in_shapes=shared.shapes(input_shape or []),
+                    inputs=arrays(input),
+                    in_shapes=shapes(input_shape),
                     numerics=numerics,
                     verify=verify,
                     threads=threads,

@@ -11,6 +11,7 @@ from rich.console import Console
 import splitdeconv
 from splitdeconv import codec
 from splitdeconv.cli import app as shared
+from splitdeconv.cli.inputs import SHAPE_HELP, shapes
 from splitdeconv.files import together
 from splitdeconv.pipeline.inspect import Inspection
 from splitdeconv.report import listing
@@ -18,7 +19,6 @@ from splitdeconv.report.listing import Listing
 from splitdeconv.report.numbers import count
 
 MODEL_HELP = "An .onnx or .tflite file."
-SHAPE_HELP = "NAME=1,3,224,224: sizes for an input that the model leaves open. Repeatable."
 JSON_HELP = "Write the record as JSON to this file (- for the standard output)."
 
 
@@ -31,7 +31,7 @@ def inspect(
 ) -> None:
     """Show the deconvs of a model: geometry, multiply-accumulates, share of the model. Nothing is written."""
     with together([("the model", model)], [("--json", json)]):
-        found = splitdeconv.inspect(model, in_shapes=shared.shapes(input_shape or []), targets=target or [])
+        found = splitdeconv.inspect(model, in_shapes=shapes(input_shape), targets=target or [])
         if json is not None:
             shared.emit_json(codec.run_to_json(found.record), json)
     if json is None or str(json) != "-":

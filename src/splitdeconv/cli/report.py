@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from splitdeconv.cli import app as shared
-from splitdeconv.errors import InputError
-from splitdeconv.files import together
+from splitdeconv.files import read_text, together
 from splitdeconv.report import listing, page, plots
 
 REPORT_HELP = "Write a report for people to this file: one self-contained HTML page."
@@ -30,11 +29,7 @@ def report(
 def _write(record: Path, out: Path) -> None:
     from splitdeconv.report.records import page_of  # noqa: PLC0415  # only with the extra
 
-    try:
-        text = record.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{record}: cannot be read ({reason}); wanted what --json has written") from None
+    text = read_text(record, "wanted what --json has written")
     page.write_page(page_of(text, str(record)), out)
 
 

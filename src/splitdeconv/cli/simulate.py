@@ -14,8 +14,8 @@ from splitdeconv.accelerator.arch import Architecture, load_architecture
 from splitdeconv.accelerator.energy import load_energies
 from splitdeconv.accelerator.layers import Network
 from splitdeconv.accelerator.sparsity import SKIPS, Skip
-from splitdeconv.cli.app import app, console, emit_json, shapes
-from splitdeconv.cli.inspect import SHAPE_HELP
+from splitdeconv.cli.app import app, console, emit_json
+from splitdeconv.cli.inputs import SHAPE_HELP, shapes
 from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.files import together
 from splitdeconv.lab.simulation import records
@@ -51,7 +51,7 @@ def simulate(
     """Estimate cycles, DRAM traffic and energy of a model's deconvs in each form, against zero insertion (NZP)."""
     read = [(name, Path(name)) for name in (*models, *(arch or []), *([energy] if energy else []))]
     with together(read, [("--json", json_path)]):
-        in_shapes = shapes(input_shape or [])
+        in_shapes = shapes(input_shape)
         networks = [network for text in models for network in find_networks(text, in_shapes)]
         found = []
         for name in arch or ["dot-product-16x16"]:

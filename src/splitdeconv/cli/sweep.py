@@ -14,8 +14,8 @@ import typer
 from splitdeconv.accelerator.arch import load_architecture
 from splitdeconv.accelerator.energy import load_energies
 from splitdeconv.accelerator.sparsity import SKIPS
-from splitdeconv.cli.app import app, console, progress_bar, shapes
-from splitdeconv.cli.inspect import SHAPE_HELP
+from splitdeconv.cli.app import app, console, progress_bar
+from splitdeconv.cli.inputs import SHAPE_HELP, shapes
 from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.files import together
 from splitdeconv.lab.simulation import grid
@@ -53,7 +53,7 @@ def sweep(
         raise UsageError(f"--skip: found '{unknown[0]}', wanted one of {', '.join(SKIPS)}")
     read = [(name, Path(name)) for name in (*models, *(arch or []), *([energy] if energy else []))]
     with Parts(out_path) as parts, together(read, [("--out", out_path), ("--plot", plot)]):
-        in_shapes = shapes(input_shape or [])
+        in_shapes = shapes(input_shape)
         networks = [network for text in models for network in find_networks(text, in_shapes)]
         architectures = [load_architecture(name) for name in arch or ["dot-product-16x16"]]
         pairs = [(each, load_energies(energy or each.energy)) for each in architectures]

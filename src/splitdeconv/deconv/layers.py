@@ -22,7 +22,7 @@ from typing import Any
 
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.errors import InputError
-from splitdeconv.files import read_toml
+from splitdeconv.files import parse_json, read_text, read_toml
 
 _AXIS_KEYS = {"kernel": None, "stride": 1, "dilation": 1, "pad_begin": 0, "pad_end": 0}
 _CHANNEL_KEYS = {"in_channels": None, "out_channels": None, "groups": 1, "batch": 1}
@@ -86,6 +86,8 @@ class Dense:
         return f"{self.in_features}→{self.out_features} @{self.rows}"
 
 
+_WANTED = "wanted a list of layers"
+
 Spec = Deconv | PlainConv | Dense
 
 
@@ -145,7 +147,7 @@ def read_layers(path: Path, label: str = "") -> LayerList:
         InputError: it cannot be read or is no such list; the message names file, layer, key and what was wanted.
     """
     label = label or str(path)
-    content = read_toml(path) if path.suffix == ".toml" else _read_json(path, label)
+    content = read_toml(path) if path.suffix == ".toml" else parse_json(read_text(path, _WANTED), label, _WANTED)
     tables = content if isinstance(content, dict) else {"layer": content}
     entries = tables.get("layer")
     if not isinstance(entries, list) or not entries:
@@ -159,15 +161,6 @@ def read_layers(path: Path, label: str = "") -> LayerList:
             raise InputError(f"{label}: two layers are called '{name}'; each needs a name of its own")
     name, title, source = (str(tables.get(key, "")) for key in _TEXTS)
     return LayerList(name or path.stem, title, source, layers, tuple(str(note) for note in tables.get("notes", ())))
-
-
-def _read_json(path: Path, label: str) -> Any:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"{label}: cannot be read ({error.strerror}), wanted a list of layers") from None
-    except ValueError as error:
-        raise InputError(f"{label}: not JSON ({error}), wanted a list of layers") from None
 
 
 def _layer(entry: Any, number: int, label: str) -> ListedLayer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Input, Model, Site
 
 OPEN_SIZES = {3: 4096, 4: 256, 5: 64}  # by rank: what open spatial sizes are taken to be for measuring
@@ -20,6 +21,21 @@ def definite_shapes(
             assumed.append(f"'{each.name}' {'×'.join(map(str, shapes[each.name]))}")
     note = f"measured with assumed sizes for {', '.join(assumed)}; --input-shape sets others"
     return shapes, (note,) if assumed else ()
+
+
+def named_shapes(model: Model, in_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """The shapes with the name of the only input in place of an empty one.
+
+    Raises:
+        UsageError: there is an empty name, and not exactly one input.
+    """
+    shapes = dict(in_shapes)
+    if "" in shapes:
+        names = [each.name for each in model.inputs()]
+        if len(names) != 1:
+            raise UsageError(f"--input-shape without a name: the model has {len(names)} inputs ({', '.join(names)})")
+        shapes[names[0]] = shapes.pop("")
+    return shapes
 
 
 def _assumed(shape: tuple[int | None, ...]) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import closing
@@ -185,10 +186,19 @@ def _read(seconds: object, content: object, stored_at: object) -> Timings | None
         times = {str(name): _measurement(time) for name, time in found["times"].items()}
         refusals = {str(name): str(reason) for name, reason in found["refusals"].items()}
         return Timings(times, refusals, float(str(seconds)), str(stored_at).split()[0])
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 
 def _measurement(found: Json) -> Measurement:
-    """JSON has lists for tuples."""
-    return Measurement(**{**found, "rounds_ms": tuple(found["rounds_ms"])})
+    """A measurement, if all of its numbers are possible ones.
+
+    Raises:
+        ValueError: they are not.
+    """
+    rounds = tuple(float(time) for time in found["rounds_ms"])  # JSON has lists for tuples
+    made = Measurement(**{**found, "rounds_ms": rounds})
+    times = (made.median_ms, made.low_ms, made.high_ms, *rounds)
+    if made.kind not in ("measured", "estimated") or made.rounds < 0 or not all(0 < time < math.inf for time in times):
+        raise ValueError(found)
+    return made

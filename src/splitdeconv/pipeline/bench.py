@@ -16,7 +16,7 @@ from splitdeconv.deconv.spec import Deconv, Quant
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.formats.model import Model
-from splitdeconv.formats.open_sizes import definite_shapes, with_sizes
+from splitdeconv.formats.open_sizes import definite_shapes, named_shapes, with_sizes
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.pipeline.in_model import programs_of, race, settle
 from splitdeconv.pipeline.open import Options, Progress, Shapes, as_file, name_of, open_model, open_target, quiet
@@ -75,6 +75,7 @@ def bench_model(source: object, request: BenchRequest) -> BenchRecord:
         SplitdeconvError: see ``errors``.
     """
     model = open_model(source)
+    request = replace(request, in_shapes=named_shapes(model, request.in_shapes))
     target = open_target(request.target, model, request.options)
     shapes, assumed = definite_shapes(model, request.in_shapes)
     findings = model.find(shapes)

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError, VerificationError
 from splitdeconv.formats.model import Findings, Model, Site
-from splitdeconv.formats.open_sizes import definite_shapes, with_sizes
+from splitdeconv.formats.open_sizes import definite_shapes, named_shapes, with_sizes
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.pipeline.in_model import Settled, programs_of, settle
 from splitdeconv.pipeline.open import (
@@ -131,6 +131,7 @@ def convert(source: object, out: Path | None, request: ConvertRequest) -> Conver
         SplitdeconvError: see ``errors``.
     """
     model = open_model(source, request.numerics)
+    request = replace(request, in_shapes=named_shapes(model, request.in_shapes))
     _check_names(model, out, request)
     request.progress("finding deconvs", 0.0)
     findings = model.find()

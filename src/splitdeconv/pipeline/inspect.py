@@ -9,6 +9,7 @@ from splitdeconv import lowerings
 from splitdeconv.choosing import planner
 from splitdeconv.choosing.planner import Overrides
 from splitdeconv.formats.model import Findings, Model, Site
+from splitdeconv.formats.open_sizes import named_shapes
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.pipeline.open import GENERIC, Options, Shapes, name_of, open_model, open_target
 from splitdeconv.pipeline.sites import site_table
@@ -42,7 +43,7 @@ def inspect(source: object, in_shapes: Shapes, target_names: Sequence[str]) -> I
         SplitdeconvError: see ``errors``.
     """
     model = open_model(source)
-    findings = model.find(in_shapes)
+    findings = model.find(named_shapes(model, in_shapes))
     tables = [site_table(model, site, None) for site in findings.sites]
     asked = {name: open_target(name, model, Options()) for name in target_names}
     answers = {

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from splitdeconv import formats, targets
-from splitdeconv.errors import InputError, MissingExtraError, UsageError
-from splitdeconv.files import staged
+from splitdeconv.errors import MissingExtraError, UsageError
+from splitdeconv.files import read_text, staged
 from splitdeconv.formats.model import Model
 from splitdeconv.measuring.cache import TimingCache, default_path
 from splitdeconv.results.plan import plan_sites
@@ -121,10 +121,7 @@ def read_plan(path: Path) -> dict[str, str]:
     Raises:
         InputError: it cannot be read, or is not a plan.
     """
-    try:
-        return plan_sites(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); wanted a plan file, as --save-plan writes it") from None
+    return plan_sites(read_text(path, "wanted a plan file, as --save-plan writes it"), str(path))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.errors import InputError, UsageError
+from splitdeconv.files import parse_json
 from splitdeconv.lowerings.candidate import Candidate, Refusal
 from splitdeconv.results.schema import SCHEMA_VERSION
 from splitdeconv.results.times import Measurement
@@ -96,12 +97,13 @@ def plan_sites(text: str, source: str) -> dict[str, str]:
     Raises:
         InputError: not a plan of this schema version.
     """
+    wanted = "wanted the file that --save-plan writes"
+    found = parse_json(text, source, wanted)
     try:
-        found = json.loads(text)
         version, sites = found["schema"], found["sites"]
         names = {str(site): str(name) for site, name in sites.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{source}: not a plan file ({error}); wanted the file that --save-plan writes") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{source}: not a plan file ({error}); {wanted}") from None
     if version != SCHEMA_VERSION:
         raise UsageError(f"{source}: plan of schema {version}, this version reads {SCHEMA_VERSION}; plan anew")
     return names

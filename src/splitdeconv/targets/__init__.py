@@ -26,6 +26,8 @@ TARGETS = plugins.registry(
 
 __all__ = ["TARGETS", "CompileError", "Compiled", "Target", "target"]
 
+MOST_THREADS = 1024
+
 
 def target(text: str, *, threads: int = 0, precision: str = "") -> Target:
     """The target named ``name`` or ``name:option`` (a device, a configuration).
@@ -40,8 +42,8 @@ def target(text: str, *, threads: int = 0, precision: str = "") -> Target:
         MissingExtraError: its package is not installed.
     """
     name, _, option = text.partition(":")
-    if threads < 0:
-        raise UsageError(f"--threads {threads}: wanted 1 or more, or 0 for the target's own choice")
+    if not 0 <= threads <= MOST_THREADS:
+        raise UsageError(f"--threads {threads}: wanted 1 to {MOST_THREADS}, or 0 for the target's own choice")
     kind: type[Target] = plugins.load("target", name, TARGETS)
     options: dict[str, Any] = {"threads": threads}
     if precision:

@@ -9,8 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from splitdeconv import codec
-from splitdeconv.errors import InputError, OutputError
-from splitdeconv.files import write_text
+from splitdeconv.errors import OutputError
+from splitdeconv.files import parse_json, read_text, write_text
 from splitdeconv.lab.paper.part import PaperStep
 from splitdeconv.results.schema import Json
 
@@ -87,10 +87,7 @@ def find(folder: Path, part: str, step: PaperStep, *, quick: bool, asked: bool =
     path = path_of(folder, part, step.name)
     if not path.exists():
         return None, ""
-    try:
-        stored = codec.from_object(StoredStep, json.loads(path.read_text(encoding="utf-8")), str(path), WANTED)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); {WANTED}") from None
+    stored = codec.from_object(StoredStep, parse_json(read_text(path, WANTED), str(path), WANTED), str(path), WANTED)
     if stored.schema != SCHEMA:
         return None, f"it was written in another form ({stored.schema} instead of {SCHEMA})"
     if asked and stored.quick and step.effort and not quick:

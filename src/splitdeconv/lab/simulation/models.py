@@ -12,7 +12,7 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import InputError
 from splitdeconv.formats import load
-from splitdeconv.formats.open_sizes import with_batch_of_one
+from splitdeconv.formats.open_sizes import named_shapes, with_batch_of_one
 
 ALL = "paper"
 
@@ -45,6 +45,7 @@ def _read(path: Path, in_shapes: dict[str, tuple[int, ...]]) -> Network:
     if path.suffix in {".toml", ".json"}:
         return read_network(path)
     model = load(path)
+    in_shapes = named_shapes(model, in_shapes)
     findings = model.find(with_batch_of_one(model.inputs(), in_shapes))
     sites = {site.id: Layer(site.id, site.deconv, _nonzero(site.weights, site.deconv)) for site in findings.sites}
     operations = model.operations(in_shapes)

@@ -1,0 +1,97 @@
+"""What the user says of a model's inputs: shapes and arrays, by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from splitdeconv.deconv.weights import Array
+from splitdeconv.errors import InputError, UsageError
+from splitdeconv.files import Name
+
+SHAPE_HELP = (
+    "NAME=1,3,224,224: sizes for an input that the model leaves open; NAME may be left out if it has one input."
+)
+INPUT_HELP = "NAME=FILE.npy: an input for verification and timing; FILE.npz holds several by name. Repeatable."
+
+_SHAPE = re.compile(r"(?:(?P<name>.+)[=:])?(?P<sizes>\d+([,x]\d+)*)", re.ASCII)
+_LARGEST = 2**31 - 1
+
+
+def pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
+    """``NAME=VALUE`` arguments.
+
+    Raises:
+        UsageError: one of them has no ``=``.
+    """
+    found = {}
+    for each in given or ():
+        name, equals, value = each.rpartition("=")
+        if not equals or not name or not value:
+            raise UsageError(f"{option} {each}: wanted NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def shapes(given: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
+    """``NAME=1,3,224,224`` arguments, also with ``:`` or ``x``; a shape without a name has an empty one.
+
+    Raises:
+        UsageError: not a list of positive whole numbers.
+    """
+    found = {}
+    for each in given or ():
+        parts = _SHAPE.fullmatch(each.replace(" ", ""))
+        sizes = [int(size) for size in re.split("[,x]", parts["sizes"])] if parts else []
+        if parts is None or not all(0 < size <= _LARGEST for size in sizes):
+            raise UsageError(f"--input-shape {each}: wanted whole numbers such as NAME=1,3,224,224")
+        found[parts["name"] or ""] = tuple(sizes)
+    return found
+
+
+def named_files(given: Sequence[str] | None) -> list[Name]:
+    """The files of ``--input``."""
+    return [("--input", Path(_file(each)[1])) for each in given or ()]
+
+
+def _file(given: str) -> tuple[str, str]:
+    """Name and file of one ``--input``; an archive has no name."""
+    name, equals, file = given.rpartition("=")
+    if not equals and file.endswith(".npz"):
+        return "", file
+    ((name, file),) = pairs("--input", [given]).items()
+    return name, file
+
+
+def arrays(given: Sequence[str] | None) -> dict[str, Array]:
+    """The arrays of ``NAME=FILE.npy`` and ``FILE.npz``.
+
+    Raises:
+        InputError: a file that cannot be read as numpy writes it.
+    """
+    found: dict[str, Array] = {}
+    for name, file in map(_file, given or ()):
+        loaded = _load(file)
+        if not name:
+            found |= loaded if isinstance(loaded, dict) else {}
+        elif isinstance(loaded, dict):
+            raise InputError(f"{file}: holds several arrays; wanted one, or --input {file} for all by their names")
+        else:
+            found[name] = loaded
+    return found
+
+
+def _load(file: str) -> Any:
+    """One array, or those of an archive by name."""
+    try:
+        loaded = np.load(file, allow_pickle=False)
+        return {name: loaded[name] for name in loaded.files} if hasattr(loaded, "files") else loaded
+    except Exception as error:  # a damaged file makes numpy, zipfile and zlib fail in many ways
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(
+            f"{file}: cannot be read ({reason}); wanted arrays as numpy.save or savez write them"
+        ) from None
