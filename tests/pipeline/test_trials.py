@@ -60,7 +60,7 @@ def test_a_lower_precision_is_proved_in_the_full_one(monkeypatch: pytest.MonkeyP
         return "full"
 
     monkeypatch.setattr(targets, "target", open_target)
-    low = cast("targets.Target", type("Low", (), {"kind": "measured", "name": "openvino"})())
+    low = cast("targets.Target", type("Low", (), {"gives_outputs": True, "name": "openvino"})())
     assert runner_for(MODEL, low, Options()) is low
     assert cast("Any", runner_for(MODEL, low, Options(precision="bfloat16"))) == "full"
     assert asked == [("openvino", {"threads": 0})]

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import le
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from splitdeconv.results.times import FEWEST_ROUNDS, Measurement, summary
 
 Key = TypeVar("Key")
 Run = Callable[[], object]
+_AnyRun = TypeVar("_AnyRun", bound=Callable[[], Any])
 Clock = Callable[[], int]
 Progress = Callable[[float], None]
 
@@ -57,12 +58,39 @@ def interleaved(
     """
     deadline = clock() + int(seconds * 1e9)
     with _no_garbage_collection():
-        racers = _warm_up(runs, math.inf if math.isinf(drop) else deadline, clock)
+        racers = _warm_up(runs, _ready, math.inf if math.isinf(drop) else deadline, clock)
         return _race(racers, deadline, progress or _silent, drop, clock)
 
 
+def reported(
+    runs: Mapping[Key, Callable[[], float]],
+    seconds: float,
+    *,
+    progress: Progress | None = None,
+    drop: float = DROP_RATIO,
+    clock: Clock = time.perf_counter_ns,
+) -> dict[Key, Measurement]:
+    """As :func:`interleaved`, of runs that tell their own times.
+
+    Args:
+        runs: each call returns a time in ns, and may itself take much longer than that.
+        seconds, progress, drop, clock: as there; ``seconds`` are those of the clock.
+    """
+    deadline = clock() + int(seconds * 1e9)
+    racers = _warm_up(runs, _reporting, math.inf if math.isinf(drop) else deadline, clock)
+    return _race(racers, deadline, progress or _silent, drop, clock)
+
+
+class _Racer(Protocol):
+    """What takes part in a race."""
+
+    def stretch_ns(self, clock: Clock) -> float:
+        """Time of one run."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class _Racer:
+class _Timed:
     """A run that is warm, and how often a timed stretch repeats it."""
 
     run: Run
@@ -76,21 +104,50 @@ class _Racer:
         return (clock() - start) / self.repeats
 
 
-def _warm_up(runs: Mapping[Key, Run], deadline: float, clock: Clock) -> dict[Key, _Racer]:
+@dataclass(frozen=True, slots=True)
+class _Reported:
+    """A run that tells its own time."""
+
+    run: Callable[[], float]
+
+    def stretch_ns(self, clock: Clock) -> float:  # noqa: ARG002  # another clock than ours
+        """What the run tells."""
+        return self.run()
+
+
+def _ready(run: Run, clock: Clock) -> tuple[_Racer, float, float]:
+    """A racer after its first runs, the time of one of them, and of one of its rounds."""
+    call_ns = _call_ns(run, clock)
+    repeats = max(1, math.ceil(ROUND_NS / call_ns))
+    return _Timed(run, repeats), call_ns, repeats * call_ns
+
+
+def _reporting(run: Callable[[], float], clock: Clock) -> tuple[_Racer, float, float]:
+    """As :func:`_ready`; the run has warmed up what it times by itself."""
+    start = clock()
+    told_ns = run()
+    return _Reported(run), told_ns, clock() - start
+
+
+def _warm_up(
+    runs: Mapping[Key, _AnyRun],
+    ready: Callable[[_AnyRun, Clock], tuple[_Racer, float, float]],
+    deadline: float,
+    clock: Clock,
+) -> dict[Key, _Racer]:
     """Run each until its caches and lazy parts are ready; those for which the time is too short are left out."""
     racers: dict[Key, _Racer] = {}
     race_ns = first_ns = 0.0
     for key, run in runs.items():
         if racers and clock() + race_ns >= deadline:
             break
-        call_ns = _call_ns(run, clock)
+        racer, call_ns, round_ns = ready(run, clock)
         first_ns = first_ns or call_ns
-        repeats = max(1, math.ceil(ROUND_NS / call_ns))
         # Slower than the first, it will lose every round, but for noise.
-        longer = race_ns + (FEWEST_ROUNDS if call_ns <= first_ns else LOST_AFTER) * repeats * call_ns
+        longer = race_ns + (FEWEST_ROUNDS if call_ns <= first_ns else LOST_AFTER) * round_ns
         if racers and clock() + longer > deadline:
             continue
-        race_ns, racers[key] = longer, _Racer(run, repeats)
+        race_ns, racers[key] = longer, racer
     return racers
 
 

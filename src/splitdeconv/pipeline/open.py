@@ -107,7 +107,7 @@ def runner_for(model: Model, target: Target | None, options: Options) -> Target:
     Raises:
         UsageError: that runtime is not installed.
     """
-    if target is not None and target.kind == "measured":
+    if target is not None and target.gives_outputs:
         return targets.target(target.name, threads=options.threads) if options.precision else target
     try:
         return targets.target(model.runtime)

@@ -15,6 +15,7 @@ from splitdeconv.targets.target import Compiled, CompileError, Target
 TARGETS = plugins.registry(
     "target",
     {
+        "command": "splitdeconv.targets.command:Command",
         "accelerator": "splitdeconv.targets.accelerator:Accelerator",
         "onnxruntime": "splitdeconv.targets.onnxruntime:OnnxRuntime",
         "openvino": "splitdeconv.targets.openvino:OpenVino",

@@ -50,6 +50,7 @@ class Accelerator(Target):
 
     formats = ("onnx",)
     kind = "estimated"
+    gives_outputs = False
 
     def __init__(self, option: str = "", *, threads: int = 0) -> None:  # a processor has no threads
         self.arch: Architecture = load_architecture(option or DEFAULT)

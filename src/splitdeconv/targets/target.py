@@ -55,6 +55,7 @@ class Target(ABC):
         formats: the formats whose models it takes.
         kind: whether its times are measured or estimated.
         precisions: names for ``--precision``; a target that has some takes ``precision`` when it is made.
+        gives_outputs: whether it runs models; the numbers of others come from the format's own runtime.
         reshape_is_free: whether a reshape inside a model costs nothing, because it shares its input's memory.
     """
 
@@ -62,6 +63,7 @@ class Target(ABC):
     formats: tuple[str, ...]
     kind: Literal["measured", "estimated"] = "measured"
     precisions: tuple[str, ...] = ()
+    gives_outputs: bool = True
     reshape_is_free: bool = False
 
     @abstractmethod

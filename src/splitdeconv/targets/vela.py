@@ -106,6 +106,7 @@ class Vela(Target):
 
     formats = ("tflite",)
     kind = "estimated"
+    gives_outputs = False
 
     def __init__(self, option: str = "", *, threads: int = 0) -> None:  # a compiler has no threads
         accelerator, *settings = (option or DEFAULT_ACCELERATOR).split(",")
