@@ -63,11 +63,11 @@ def _fold(node: ir.Node, value: ir.Value, opset: int, depth: int) -> Array | Non
         if known is None:
             return None
         feeds[f"i{number}"] = known
-    return _evaluate(node, value, feeds, opset)
+    return evaluate_node(node, value, feeds, opset)
 
 
-def _evaluate(node: ir.Node, value: ir.Value, feeds: dict[str, Array], opset: int) -> Array | None:
-    """One node on known inputs; None where the reference implementation does not know the operator."""
+def evaluate_node(node: ir.Node, value: ir.Value, feeds: dict[str, Array], opset: int) -> Array | None:
+    """One node on known inputs ``i0``, ``i1``, …; None where the reference implementation does not know it."""
     proto = ir.to_proto(node)
     names = [f"i{number}" if source is not None else "" for number, source in enumerate(node.inputs)]
     outputs = [f"o{number}" for number in range(len(node.outputs))]

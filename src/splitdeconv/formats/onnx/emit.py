@@ -18,18 +18,21 @@ from splitdeconv.deconv.ops import (
     Op,
     Pad,
     Program,
+    Repeat,
     Reshape,
     Shape,
     Slice,
     Spread,
+    Subtract,
     Transpose,
 )
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.structure import axis_matrix, dense_of, vectors_of
-from splitdeconv.deconv.weights import Array, Quantisation, conv_channels, conv_filter
+from splitdeconv.deconv.weights import Array, Quantisation, conv_channels, conv_filter, deconv_kernel
 from splitdeconv.formats.onnx.epilogue import Parameter, Stage
 from splitdeconv.formats.onnx.integer_filter import StoredKernel, write_filter
 from splitdeconv.formats.onnx.writer import Writer, run_time_dims
+from splitdeconv.lowerings.native import as_written
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,10 @@ def refuse(program: Program, opset: int) -> str | None:
                 return f"opset {opset} cannot compute a shape at run time (from 7 on)"
             case AddBias() if opset < 7:
                 return f"Add of opset {opset} does not broadcast a bias (from 7 on)"
+            case Add() if opset < 7 and shapes[step.inputs[0]] != shapes[step.inputs[1]]:
+                return f"Add of opset {opset} does not broadcast (from 7 on)"
+            case Repeat() if opset < 7:
+                return f"opset {opset} has no upsampling by constant scales (from 7 on)"
             case _:
                 pass
     return None
@@ -110,12 +117,24 @@ def write_op(op: Op, writer: Writer, inputs: list[ir.Value], shapes: list[Shape]
             return _native(op, writer, inputs[0], source)
         case Conv():
             return _conv(op, writer, inputs[0], source)
+        case Add() | Subtract():
+            return writer.op("Add" if isinstance(op, Add) else "Sub", inputs)
+        case Spread():
+            return _spread(op, writer, inputs[0], shapes[0], source)
+        case AddBias():
+            return _add_bias(writer, inputs[0], len(shapes[0]), source)
+    return _move(op, writer, inputs, shapes[0])
+
+
+def _move(op: Op, writer: Writer, inputs: list[ir.Value], shape: Shape) -> ir.Value:
+    """Data movement as a node."""
+    match op:
         case Pad():
             return writer.pad(inputs[0], op.begin, op.end)
         case Slice():
             return writer.slice(inputs[0], op.begin, op.end)
         case Reshape():
-            return writer.reshape(inputs[0], op.dims, shapes[0])
+            return writer.reshape(inputs[0], op.dims, shape)
         case Transpose():
             return writer.op("Transpose", inputs, {"perm": list(op.perm)})
         case Concat():
@@ -123,18 +142,16 @@ def write_op(op: Op, writer: Writer, inputs: list[ir.Value], shapes: list[Shape]
         case DepthToSpace():
             mode = {"mode": "CRD"} if op.order == "channel_major" else {}
             return writer.op("DepthToSpace", inputs, {"blocksize": op.block, **mode})
-        case Add():
-            return writer.op("Add", inputs)
-        case Spread():
-            return _spread(op, writer, inputs[0], shapes[0], source)
-        case AddBias():
-            return _add_bias(writer, inputs[0], len(shapes[0]), source)
+        case Repeat():
+            return writer.repeat(inputs[0], op.factors)
     raise TypeError(f"ONNX has no form for {type(op).__name__}")
 
 
 def _native(op: NativeDeconv, writer: Writer, x: ir.Value, source: Source) -> ir.Value:
     """The original node on the given weights, and the crop behind it; or one simpler node."""
-    read, shape = source.kernel, op.deconv.kernel_shape
+    if op.deconv.written_out is not None and not op.simplified:
+        return write_program(writer, as_written(op.deconv, "NCHW"), x, source, ())
+    read, shape = (lambda: deconv_kernel(source.kernel(), op.deconv)), op.deconv.kernel_shape
     if op.deconv.diagonal and not op.simplified:
         read, shape = lambda: dense_of(source.kernel()), (shape[0], shape[0], *shape[2:])
     weights = [writer.lazy("weight", (source.key, "W", op.simplified), read, source.dtype, shape)]

@@ -91,7 +91,7 @@ def find_tail(place: Place, rank: int, channels: int, sizes: Sequence[Size]) -> 
     value = place.node.outputs[0]
     while (use := only_use(value, place)) is not None:
         node, data_input = use
-        stage = _as_stage(node, data_input, place.opset, rank, channels)
+        stage = as_stage(node, data_input, place.opset, rank, channels)
         if stage is not None:
             stages.append(stage)
         elif (more := read_crop(node, data_input, place.opset, sizes)) is not None:
@@ -116,7 +116,8 @@ def only_use(value: ir.Value, place: Place) -> tuple[ir.Node, int] | None:
     return (node, uses[0].idx) if standard and same_graph and outputs == [node.outputs[0]] else None
 
 
-def _as_stage(node: ir.Node, data_input: int, opset: int, rank: int, channels: int) -> Stage | None:
+def as_stage(node: ir.Node, data_input: int, opset: int, rank: int, channels: int) -> Stage | None:
+    """``node`` as a stage of an epilogue of ``rank`` axes, or None where it does not work on each element alone."""
     if any(attribute.is_ref() for attribute in node.attributes.values()):
         return None
     if not _is_element_wise(node, data_input, opset):

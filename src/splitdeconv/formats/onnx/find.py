@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -13,29 +13,88 @@ from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import InputError
 from splitdeconv.formats.model import Origin, Site
 from splitdeconv.formats.onnx.constants import constant, is_overridable
+from splitdeconv.formats.onnx.convolution import read_stretched_site, stretched_at
 from splitdeconv.formats.onnx.epilogue import Tail, find_tail
 from splitdeconv.formats.onnx.geometry import RunTimeGeometryError, axes_from, read_attributes
 from splitdeconv.formats.onnx.graph import Place, is_standard, places
 from splitdeconv.formats.onnx.quantised import Qdq, UnsupportedError, quantised_notes, read_qdq, unread_weight
 from splitdeconv.formats.onnx.shapes import Shapes
+from splitdeconv.formats.onnx.stretched import Stretched
 from splitdeconv.results.plan import Skipped
 
 OP = "ConvTranspose"
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 
 
+@dataclass(frozen=True)
+class Anchor:
+    """A node that a site is made of.
+
+    Attributes:
+        name: of the site.
+        place: the ConvTranspose, or the convolution of a stretched map.
+        stretched: that map; why it is left alone; or None for a ConvTranspose.
+    """
+
+    name: str
+    place: Place
+    stretched: Stretched | str | None = None
+
+    def read(self, shapes: Shapes, ir_version: int) -> Site | Skipped:
+        """The site, over maps of given shapes, or the reason why it cannot be one.
+
+        Raises:
+            InputError: the node contradicts itself or its input.
+        """
+        if isinstance(self.stretched, str):
+            return Skipped(self.name, self.place.where, self.stretched)
+        if self.stretched is None:
+            return read_site(self.name, self.place, shapes, ir_version)
+        return read_stretched_site(self.name, self.place, self.stretched, shapes)
+
+
+def anchors(model: ir.Model, shapes: Shapes) -> tuple[Anchor, ...]:
+    """What the sites of a model are made of, in its order; convolutions of stretched maps are looked for first."""
+    found = {place.node: each for place in places(model) if (each := stretched_at(place, shapes)) is not None}
+    anchored = {node for node, each in found.items() if isinstance(each, Stretched)}
+    inner = {node for each in found.values() if isinstance(each, Stretched) for node in each.nodes}
+    halves = {node for node in inner if _only_read_by(node, inner | anchored)}
+    named = {id(place.node): name for name, place in named_places(model)}
+    taken, result = set(named.values()), []
+    for place in places(model):
+        stretched, name = found.get(place.node), named.get(id(place.node))
+        if stretched is None and name is not None and place.node not in halves:
+            result.append(Anchor(name, place))
+        elif stretched is not None:
+            result.append(Anchor(name or _free_name(place, taken), place, stretched))
+    return tuple(result)
+
+
+def _only_read_by(node: ir.Node, readers: set[ir.Node]) -> bool:
+    """Whether nothing but ``readers`` reads what a node makes."""
+    outputs = node.outputs
+    return not any(output.is_graph_output() for output in outputs) and all(
+        use.node in readers for output in outputs for use in output.uses()
+    )
+
+
 def named_places(model: ir.Model) -> Iterator[tuple[str, Place]]:
-    """Every ConvTranspose with its site's name, which is unique and the same for a copy of the model."""
+    """Every ConvTranspose with its name as a site, which is unique and the same for a copy of the model."""
     taken: set[str] = set()
     for place in places(model):
         if is_standard(place.node, OP):
-            plain = place.node.name or f"{OP}@{place.node.outputs[0].name}"
-            name, number_ = plain, 1
-            while name in taken:
-                number_ += 1
-                name = f"{plain}#{number_}"
-            taken.add(name)
-            yield name, place
+            yield _free_name(place, taken), place
+
+
+def _free_name(place: Place, taken: set[str]) -> str:
+    """The node's name, or one made from its output, with the first free number; it is taken then."""
+    plain = place.node.name or f"{place.node.op_type}@{place.node.outputs[0].name}"
+    name, number = plain, 1
+    while name in taken:
+        number += 1
+        name = f"{plain}#{number}"
+    taken.add(name)
+    return name
 
 
 def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site | Skipped:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -22,7 +22,7 @@ from splitdeconv.errors import SplitdeconvError
 from splitdeconv.formats.model import Findings, Input, Model, Site
 from splitdeconv.formats.onnx import files, float64
 from splitdeconv.formats.onnx.emit import refuse
-from splitdeconv.formats.onnx.find import named_places, read_site
+from splitdeconv.formats.onnx.find import Anchor, anchors
 from splitdeconv.formats.onnx.layer import layer_model
 from splitdeconv.formats.onnx.quantised import read_qdq
 from splitdeconv.formats.onnx.quantised_emit import refuse as refuse_quantised
@@ -79,10 +79,15 @@ class OnnxModel(Model):
     def find(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
         with _reading(self.path):
             shapes = infer(self.ir, in_shapes)
-            read = [read_site(name, place, shapes, self.ir.ir_version) for name, place in named_places(self.ir)]
+            read = [anchor.read(shapes, self.ir.ir_version) for anchor in self._anchors]
             sites = tuple(each for each in read if isinstance(each, Site))
             skipped = tuple(each for each in read if isinstance(each, Skipped))
             return Findings(sites, skipped, other_macs(self.ir, shapes))
+
+    @cached_property
+    def _anchors(self) -> tuple[Anchor, ...]:
+        """What the sites are made of: the same whatever sizes are given for open inputs."""
+        return anchors(self.ir, infer(self.ir))
 
     def refuse(self, site: Site, program: Program) -> str | None:
         place = place_of(site)
@@ -105,7 +110,7 @@ class OnnxModel(Model):
 
     def splice(self, programs: Mapping[str, Program]) -> Self:
         try:
-            return replace(self, ir=splice(self.ir, programs))
+            return replace(self, ir=splice(self.ir, programs, self._anchors))
         except RuntimeError as error:  # onnx_ir does not copy graphs that run in a circle, or are not in order
             raise files.unsound(self.path, error.__cause__ or error) from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import onnx
 import onnx_ir as ir
@@ -21,9 +21,20 @@ _HIDDEN = "splitdeconv.hidden"  # a domain that inference does not know
 
 @dataclass(frozen=True)
 class Shapes:
-    """Shapes by value name; of names that are used twice, what both have in common. Functions have no part in it."""
+    """Shapes by value name; of names that are used twice, what both have in common. Functions have no part in it.
+
+    Attributes:
+        by_name: shapes, None for sizes that are unknown.
+        types: ONNX's numbers of element types, by value name.
+    """
 
     by_name: Mapping[str, Shape]
+    types: Mapping[str, int] = field(default_factory=dict)
+
+    def type_of(self, value: ir.Value) -> ir.DataType | None:
+        """Element type of a value, or None where inference found none."""
+        found = self.types.get(value.name or "")
+        return ir.DataType(found) if found else None
 
     def of(self, value: ir.Value | None, rank: int) -> Shape:
         """Shape of a value that must have ``rank`` axes; all sizes unknown where inference found nothing."""
@@ -50,7 +61,7 @@ def infer(model: ir.Model, in_shapes: Mapping[str, tuple[int, ...]] | None = Non
             inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except Exception:  # inference is an aid: without it the sizes are unknown, which everything supports
         inferred = proto
-    return Shapes(_merged(_shapes(inferred.graph)))
+    return Shapes(_merged(_shapes(inferred.graph)), dict(_types(inferred.graph)))
 
 
 def _batches_filled(graph: onnx.GraphProto, known: Mapping[str, Shape]) -> bool:
@@ -194,6 +205,16 @@ def _shapes(graph: onnx.GraphProto) -> Iterator[tuple[str, Shape]]:
             for body in (attribute.g, *attribute.graphs):
                 if body.node:
                     yield from _shapes(body)
+
+
+def _types(graph: onnx.GraphProto) -> Iterator[tuple[str, int]]:
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        yield value.name, value.type.tensor_type.elem_type
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                if body.node:
+                    yield from _types(body)
 
 
 def _size(dim: onnx.TensorShapeProto.Dimension) -> int | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,29 +16,56 @@ from splitdeconv.deconv.structure import diagonal_of
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.model import Site
 from splitdeconv.formats.onnx.constants import constant, drop_unused
-from splitdeconv.formats.onnx.emit import Source, write_program
+from splitdeconv.formats.onnx.convolution import own_kernel
+from splitdeconv.formats.onnx.emit import Source, crop_output, write_program
 from splitdeconv.formats.onnx.epilogue import Tail, find_tail
-from splitdeconv.formats.onnx.find import named_places
+from splitdeconv.formats.onnx.find import Anchor
 from splitdeconv.formats.onnx.graph import MICROSOFT, Place, places
 from splitdeconv.formats.onnx.quantised import Qdq, read_qdq, read_stored_kernel
 from splitdeconv.formats.onnx.quantised_emit import write_quantised
 from splitdeconv.formats.onnx.quantised_values import hand_over, requantise
+from splitdeconv.formats.onnx.stretched import Stretched
+from splitdeconv.formats.onnx.stretched_emit import copy_stretching, write_front, write_stages
 from splitdeconv.formats.onnx.writer import Constants, Writer, take_over
 
 _METADATA_FROM = 10  # IR version in which nodes got metadata
 
 
-def splice(model: ir.Model, programs: Mapping[str, Program]) -> ir.Model:
-    """A copy of ``model`` with each named site replaced by its program; native programs leave their site alone."""
+def splice(model: ir.Model, programs: Mapping[str, Program], anchors: Sequence[Anchor]) -> ir.Model:
+    """A copy of ``model`` with each named site replaced by its program; native programs leave their site alone.
+
+    Args:
+        model: not changed.
+        programs: by the names of sites.
+        anchors: of the model's sites.
+    """
     copy = model.clone()
-    wanted = {site: program for site, program in programs.items() if not is_native(program)}
-    found = [(site, place) for site, place in named_places(copy) if site in wanted]
+    twins = dict(zip((place.node for place in places(model)), places(copy), strict=True))
     taken = _names(copy)
     main = Constants(copy.graph, copy.ir_version, taken)
-    for site, place in found:
+    renewed: dict[ir.Value, ir.Value] = {}
+    for anchor in anchors:
+        program = programs.get(anchor.name)
+        if program is None or is_native(program):
+            continue
+        place = twins[anchor.place.node]
         constants = main if place.in_main_graph else Constants(None, copy.ir_version, taken)
-        _replace(site, place, wanted[site], constants, copy.ir_version)
+        front = None
+        if isinstance(anchor.stretched, Stretched):
+            source = _twin(anchor.stretched.source, twins, copy)
+            front = partial(write_front, stretched=anchor.stretched, source=renewed.get(source, source))
+        last = _replace(anchor.name, place, program, constants, copy.ir_version, front)
+        renewed |= last
     return copy
+
+
+def _twin(value: ir.Value, twins: Mapping[ir.Node, Place], copy: ir.Model) -> ir.Value:
+    """The value of the copy that stands for ``value`` of the model."""
+    producer = value.producer()
+    if producer is not None:
+        return twins[producer].node.outputs[value.index() or 0]
+    inputs = (each for graph in copy.graphs() for each in graph.inputs)
+    return next(each for each in inputs if each.name == value.name)
 
 
 def is_native(program: Program) -> bool:
@@ -55,8 +83,22 @@ def _names(model: ir.Model) -> set[str]:
     return names
 
 
-def _replace(site: str, place: Place, program: Program, constants: Constants, ir_version: int) -> None:
-    """Write the program behind the epilogue's last node, and remove the nodes that it replaces."""
+def _replace(
+    site: str,
+    place: Place,
+    program: Program,
+    constants: Constants,
+    ir_version: int,
+    front: Callable[[Writer], ir.Value] | None,
+) -> dict[ir.Value, ir.Value]:
+    """Write the program behind the epilogue's last node, and remove the nodes that it replaces.
+
+    Args:
+        front: writes what the program of a stretched map reads; None where the node's own input is read.
+
+    Returns:
+        The last output that is gone, and what stands for it now.
+    """
     qdq = _qdq(place, program.deconv)
     found = _tail(place, program.deconv) if qdq is None else qdq
     stages, old = found.stages, [place.node, *found.nodes]
@@ -64,8 +106,8 @@ def _replace(site: str, place: Place, program: Program, constants: Constants, ir
     writer = Writer(site, place.opset, constants, _notes(site, place, program))
     last = old[-1]
     if qdq is None:
-        x = place.node.inputs[0]
-        assert x is not None, "a ConvTranspose has an input"
+        x = place.node.inputs[0] if front is None else front(writer)
+        assert x is not None, "a convolution has an input"
         output = write_program(writer, program, x, _source(place, program.deconv), stages)
         take_over(last.outputs[0], output)
     else:
@@ -81,6 +123,7 @@ def _replace(site: str, place: Place, program: Program, constants: Constants, ir
     for value in dict.fromkeys(parameters):
         if id(value) not in produced and value is not x:
             drop_unused(value)
+    return {last.outputs[0]: output}
 
 
 def _tail(place: Place, deconv: Deconv) -> Tail:
@@ -99,13 +142,13 @@ def _source(place: Place, deconv: Deconv, qdq: Qdq | None = None) -> Source:
         weight, bias = qdq.weight, qdq.bias
     assert weight is not None, "a located site has a weight"
     return Source(
-        kernel=_reader(weight, place.opset, _kernel_of(deconv, qdq)),
+        kernel=_reader(weight, place.opset, _kernel_of(place, deconv, qdq)),
         bias=None if bias is None else _reader(bias, place.opset),
         dtype=_dtype(weight, place.opset) if qdq is None else ir.DataType.from_numpy(np.dtype(qdq.quant().weight)),
         key=(id(weight), id(bias)) if qdq is None else (id(weight), id(bias), *qdq.values.w_zero.reshape(-1).tolist()),
         original=place.node,
         quant=None if qdq is None else qdq.values,
-        stored=read_stored_kernel(place) if qdq is None and not deconv.diagonal else None,
+        stored=read_stored_kernel(place) if qdq is None and not (deconv.diagonal or deconv.written_out) else None,
     )
 
 
@@ -123,8 +166,10 @@ def _reader(value: ir.Value, opset: int, of: Callable[[Array], Array] = np.asarr
     return lambda: folded
 
 
-def _kernel_of(deconv: Deconv, qdq: Qdq | None) -> Callable[[Array], Array]:
+def _kernel_of(place: Place, deconv: Deconv, qdq: Qdq | None) -> Callable[[Array], Array]:
     """What makes the site's kernel of its constant."""
+    if deconv.written_out is not None:
+        return partial(own_kernel, place.node)
     if qdq is not None:
         return qdq.stored_kernel
     return _diagonal if deconv.diagonal else np.asarray
@@ -193,7 +238,9 @@ def stand_alone(ir_version: int, site: Site, program: Program, weights: Weights 
     source, stages = _source(place, deconv, qdq), _tail(place, deconv).stages if qdq is None else qdq.stages
     if weights is not None:
         source, stages = _source_of(weights, source), ()
-    if source.quant is None:
+    if deconv.written_out is not None and weights is None:
+        y = _write_stretched(writer, site, program, x, source)
+    elif source.quant is None:
         y = write_program(writer, program, x, source, stages)
     else:
         y = requantise(writer, write_quantised(writer, program, x, source, stages), source.quant.y_type).value
@@ -206,9 +253,33 @@ def stand_alone(ir_version: int, site: Site, program: Program, weights: Weights 
     return ir.Model(graph, ir_version=ir_version, producer_name="splitdeconv")
 
 
+def _write_stretched(writer: Writer, site: Site, program: Program, x: ir.Value, source: Source) -> ir.Value:
+    """A convolution of a stretched map with all that belongs to it: as the model has it, or by its program.
+
+    ``x`` is the small map in the convolution's layout, its borders done.
+    """
+    place, stretched = site.origin.nodes
+    stages = _tail(place, site.deconv).stages
+    if is_native(program) and stretched.is_plain:
+        mark = len(writer.nodes)
+        value = copy_stretching(writer, stretched, place.node.inputs[0], x, place.opset)
+        if value is not None:
+            weights = [writer.array("weight", _constant(each, place)) for each in place.node.inputs[1:] if each]
+            y = crop_output(writer, site.deconv, writer.copy(place.node, [value, *weights]))
+            return write_stages(writer, stages, y)
+        del writer.nodes[mark:]
+    return write_program(writer, program, write_stages(writer, stretched.stages, x), source, stages)
+
+
+def _constant(value: ir.Value, place: Place) -> Array:
+    found = constant(value, place.opset)
+    assert found is not None, "a located site's weights are constant"
+    return found
+
+
 def place_of(site: Site) -> Place:
-    """Where a site's ConvTranspose stands."""
-    (place,) = site.origin.nodes
+    """Where a site's ConvTranspose, or convolution, stands."""
+    place = site.origin.nodes[0]
     assert isinstance(place, Place), "a site of an ONNX model"
     return place
 

@@ -101,6 +101,28 @@ class Writer:
         self.nodes.append(copied)
         return copied.outputs[0]
 
+    def copy_all(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> Sequence[ir.Value]:
+        """As :meth:`copy`, with all outputs of the node."""
+        attributes = {attribute.name: attribute for attribute in node.attributes.values()}
+        name = self._constants.unique(f"{self._site}/{node.name or node.op_type}")
+        count = len(node.outputs)
+        copied = ir.Node(node.domain, node.op_type, inputs, attributes.values(), name=name, num_outputs=count)
+        for output in copied.outputs:
+            output.name = self._constants.unique(f"{name}_output")
+        self.nodes.append(copied)
+        return copied.outputs
+
+    def repeat(self, value: ir.Value, factors: Sequence[int]) -> ir.Value:
+        """Each element several times along each axis, by the operator of the opset for nearest upsampling."""
+        scales = np.asarray(factors, np.float32)
+        if self.opset < 9:
+            return self.op("Upsample", [value], {"mode": "nearest", "scales": scales.tolist()})
+        if self.opset < 11:
+            return self.op("Resize" if self.opset == 10 else "Upsample", [value, self.array("scales", scales)])
+        roi = self.array("roi", np.zeros(0, np.float32)) if self.opset < 13 else None
+        attributes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return self.op("Resize", [value, roi, self.array("scales", scales)], attributes)
+
     def array(self, kind: str, array: Array, key: Hashable = None) -> ir.Value:
         """A constant; ``key`` names its content where that is cheaper than the content itself."""
         content = (array.dtype.str, array.shape, array.tobytes()) if key is None else key

@@ -1,0 +1,132 @@
+"""Reading an index map: which stretching of a map, and which borders around it, put its elements where they arrived."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from splitdeconv.deconv.weights import Array
+
+Kind = Literal["repeat", "zeros"]
+
+
+@dataclass(frozen=True, slots=True)
+class AxisMap:
+    """One axis of a stretched map.
+
+    Attributes:
+        kind: how it is stretched; ``repeat`` where ``factor`` is 1.
+        factor: places for each pixel.
+        begin, end: zeros around the stretched map, which ends with the last pixel; negative where it is cut off.
+        clamps_begin, clamps_end: whether the border pixel stands there instead of zeros.
+    """
+
+    kind: Kind
+    factor: int
+    begin: int
+    end: int
+    clamps_begin: bool = False
+    clamps_end: bool = False
+
+    def places(self, size: int) -> Array:
+        """The index map of an axis of ``size`` pixels; −1 for zeros."""
+        last = size * self.factor - 1 if self.kind == "repeat" else (size - 1) * self.factor
+        outputs = np.arange(-self.begin, last + 1 + self.end)
+        found = outputs // self.factor
+        if self.kind == "zeros":
+            found = np.where(outputs % self.factor == 0, found, -1)
+        before, behind = outputs < 0, outputs > last
+        found = np.where(before, 0 if self.clamps_begin else -1, found)
+        return np.where(behind, size - 1 if self.clamps_end else -1, found)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexMap:
+    """How the elements of a map arrive.
+
+    Attributes:
+        perm: ``perm[n]`` is the source's axis that becomes axis ``n``.
+        axes: of the spatial axes.
+    """
+
+    perm: tuple[int, ...]
+    axes: tuple[AxisMap, ...]
+
+    @property
+    def kind(self) -> Kind | None:
+        """How the map is stretched, or None where it is not, or in two ways."""
+        kinds = {axis.kind for axis in self.axes if axis.factor > 1}
+        return kinds.pop() if len(kinds) == 1 else None
+
+
+def read(numbers: Array, shape: tuple[int, ...]) -> IndexMap | None:
+    """The index map of ``numbers``, which arrived at a convolution ``(N, C, *sizes)`` from a source of ``shape``.
+
+    Channels-first sources come first, then channels-last ones.
+    """
+    rank = numbers.ndim
+    if rank != len(shape) or rank < 3 or (numbers < -1).any():
+        return None
+    for perm in (tuple(range(rank)), (0, rank - 1, *range(1, rank - 1))):
+        places = _by_axis(numbers, shape, perm)
+        if places is None:
+            continue
+        sizes = [shape[axis] for axis in perm]
+        if not all(np.array_equal(places[n], np.arange(sizes[n])) for n in (0, 1)):
+            continue
+        axes = [_axis(found, size) for found, size in zip(places[2:], sizes[2:], strict=True)]
+        if all(axis is not None for axis in axes):
+            return IndexMap(perm, tuple(axis for axis in axes if axis is not None))
+    return None
+
+
+def _by_axis(numbers: Array, shape: tuple[int, ...], perm: tuple[int, ...]) -> list[Array] | None:
+    """For each axis the index that it reads, −1 for zeros; None where axes do not read independently."""
+    there = numbers >= 0
+    coordinates = np.unravel_index(np.maximum(numbers, 0), shape)
+    places = []
+    for axis, source in enumerate(perm):
+        others = tuple(each for each in range(numbers.ndim) if each != axis)
+        places.append(np.where(there, coordinates[source], -1).max(axis=others))
+    strides = [int(np.prod(shape[source + 1 :], dtype=np.int64)) for source in perm]
+    wanted, inside = np.zeros((), np.int64), np.ones((), bool)
+    for found, stride in zip(places, strides, strict=True):
+        wanted = np.add.outer(wanted, found * stride)
+        inside = np.logical_and.outer(inside, found >= 0)
+    return places if np.array_equal(np.where(inside, wanted, -1), numbers) else None
+
+
+def _axis(places: Array, size: int) -> AxisMap | None:
+    """One axis; what is proposed must give the very map."""
+    there = np.flatnonzero(places >= 0)
+    if not there.size:
+        return None
+    for kind, factor, first in _proposals(places, there, size):
+        last = first + (size * factor if kind == "repeat" else (size - 1) * factor + 1)
+        clamps = (first > 0 and places[0] == 0, last < places.size and places[-1] == size - 1)
+        found = AxisMap(kind, factor, first, places.size - last, *(bool(each) for each in clamps))
+        if np.array_equal(found.places(size), places):
+            return found
+    return None
+
+
+def _proposals(places: Array, there: Array, size: int) -> list[tuple[Kind, int, int]]:
+    """Kinds, factors, and where the first pixel would stand."""
+    found: list[tuple[Kind, int, int]] = []
+    values = places[there]
+    steps = np.flatnonzero(np.diff(values)) + 1
+    starts, pixels = there[steps], values[steps]
+    if starts.size > 1:
+        found.append(("repeat", int(starts[1] - starts[0]), int(starts[0] - pixels[0] * (starts[1] - starts[0]))))
+    elif starts.size == 1:
+        runs = sorted({int(starts[0] - there[0]), int(there[-1] + 1 - starts[0])}, reverse=True)
+        found.extend(("repeat", run, int(starts[0] - pixels[0] * run)) for run in runs)
+    elif size == 1:
+        found.append(("repeat", int(there.size), int(there[0])))
+    if there.size > 1:
+        factor = int(there[1] - there[0])
+        if factor > 1:
+            found.append(("zeros", factor, int(there[0] - values[0] * factor)))
+    return [each for each in found if each[1] >= 1]

@@ -1,0 +1,279 @@
+"""Finding convolutions of stretched maps: from a convolution back to the map whose pixels it reads several times.
+
+Before: x ─ [Transpose] ─ anything that repeats pixels or puts zeros between them ─ [element-wise, Pad, Slice] ─ Conv.
+The nodes are not recognised by their names but by where they move the elements of ``x``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+
+from splitdeconv.deconv.ops import Shape
+from splitdeconv.deconv.weights import Array
+from splitdeconv.formats.onnx.epilogue import Stage
+from splitdeconv.formats.onnx.graph import Place
+from splitdeconv.formats.onnx.index_map import AxisMap, IndexMap, Kind, read
+from splitdeconv.formats.onnx.movement import STRETCHING, Movement, map_inputs
+from splitdeconv.formats.onnx.shapes import Shapes
+
+_LONGEST = 200  # nodes between the map and the convolution; what exporters write has at most 70
+_ELEMENTS = 2**20  # of a map whose numbers are followed; of larger ones fewer channels, if that is possible
+_MOST_BRANCHES = 16  # that are followed at once
+_MOST_ELEMENTS = 2**24
+_OPEN = (
+    (1, 3, 5, 6, 7),
+    (2, 2, 8, 5, 6),
+    (1, 2, 7, 11, 9),
+)  # sizes to try where they are open, batch and channels first
+
+
+@dataclass(frozen=True)
+class Stretched:
+    """What stands between a map and a convolution.
+
+    Attributes:
+        source: the map.
+        perm: ``perm[n]`` is its axis that becomes axis ``n`` of the convolution's input.
+        kind: how it is stretched.
+        axes: of the spatial axes, without what ``borders`` says.
+        borders: pixels of the small map to add at the begin and end of each axis, copies of its border pixel; negative
+            where it is cropped.
+        stages: element-wise nodes on the way, in order; they commute with the stretching.
+        nodes: all nodes on the way.
+    """
+
+    source: ir.Value
+    perm: tuple[int, ...]
+    kind: Kind
+    axes: tuple[AxisMap, ...]
+    borders: tuple[tuple[int, int], ...]
+    stages: tuple[Stage, ...]
+    nodes: tuple[ir.Node, ...]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the small map is read as it is."""
+        return not any(any(pair) for pair in self.borders)
+
+    def sizes(self, shape: Shape) -> tuple[int | None, ...]:
+        """Sizes of the small map that the convolution's deconv reads, batch and channels first."""
+        found = [shape[axis] for axis in self.perm]
+        for number, (begin, end) in enumerate(self.borders, start=2):
+            size = found[number]
+            found[number] = None if size is None else size + begin + end
+        return tuple(found)
+
+
+_WIDTHS = {ir.DataType.FLOAT16: 1, ir.DataType.BFLOAT16: 1, ir.DataType.FLOAT: 2, ir.DataType.DOUBLE: 3}
+
+
+def find_stretched(
+    place: Place, channels: int, rank: int, pads: Sequence[tuple[int, int]], shapes: Shapes
+) -> Stretched | str | None:
+    """The stretched map that a convolution reads, the reason why it cannot be taken for one, or None without one.
+
+    Args:
+        place: the convolution.
+        channels: that it reads.
+        rank: number of axes of its input.
+        pads: zeros that it puts around each spatial axis.
+        shapes: of the model's values.
+    """
+    x = place.node.inputs[0]
+    if x is None or place.in_function:
+        return None
+    chain = list(_sources(x, place))
+    seen = {node.op_type for _, nodes in chain for node in nodes}
+    if not seen & STRETCHING:
+        return None
+    found = [each for source, nodes in chain if (each := _reading(source, nodes, x, place, channels, rank, shapes))]
+    stretched = [each for each in found if each.kind is not None]
+    if not stretched:
+        return _why_not(chain[-1][1]) if seen & {"Resize", "Upsample"} else None
+    best = max(stretched, key=lambda each: (each.factor, each.in_order, -len(each.nodes)))
+    return _without_borders(best, pads)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A source, and how its elements arrive."""
+
+    source: ir.Value
+    index: IndexMap
+    stages: tuple[Stage, ...]
+    nodes: tuple[ir.Node, ...]
+
+    @property
+    def kind(self) -> Kind | None:
+        return self.index.kind
+
+    @property
+    def factor(self) -> int:
+        return int(np.prod([axis.factor for axis in self.index.axes]))
+
+    @property
+    def in_order(self) -> bool:
+        return self.index.perm == tuple(range(len(self.index.perm)))
+
+
+def _sources(x: ir.Value, place: Place) -> Iterator[tuple[ir.Value, tuple[ir.Node, ...]]]:
+    """Every value through which all of ``x`` goes, the nearest first, and the nodes from there to ``x``."""
+    frontier: list[ir.Value] = [x]
+    nodes: list[ir.Node] = []
+    while len(nodes) < _LONGEST:
+        latest = _latest(frontier)
+        if latest is None or latest.graph is not place.graph or not (maps := map_inputs(latest, place.opset)):
+            return
+        nodes.append(latest)
+        frontier = list(dict.fromkeys([*(value for value in frontier if value.producer() is not latest), *maps]))
+        if len(frontier) == 1:
+            yield frontier[0], tuple(nodes)
+
+
+def _latest(values: Sequence[ir.Value]) -> ir.Node | None:
+    """The node that makes the latest of ``values``; None where one of them comes from outside of the graph."""
+    producers = [value.producer() for value in values]
+    if len(producers) == 1:
+        return producers[0]
+    makers = list(dict.fromkeys(node for node in producers if node is not None))
+    if None in producers or len(makers) > _MOST_BRANCHES:
+        return None
+    behind = [node for node in makers if not any(other is not node and _reads(other, node) for other in makers)]
+    return behind[0] if behind else None
+
+
+def _reads(later: ir.Node, earlier: ir.Node, depth: int = _LONGEST) -> bool:
+    """Whether ``later`` depends on ``earlier``."""
+    known: set[ir.Node] = set()
+    left = [later]
+    while left and len(known) < depth:
+        node = left.pop()
+        if node is earlier:
+            return True
+        known.add(node)
+        left.extend(each for value in node.inputs if value and (each := value.producer()) and each not in known)
+    return False
+
+
+def _reading(
+    source: ir.Value,
+    nodes: tuple[ir.Node, ...],
+    x: ir.Value,
+    place: Place,
+    channels: int,
+    rank: int,
+    shapes: Shapes,
+) -> _Reading | None:
+    """How the elements of ``source`` arrive in ``x``, in the same way for all sizes that are tried."""
+    known = shapes.by_name.get(source.name or "")
+    if known is None or len(known) != rank or not _same_type(shapes.type_of(source), nodes):
+        return None
+    for trial in _trials(known, rank):
+        results = [_run(source, shape, x, place, channels, shapes) for shape in trial]
+        if results[0] is not None and all(each == results[0] for each in results):
+            index, stages = results[0]
+            ordered = {stage.node: stage for stage in stages}
+            return _Reading(source, index, tuple(ordered[node] for node in reversed(nodes) if node in ordered), nodes)
+    return None
+
+
+def _run(
+    source: ir.Value, shape: tuple[int, ...], x: ir.Value, place: Place, channels: int, shapes: Shapes
+) -> tuple[IndexMap, tuple[Stage, ...]] | None:
+    """One run over given sizes."""
+    movement = Movement(source, shape, place.opset, _definite(shapes), channels)
+    numbers = movement.of(x)
+    index = None if numbers is None else read(numbers, shape)
+    if index is None:
+        return None
+    for stage in movement.stages.values():
+        if any(each and each.channel_axis is not None for each in stage.parameters) and not _keeps_channels(
+            movement.of(stage.node.outputs[0]), shape, index
+        ):
+            return None
+    return index, tuple(movement.stages.values())
+
+
+def _keeps_channels(numbers: Array | None, shape: tuple[int, ...], index: IndexMap) -> bool:
+    """Whether axis 1 of a map on the way holds the channels in their order."""
+    if numbers is None or numbers.ndim != len(shape):
+        return False
+    found = np.unravel_index(np.maximum(numbers, 0), shape)[index.perm[1]]
+    wanted = np.arange(numbers.shape[1]).reshape(-1, *(1,) * (numbers.ndim - 2))
+    return numbers.shape[1] == shape[index.perm[1]] and bool(((found == wanted) | (numbers < 0)).all())
+
+
+def _trials(known: Shape, rank: int) -> list[list[tuple[int, ...]]]:
+    """Sizes to try: those that are known, several where some are open; of large maps first few channels."""
+    whole = []
+    for drawn in _OPEN if None in known else _OPEN[:1]:
+        sizes = (*drawn[:2], *drawn[2:rank])
+        whole.append(tuple(size or sizes[axis] for axis, size in enumerate(known)))
+    if np.prod(whole[0]) <= _ELEMENTS:
+        return [whole]
+    few = [[(*sizes[:axis], 2, *sizes[axis + 1 :]) for sizes in whole] for axis in (1, rank - 1)]
+    return [*few, whole] if np.prod(whole[0]) <= _MOST_ELEMENTS else few
+
+
+def _definite(shapes: Shapes) -> Callable[[ir.Value], tuple[int, ...] | None]:
+    """Sizes of values whose sizes are all known."""
+
+    def shape_of(value: ir.Value) -> tuple[int, ...] | None:
+        found = shapes.by_name.get(value.name or "")
+        if found is None or None in found:
+            return None
+        return tuple(size or 0 for size in found)
+
+    return shape_of
+
+
+def _same_type(type_of: ir.DataType | None, nodes: Sequence[ir.Node]) -> bool:
+    """Whether Casts on the way only go to wider types and back."""
+    to = [ir.DataType(node.attributes["to"].as_int()) for node in nodes if node.op_type == "Cast"]
+    return not to or (type_of == to[0] and all(each == to[0] or _WIDTHS.get(each, 0) > _WIDTHS[to[0]] for each in to))
+
+
+def _without_borders(reading: _Reading, pads: Sequence[tuple[int, int]]) -> Stretched | str:
+    """Copies of border pixels, and crops of whole pixels before zeros, as borders of the small map."""
+    axes, borders = [], []
+    for axis, pad in zip(reading.index.axes, pads, strict=True):
+        ends = [
+            _border(axis, getattr(axis, side), clamps, zeros)
+            for side, clamps, zeros in (("begin", axis.clamps_begin, pad[0]), ("end", axis.clamps_end, pad[1]))
+        ]
+        if any(zeros > 0 > left for (_, left), zeros in zip(ends, pad, strict=True)):
+            return "a crop inside of a pixel's copies, and then zeros, are not the pads of any deconv"
+        borders.append((ends[0][0], ends[1][0]))
+        axes.append(replace(axis, begin=ends[0][1], end=ends[1][1], clamps_begin=False, clamps_end=False))
+    kind = reading.kind
+    assert kind is not None, "only stretched maps come here"
+    return Stretched(
+        reading.source, reading.index.perm, kind, tuple(axes), tuple(borders), reading.stages, reading.nodes
+    )
+
+
+def _border(axis: AxisMap, around: int, clamps: bool, zeros: int) -> tuple[int, int]:
+    """Pixels to add to the small map at one end, and what is left around the stretched one."""
+    if clamps:
+        pixels = -(-around // axis.factor)
+    elif zeros > 0 > around:
+        pixels = -(-around // axis.factor) if axis.kind == "repeat" else around // axis.factor
+    else:
+        pixels = 0
+    return pixels, around - pixels * axis.factor
+
+
+def _why_not(nodes: Sequence[ir.Node]) -> str:
+    """Why an upsampling in front of a convolution is left alone."""
+    for node in nodes:
+        mode = node.attributes.get("mode")
+        if node.op_type in ("Resize", "Upsample") and mode is not None and mode.as_string() != "nearest":
+            return f"its upsampling is {mode.as_string()}: only that of nearest pixels makes a deconv of it"
+    return (
+        "the upsampling in front of it cannot be shown to repeat each pixel a fixed, whole number of times, whatever "
+        "the size"
+    )

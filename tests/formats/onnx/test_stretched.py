@@ -1,0 +1,262 @@
+"""Convolutions behind upsamplings and inserted zeros: found by where elements go, and rewritten bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from splitdeconv.deconv.spec import WrittenOut
+from splitdeconv.deconv.weights import Array
+from splitdeconv.formats.model import Site
+from tests.formats.onnx import stretched_models as models
+from tests.formats.onnx.stretched_models import CHANNELS, SIZES, model_of, node, numbers, resize, then
+from tests.onnx_models import conversions, load, run, sites
+
+STRETCHING = ("Resize", "Upsample", "Tile", "Expand", "GatherND", "ScatterND")
+
+
+def integers(*shape: int) -> Array:
+    return np.random.default_rng(0).integers(-4, 5, shape).astype(np.float32)
+
+
+def the_site(model: onnx.ModelProto) -> Site:
+    (site,) = sites(load(model))
+    return site
+
+
+def assert_rewritten(model: onnx.ModelProto, shape: Sequence[int] = (1, CHANNELS, *SIZES)) -> None:
+    """Every candidate gives the same bits on whole numbers, and the stretching is gone."""
+    feeds = {"x": integers(*shape)}
+    wanted = run(model, feeds)
+    lowerings = set()
+    for candidate, converted in conversions(model):
+        found = run(converted, feeds)
+        assert list(found) == list(wanted)
+        for name, values in wanted.items():
+            np.testing.assert_array_equal(found[name], values, str(candidate))
+        if candidate.lowering != "native":
+            lowerings.add(candidate.lowering)
+            left = {each.op_type for each in converted.graph.node}
+            assert not left & set(STRETCHING) or candidate.lowering == "convolve_first", left
+    assert lowerings
+
+
+UPSAMPLED = {
+    "scales": resize(),
+    "half_pixel": resize(coordinate_transformation_mode="half_pixel", nearest_mode="round_prefer_floor"),
+    "tf_half_pixel_for_nn": resize((1, 1, 3, 2), coordinate_transformation_mode="tf_half_pixel_for_nn"),
+    "round_prefer_floor": resize(nearest_mode="round_prefer_floor"),
+    "unequal": resize((1, 1, 4, 1)),
+    "sizes": models.resize_by_sizes(10, 18),
+    "recomputed": models.recomputed_scale(),
+    "repeat_interleave": models.repeat_interleave(),
+    "keras": models.keras_tiles(),
+    "gather_nd": models.gather_nd(),
+    "lines": models.lines(),
+    "ones": models.ones(),
+}
+
+
+@pytest.mark.parametrize("name", UPSAMPLED)
+def test_upsampling_in_every_way_is_found(name: str) -> None:
+    model = model_of(UPSAMPLED[name])
+    site = the_site(model)
+    assert site.id == "site"
+    assert site.deconv.written_out == WrittenOut("repeat", (3, 3), (1, 1))
+    assert_rewritten(model)
+
+
+@pytest.mark.parametrize("name", ["one_tap", "upfirdn2d", "scatter_nd", "concat_with_zeros"])
+def test_inserted_zeros_in_every_way_are_found(name: str) -> None:
+    model = model_of(getattr(models, name)())
+    assert the_site(model).deconv.written_out == WrittenOut("zeros", (3, 3), (1, 1))
+    assert_rewritten(model)
+
+
+@pytest.mark.parametrize("opset", [9, 10, 11, 13, 18, 19, 22])
+def test_every_opset(opset: int) -> None:
+    scales = np.array([1, 1, 2, 3], np.float32)
+    if opset < 11:
+        front = [node("Upsample" if opset < 10 else "Resize", ["x", "scales"], "u", mode="nearest")], {"scales": scales}
+    else:
+        front = resize((1, 1, 2, 3))
+        if opset < 13:
+            front[0][0].input[1] = "roi"
+            front[1]["roi"] = np.zeros(0, np.float32)
+    assert_rewritten(model_of(front, opset=opset))
+
+
+def dense(*kernel: int, channels: int = CHANNELS, outs: int = 4) -> Array:
+    return models.kernel_of((outs, channels, *kernel))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "attributes"),
+    [
+        (dense(1, 1), {"pads": [0] * 4}),
+        (dense(1, 1), {"pads": [1, 0, 0, 2]}),
+        (dense(3, 3), {"dilations": [2, 2], "pads": [2] * 4}),
+        (dense(3, 3), {"dilations": [4, 2], "pads": [3, 1, 2, 0]}),
+        (dense(5, 2), {"pads": [2, 0, 1, 1]}),
+        (dense(7, 7), {"pads": [3] * 4}),
+        (dense(3, 4), {"pads": None, "auto_pad": "SAME_UPPER"}),
+        (dense(3, 3), {"pads": None, "auto_pad": "VALID"}),
+        (dense(3, 3, channels=1, outs=6), {"group": 3}),
+    ],
+)
+def test_kernels_dilations_pads_and_groups(kernel: Array, attributes: dict[str, Any]) -> None:
+    assert_rewritten(model_of(resize(), kernel=kernel, **attributes))
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_other_ranks(rank: int) -> None:
+    sizes = (4, 3, 5)[:rank]
+    kernel = models.kernel_of((4, CHANNELS, *(3,) * rank))
+    front = resize((1, 1, *(2,) * rank))
+    model = model_of(front, kernel=kernel, dims=(1, CHANNELS, *sizes), pads=[1] * (2 * rank))
+    assert_rewritten(model, (1, CHANNELS, *sizes))
+
+
+def test_a_deconv_of_stride_1_behind_an_upsampling_is_a_convolution_with_its_filter_turned() -> None:
+    kernel = models.kernel_of((CHANNELS, 4, 3, 3))
+    model = model_of(resize(), kernel=kernel, op_type="ConvTranspose", pads=[1, 0, 1, 2])
+    assert the_site(model).deconv.written_out is not None
+    assert_rewritten(model)
+
+
+def test_two_upsamplings_are_one() -> None:
+    model = model_of(
+        then(
+            resize((1, 1, 2, 1)),
+            [
+                lambda x, y: node(
+                    "Resize",
+                    [x, "", "again"],
+                    y,
+                    mode="nearest",
+                    coordinate_transformation_mode="asymmetric",
+                    nearest_mode="floor",
+                )
+            ],
+            {"again": np.array([1, 1, 2, 3], np.float32)},
+        )
+    )
+    assert the_site(model).deconv.strides == (4, 3)
+    assert_rewritten(model)
+
+
+def test_element_wise_nodes_between_go_before() -> None:
+    scale = models.kernel_of((CHANNELS, 1, 1), 5)
+    front = then(
+        resize(),
+        [
+            lambda x, y: node("Mul", [x, "scale"], y),
+            lambda x, y: node("Add", ["one", x], y),
+            lambda x, y: node("Relu", [x], y),
+        ],
+        {"scale": scale, "one": np.ones((), np.float32)},
+    )
+    model = model_of(front)
+    assert [stage.node.op_type for stage in the_site(model).origin.nodes[1].stages] == ["Mul", "Add", "Relu"]
+    assert_rewritten(model)
+
+
+PAD = numbers(0, 0, 1, 1, 0, 0, 1, 1)
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect"])
+def test_pads_between(mode: str) -> None:
+    front = then(resize(), [lambda x, y: node("Pad", [x, "pad"], y, mode=mode)], {"pad": PAD})
+    assert_rewritten(model_of(front, pads=[0] * 4))
+
+
+def test_zeros_stay_zeros_through_functions_that_keep_them() -> None:
+    nodes = [lambda x, y: node("Pad", [x, "pad"], y), lambda x, y: node("Relu", [x], y)]
+    assert_rewritten(model_of(then(resize(), nodes, {"pad": PAD}), pads=[0] * 4))
+
+
+def test_and_functions_that_do_not_keep_them_leave_the_site_alone() -> None:
+    nodes = [lambda x, y: node("Pad", [x, "pad"], y), lambda x, y: node("Sigmoid", [x], y)]
+    found = load(model_of(then(resize(), nodes, {"pad": PAD}), pads=[0] * 4)).find()
+    assert not found.sites
+    (skipped,) = found.skipped
+    assert "cannot be shown to repeat each pixel" in skipped.reason
+
+
+@pytest.mark.parametrize("front", ["scales", "recomputed", "half_pixel"])
+def test_open_sizes(front: str) -> None:
+    model = model_of(UPSAMPLED[front], dims=("n", CHANNELS, "h", "w"))
+    assert the_site(model).deconv.strides == (2, 2)
+    for shape in ((2, CHANNELS, 5, 6), (1, CHANNELS, 1, 9)):
+        assert_rewritten(model, shape)
+
+
+def test_sizes_that_are_fixed_while_the_input_is_open_have_no_ratio() -> None:
+    found = load(model_of(models.resize_by_sizes(10, 18), dims=(1, CHANNELS, "h", "w"))).find()
+    assert not found.sites
+    assert "whole number of times, whatever the size" in found.skipped[0].reason
+
+
+@pytest.mark.parametrize(
+    ("front", "attributes", "reason"),
+    [
+        (resize(mode="linear"), {}, "its upsampling is linear"),
+        (resize((1, 1, 1.5, 2)), {}, "whole number of times"),
+        (resize(coordinate_transformation_mode="half_pixel", nearest_mode="floor"), {}, "inside of a pixel's copies"),
+        (
+            resize((1, 1, 3, 3), coordinate_transformation_mode="align_corners", nearest_mode="floor"),
+            {},
+            "whole number",
+        ),
+        (resize(), {"strides": [2, 2]}, "has stride 2"),
+        (resize(), {"dilations": [3, 3], "pads": [3] * 4}, "nothing to save"),
+    ],
+)
+def test_what_must_stay_stays_with_a_reason(front: Any, attributes: dict[str, Any], reason: str) -> None:
+    found = load(model_of(front, **attributes)).find()
+    assert not found.sites
+    (skipped,) = found.skipped
+    assert skipped.site == "site"
+    assert reason in skipped.reason
+
+
+def test_an_upsampled_map_that_is_an_output_stays() -> None:
+    model = model_of(resize(), outputs={"y": [None] * 4, "u": [None] * 4})
+    feeds = {"x": integers(1, CHANNELS, *SIZES)}
+    wanted = run(model, feeds)
+    for _, converted in conversions(model):
+        found = run(converted, feeds)
+        np.testing.assert_array_equal(found["y"], wanted["y"])
+        np.testing.assert_array_equal(found["u"], wanted["u"])
+
+
+def test_two_readers_are_both_rewritten_and_the_upsampling_goes() -> None:
+    second = node("Conv", ["u", "w"], "z", name="second", pads=[0, 1, 2, 0])
+    model = model_of(resize(), after=[second], outputs={"y": [None] * 4, "z": [None] * 4})
+    assert {site.id for site in sites(load(model))} == {"site", "second"}
+    assert_rewritten(model)
+
+
+def test_a_chain_of_sites() -> None:
+    """The source of the second site is what the first one makes, its epilogue included."""
+    after = [
+        node("Relu", ["y"], "r"),
+        node(
+            "Resize",
+            ["r", "", "scales"],
+            "u2",
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        ),
+        node("Conv", ["u2", "w2"], "z", name="second", pads=[1] * 4),
+    ]
+    nodes, known = resize()
+    model = model_of(
+        (nodes, {**known, "w2": models.kernel_of((2, 4, 3, 3), 3)}), after=after, outputs={"z": [None] * 4}
+    )
+    assert_rewritten(model)
