@@ -15,7 +15,7 @@ from typing import Literal
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings import find_lowering
-from splitdeconv.lowerings.candidate import FORMS, NATIVE, Candidate
+from splitdeconv.lowerings.candidate import COMPOSITE, FORMS, NATIVE, Candidate
 from splitdeconv.results.plan import Choice, Option, Plan, SiteTable
 from splitdeconv.results.times import SMALLEST_GAIN, Measurement, comparison, is_settled, ratio, wins
 
@@ -160,8 +160,9 @@ def generic_score(option: Option, deconv: Deconv) -> tuple[int, float, int, int,
 
 
 def order(options: Iterable[Option], deconv: Deconv) -> tuple[Candidate, ...]:
-    """The order in which to measure: ``native``, which the others must beat, then the most promising."""
-    ranked = sorted(options, key=lambda option: (option.candidate != NATIVE, generic_score(option, deconv)))
+    """The order in which to measure: ``native``, which the others must beat, and what else a runtime has; then by cost."""
+    first = (NATIVE, COMPOSITE)
+    ranked = sorted(options, key=lambda option: (option.candidate not in first, generic_score(option, deconv)))
     return tuple(option.candidate for option in ranked)
 
 

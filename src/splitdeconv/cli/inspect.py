@@ -56,7 +56,7 @@ def _table(found: Inspection) -> Listing:
     for site, choice in zip(found.findings.sites, found.plan.choices, strict=True):
         deconv = site.deconv
         fewest = min(option.cost.macs for option in choice.options if option.candidate.lowering != "native")
-        macs = (deconv.macs(), deconv.zero_insert_macs(), deconv.split_macs(), fewest)
+        macs = (deconv.native_macs(), deconv.zero_insert_macs(), deconv.split_macs(), fewest)
         answers = (answer[site.id] or "runs it" for answer in found.answers.values())
         names = (" ".join(site.epilogue), str(choice.chosen))
         rows.append((site.id, deconv.describe(), *map(count, macs), *names, *answers))
@@ -66,7 +66,7 @@ def _table(found: Inspection) -> Listing:
 
 def _sums(found: Inspection) -> str:
     deconvs = [site.deconv for site in found.findings.sites]
-    native = sum(deconv.macs() for deconv in deconvs)
+    native = sum(deconv.native_macs() for deconv in deconvs)
     inserted = sum(deconv.zero_insert_macs() for deconv in deconvs)
     split = sum(deconv.split_macs() for deconv in deconvs)
     found_deconvs = "1 deconv" if len(deconvs) == 1 else f"{len(deconvs)} deconvs"

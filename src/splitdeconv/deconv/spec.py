@@ -376,13 +376,16 @@ class Deconv:
         return tuple(None if size is None else size + begin + end for size, (begin, end) in sizes)
 
     def describe(self) -> str:
-        """One short cell for tables: ``128→64 5×5/2 @16×16``."""
-        kernel = "×".join(str(axis.kernel) for axis in self.axes)
+        """One short cell for tables: ``128→64 5×5/2 @16×16``; written out, ``128→64 3×3 after ×2 @16×16``."""
+        written = self.written_out
+        kernel = "×".join(str(size) for size in self.weights_shape[2:])
         stride = "×".join(str(s) for s in dict.fromkeys(self.strides))
+        after = "" if written is None else " after ×" if written.stretch == "repeat" else " after zeros ×"
         sizes = "×".join("?" if axis.in_size is None else str(axis.in_size) for axis in self.axes)
-        text = f"{self.in_channels}→{self.out_channels} {kernel}/{stride} @{sizes}"
+        text = f"{self.in_channels}→{self.out_channels} {kernel}{after or '/'}{stride} @{sizes}"
         if self.groups > 1:
             text += f" g{self.groups}"
-        if any(axis.dilation > 1 for axis in self.axes):
-            text += f" d{'×'.join(str(axis.dilation) for axis in self.axes)}"
+        dilations = [axis.dilation for axis in self.axes] if written is None else written.dilations
+        if max(dilations) > 1:
+            text += f" d{'×'.join(str(dilation) for dilation in dilations)}"
         return text

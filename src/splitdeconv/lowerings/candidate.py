@@ -76,3 +76,4 @@ class Refusal:
 
 
 NATIVE = Candidate("native")
+COMPOSITE = Candidate("native", "deconv")  # a written-out deconv as one transposed convolution of the runtime's

@@ -32,7 +32,6 @@ class Differences(Lowering):
     name = "differences"
     source = "splitdeconv"
     summary = "an upsampled map's convolution by differences between pixels, K products per pixel and axis (float only)"
-    rank = 2
     only_written_out = True
 
     def refuse(self, deconv: Deconv) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from splitdeconv.deconv.ops import Layout, NativeDeconv, Program, Repeat, spatial_axes
 from splitdeconv.deconv.spec import Deconv, Window
 from splitdeconv.deconv.written import goes_before, own_pads
-from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.lowerings.candidate import COMPOSITE, Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering
 from splitdeconv.lowerings.zero_insert import insert_zeros
 
@@ -29,7 +29,7 @@ class Native(Lowering):
         if any(min(axis.pad_begin, axis.pad_end) < 0 for axis in deconv.axes):
             return (plain,)
         if deconv.written_out is not None:
-            return (plain,) if goes_before(deconv) else (plain, Candidate(self.name, "deconv"))
+            return (plain,) if goes_before(deconv) else (plain, COMPOSITE)
         return (plain, Candidate(self.name, "simplified")) if deconv.crop or deconv.diagonal else (plain,)
 
     def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:

@@ -82,7 +82,7 @@ class OnnxModel(Model):
             read = [anchor.read(shapes, self.ir.ir_version) for anchor in self._anchors]
             sites = tuple(each for each in read if isinstance(each, Site))
             skipped = tuple(each for each in read if isinstance(each, Skipped))
-            return Findings(sites, skipped, other_macs(self.ir, shapes))
+            return Findings(sites, skipped, other_macs(self.ir, shapes, {place_of(site).node for site in sites}))
 
     @cached_property
     def _anchors(self) -> tuple[Anchor, ...]:

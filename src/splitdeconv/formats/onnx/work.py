@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -37,11 +37,11 @@ _FACTORS = {"Conv": 1, "QLinearConv": 3, "Gemm": 1, "MatMul": 1, OP: 1}  # which
 _ELEMENTWISE = ("Cast", "Clip", "DequantizeLinear", "Identity", "LeakyRelu", "QuantizeLinear", "Relu")
 
 
-def other_macs(model: ir.Model, shapes: Shapes) -> int | None:
-    """MACs of all convolutions and matrix products outside of functions; None where a size is unknown."""
+def other_macs(model: ir.Model, shapes: Shapes, sites: Collection[ir.Node]) -> int | None:
+    """MACs of all convolutions and matrix products outside of functions but ``sites``; None where a size is unknown."""
     total = 0
     for place in places(model):
-        if place.in_function or place.node.op_type == OP or not _is_layer(place.node):
+        if place.in_function or place.node in sites or place.node.op_type == OP or not _is_layer(place.node):
             continue
         macs = _macs(place.node, shapes)
         if macs is None:
