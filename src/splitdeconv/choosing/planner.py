@@ -160,9 +160,9 @@ def generic_score(option: Option, deconv: Deconv) -> tuple[int, float, int, int,
 
 
 def order(options: Iterable[Option], deconv: Deconv) -> tuple[Candidate, ...]:
-    """The order in which to measure: ``native``, which the others must beat, and what else a runtime has; then by cost."""
-    first = (NATIVE, COMPOSITE)
-    ranked = sorted(options, key=lambda option: (option.candidate not in first, generic_score(option, deconv)))
+    """The order in which to measure: ``native``, which the others must beat, the runtime's own deconv, then by cost."""
+    place = {NATIVE: 0, COMPOSITE: 1}
+    ranked = sorted(options, key=lambda option: (place.get(option.candidate, 2), generic_score(option, deconv)))
     return tuple(option.candidate for option in ranked)
 
 
