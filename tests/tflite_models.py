@@ -35,7 +35,7 @@ class Case:
     activation: int = 0
     after: tuple[str, ...] = ()
     seed: int = 0
-    signature: str = ""
+    computed: bool = False  # the output shape, from that of the input, as converters write it where the batch is open
 
     @property
     def activation_type(self) -> str:
@@ -73,6 +73,7 @@ def cases(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS) -> Case:
         bias=draw(st.booleans()),
         activation=draw(st.sampled_from(ACTIVATIONS)),
         seed=draw(st.integers(0, 2**32 - 1)),
+        computed=draw(st.booleans()),
     )
 
 
@@ -134,7 +135,7 @@ def build(case: Case) -> bytes:
     shape_out = (case.batch, *case.out_sizes, case.out_channels)
     scales = _scales(case, rng)
     x = tree.tensor(dtype, shape_in, "x", scales["in"])
-    sizes = tree.tensor("int32", (4,), "sizes", values=shape_out)
+    sizes = _computed(tree, x, shape_out) if case.computed else tree.tensor("int32", (4,), "sizes", values=shape_out)
     operands = [sizes, _kernel(tree, case, rng, scales), x]
     if case.bias:
         operands.append(_bias(tree, case, rng, scales))
@@ -150,6 +151,18 @@ def build(case: Case) -> bytes:
         y = _follow(tree, case, rng, name, y, f"after{number}")
     tree.graph.tensors[y].name = "y"
     return tree.packed([x], [y])
+
+
+def _computed(tree: Tree, x: int, shape: tuple[int, ...]) -> int:
+    """An output shape whose batch is that of the input."""
+    whole, batch = tree.tensor("int32", (4,), "in_shape"), tree.tensor("int32", (), "batch")
+    tree.operator("SHAPE", 1, [x], whole, tfl.ShapeOptionsT(outType=TYPES["int32"]))
+    bounds = [tree.tensor("int32", (1,), f"bound{n}", values=[value]) for n, value in enumerate((0, 1, 1))]
+    tree.operator("STRIDED_SLICE", 1, [whole, *bounds], batch, tfl.StridedSliceOptionsT(shrinkAxisMask=1))
+    fixed = [tree.tensor("int32", (), f"size{n}", values=size) for n, size in enumerate(shape[1:])]
+    packed = tree.tensor("int32", (4,), "sizes")
+    tree.operator("PACK", 1, [batch, *fixed], packed, tfl.PackOptionsT(valuesCount=4))
+    return packed
 
 
 def _scales(case: Case, rng: np.random.Generator) -> dict[str, Any]:

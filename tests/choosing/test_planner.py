@@ -115,7 +115,7 @@ def test_where_the_target_has_no_deconv_the_fastest_other_form_is_taken() -> Non
     refused = Refusal(NATIVE, "no such operator")
     choice = planner.choose(table({SPLIT: time(1.0), PHASES: time(0.5)}, refused), NO_WISH, "fastest")
     assert choice.chosen == PHASES
-    assert choice.reason == "0.5 ms; native does not run"
+    assert choice.reason == "0.5 ms; the original does not run on the target: no such operator"
     assert choice.refusals == (refused,)
 
 
@@ -348,3 +348,11 @@ def test_the_guard_leaves_what_the_user_named() -> None:
 def test_the_guard_leaves_what_the_target_cannot_run_otherwise() -> None:
     decided = planner.plan("onnxruntime", [table({SPLIT: time(1.0), PHASES: time(0.5)})], NO_WISH, "fastest")
     assert planner.guard(decided, time(100.0), time(120.0), NO_WISH) == (decided, "")
+
+
+def test_a_site_stays_native_for_the_reason_that_most_forms_have() -> None:
+    refusals = [Refusal(SPLIT, "quantise first"), Refusal(PHASES, "quantise first"), Refusal(ZEROS, "no zeros here")]
+    assert planner.choose(table({NATIVE: None}, *refusals), NO_WISH, "fastest").reason == (
+        "nothing else applies: quantise first"
+    )
+    assert planner.choose(table({NATIVE: None}, *refusals[1:]), NO_WISH, "fastest").reason == "nothing else applies"

@@ -7,6 +7,7 @@ model slower, never wrong.
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -185,30 +186,41 @@ def plan(target: str, tables: Sequence[SiteTable], overrides: Overrides, rule: R
         UsageError: as :func:`check` and :func:`scope`.
     """
     check(overrides, [table.site for table in tables])
-    return Plan(target, tuple(choose(table, overrides, rule) for table in tables))
+    return Plan(target, tuple(choose(table, overrides, rule, target) for table in tables))
 
 
-def choose(table: SiteTable, overrides: Overrides, rule: Rule) -> Choice:
-    """The decision for one site."""
+def choose(table: SiteTable, overrides: Overrides, rule: Rule, target: str = "the target") -> Choice:
+    """The decision for one site; ``target`` is the name of what it was made for."""
     left = scope(table, overrides)
+    refused = next((each.reason for each in table.refusals if each.candidate == NATIVE), "")
+    stops = f"the original does not run on {target}: {refused}" if refused else ""
     if not left.options:
-        chosen, reason = NATIVE, left.reason or "nothing else applies"
+        chosen, reason = NATIVE, left.reason or _nothing_else(table)
     elif rule == "generic" and table.deconv.written_out is not None and not overrides.forces(table.site):
         chosen, reason = (
             NATIVE,
             "the generic rule rewrites transposed convolutions only: measure, or ask for a lowering",
         )
     elif not left.is_open:
-        chosen, reason = left.options[0].candidate, left.reason or "the only form that applies"
+        chosen = left.options[0].candidate
+        reason = left.reason or (_nothing_else(table) if chosen == NATIVE else stops or "the only form that applies")
     else:
-        runs = any(option.candidate == NATIVE for option in table.options)
-        missing = "native was not asked for" if runs else "native does not run"
+        missing = stops or "native was not asked for"
         if rule == "generic":
             chosen, reason = _generic(left.options, table.deconv)
         else:
             chosen, reason = _fastest(left.options, table.deconv, missing)
         reason = f"{left.reason}; {reason}" if left.reason else reason
     return Choice(table.site, table.deconv, chosen, reason, table.options, table.refusals)
+
+
+def _nothing_else(table: SiteTable) -> str:
+    """Why a site stays native: the reason that most other forms have in common, if there is one."""
+    reasons = Counter(each.reason for each in table.refusals if each.candidate != NATIVE)
+    for reason, count in reasons.most_common(1):
+        if 2 * count > reasons.total():
+            return f"nothing else applies: {reason}"
+    return "nothing else applies"
 
 
 def _generic(options: Sequence[Option], deconv: Deconv) -> tuple[Candidate, str]:

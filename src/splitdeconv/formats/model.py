@@ -17,6 +17,8 @@ from splitdeconv.results.plan import Skipped
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from splitdeconv.targets.target import Target
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Origin:
@@ -126,6 +128,8 @@ class Model(ABC):
         layout: of the format's maps.
         suffix: of its files, with the dot.
         runtime: the target that runs its models for a proof where the user's own target does not.
+        reference_runtime: the target that runs them for a proof, if slowly, where that one does not run an original, or
+            takes other kernels for it than for its rewritten form.
         numerics_known: what ``--numerics`` may ask for.
         numerics: ``exact``, or what else was asked for.
     """
@@ -134,6 +138,7 @@ class Model(ABC):
     layout: ClassVar[Layout]
     suffix: ClassVar[str]
     runtime: ClassVar[str]
+    reference_runtime: ClassVar[str]
     numerics_known: ClassVar[tuple[str, ...]] = ("exact",)
     numerics: str
 
@@ -170,6 +175,10 @@ class Model(ABC):
         Raises:
             InputError: a deconv contradicts itself or its input.
         """
+
+    def seen_by(self, runner: Target) -> Self:
+        """The model with what only a runtime can say of its sites, for :meth:`refuse`; itself where that is nothing."""
+        return self
 
     @abstractmethod
     def refuse(self, site: Site, program: Program) -> str | None:

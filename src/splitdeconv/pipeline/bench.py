@@ -19,7 +19,17 @@ from splitdeconv.formats.model import Model
 from splitdeconv.formats.open_sizes import definite_shapes, named_shapes, with_sizes
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.pipeline.in_model import programs_of, race, settle
-from splitdeconv.pipeline.open import Options, Progress, Shapes, as_file, name_of, open_model, open_target, quiet
+from splitdeconv.pipeline.open import (
+    Options,
+    Progress,
+    Shapes,
+    as_file,
+    name_of,
+    open_model,
+    open_target,
+    proving,
+    quiet,
+)
 from splitdeconv.pipeline.sites import Entrant, Extent, site_table, time_sites
 from splitdeconv.proof.whole import Given
 from splitdeconv.results import provenance
@@ -77,6 +87,7 @@ def bench_model(source: object, request: BenchRequest) -> BenchRecord:
     model = open_model(source)
     request = replace(request, in_shapes=named_shapes(model, request.in_shapes))
     target = open_target(request.target, model, request.options)
+    model, _ = proving(model, target, request.options)
     shapes, assumed = definite_shapes(model, request.in_shapes)
     findings = model.find(shapes)
     # The tables are those of the open sizes, as in a conversion.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,7 +15,7 @@ from splitdeconv.choosing import planner
 from splitdeconv.choosing.planner import Overrides
 from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.weights import Array
-from splitdeconv.errors import UsageError, VerificationError
+from splitdeconv.errors import CompileError, InputError, UsageError, VerificationError
 from splitdeconv.formats.model import Findings, Model, Site
 from splitdeconv.formats.open_sizes import definite_shapes, named_shapes, with_sizes
 from splitdeconv.lowerings.candidate import NATIVE
@@ -31,6 +31,7 @@ from splitdeconv.pipeline.open import (
     named_target,
     open_model,
     open_target,
+    proving,
     quiet,
     runner_for,
     workplace,
@@ -40,7 +41,7 @@ from splitdeconv.proof.inputs import check_inputs, check_shapes
 from splitdeconv.proof.prove import prove
 from splitdeconv.proof.whole import Given
 from splitdeconv.results import provenance
-from splitdeconv.results.plan import Choice, Plan
+from splitdeconv.results.plan import Choice, Plan, SiteTable
 from splitdeconv.results.record import Environment, RunRecord, SiteWork, WholeTimes
 from splitdeconv.results.verdict import Verdict
 from splitdeconv.targets.target import Target
@@ -99,7 +100,8 @@ class _Case:
 
     Attributes:
         source: as the user named the model.
-        model: the original.
+        model: the original, as the runner sees it.
+        runner: what runs the proof; None where it is not installed and not needed.
         findings: its deconvs, sizes as the model states them.
         shapes: of the inputs, for measuring and counting.
         sized: the same findings with these shapes.
@@ -112,6 +114,7 @@ class _Case:
 
     source: object
     model: Model
+    runner: Target | None
     findings: Findings
     shapes: Shapes
     sized: Findings
@@ -140,11 +143,12 @@ def convert(source: object, out: Path | None, request: ConvertRequest) -> Conver
     # Without a target nothing is measured, and sizes that nobody has stated are not needed.
     shapes, assumed = definite_shapes(model, request.in_shapes) if target else (request.in_shapes, ())
     sized = model.find(shapes) if shapes else findings
-    if request.verify and findings.sites:
+    runner: Target | None = None
+    if findings.sites:
         with suppress(UsageError):  # said where it is needed, if it is
-            runner_for(model, target, request.options)  # its process gets ready meanwhile
+            model, runner = proving(model, target, request.options)
     with workplace(model, out) as folder:
-        case = _Case(source, model, findings, shapes, sized, target, name, reason, request, folder, out)
+        case = _Case(source, model, runner, findings, shapes, sized, target, name, reason, request, folder, out)
         started = time.monotonic()
         plan, notes = _decide(case)
         left = max(request.options.model_seconds, started + request.options.seconds - time.monotonic())
@@ -181,8 +185,27 @@ def _decide(case: _Case) -> tuple[Plan, tuple[str, ...]]:
     timed, notes = time_sites(
         entrants, case.target, request.overrides, request.options, request.options.site_seconds, request.progress
     )
+    _check_that_something_runs(case, timed)
     plan = planner.plan(case.target_name, timed, request.overrides, "fastest")
     return plan, notes
+
+
+def _check_that_something_runs(case: _Case, tables: Sequence[SiteTable]) -> None:
+    """Check that the target runs some form of each site, or the model as it is.
+
+    Raises:
+        InputError: it runs neither.
+    """
+    assert case.target is not None, "nothing is known without a target"
+    for table in tables:
+        if table.options:
+            continue
+        try:
+            with as_file(case.model) as original:
+                case.target.compile(case.model.compilable(original), whole=True)
+        except CompileError as error:
+            here = f"{case.target.name} runs no form of site '{table.site}'"
+            raise InputError(f"{name_of(case.source)}: {here}, and not the model as it is: {error}") from None
 
 
 def _realise(case: _Case, plan: Plan, notes: tuple[str, ...], seconds: float) -> Conversion:
@@ -225,7 +248,7 @@ def _verdict(case: _Case, programs: Mapping[str, Program], original: Path, rewri
         original,
         rewritten,
         Given(request.inputs, request.in_shapes),
-        runner_for(case.model, case.target, case.request.options),
+        _runner(case),
         own_numbers=case.target is None,
         progress=request.progress,
     )
@@ -283,8 +306,17 @@ def _work(model: Model, choice: Choice, sized: Site) -> SiteWork:
     return SiteWork(choice.site, sized.deconv, native, sized.deconv.zero_insert_macs(), chosen)
 
 
+def _runner(case: _Case) -> Target:
+    """What runs the proof.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    return case.runner or runner_for(case.model, case.target, case.request.options)
+
+
 def _environments(case: _Case) -> tuple[Environment, ...]:
     used = [case.target] if case.target else []
     if case.request.verify:
-        used.append(runner_for(case.model, case.target, case.request.options))
+        used.append(_runner(case))
     return tuple({target.name: target.environment() for target in used}.values())

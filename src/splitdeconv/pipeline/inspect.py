@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from splitdeconv import lowerings
 from splitdeconv.choosing import planner
 from splitdeconv.choosing.planner import Overrides
+from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Findings, Model, Site
 from splitdeconv.formats.open_sizes import named_shapes
 from splitdeconv.lowerings.candidate import NATIVE
-from splitdeconv.pipeline.open import GENERIC, Options, Shapes, name_of, open_model, open_target
+from splitdeconv.pipeline.open import GENERIC, Options, Shapes, name_of, open_model, open_target, proving
 from splitdeconv.pipeline.sites import site_table
 from splitdeconv.results import provenance
 from splitdeconv.results.plan import Plan
@@ -43,6 +45,8 @@ def inspect(source: object, in_shapes: Shapes, target_names: Sequence[str]) -> I
         SplitdeconvError: see ``errors``.
     """
     model = open_model(source)
+    with suppress(UsageError):  # what its runtime says of it is left out where that is not installed
+        model, _ = proving(model, None, Options())
     findings = model.find(named_shapes(model, in_shapes))
     tables = [site_table(model, site, None) for site in findings.sites]
     asked = {name: open_target(name, model, Options()) for name in target_names}

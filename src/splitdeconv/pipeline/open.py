@@ -115,6 +115,22 @@ def runner_for(model: Model, target: Target | None, options: Options) -> Target:
         raise UsageError(f"verification runs the model: {error}, or convert with --no-verify") from None
 
 
+def proving(model: Model, target: Target | None, options: Options) -> tuple[Model, Target]:
+    """The model as what runs its proof sees it, and that.
+
+    A target that only estimates has arithmetic of its own, which does not depend on which kernels of the format's
+    runtime take what; where that would change bits, the proof is done in kernels that compute all alike.
+
+    Raises:
+        UsageError: as :func:`runner_for`.
+    """
+    runner = runner_for(model, target, options)
+    seen = model.seen_by(runner)
+    if seen is not model and target is not None and target.kind == "estimated":
+        return model, targets.target(model.reference_runtime)
+    return seen, runner
+
+
 def read_plan(path: Path) -> dict[str, str]:
     """Sites and candidates of a plan file.
 

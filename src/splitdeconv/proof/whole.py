@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from splitdeconv import targets
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.weights import Array
-from splitdeconv.errors import VerificationError
+from splitdeconv.errors import MissingExtraError, VerificationError
 from splitdeconv.formats.model import Model
 from splitdeconv.proof.errors import bound_of, error_of, rounding_of
 from splitdeconv.proof.inputs import random_inputs
@@ -144,9 +145,13 @@ def compare(
     Raises:
         VerificationError: the rewritten model does not run where the original does.
     """
-    trials, notes = [], []
+    trials: list[Sequence[OutputCheck]] = []
+    notes: list[str] = []
     try:
-        before, after = runner.compile(Compilable(original), whole=True), _compile_rewritten(runner, rewritten)
+        runner, before, other = _that_runs(model, original, runner)
+        notes += other
+        compiled = _compile_elsewhere if other else _compile_rewritten
+        after = compiled(runner, rewritten)
         plain = runner.compile_plain(Compilable(original)) if quantised else None
         for trial in range(given.trials(model)):
             feeds = given.feeds(model, trial)
@@ -158,6 +163,33 @@ def compare(
         notes.append(f"{runner.name} does not run the model ({error}){shapes}")
     outputs = merge_checks(trials)
     return outputs, (*notes, *unstable(outputs))
+
+
+def _that_runs(model: Model, original: Path, runner: Target) -> tuple[Target, Compiled, tuple[str, ...]]:
+    """A target that runs the original, the original ready to run, and a note where it is not ``runner``.
+
+    Raises:
+        CompileError: there is none.
+    """
+    try:
+        return runner, runner.compile(Compilable(original), whole=True), ()
+    except CompileError as error:
+        try:
+            other = targets.target(model.reference_runtime)
+            before = other.compile(Compilable(original), whole=True)
+        except (MissingExtraError, CompileError):
+            raise error from None
+        note = f"the original does not run on {runner.name} ({error}): both are compared on {other.name}"
+        return other, before, (note,)
+
+
+def _compile_elsewhere(runner: Target, rewritten: Path) -> Compiled:
+    """The rewritten model on a target that the user did not choose, which may lack what his has.
+
+    Raises:
+        CompileError: it does.
+    """
+    return runner.compile(Compilable(rewritten), whole=True)
 
 
 def _compile_rewritten(runner: Target, rewritten: Path) -> Compiled:

@@ -1,4 +1,4 @@
-"""LiteRT (formerly TensorFlow Lite) on the CPU: XNNPACK, or the reference kernels."""
+"""LiteRT (formerly TensorFlow Lite) on the CPU: XNNPACK, its built-in kernels, or the reference kernels."""
 
 from __future__ import annotations
 
@@ -19,11 +19,15 @@ from splitdeconv.targets import operators, processor
 from splitdeconv.targets.child import Child
 from splitdeconv.targets.target import CompileError, Measuring, one_line
 
-KERNELS = {"xnnpack": OpResolverType.BUILTIN, "reference": OpResolverType.BUILTIN_REF}
+KERNELS = {
+    "xnnpack": OpResolverType.BUILTIN,
+    "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    "reference": OpResolverType.BUILTIN_REF,
+}
 
 
 class LiteRt(Measuring):
-    """``litert``, ``litert:xnnpack`` or ``litert:reference``.
+    """``litert``, ``litert:xnnpack``, ``litert:builtin`` or ``litert:reference``.
 
     Models are first tried in a child process, so that one that brings the interpreter down is a refusal.
     """
@@ -94,9 +98,10 @@ class LiteRtModel:
         }
 
     @property
-    def delegated(self) -> bool:
-        """Whether XNNPACK runs any part of the model."""
-        return any(detail["op_name"] == "DELEGATE" for detail in self._interpreter._get_ops_details())
+    def read_by_delegates(self) -> frozenset[int]:
+        """Tensors of the main graph that XNNPACK takes in from outside, the constants of its operators included."""
+        operators = self._interpreter._get_ops_details()
+        return frozenset(int(x) for each in operators if each["op_name"] == "DELEGATE" for x in each["inputs"])
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         try:

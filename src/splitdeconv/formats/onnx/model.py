@@ -53,6 +53,7 @@ class OnnxModel(Model):
     layout: ClassVar[Layout] = "NCHW"
     suffix: ClassVar[str] = ".onnx"
     runtime: ClassVar[str] = "onnxruntime"
+    reference_runtime: ClassVar[str] = "onnxruntime"
 
     ir: ir.Model
     path: Path | None

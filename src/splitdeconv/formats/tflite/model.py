@@ -17,6 +17,7 @@ from splitdeconv.formats.tflite import file
 from splitdeconv.formats.tflite.file import Contents
 from splitdeconv.formats.tflite.fused import difference
 from splitdeconv.formats.tflite.graph import Graph, indices, text
+from splitdeconv.formats.tflite.kernels import left_out
 from splitdeconv.formats.tflite.nodes import Node, find_nodes
 from splitdeconv.formats.tflite.refuse import refusal
 from splitdeconv.formats.tflite.splice import splice, stand_alone
@@ -25,6 +26,8 @@ from splitdeconv.results.plan import Skipped
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from splitdeconv.targets.target import Target
 
 
 @dataclass(frozen=True)
@@ -36,17 +39,21 @@ class TfliteModel(Model):
         path: the file, or None for a model that is in none.
         numerics: ``exact`` keeps every rounding step of quantised models; ``fused`` also folds a separate bias
             addition and a rescaling activation into the convolutions, which changes the bits.
+        left_out: sites that no delegate takes on the runtime that was asked, and whose rewritten forms have other bits
+            for that.
     """
 
     format: ClassVar[str] = "tflite"
     layout: ClassVar[Layout] = "NHWC"
     suffix: ClassVar[str] = ".tflite"
     runtime: ClassVar[str] = "litert"
+    reference_runtime: ClassVar[str] = "litert:reference"
     numerics_known: ClassVar[tuple[str, ...]] = ("exact", "fused")
 
     contents: Contents
     path: Path | None = None
     numerics: str = "exact"
+    left_out: frozenset[str] = frozenset()
 
     @property
     def root(self) -> Any:
@@ -75,16 +82,22 @@ class TfliteModel(Model):
         skipped = tuple(each for each in read if isinstance(each, Skipped))
         return Findings(sites, skipped, other_macs(self.root))
 
+    def seen_by(self, runner: Target) -> Self:
+        sites = self.find().sites
+        own = Compilable(self.path) if self.path is not None else Compilable(self.to_object())
+        found = left_out([_node(site) for site in sites], own, runner)
+        return replace(self, left_out=found) if found else self
+
     def refuse(self, site: Site, program: Program) -> str | None:
         """Why ``program`` would not be exact, or cannot be written, in this format; None if it can."""
-        return refusal(_node(site), program, self.numerics)
+        return refusal(program, self.numerics, left_out=site.id in self.left_out)
 
     def emit(self, site: Site, program: Program, weights: Weights | None = None) -> Compilable:
         return Compilable(file.pack(stand_alone(_node(site), program, weights)))
 
     def splice(self, programs: Mapping[str, Program]) -> Self:
         root = splice(self.root, programs, self.numerics)
-        return replace(self, contents=replace(self.contents, root=root), path=None)
+        return replace(self, contents=replace(self.contents, root=root), path=None, left_out=frozenset())
 
     def inputs(self) -> tuple[Input, ...]:
         graph = Graph(self.root, 0)

@@ -47,7 +47,6 @@ class Node:
         kernel, bias: its constants; tensors OHWI and (O,).
         epilogue: the operators after it that join it.
         notes: what the user should know.
-        rounds_elsewhere: XNNPACK leaves the original to LiteRT's other kernels, which round differently (1 LSB).
     """
 
     id: str
@@ -60,7 +59,6 @@ class Node:
     bias: Constant | None
     epilogue: Epilogue
     notes: tuple[str, ...]
-    rounds_elsewhere: bool = False
 
     @property
     def result(self) -> int:
@@ -156,22 +154,9 @@ class _Reader:
         kernel = self._constant(kernel_operand, "weights")
         bias = self._constant(operands[3], "bias") if len(operands) > 3 and operands[3] >= 0 else None
         deconv, notes = self._deconv(shape, kernel.tensor, source, output, bias)
-        elsewhere = self._rounds_elsewhere(deconv)
         epilogue = find_epilogue(self.graph, self.operator, numerics)
         deconv = epilogue.applied(deconv)
-        return Node(
-            self.name, self.graph, self.operator, deconv, source, output, kernel, bias, epilogue, notes, elsewhere
-        )
-
-    def _rounds_elsewhere(self, deconv: Deconv) -> bool:
-        """Whether XNNPACK leaves the original to LiteRT's other kernels, but would take its rewritten form."""
-        options = self.graph.operators[self.operator].builtinOptions
-        reaches = options.padding == tfl.Padding.SAME and any(axis.output_pad for axis in deconv.axes)
-        if deconv.quant is None or not reaches or deconv.quant.activation == "int16":
-            return False
-        if deconv.quant.activation == "float32":
-            raise _No("hybrid, with outputs that no tap reaches: LiteRT has no kernel that runs the original")
-        return True
+        return Node(self.name, self.graph, self.operator, deconv, source, output, kernel, bias, epilogue, notes)
 
     def _constant(self, operand: int, what: str) -> Constant:
         if self.graph.content(operand) is not None:

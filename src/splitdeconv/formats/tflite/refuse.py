@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from splitdeconv.deconv.ops import Add, Conv, DepthToSpace, NativeDeconv, Program, Slice
-from splitdeconv.formats.tflite.nodes import Node
 
 
-def refusal(node: Node, program: Program, numerics: str) -> str | None:
-    """Why the program is not offered for a site, or None."""
+def refusal(program: Program, numerics: str, *, left_out: bool) -> str | None:
+    """Why the program is not offered for a site, or None.
+
+    Args:
+        program: NHWC.
+        numerics: ``exact`` or ``fused``.
+        left_out: whether the runtime has other kernels for the original than for the program.
+    """
     quant = program.deconv.quant
     if any(isinstance(step.op, NativeDeconv) for step in program.steps):
         return None
-    if node.rounds_elsewhere and numerics == "exact":
+    if left_out and quant is not None and quant.activation == "float32":
+        return "no delegate takes the original, and LiteRT's own kernels quantise its input in another way"
+    if left_out and numerics == "exact":
         return (
-            "XNNPACK leaves the original to LiteRT's other kernels, which round differently (1 LSB), so its bits "
-            "cannot be kept: --numerics fused allows it"
+            "no delegate takes the original, and LiteRT's own kernels round it otherwise than its rewritten form "
+            "(by 1 LSB), so its bits cannot be kept: --numerics fused allows it"
         )
     if quant is not None and any(isinstance(step.op, Add) for step in program.steps):
         return "it adds partial sums, which would requantise twice"
