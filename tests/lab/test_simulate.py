@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from splitdeconv.cli import main
 
@@ -98,3 +100,14 @@ def test_a_list_of_layers_is_the_same_for_estimates_and_benchmarks(tmp_path: Pat
     (record,) = simulate(tmp_path, str(benchmarks), "--form", "split:full", "--skip", "none")
     assert record["network"] == "layers"
     assert record["rows"][0]["layers"][0]["name"] == "dcgan2"
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_the_tables_fit_the_terminal(width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Console(file=io.StringIO(), width=width)
+    monkeypatch.setattr("splitdeconv.cli.simulate.console", lambda: shown)
+    simulate(tmp_path, "sngan", "--layers", "--assumptions")
+    assert isinstance(shown.file, io.StringIO)
+    lines = shown.file.getvalue().splitlines()
+    assert any(line.startswith("SD-WAsparse") for line in lines)
+    assert max(map(len, lines)) <= width
