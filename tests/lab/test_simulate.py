@@ -104,7 +104,7 @@ def test_a_list_of_layers_is_the_same_for_estimates_and_benchmarks(tmp_path: Pat
 
 @pytest.mark.parametrize("width", [60, 80])
 def test_the_tables_fit_the_terminal(width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = Console(file=io.StringIO(), width=width)
+    shown = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
     monkeypatch.setattr("splitdeconv.cli.simulate.console", lambda: shown)
     simulate(tmp_path, "sngan", "--layers", "--assumptions")
     assert isinstance(shown.file, io.StringIO)
