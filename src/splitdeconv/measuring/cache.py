@@ -13,10 +13,12 @@ import math
 import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from splitdeconv import codec
 from splitdeconv.deconv.spec import Deconv
+from splitdeconv.errors import InputError
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.measuring.rounds import ENOUGH_ROUNDS
 from splitdeconv.results.record import Environment
@@ -24,7 +26,7 @@ from splitdeconv.results.schema import Json
 from splitdeconv.results.times import NOISY, Measurement, spread
 from splitdeconv.version import __version__
 
-FORMAT = 3  # of keys and contents; another number finds nothing of the old ones
+FORMAT = 4  # of keys and contents; another number finds nothing of the old ones
 BUSY_SECONDS = 10.0  # how long to wait for another process that writes
 
 _TABLE = """
@@ -35,7 +37,7 @@ _TABLE = """
         content TEXT NOT NULL
     ) WITHOUT ROWID
 """
-_FIND = "SELECT seconds, content, stored_at FROM timings WHERE key = ?"
+_FIND = "SELECT content, stored_at FROM timings WHERE key = ?"
 _KEEP = "INSERT OR REPLACE INTO timings (key, seconds, content) VALUES (?, ?, ?)"
 
 
@@ -70,18 +72,13 @@ class Timings:
         """Whether the machine had so much other work that the times are not worth keeping."""
         return spread(self.times.values()) > NOISY
 
-    def to_json(self) -> str:
-        """The times and refusals; the rest has columns of its own."""
-        times = {name: asdict(time) for name, time in self.times.items()}
-        return json.dumps({"times": times, "refusals": dict(self.refusals)})
-
 
 def site_key(
     deconv: Deconv, epilogue: tuple[str, ...], candidates: Iterable[Candidate], environment: Environment
 ) -> str:
     """The key of a site's table. Sites of any model with equal geometry and epilogue share it."""
     names = sorted(str(candidate) for candidate in candidates)
-    return _key("site", {"deconv": asdict(deconv), "epilogue": epilogue, "candidates": names}, environment)
+    return _key("site", {"deconv": codec.to_object(deconv), "epilogue": epilogue, "candidates": names}, environment)
 
 
 def model_key(contents: Mapping[str, bytes], in_shapes: Mapping[str, tuple[int, ...]], environment: Environment) -> str:
@@ -92,7 +89,13 @@ def model_key(contents: Mapping[str, bytes], in_shapes: Mapping[str, tuple[int, 
 
 def _key(kind: str, parts: Json, environment: Environment) -> str:
     """A digest of everything that a time depends on, this package's version included."""
-    whole = {"format": FORMAT, "version": __version__, "kind": kind, "environment": asdict(environment), **parts}
+    whole = {
+        "format": FORMAT,
+        "version": __version__,
+        "kind": kind,
+        "environment": codec.to_object(environment),
+        **parts,
+    }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
@@ -133,7 +136,7 @@ class TimingCache:
         """Keep ``timings`` under ``key``, in place of what was there, unless they are noisy."""
         if timings.is_noisy:
             return
-        self._execute(_KEEP, (key, timings.seconds, timings.to_json()))
+        self._execute(_KEEP, (key, timings.seconds, json.dumps(codec.to_object(timings))))
 
     def _execute(self, statement: str, columns: tuple[str | float, ...]) -> tuple[object, ...] | None:
         """The first row of one statement in a transaction of its own; None without one, or when the cache is off."""
@@ -179,26 +182,13 @@ def notes_of_origin(found: Iterable[Timings], what: str = "") -> tuple[str, ...]
     return (f"times of {counted} are from the cache, measured {when}; --no-cache measures them again",)
 
 
-def _read(seconds: object, content: object, stored_at: object) -> Timings | None:
-    """A row's timings; None where it is not what :class:`Timings` writes."""
+def _read(content: object, stored_at: object) -> Timings | None:
+    """A row's timings; None where it is not what the codec writes, or one of its numbers is not possible."""
     try:
-        found = json.loads(str(content))
-        times = {str(name): _measurement(time) for name, time in found["times"].items()}
-        refusals = {str(name): str(reason) for name, reason in found["refusals"].items()}
-        return Timings(times, refusals, float(str(seconds)), str(stored_at).split()[0])
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
+        timings = codec.from_object(Timings, json.loads(str(content)), "the cache")
+    except (ValueError, OverflowError, RecursionError, InputError):
         return None
-
-
-def _measurement(found: Json) -> Measurement:
-    """A measurement, if all of its numbers are possible ones.
-
-    Raises:
-        ValueError: they are not.
-    """
-    rounds = tuple(float(time) for time in found["rounds_ms"])  # JSON has lists for tuples
-    made = Measurement(**{**found, "rounds_ms": rounds})
-    times = (made.median_ms, made.low_ms, made.high_ms, *rounds)
-    if made.kind not in ("measured", "estimated") or made.rounds < 0 or not all(0 < time < math.inf for time in times):
-        raise ValueError(found)
-    return made
+    times = timings.times.values()
+    numbers = [number for time in times for number in (time.median_ms, time.low_ms, time.high_ms, *time.rounds_ms)]
+    possible = all(0 < number < math.inf for number in numbers) and all(time.rounds >= 0 for time in times)
+    return replace(timings, measured_on=str(stored_at).partition(" ")[0]) if possible else None
