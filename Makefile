@@ -4,9 +4,11 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 JOBS ?= auto
 TORCH ?= torch==2.13.0
+LOWEST = onnxruntime openvino litert vela report dask parquet paper zigzag demo
+CORE = tests/deconv tests/lowerings tests/results tests/choosing tests/measuring tests/accelerator
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long check format schema docs bench clean
+.PHONY: help demo test test-long test-lowest test-pythons release check format schema docs bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -16,6 +18,13 @@ $(VENV)/.user: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[demo]'
 	@touch $@
 
+$(VENV)/.lowest: pyproject.toml $(VENV)/.dev
+	$(PYTHON) -m venv $(VENV)/lowest
+	PYTHONPATH=src:. $(BIN)/python -m tests.lowest $(LOWEST) > $(VENV)/lowest/constraints.txt
+	$(VENV)/lowest/bin/python -m pip install --quiet --constraint $(VENV)/lowest/constraints.txt \
+	  --editable '.[$(shell echo $(LOWEST) | tr " " ",")]' expecttest html5lib hypothesis pytest pytest-xdist sybil
+	@touch $@
+
 $(VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet '$(TORCH)'
@@ -23,10 +32,26 @@ $(VENV)/.dev: pyproject.toml
 	@touch $@
 
 demo: $(VENV)/.user  ## convert a trained generator of faces and prove it equal; table and images in demo/
-	$(BIN)/python -m splitdeconv.cli.demo demo
+	$(BIN)/splitdeconv demo demo
 
 test: $(VENV)/.dev check  ## lint, types, import rules, and all tests but the long ones
 	$(BIN)/python -m pytest -n $(JOBS) -q
+
+test-lowest: $(VENV)/.lowest  ## the tests with the oldest versions of all packages that are allowed, without torch
+	$(VENV)/lowest/bin/python -m pytest -n $(JOBS) -q
+
+test-pythons: release  ## the wheel and the core tests on every Python from 3.10 to 3.13 that is there
+	for version in 3.10 3.11 3.12 3.13; do \
+	  python$$version --version > /dev/null 2>&1 || { echo "no Python $$version here"; continue; }; \
+	  python$$version -m venv $(VENV)/$$version && \
+	  $(VENV)/$$version/bin/python -m pip install --quiet dist/*.whl pytest hypothesis && \
+	  $(VENV)/$$version/bin/python -m pytest -q $(CORE) || exit 1; \
+	done
+
+release: $(VENV)/.dev  ## the source distribution and the wheel in dist/, checked as an index would
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+	$(BIN)/python -m twine check --strict dist/*
 
 test-long: $(VENV)/.dev  ## the hypothesis and fuzz runs of many minutes
 	$(BIN)/python -m pytest -n $(JOBS) -q -m long

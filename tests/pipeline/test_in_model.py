@@ -165,6 +165,17 @@ def test_a_model_that_gains_nothing_goes_back(tmp_path: Path) -> None:
     assert found.plan.choices[0].reason.endswith("not faster beyond the noise; split_rows alone: fastest")
 
 
+def test_the_reason_of_what_goes_back_is_that_of_the_site_alone(tmp_path: Path) -> None:
+    class Slow(Machine):
+        def milliseconds(self, forms: str) -> float:
+            return 10.0 + forms.count("split_phases") + 2 * forms.count("split_rows") + 3 * forms.count("split:")
+
+    found = settled(plan_of("first"), Slow(), tmp_path)
+    assert [choice.chosen for choice in found.plan.choices] == [NATIVE]
+    assert found.plan.choices[0].reason.startswith("whole model 0.91×")
+    assert found.plan.choices[0].reason.endswith("; split_rows alone: fastest")
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_lying_clock_chooses_among_the_forms_that_were_checked(seed: int, tmp_path: Path) -> None:
     plan = plan_of("first", "second", str(seed))

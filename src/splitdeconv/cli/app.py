@@ -31,7 +31,7 @@ app = typer.Typer(
 Record = TypeVar("Record", RunRecord, BenchRecord)
 
 # In the order in which the help lists them. Each module registers its command.
-COMMANDS = ("inspect", "convert", "bench", "report", "targets", "simulate", "sweep", "zoo", "reproduce")
+COMMANDS = ("inspect", "convert", "bench", "report", "targets", "simulate", "sweep", "zoo", "reproduce", "demo")
 
 
 def _show_version(wanted: bool) -> None:

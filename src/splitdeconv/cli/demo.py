@@ -1,56 +1,76 @@
-"""``python -m splitdeconv.cli.demo FOLDER``: a trained generator converted and proved equal, and its images."""
+"""``splitdeconv demo``."""
 
 from __future__ import annotations
 
 import shutil
-import sys
+from importlib import import_module
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-import onnxruntime
-from PIL import Image
+import typer
 
 import splitdeconv
 from splitdeconv import codec
-from splitdeconv.cli.app import console, emit_json
+from splitdeconv.cli import app as shared
 from splitdeconv.cli.convert import show
 from splitdeconv.deconv.weights import Array
+from splitdeconv.errors import MissingExtraError
 from splitdeconv.lab.zoo import trained
+from splitdeconv.report import listing
 
 COLUMNS, ROWS, SCALE = 8, 2, 2  # images in a row, rows, and how much each pixel is enlarged
 LATENT = 16  # numbers that make a face
 
 
-def main(folder: Path) -> None:
-    """Write the models, the images and the record into ``folder``, and print the table of layers."""
-    folder.mkdir(parents=True, exist_ok=True)
-    before, after = folder / "faces.onnx", folder / "faces_split.onnx"
+@shared.app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(help="A folder for the models, the images and the record.")] = Path("demo"),
+) -> None:
+    """Convert a trained generator of faces, which comes along, and show the faces before and after (extra `demo`)."""
+    _check()
+    out.mkdir(parents=True, exist_ok=True)
+    before, after = out / "faces.onnx", out / "faces_split.onnx"
     shutil.copyfile(trained(), before)
-    conversion = splitdeconv.convert(before, after)
-    show(console(), conversion.record)
-    emit_json(codec.run_to_json(conversion.record), folder / "record.json")
+    with shared.progress_bar() as progress:
+        conversion = splitdeconv.convert(before, after, progress=progress)
+    console = shared.console()
+    show(console, conversion.record)
+    shared.emit_json(codec.run_to_json(conversion.record), out / "record.json")
     latents = np.random.default_rng(1).standard_normal((COLUMNS * ROWS, LATENT)).astype(np.float32)
     old, new = _images(before, latents), _images(after, latents)
-    _write(folder / "before.png", old)
-    _write(folder / "after.png", new)
-    out = console()
-    out.print(f"images: {folder / 'before.png'}, {folder / 'after.png'}", soft_wrap=True)
-    out.print(f"largest difference of a pixel: {np.abs(old - new).max():.1e} of values between -1 and 1")
+    _write(out / "before.png", old)
+    _write(out / "after.png", new)
+    listing.say(console, f"images: {out / 'before.png'}, {out / 'after.png'}")
+    listing.say(console, f"largest difference of a pixel: {np.abs(old - new).max():.1e} of values between -1 and 1")
+
+
+def _check() -> None:
+    """Before anything is written, that all packages are there.
+
+    Raises:
+        MissingExtraError: one is not.
+    """
+    for package in ("onnxruntime", "PIL"):
+        try:
+            import_module(package)
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("the demo", package, "demo") from error
 
 
 def _images(path: Path, latents: Array) -> Array:
     """One image for each latent vector: ``(COLUMNS·ROWS, 3, 64, 64)``."""
+    import onnxruntime  # noqa: PLC0415  # of an extra
+
     session = onnxruntime.InferenceSession(path)
     return np.concatenate([session.run(None, {"z": latent[np.newaxis]})[0] for latent in latents])
 
 
 def _write(path: Path, images: Array) -> None:
     """The images in rows, as a PNG."""
+    from PIL import Image  # noqa: PLC0415  # as above
+
     rows = np.split(images.transpose(0, 2, 3, 1), ROWS)
     page = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
     pixels = ((page + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
     Image.fromarray(pixels.repeat(SCALE, axis=0).repeat(SCALE, axis=1)).save(path)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "demo"))

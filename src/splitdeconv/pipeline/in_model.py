@@ -277,9 +277,10 @@ def _verdict(plan: Plan, timings: Timings, target: Target, overrides: Overrides)
     figures = f"{before.median_ms:.4g} ms before, now {comparison(after, before)}"
     note = note or f"whole model: {figures} ({before.kind} on {target.name})"
     note = "; ".join((note, *notes_of_origin([timings], "the whole model")))
-    return Settled(
-        left, WholeTimes(before, after, kept=left == changed), (*notes, note) if left == changed else (note,)
-    )
+    if left == changed:
+        return Settled(left, WholeTimes(before, after), (*notes, note))
+    left, _ = planner.guard(plan, before, after, overrides)  # with the reasons of the sites alone
+    return Settled(left, WholeTimes(before, after, kept=False), (note,))
 
 
 def _changed(plan: Plan, names: Mapping[str, str]) -> Plan:
