@@ -17,7 +17,7 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings import find_lowering
 from splitdeconv.lowerings.candidate import COMPOSITE, FORMS, NATIVE, Candidate
-from splitdeconv.results.plan import Choice, Option, Plan, SiteTable
+from splitdeconv.results.plan import Choice, Option, Plan, SiteTable, Skipped
 from splitdeconv.results.times import SMALLEST_GAIN, Measurement, comparison, is_settled, ratio, wins
 
 # The rule for targets that measure nothing, in multiply-accumulates (docs/decisions/generic-rule.md has the fit).
@@ -70,20 +70,28 @@ class Scope:
         return len(self.options) > 1
 
 
-def check(overrides: Overrides, sites: Sequence[str]) -> None:
+def check(overrides: Overrides, sites: Sequence[str], skipped: Sequence[Skipped] = ()) -> None:
     """Check that every override names a site of the model.
 
+    Args:
+        overrides: of the user.
+        sites: that can be rewritten.
+        skipped: those that cannot, which patterns may fit too.
+
     Raises:
-        UsageError: a wish names a site that is not there, or a pattern that no site has.
+        UsageError: a wish names a site that is not there or cannot be rewritten, or a pattern fits none.
     """
+    reasons = {each.site: each.reason for each in skipped}
     there = f"the model has {', '.join(sites)}" if sites else "the model has no site to rewrite"
     for option, names in (("--layer", overrides.layers), ("--plan", overrides.planned or {})):
         for site in names:
+            if site in reasons:
+                raise UsageError(f"{option}: site '{site}' cannot be rewritten: {reasons[site]}")
             if site not in sites:
                 raise UsageError(f"{option}: no site is called '{site}'; {there}")
     for option, patterns in (("--only", overrides.only), ("--skip", overrides.skip)):
         for pattern in patterns:
-            if not any(fnmatchcase(site, pattern) for site in sites):
+            if not any(fnmatchcase(site, pattern) for site in (*sites, *reasons)):
                 raise UsageError(f"{option} '{pattern}' fits no site; {there}")
 
 
@@ -179,13 +187,15 @@ def shares(tables: Sequence[SiteTable], seconds: float) -> dict[str, float]:
     return {site: equal + (1 - SITE_SHARE) * seconds * each / total for site, each in work.items()}
 
 
-def plan(target: str, tables: Sequence[SiteTable], overrides: Overrides, rule: Rule) -> Plan:
-    """The plan for all sites, in the order of ``tables``.
+def plan(
+    target: str, tables: Sequence[SiteTable], overrides: Overrides, rule: Rule, skipped: Sequence[Skipped] = ()
+) -> Plan:
+    """The plan for all sites, in the order of ``tables``; ``skipped`` are those that cannot be rewritten.
 
     Raises:
         UsageError: as :func:`check` and :func:`scope`.
     """
-    check(overrides, [table.site for table in tables])
+    check(overrides, [table.site for table in tables], skipped)
     return Plan(target, tuple(choose(table, overrides, rule, target) for table in tables))
 
 

@@ -176,8 +176,8 @@ def _decide(case: _Case) -> tuple[Plan, tuple[str, ...]]:
     request, sites = case.request, case.findings.sites
     tables = [site_table(case.model, site, case.target) for site in sites]
     if case.target is None:
-        return planner.plan(GENERIC, tables, request.overrides, "generic"), ()
-    planner.check(request.overrides, [site.id for site in sites])
+        return planner.plan(GENERIC, tables, request.overrides, "generic", case.findings.skipped), ()
+    planner.check(request.overrides, [site.id for site in sites], case.findings.skipped)
     entrants = [
         Entrant(case.model, site, table)
         for site, table in zip(with_sizes(sites, case.sized.sites), tables, strict=True)
@@ -186,7 +186,7 @@ def _decide(case: _Case) -> tuple[Plan, tuple[str, ...]]:
         entrants, case.target, request.overrides, request.options, request.options.site_seconds, request.progress
     )
     _check_that_something_runs(case, timed)
-    plan = planner.plan(case.target_name, timed, request.overrides, "fastest")
+    plan = planner.plan(case.target_name, timed, request.overrides, "fastest", case.findings.skipped)
     return plan, notes
 
 

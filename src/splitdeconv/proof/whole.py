@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,11 +95,15 @@ def _moved(feeds: Mapping[str, Array], quantised: bool) -> dict[str, Array]:
 def unstable(checks: Sequence[OutputCheck]) -> tuple[str, ...]:
     """Notes on outputs whose noise is so large on the inputs that were tried that the comparison says little."""
     return tuple(
-        f"output '{each.name}' of the original moves by {each.before:.0%} when inputs move by some roundings, so "
+        f"output '{each.name}' of the original {_instability(each.before)} when inputs move by some roundings, so "
         "the comparison says little; --input gives it inputs as the model expects them"
         for each in checks
         if each.before > UNSTABLE
     )
+
+
+def _instability(noise: float) -> str:
+    return f"moves by {noise:.0%}" if math.isfinite(noise) else "overflows in other places"
 
 
 def merge_checks(trials: Iterable[Sequence[OutputCheck]]) -> tuple[OutputCheck, ...]:
@@ -132,6 +137,14 @@ class Given:
         drawn = random_inputs(missing, self.shapes, trial)
         return drawn if isinstance(drawn, str) else {**drawn, **self.inputs}
 
+    def infinite(self) -> tuple[str, ...]:
+        """Notes on arrays of the user that hold no numbers everywhere."""
+        return tuple(
+            f"--input {name} holds infinite values or NaN: what they reach is only compared by where it is not finite"
+            for name, array in self.inputs.items()
+            if array.dtype.kind in "fV" and not np.isfinite(array.astype(np.float64)).all()
+        )
+
     def trials(self, model: Model) -> int:
         """How many sets of inputs there are to try."""
         return 1 if set(self.inputs) >= {each.name for each in model.inputs()} else TRIALS
@@ -162,7 +175,7 @@ def compare(
         shapes = "; --input-shape and --input give it sizes and values that it takes"
         notes.append(f"{runner.name} does not run the model ({error}){shapes}")
     outputs = merge_checks(trials)
-    return outputs, (*notes, *unstable(outputs))
+    return outputs, (*notes, *given.infinite(), *unstable(outputs))
 
 
 def _that_runs(model: Model, original: Path, runner: Target) -> tuple[Target, Compiled, tuple[str, ...]]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
+from onnx_ir.external_data import set_base_dir
 
 from splitdeconv.errors import InputError
 from splitdeconv.formats.onnx.graph import places
+from splitdeconv.formats.onnx.kept import Kept, from_proto, restored, to_proto
 
 _PROTO_LIMIT = 2**31 - 2**20  # protobuf refuses messages of 2 GiB
 _EXTERNAL_FROM = 1024  # bytes; smaller tensors stay in the model's own file
 
 
-def load(path: Path) -> ir.Model:
-    """Read a model.
+def load(path: Path) -> tuple[ir.Model, tuple[Path, ...], Kept]:
+    """Read a model, the names of its data files, and what is kept beside it.
 
     Raises:
         InputError: not an ONNX model, truncated, or external data missing, too short or outside of the folder.
@@ -24,7 +27,8 @@ def load(path: Path) -> ir.Model:
     # onnx_ir reports damage to its logger, which Python prints where nobody listens; the error below is enough.
     logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
     try:
-        model = ir.load(path)
+        model, kept = from_proto(onnx.load(path, load_external_data=False))
+        set_base_dir(model.graph, path.parent)
     except Exception as error:  # a damaged file makes the parser fail in many ways
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{path}: not a readable ONNX model ({reason}); wanted a complete .onnx file") from None
@@ -37,9 +41,11 @@ def load(path: Path) -> ir.Model:
         for value in graph.outputs:
             if not _is_made(value):
                 raise unsound(path, f"nothing makes the output '{value.name}' of '{graph.name}'")
-    for tensor in external_tensors(model):
-        _check_external(path, tensor)
-    return model
+    linked = {id(tensor) for tensor in external_tensors(model) if _in_store(path, tensor)}
+    names = data_files(model)
+    if linked:
+        _replace_external(model, lambda tensor, _: _from_store(path, tensor) if id(tensor) in linked else tensor)
+    return model, names, kept
 
 
 def data_files(model: ir.Model) -> tuple[Path, ...]:
@@ -91,11 +97,17 @@ def _tensor_attributes(model: ir.Model) -> Iterator[ir.Attr]:
                 yield attribute
 
 
-def _check_external(path: Path, tensor: ir.ExternalTensor) -> None:
+def _in_store(path: Path, tensor: ir.ExternalTensor) -> bool:
+    """Whether the data are a link into the folder into which the model itself is one, as in Hugging Face's cache.
+
+    Raises:
+        InputError: they are missing, too short, or elsewhere outside of the model's folder.
+    """
     folder = path.parent.resolve()
     file = (folder / str(tensor.location)).resolve()
     where = f"{path}: tensor '{tensor.name}' has its data in '{tensor.location}'"
-    if not file.is_relative_to(folder):
+    inside = file.is_relative_to(folder)
+    if not (inside or (path.is_symlink() and file.parent == path.resolve().parent)):
         raise InputError(f"{where}, which is outside of the model's folder; wanted a file inside of it")
     if not file.is_file():
         raise InputError(f"{where}, which does not exist; wanted that file beside the model")
@@ -104,9 +116,24 @@ def _check_external(path: Path, tensor: ir.ExternalTensor) -> None:
     needed = (tensor.offset or 0) + tensor.nbytes
     if file.stat().st_size < needed:
         raise InputError(f"{where}, which has {file.stat().st_size} bytes; wanted at least {needed}")
+    return not inside
 
 
-def write(model: ir.Model, path: Path, *, external: bool) -> None:
+def _from_store(path: Path, tensor: ir.ExternalTensor) -> ir.ExternalTensor:
+    """The tensor with its data where the link leads: onnx_ir reads nothing outside of the folder that it is told."""
+    file = (path.parent / str(tensor.location)).resolve()
+    return ir.ExternalTensor(
+        file.name,
+        tensor.offset,
+        tensor.length,
+        tensor.dtype,
+        shape=tensor.shape,
+        name=tensor.name or "",
+        base_dir=file.parent,
+    )
+
+
+def write(model: ir.Model, kept: Kept, path: Path, *, external: bool) -> None:
     """Write a model, and ``<path>.data`` beside it where ``external`` asks for it or the model is above 2 GiB.
 
     Raises:
@@ -116,8 +143,9 @@ def write(model: ir.Model, path: Path, *, external: bool) -> None:
     tensors = [value.const_value for graph in model.graphs() for value in graph.initializers.values()]
     if external or sum(tensor.nbytes for tensor in tensors if tensor is not None) > _PROTO_LIMIT:
         ir.save(_detached(model), path, external_data=path.name + ".data", size_threshold_bytes=_EXTERNAL_FROM)
+        onnx.save(restored(onnx.load(path, load_external_data=False), kept), path)
     else:
-        ir.save(model, path)
+        onnx.save(to_proto(model, kept), path)
 
 
 def _detached(model: ir.Model) -> ir.Model:
@@ -126,15 +154,22 @@ def _detached(model: ir.Model) -> ir.Model:
     onnx_ir would do it too, but closes the old file while a site may still look into it.
     """
     copy = model.clone()
-    for graph in copy.graphs():
+    _replace_external(
+        copy, lambda tensor, owned: _in_memory(tensor) if owned or tensor.nbytes <= _EXTERNAL_FROM else tensor
+    )
+    return copy
+
+
+def _replace_external(model: ir.Model, change: Callable[[ir.ExternalTensor, bool], ir.TensorProtocol]) -> None:
+    """Put ``change(tensor, whether it is an attribute)`` in the place of each tensor whose data lie in other files."""
+    for graph in model.graphs():
         for value in graph.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor) and value.const_value.nbytes <= _EXTERNAL_FROM:
-                value.const_value = _in_memory(value.const_value)
-    for place in places(copy):
+            if isinstance(value.const_value, ir.ExternalTensor):
+                value.const_value = change(value.const_value, False)
+    for place in places(model):
         for name, attribute in list(place.node.attributes.items()):
             if isinstance(attribute.value, ir.ExternalTensor):
-                place.node.attributes[name] = ir.AttrTensor(name, _in_memory(attribute.value))
-    return copy
+                place.node.attributes[name] = ir.AttrTensor(name, change(attribute.value, True))
 
 
 def _in_memory(tensor: ir.ExternalTensor) -> ir.TensorProtocol:

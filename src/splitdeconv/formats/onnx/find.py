@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -10,19 +11,19 @@ import onnx_ir as ir
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.structure import diagonal_of, vectors_of
 from splitdeconv.deconv.weights import Array, Weights
-from splitdeconv.errors import InputError
 from splitdeconv.formats.model import Origin, Site
 from splitdeconv.formats.onnx.constants import constant, is_overridable
 from splitdeconv.formats.onnx.convolution import read_stretched_site, stretched_at
 from splitdeconv.formats.onnx.epilogue import Tail, find_tail
-from splitdeconv.formats.onnx.geometry import RunTimeGeometryError, axes_from, read_attributes
-from splitdeconv.formats.onnx.graph import Place, is_standard, places
+from splitdeconv.formats.onnx.geometry import ContradictionError, RunTimeGeometryError, axes_from, read_attributes
+from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, Place, is_standard, places
 from splitdeconv.formats.onnx.quantised import Qdq, UnsupportedError, quantised_notes, read_qdq, unread_weight
 from splitdeconv.formats.onnx.shapes import Shapes
 from splitdeconv.formats.onnx.stretched import Stretched
 from splitdeconv.results.plan import Skipped
 
 OP = "ConvTranspose"
+_OTHER = re.compile(r"(?i)conv\w*transpose|deconv")
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 
 
@@ -97,26 +98,40 @@ def _free_name(place: Place, taken: set[str]) -> str:
     return name
 
 
-def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site | Skipped:
-    """The ConvTranspose at ``place`` as a site, or the reason why it cannot be one.
+def unread(model: ir.Model) -> Iterator[Skipped]:
+    """The deconvs of other domains, whose meaning is not part of ONNX; the model's own functions are looked into."""
+    for place in places(model):
+        node = place.node
+        if node.domain not in STANDARD_DOMAINS and _OTHER.search(node.op_type) and not _is_function(model, node):
+            name = node.name or f"{node.op_type}@{node.outputs[0].name if node.outputs else ''}"
+            reason = f"{node.domain}::{node.op_type} is not rewritten: its meaning is not part of ONNX"
+            yield Skipped(name, place.where, reason)
 
-    Raises:
-        InputError: the node contradicts itself or its input.
-    """
+
+def _is_function(model: ir.Model, node: ir.Node) -> bool:
+    return node.op_identifier() in model.functions
+
+
+def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site | Skipped:
+    """The ConvTranspose at ``place`` as a site, or the reason why it cannot be one."""
     node = place.node
     if len(node.inputs) < 2 or node.inputs[0] is None or node.inputs[1] is None:
-        raise InputError(f"site '{name}': a ConvTranspose has an input and a weight, this one has {len(node.inputs)}")
+        reason = f"a ConvTranspose has an input and a weight, this one has {len(node.inputs)}"
+        return Skipped(name, place.where, reason)
     x, weight = node.inputs[0], node.inputs[1]
     bias_value = node.inputs[2] if len(node.inputs) > 2 else None
 
     def geometry(kernel: Array, bias: Array | None) -> Deconv:
         # A function's maps have other sizes at each call, and its names are its own.
         x_shape = (None,) * kernel.ndim if place.in_function else shapes.of(x, kernel.ndim)
-        return _deconv(name, node, kernel, bias, x_shape)
+        try:
+            return _geometry(node, kernel, bias, x_shape)
+        except ValueError as error:
+            raise ContradictionError(str(error)) from None
 
     try:
         qdq = read_qdq(place, lambda kernel: geometry(kernel, None).out_sizes)
-    except (UnsupportedError, RunTimeGeometryError) as reason:
+    except (UnsupportedError, RunTimeGeometryError, ContradictionError) as reason:
         return Skipped(name, place.where, str(reason))
     kernel = constant(weight, place.opset) if qdq is None else qdq.kernel(place.opset)
     if kernel is None:
@@ -126,7 +141,7 @@ def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site 
         return Skipped(name, place.where, "its bias is computed at run time")
     try:
         deconv = geometry(kernel, bias)
-    except RunTimeGeometryError as reason:
+    except (RunTimeGeometryError, ContradictionError) as reason:
         return Skipped(name, place.where, str(reason))
     notes = [_override_note(each) for each in (weight, bias_value) if each and is_overridable(each, ir_version)]
     if qdq is None:
@@ -164,14 +179,6 @@ def _override_note(value: ir.Value) -> str:
         f"input '{value.name}' could replace a weight at run time; it is fixed to its default now, and no longer an "
         "input unless another node reads it"
     )
-
-
-def _deconv(name: str, node: ir.Node, kernel: Array, bias: Array | None, x_shape: tuple[int | None, ...]) -> Deconv:
-    """As :func:`_geometry`, with errors that name the site."""
-    try:
-        return _geometry(node, kernel, bias, x_shape)
-    except ValueError as error:
-        raise InputError(f"site '{name}': {error}") from None
 
 
 def _geometry(node: ir.Node, kernel: Array, bias: Array | None, x_shape: tuple[int | None, ...]) -> Deconv:

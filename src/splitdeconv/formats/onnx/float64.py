@@ -19,6 +19,7 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.onnx.geometry import axes_from, conv_axes
 from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, places
+from splitdeconv.formats.onnx.kept import to_proto
 from splitdeconv.formats.onnx.shapes import Shapes
 
 Deconvolve = Callable[[Array, Weights, Deconv], Array]
@@ -79,7 +80,7 @@ def evaluate(model: ir.Model, feeds: Mapping[str, Array], deconv: Deconvolve = r
     Raises:
         Exception: whatever the evaluator meets that it does not know.
     """
-    proto = ir.to_proto(model)
+    proto = to_proto(model)
     _to_double(proto.graph)
     for function in proto.functions:
         for node in function.node:

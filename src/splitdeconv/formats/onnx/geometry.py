@@ -34,6 +34,10 @@ class RunTimeGeometryError(Exception):
     """The geometry is only known at run time; the message is the reason for skipping the node."""
 
 
+class ContradictionError(Exception):
+    """The node contradicts itself or its input; the message is the reason for skipping it."""
+
+
 def read_attributes(node: ir.Node) -> Attributes:
     """All attributes as plain values.
 
@@ -75,6 +79,10 @@ def axes_from(attributes: Attributes, kernel: Sequence[int], in_sizes: Sequence[
     pads = list(attributes.get("pads") or [0] * (2 * rank))
     if len(pads) != 2 * rank or min(pads) < 0:
         raise ValueError(f"pads is {pads}, wanted {2 * rank} numbers that are at least 0")
+    if automatic.startswith("SAME") and any(output_pads):
+        raise ValueError(
+            f"auto_pad is {automatic} with output_padding {output_pads}, of which runtimes make other sizes"
+        )
     if automatic not in _AUTOMATIC:
         raise ValueError(f"auto_pad is '{automatic}', wanted one of {', '.join(_AUTOMATIC)}")
     axes = []

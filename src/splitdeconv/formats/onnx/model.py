@@ -22,7 +22,8 @@ from splitdeconv.errors import SplitdeconvError
 from splitdeconv.formats.model import Findings, Input, Model, Site
 from splitdeconv.formats.onnx import files, float64
 from splitdeconv.formats.onnx.emit import refuse
-from splitdeconv.formats.onnx.find import Anchor, anchors
+from splitdeconv.formats.onnx.find import Anchor, anchors, unread
+from splitdeconv.formats.onnx.kept import NOTHING, Kept, from_proto, to_proto
 from splitdeconv.formats.onnx.layer import layer_model
 from splitdeconv.formats.onnx.quantised import read_qdq
 from splitdeconv.formats.onnx.quantised_emit import refuse as refuse_quantised
@@ -47,6 +48,7 @@ class OnnxModel(Model):
         ir: the model.
         path: where it came from, or None for a model that was handed over in memory.
         data_files: files that hold its external data; a model that came with some is written in that way.
+        kept: what onnx_ir does not carry.
     """
 
     format: ClassVar[str] = "onnx"
@@ -59,16 +61,17 @@ class OnnxModel(Model):
     path: Path | None
     data_files: tuple[Path, ...] = ()
     numerics: str = "exact"
+    kept: Kept = NOTHING
 
     @classmethod
     def load(cls, path: Path, numerics: str = "exact") -> Self:
-        model = files.load(path)
-        return cls(model, path, files.data_files(model), numerics)
+        model, data_files, kept = files.load(path)
+        return cls(model, path, data_files, numerics, kept)
 
     @classmethod
     def from_object(cls, source: object, numerics: str = "exact") -> Self | None:
-        model = ir.from_proto(source) if isinstance(source, onnx.ModelProto) else source
-        return cls(model, None, files.data_files(model), numerics) if isinstance(model, ir.Model) else None
+        model, kept = from_proto(source) if isinstance(source, onnx.ModelProto) else (source, NOTHING)
+        return cls(model, None, files.data_files(model), numerics, kept) if isinstance(model, ir.Model) else None
 
     @classmethod
     def layer(cls, deconv: Deconv, epilogue: Sequence[str]) -> Self:
@@ -80,9 +83,10 @@ class OnnxModel(Model):
     def find(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
         with _reading(self.path):
             shapes = infer(self.ir, in_shapes)
-            read = [anchor.read(shapes, self.ir.ir_version) for anchor in self._anchors]
+            trained = self.kept.trained()
+            read = [_trained(each, trained) or each.read(shapes, self.ir.ir_version) for each in self._anchors]
             sites = tuple(each for each in read if isinstance(each, Site))
-            skipped = tuple(each for each in read if isinstance(each, Skipped))
+            skipped = (*(each for each in read if isinstance(each, Skipped)), *unread(self.ir))
             return Findings(sites, skipped, other_macs(self.ir, shapes, {place_of(site).node for site in sites}))
 
     @cached_property
@@ -134,15 +138,25 @@ class OnnxModel(Model):
 
     def save(self, path: Path) -> None:
         try:
-            files.write(self.ir, path, external=bool(self.data_files))
+            files.write(self.ir, self.kept, path, external=bool(self.data_files))
         except serde.SerdeError as error:
             raise files.unsound(self.path, error.__cause__ or error) from None
 
     def to_object(self) -> onnx.ModelProto:
         try:
-            return ir.to_proto(self.ir)
+            return to_proto(self.ir, self.kept)
         except serde.SerdeError as error:
             raise files.unsound(self.path, error.__cause__ or error) from None
+
+
+def _trained(anchor: Anchor, trained: frozenset[str]) -> Skipped | None:
+    """Why a site stays whose weights the model's own training part changes."""
+    place = anchor.place
+    if place.in_main_graph and any(value is not None and value.name in trained for value in place.node.inputs[1:]):
+        return Skipped(
+            anchor.name, place.where, "the model's training_info trains its weights, which would no longer be there"
+        )
+    return None
 
 
 @contextmanager

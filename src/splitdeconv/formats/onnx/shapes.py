@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx
@@ -13,6 +13,7 @@ from onnx_ir import serde
 from splitdeconv.deconv.ops import Shape
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.onnx.graph import is_standard, places
+from splitdeconv.formats.onnx.kept import to_proto
 
 _SMALL = 1024  # bytes; larger constants never hold a shape, and inference does without their values
 
@@ -79,7 +80,7 @@ def _batches_filled(graph: onnx.GraphProto, known: Mapping[str, Shape]) -> bool:
 def _skeleton(model: ir.Model) -> onnx.ModelProto:
     """The model without large constants' values and without any stated shape but those of its inputs."""
     if model.functions or any(_has_body(node) for node in model.graph):
-        return ir.to_proto(_stripped(model))
+        return to_proto(_stripped(model))
     return _flat(model)
 
 
@@ -152,17 +153,34 @@ def _without_values(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
 
 
 def _hidden(node: ir.Node) -> ir.Value | None:
-    """What a ConvTranspose makes whose ``output_shape`` fixes it; inference would drop sizes below the input's."""
-    sizes = node.attributes.get("output_shape") if is_standard(node, "ConvTranspose") else None
-    kernel = node.inputs[1] if len(node.inputs) > 1 else None
-    if sizes is None or sizes.is_ref() or not sizes.as_ints() or kernel is None or kernel.shape is None:
+    """What a ConvTranspose makes whose sizes inference gets wrong; None for all other nodes.
+
+    It would drop sizes of ``output_shape`` below the input's, and runtimes make others of SAME with output_padding.
+    """
+    kernel = node.inputs[1] if is_standard(node, "ConvTranspose") and len(node.inputs) > 1 else None
+    if kernel is None or kernel.shape is None:
         return None
-    spatial = sizes.as_ints()[-(len(kernel.shape) - 2) :]
+    rank = len(kernel.shape) - 2
+    spatial: Sequence[int | None] = _ints(node, "output_shape")[-rank:]
+    if not spatial and any(_ints(node, "output_padding")) and _automatic(node).startswith("SAME"):
+        spatial = [None] * rank
+    if not spatial:
+        return None
     kind = ir.TensorType(kernel.dtype or ir.DataType.FLOAT)
     group = node.attributes.get("group")
     factors = kernel.shape[1], 1 if group is None else group.value
     channels = math.prod(factors) if all(isinstance(factor, int) for factor in factors) else None
     return ir.Value(name=node.outputs[0].name, type=kind, shape=ir.Shape([None, channels, *spatial]))
+
+
+def _ints(node: ir.Node, name: str) -> Sequence[int]:
+    found = node.attributes.get(name)
+    return () if found is None or found.is_ref() else found.as_ints()
+
+
+def _automatic(node: ir.Node) -> str:
+    found = node.attributes.get("auto_pad")
+    return "" if found is None or found.is_ref() else found.as_string()
 
 
 def _set_input(graph: onnx.GraphProto, name: str, shape: tuple[int, ...]) -> None:

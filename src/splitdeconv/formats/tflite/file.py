@@ -148,11 +148,18 @@ def _pack_external(root: Any) -> bytes:
 
 
 def _moved_archive(attached: bytes, offset: int) -> bytes:
-    """The archive rewritten for its new place in the file: its entries name their absolute offsets."""
-    target = io.BytesIO()
-    target.write(b"\0" * offset)
-    with zipfile.ZipFile(io.BytesIO(attached)) as source, zipfile.ZipFile(target, "a") as archive:
-        archive.comment = source.comment
-        for entry in source.infolist():
-            archive.writestr(copy.copy(entry), source.read(entry))
-    return target.getvalue()[offset:]
+    """The archive for its new place in the file, byte for byte but for the absolute offsets in its directory."""
+    with zipfile.ZipFile(io.BytesIO(attached)) as archive:
+        directory = at = archive.start_dir
+    entries = []
+    while attached.startswith(b"PK\x01\x02", at):
+        entries.append(at)
+        at += 46 + sum(struct.unpack_from("<HHH", attached, at + 28))  # name, extra field, comment
+    moved = bytearray(attached)
+    if attached.startswith(b"PK\x05\x06", at):
+        (stated,) = struct.unpack_from("<I", attached, at + 16)
+        struct.pack_into("<I", moved, at + 16, directory + offset)
+        for entry in entries:
+            (header,) = struct.unpack_from("<I", attached, entry + 42)
+            struct.pack_into("<I", moved, entry + 42, header + directory + offset - stated)
+    return bytes(moved)

@@ -70,5 +70,5 @@ def image_of(path: Path, feeds: Mapping[str, Array], scheme: Scheme) -> Array:
     Raises:
         UsageError: the scheme does not define one of the deconvs.
     """
-    outputs: dict[str, Array] = evaluate(load(path), feeds, summable(scheme))
+    outputs: dict[str, Array] = evaluate(load(path)[0], feeds, summable(scheme))
     return next(iter(outputs.values()))
