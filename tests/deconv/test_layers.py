@@ -13,6 +13,7 @@ from splitdeconv.errors import InputError
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "layers.json"
 UP: dict[str, object] = {"name": "up", "in_channels": 4, "out_channels": 6, "in_size": [8, 9], "kernel": 4, "stride": 2}
+CONV = {"kind": "conv", "in_channels": 4, "out_channels": 6, "in_size": [8, 9], "kernel": 3}
 
 
 def test_the_benchmarks_list_doubles_or_multiplies_every_map_by_its_stride() -> None:
@@ -35,6 +36,22 @@ def test_defaults(tmp_path: Path) -> None:
     (layer,) = read(tmp_path, [UP])
     assert layer.deconv == Deconv((Axis(4, 2, in_size=8), Axis(4, 2, in_size=9)), 4, 6, batch=1, has_bias=True)
     assert (layer.name, layer.set, layer.epilogue) == ("up", "", ())
+
+
+def test_convolutions_of_stretched_maps(tmp_path: Path) -> None:
+    up, zeros = read(
+        tmp_path,
+        [
+            {**CONV, "name": "up", "upsample": [2, 1], "pads": "same"},
+            {**CONV, "name": "zeros", "insert_zeros": 2, "pad_begin": 2, "bias": False},
+        ],
+    )
+    assert up.deconv.describe() == "4→6 3×3 after ×2×1 @8×9"
+    assert up.deconv.out_sizes == (16, 9)
+    assert up.deconv.has_bias
+    assert zeros.deconv.describe() == "4→6 3×3 after zeros ×2 @8×9"
+    assert zeros.deconv.out_sizes == (15, 17)
+    assert not zeros.deconv.has_bias
 
 
 def test_axes_of_their_own(tmp_path: Path) -> None:
@@ -68,6 +85,9 @@ def test_axes_of_their_own(tmp_path: Path) -> None:
         ([UP | {"pads": "same", "pad_begin": 1}], 'pads is "same", wanted "same", or pad_begin and pad_end instead'),
         ([UP | {"groups": 0}], "groups is 0, wanted at least 1"),
         ([UP | {"bias": 1}], "bias is 1, wanted true or false"),
+        ([CONV | {"upsample": 2, "stride": 2}], "stride is [2, 2], wanted 1 behind upsample"),
+        ([CONV | {"insert_zeros": [1, 1]}], "insert_zeros is [1, 1], wanted whole numbers from 1 on, one above 1"),
+        ([CONV | {"bias": True}], "a conv without upsample or insert_zeros has no bias to state"),
         ([UP | {"epilogue": "Relu"}], 'epilogue is "Relu", wanted a list'),
     ],
 )

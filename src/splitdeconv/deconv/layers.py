@@ -8,8 +8,10 @@ A list of layers, or a table with the list as ``layer`` and, if wanted, ``name``
       "bias": true, "epilogue": ["Relu"]}]
 
 ``kind`` is ``deconv`` (if left out), ``conv``, which has no ``output_pad``, or ``dense``, which has ``in_features``,
-``out_features`` and ``rows``. ``"pads": "same"`` stands for TensorFlow's pads. Only the channels or features,
-``in_size``, ``kernel`` and a deconv's ``stride`` must be there; ``bias`` is true if left out, the rest 0, 1 or empty.
+``out_features`` and ``rows``. A ``conv`` with ``upsample`` follows a nearest upsampling by that factor, one with
+``insert_zeros`` follows as many places for each pixel, the others zero: both are deconvs, and ``in_size`` is before
+that. ``"pads": "same"`` stands for TensorFlow's pads. Only the channels or features, ``in_size``, ``kernel`` and a
+deconv's ``stride`` must be there; ``bias`` is true if left out, the rest 0, 1 or empty.
 """
 
 from __future__ import annotations
@@ -20,16 +22,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from splitdeconv.deconv.spec import Axis, Deconv
+from splitdeconv.deconv.spec import Axis, Deconv, Stretch, WrittenOut
+from splitdeconv.deconv.written import stretched_axis
 from splitdeconv.errors import InputError
 from splitdeconv.files import parse_json, read_text, read_toml
 
 _AXIS_KEYS = {"kernel": None, "stride": 1, "dilation": 1, "pad_begin": 0, "pad_end": 0}
 _CHANNEL_KEYS = {"in_channels": None, "out_channels": None, "groups": 1, "batch": 1}
 _CONV_KEYS = {"in_size", "pads", *_AXIS_KEYS, *_CHANNEL_KEYS}
+_STRETCHES: dict[str, Stretch] = {"upsample": "repeat", "insert_zeros": "zeros"}
 _KEYS = {
     "deconv": {*_CONV_KEYS, "output_pad", "bias"},
-    "conv": _CONV_KEYS,
+    "conv": {*_CONV_KEYS, *_STRETCHES, "bias"},
     "dense": {"in_features", "out_features", "rows"},
 }
 _EVERY = {"kind", "name", "set", "epilogue"}
@@ -203,17 +207,50 @@ def _conv(entry: Mapping[str, Any], kind: str, where: str) -> Deconv | PlainConv
     ins, outs, groups, batch = (
         _positive(entry.get(key, default), key, where) for key, default in _CHANNEL_KEYS.items()
     )
+    if stretches := [key for key in _STRETCHES if key in entry]:
+        return _written_out(entry, stretches[0], columns, sizes, (ins, outs, groups, batch), where)
     if kind == "conv":
+        if "bias" in entry:
+            raise InputError(f"{where}: a conv without upsample or insert_zeros has no bias to state")
         if ins % groups or outs % groups:
             raise ValueError(f"groups is {groups}, wanted a divisor of {ins} and {outs} channels")
         axes = tuple(ConvAxis(*numbers) for numbers in zip(sizes, *columns.values(), strict=True))
         return PlainConv(axes, ins, outs, groups, batch)
     more = _per_axis(entry, "output_pad", 0, len(sizes), where)
+    deconv_axes = tuple(Axis(*numbers) for numbers in zip(*columns.values(), more, sizes, strict=True))
+    return Deconv(deconv_axes, ins, outs, groups, batch, has_bias=_bias(entry, where))
+
+
+def _bias(entry: Mapping[str, Any], where: str) -> bool:
     bias = entry.get("bias", True)
     if not isinstance(bias, bool):
         raise InputError(f"{where}: bias is {json.dumps(bias)}, wanted true or false")
-    deconv_axes = tuple(Axis(*numbers) for numbers in zip(*columns.values(), more, sizes, strict=True))
-    return Deconv(deconv_axes, ins, outs, groups, batch, has_bias=bias)
+    return bias
+
+
+def _written_out(
+    entry: Mapping[str, Any],
+    key: str,
+    columns: Mapping[str, list[int]],
+    sizes: list[int],
+    channels: tuple[int, int, int, int],
+    where: str,
+) -> Deconv:
+    """A convolution of a map that is stretched first."""
+    if set(columns["stride"]) != {1}:
+        raise InputError(f"{where}: stride is {columns['stride']}, wanted 1 behind {key}")
+    factors = _per_axis(entry, key, None, len(sizes), where)
+    if min(factors) < 1 or max(factors) < 2:
+        raise InputError(f"{where}: {key} is {json.dumps(entry[key])}, wanted whole numbers from 1 on, one above 1")
+    kernel, dilations = columns["kernel"], columns["dilation"]
+    pads = zip(columns["pad_begin"], columns["pad_end"], strict=True)
+    axes = (
+        stretched_axis(_STRETCHES[key], *numbers)
+        for numbers in zip(factors, kernel, dilations, pads, sizes, strict=True)
+    )
+    ins, outs, groups, batch = channels
+    written = WrittenOut(_STRETCHES[key], tuple(kernel), tuple(dilations))
+    return Deconv(tuple(axes), ins, outs, groups, batch, has_bias=_bias(entry, where), written_out=written)
 
 
 def _same_pads(

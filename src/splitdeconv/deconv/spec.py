@@ -15,6 +15,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Literal
 
+Stretch = Literal["repeat", "zeros"]  # of a map: its pixels several times, or zeros between them
 Tap = int | range | None  # one tap of a filter; several whose sum it is; or none, which is zero
 Taps = tuple[Tap, ...]
 
@@ -262,7 +263,7 @@ class WrittenOut:
         kernel, dilations: of the convolution, whose own stride is 1.
     """
 
-    stretch: Literal["repeat", "zeros"]
+    stretch: Stretch
     kernel: tuple[int, ...]
     dilations: tuple[int, ...]
 

@@ -9,13 +9,12 @@ stride ``s``. Behind zeros its kernel is the convolution's, turned round. Behind
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
-from splitdeconv.deconv.spec import Axis, Deconv, Tap, Taps, Window
+from splitdeconv.deconv.spec import Axis, Deconv, Stretch, Tap, Taps, Window
 
 
 def stretched_axis(
-    stretch: Literal["repeat", "zeros"],
+    stretch: Stretch,
     factor: int,
     kernel: int,
     dilation: int,

@@ -27,11 +27,12 @@ def equal_work(deconv: Deconv) -> Deconv:
     elsewhere it is smaller, so the limit is drawn a little too low.
     """
     axes = []
-    for axis in deconv.axes:
-        kernel, dilation = -(-axis.kernel // axis.stride), axis.dilation // math.gcd(axis.dilation, axis.stride)
+    useful = deconv.weights_shape[2:]  # of an upsampling's convolution all that differences leave
+    for axis, taps in zip(deconv.axes, useful, strict=True):
+        kernel, dilation = -(-taps // axis.stride), axis.dilation // math.gcd(axis.dilation, axis.stride)
         begin, end = (kernel - 1) // 2 * dilation, kernel // 2 * dilation
         axes.append(Axis(kernel, 1, dilation, begin, end, 0, axis.in_size))
-    work = deconv.out_channels * math.prod(axis.kernel for axis in deconv.axes) / deconv.groups
+    work = deconv.out_channels * math.prod(useful) / deconv.groups
     exact = work / math.prod(axis.kernel for axis in axes)
     step = _CHANNEL_BLOCK if deconv.groups == 1 and exact >= 2 * _CHANNEL_BLOCK else 1
     outputs = max(1, round(exact / step)) * step * deconv.groups

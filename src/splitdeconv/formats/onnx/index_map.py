@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from splitdeconv.deconv.spec import Stretch
 from splitdeconv.deconv.weights import Array
-
-Kind = Literal["repeat", "zeros"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +21,7 @@ class AxisMap:
         clamps_begin, clamps_end: whether the border pixel stands there instead of zeros.
     """
 
-    kind: Kind
+    kind: Stretch
     factor: int
     begin: int
     end: int
@@ -55,7 +53,7 @@ class IndexMap:
     axes: tuple[AxisMap, ...]
 
     @property
-    def kind(self) -> Kind | None:
+    def kind(self) -> Stretch | None:
         """How the map is stretched, or None where it is not, or in two ways."""
         kinds = {axis.kind for axis in self.axes if axis.factor > 1}
         return kinds.pop() if len(kinds) == 1 else None
@@ -112,9 +110,9 @@ def _axis(places: Array, size: int) -> AxisMap | None:
     return None
 
 
-def _proposals(places: Array, there: Array, size: int) -> list[tuple[Kind, int, int]]:
-    """Kinds, factors, and where the first pixel would stand."""
-    found: list[tuple[Kind, int, int]] = []
+def _proposals(places: Array, there: Array, size: int) -> list[tuple[Stretch, int, int]]:
+    """Stretchs, factors, and where the first pixel would stand."""
+    found: list[tuple[Stretch, int, int]] = []
     values = places[there]
     steps = np.flatnonzero(np.diff(values)) + 1
     starts, pixels = there[steps], values[steps]

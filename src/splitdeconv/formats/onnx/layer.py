@@ -11,16 +11,18 @@ from onnx import helper, numpy_helper
 
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array
+from splitdeconv.deconv.written import own_pads
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.onnx.epilogue import BINARY, NORM, UNARY
 
 OPSET, IR_VERSION = 17, 8
 _LATER = {"Mish": 18, "Gelu": 20, "Swish": 24}  # operators of an epilogue that came after OPSET
+_SCALES = "scales"
 _BOUNDS = {"Clip": (0.0, 6.0)}  # as in MobileNet's ReLU6
 
 
 def layer_model(deconv: Deconv, epilogue: Sequence[str]) -> onnx.ModelProto:
-    """Input ``x``, a ConvTranspose called ``deconv``, the operators of ``epilogue``, output ``y``.
+    """Input ``x``, a ConvTranspose (or Resize and Conv) called ``deconv``, the operators of ``epilogue``, output ``y``.
 
     Args:
         deconv: with definite sizes; its ``dtype`` is the model's.
@@ -31,10 +33,16 @@ def layer_model(deconv: Deconv, epilogue: Sequence[str]) -> onnx.ModelProto:
     """
     _check(deconv, epilogue)
     rng = np.random.default_rng(0)
-    initializers: dict[str, Array] = {"w": rng.standard_normal(deconv.kernel_shape) / np.sqrt(deconv.in_channels)}
+    weights = {"w": rng.standard_normal(deconv.weights_shape) / np.sqrt(deconv.in_channels)}
     if deconv.has_bias:
-        initializers["b"] = rng.standard_normal(deconv.out_channels)
-    nodes = [helper.make_node("ConvTranspose", ["x", *initializers], ["y0"], name="deconv", **_attributes(deconv))]
+        weights["b"] = rng.standard_normal(deconv.out_channels)
+    initializers: dict[str, Array] = dict(weights)
+    if deconv.written_out is None:
+        nodes = [helper.make_node("ConvTranspose", ["x", *weights], ["y0"], name="deconv", **_attributes(deconv))]
+    else:
+        nodes, sizes = _stretching(deconv)
+        initializers |= {**sizes, "w": _conv_weight(weights["w"], deconv.groups)}
+        nodes.append(helper.make_node("Conv", ["u", *weights], ["y0"], name="deconv", **_conv_attributes(deconv)))
     for number, op_type in enumerate(epilogue):
         parameters = {f"p{number}_{n}": array for n, array in enumerate(_parameters(op_type, deconv, rng))}
         initializers.update(parameters)
@@ -46,7 +54,7 @@ def layer_model(deconv: Deconv, epilogue: Sequence[str]) -> onnx.ModelProto:
         "layer",
         [helper.make_tensor_value_info("x", element, [deconv.batch, deconv.in_channels, *deconv.in_sizes])],
         [helper.make_tensor_value_info("y", element, [deconv.batch, deconv.out_channels, *deconv.out_sizes])],
-        [numpy_helper.from_array(array.astype(deconv.dtype), name) for name, array in initializers.items()],
+        [_tensor(name, array, deconv.dtype) for name, array in initializers.items()],
     )
     opset = max([OPSET, *(_LATER.get(op_type, 0) for op_type in epilogue)])
     imports = [helper.make_opsetid("", opset)]
@@ -56,8 +64,10 @@ def layer_model(deconv: Deconv, epilogue: Sequence[str]) -> onnx.ModelProto:
 
 
 def _check(deconv: Deconv, epilogue: Sequence[str]) -> None:
-    if any(axis.pad_begin < 0 or axis.pad_end < 0 for axis in deconv.axes):
-        raise UsageError(f"{deconv.describe()}: ONNX has no ConvTranspose with a pad below 0")
+    pads = own_pads(deconv) if deconv.written_out else [(axis.pad_begin, axis.pad_end) for axis in deconv.axes]
+    if min(min(pair) for pair in pads) < 0:
+        kind = "Conv" if deconv.written_out else "ConvTranspose"
+        raise UsageError(f"{deconv.describe()}: ONNX has no {kind} with a pad below 0")
     known = {*UNARY, *BINARY, NORM}
     for op_type in epilogue:
         if op_type not in known:
@@ -73,6 +83,42 @@ def _attributes(deconv: Deconv) -> dict[str, Any]:
         "output_padding": [axis.output_pad for axis in axes],
         "group": deconv.groups,
     }
+
+
+def _tensor(name: str, array: Array, dtype: str) -> onnx.TensorProto:
+    """A constant: sizes as they are, scales of a Resize in float32, everything else in the model's type."""
+    as_is = array.dtype.kind == "i" or name == _SCALES
+    return numpy_helper.from_array(array if as_is else array.astype(dtype), name)
+
+
+def _stretching(deconv: Deconv) -> tuple[list[onnx.NodeProto], dict[str, Array]]:
+    """Nodes from ``x`` to the stretched map ``u``, and their constants."""
+    written, rank = deconv.written_out, len(deconv.axes)
+    assert written is not None, "asked of written-out deconvs only"
+    if written.stretch == "repeat":
+        mode: dict[str, Any] = {
+            "mode": "nearest",
+            "coordinate_transformation_mode": "asymmetric",
+            "nearest_mode": "floor",
+        }
+        scales = np.array([1, 1, *deconv.strides], np.float32)
+        return [helper.make_node("Resize", ["x", "", _SCALES], ["u"], **mode)], {_SCALES: scales}
+    ones = np.ones((deconv.in_channels, 1, *(1,) * rank))
+    attributes: dict[str, Any] = {"strides": list(deconv.strides), "group": deconv.in_channels}
+    return [helper.make_node("ConvTranspose", ["x", "one"], ["u"], name="zeros", **attributes)], {"one": ones}
+
+
+def _conv_weight(kernel: Array, groups: int) -> Array:
+    """A kernel IOHW as the weight of a Conv, OIHW."""
+    grouped = np.swapaxes(kernel.reshape(groups, -1, *kernel.shape[1:]), 1, 2)
+    return grouped.reshape(-1, *grouped.shape[2:])
+
+
+def _conv_attributes(deconv: Deconv) -> dict[str, Any]:
+    assert deconv.written_out is not None, "asked of written-out deconvs only"
+    begin, end = zip(*own_pads(deconv), strict=True)
+    dilations = list(deconv.written_out.dilations)
+    return {"dilations": dilations, "pads": [*begin, *end], "group": deconv.groups}
 
 
 def _parameters(op_type: str, deconv: Deconv, rng: np.random.Generator) -> list[Array]:

@@ -13,10 +13,11 @@ import numpy as np
 import onnx_ir as ir
 
 from splitdeconv.deconv.ops import Shape
+from splitdeconv.deconv.spec import Stretch
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.onnx.epilogue import Stage
 from splitdeconv.formats.onnx.graph import Place
-from splitdeconv.formats.onnx.index_map import AxisMap, IndexMap, Kind, read
+from splitdeconv.formats.onnx.index_map import AxisMap, IndexMap, read
 from splitdeconv.formats.onnx.movement import STRETCHING, Movement, map_inputs
 from splitdeconv.formats.onnx.shapes import Shapes
 
@@ -48,7 +49,7 @@ class Stretched:
 
     source: ir.Value
     perm: tuple[int, ...]
-    kind: Kind
+    kind: Stretch
     axes: tuple[AxisMap, ...]
     borders: tuple[tuple[int, int], ...]
     stages: tuple[Stage, ...]
@@ -108,7 +109,7 @@ class _Reading:
     nodes: tuple[ir.Node, ...]
 
     @property
-    def kind(self) -> Kind | None:
+    def kind(self) -> Stretch | None:
         return self.index.kind
 
     @property

@@ -43,7 +43,12 @@ def find_networks(text: str, in_shapes: dict[str, tuple[int, ...]] | None = None
 
 def _read(path: Path, in_shapes: dict[str, tuple[int, ...]]) -> Network:
     if path.suffix in {".toml", ".json"}:
-        return read_network(path)
+        network = read_network(path)
+        if any(isinstance(each.spec, Deconv) and each.spec.written_out for each in network.layers):
+            raise InputError(
+                f"{path}: no modelled processor computes upsample or insert_zeros; wanted layers without them"
+            )
+        return network
     model = load(path)
     in_shapes = named_shapes(model, in_shapes)
     findings = model.find(with_batch_of_one(model.inputs(), in_shapes))
