@@ -131,6 +131,12 @@ class Builder:
 
         Zeros that a window needs become the convolution's own pads. Where an axis needs both zeros and a crop, the
         zeros come first, so that no intermediate size can be below 1.
+
+        Args:
+            value: the map.
+            windows: one for each axis.
+            order: of the output channels.
+            bias: whether the convolution adds the deconv's bias.
         """
         deconv, layout = self.deconv, self.layout
         axes = spatial_axes(layout, self.rank(value))
