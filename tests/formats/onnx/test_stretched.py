@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, assume, event, given, settings
+from hypothesis import strategies as st
 
 from splitdeconv.deconv.spec import WrittenOut
 from splitdeconv.deconv.weights import Array
@@ -260,3 +262,76 @@ def test_a_chain_of_sites() -> None:
         (nodes, {**known, "w2": models.kernel_of((2, 4, 3, 3), 3)}), after=after, outputs={"z": [None] * 4}
     )
     assert_rewritten(model)
+
+
+@st.composite
+def fronts(draw: st.DrawFn) -> tuple[Any, tuple[int, ...], tuple[int, ...]]:
+    """Nodes that stretch a map of random sizes in one of several ways, its sizes, and the stretched map's."""
+    sizes = (draw(st.integers(1, 5)), draw(st.integers(1, 5)))
+    factors = draw(st.sampled_from([(2, 2), (3, 2), (1, 2), (4, 1), (3, 3)]))
+    kind = draw(st.sampled_from(["resize", "expand", "tile", "zeros"]))
+    height, width = sizes
+    tall, wide = (size * factor for size, factor in zip(sizes, factors, strict=True))
+    opened, whole = numbers(1, CHANNELS, height, 1, width, 1), numbers(1, CHANNELS, tall, wide)
+    if kind == "resize":
+        return resize((1, 1, *factors)), sizes, (tall, wide)
+    middle = {
+        "expand": ("Expand", numbers(1, CHANNELS, height, factors[0], width, factors[1])),
+        "tile": ("Tile", numbers(1, 1, 1, factors[0], 1, factors[1])),
+        "zeros": ("Pad", numbers(*[0] * 9, factors[0] - 1, 0, factors[1] - 1)),
+    }[kind]
+    nodes = [
+        node("Reshape", ["x", "opened"], "x6"),
+        node(middle[0], ["x6", "middle"], "grown"),
+        node("Reshape", ["grown", "whole"], "u"),
+    ]
+    return (nodes, {"opened": opened, "middle": middle[1], "whole": whole}), sizes, (tall, wide)
+
+
+@st.composite
+def whole_models(draw: st.DrawFn) -> tuple[onnx.ModelProto, tuple[int, ...]]:
+    """A convolution of a stretched map, with a Pad, a Slice or an activation between; and the input's sizes."""
+    front, sizes, stretched = draw(fronts())
+    dilations = [draw(st.sampled_from([1, 1, 2, 3])) for _ in range(2)]
+    kernel = [draw(st.integers(1, 4)) for _ in range(2)]
+    reach = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
+    pads = [draw(st.integers(0, 3)) for _ in range(4)]
+    between = draw(st.sampled_from(["", "Relu", "Pad", "edge", "Slice"]))
+    grown = {"Pad": 1, "edge": 1, "Slice": -1}.get(between, 0)
+    for axis in range(2):  # an output of one pixel at least
+        pads[2 + axis] += max(0, reach[axis] + 1 - (stretched[axis] + 2 * grown + pads[axis] + pads[2 + axis]))
+    if between in ("Pad", "edge"):
+        mode = "constant" if between == "Pad" else "edge"
+        front = then(front, [lambda x, y: node("Pad", [x, "pad"], y, mode=mode)], {"pad": PAD})
+    elif between == "Slice":
+        assume(min(stretched) > 2)
+        cut = {"one": numbers(1, 1), "minus": numbers(-1, -1), "spatial": numbers(2, 3)}
+        front = then(front, [lambda x, y: node("Slice", [x, "one", "minus", "spatial"], y)], cut)
+    elif between:
+        front = then(front, [lambda x, y: node(between, [x], y)], {})
+    groups = draw(st.sampled_from([1, 1, CHANNELS]))
+    weight = models.kernel_of((3, CHANNELS // groups, *kernel), draw(st.integers(0, 100)))
+    dims = (1, CHANNELS, *sizes)
+    return model_of(front, kernel=weight, dims=dims, pads=pads, dilations=dilations, group=groups), dims
+
+
+def assert_random_model_is_rewritten(model: onnx.ModelProto, shape: tuple[int, ...]) -> None:
+    """It is rewritten bit for bit, or skipped with a reason."""
+    found = load(model).find()
+    if found.sites:
+        assert_rewritten(model, shape)
+    else:
+        event("no site: " + "".join(each.reason for each in found.skipped))
+
+
+@given(whole_models())
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_random_models(case: tuple[onnx.ModelProto, tuple[int, ...]]) -> None:
+    assert_random_model_is_rewritten(*case)
+
+
+@pytest.mark.long
+@given(whole_models())
+@settings(max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_ten_thousand_random_models(case: tuple[onnx.ModelProto, tuple[int, ...]]) -> None:
+    assert_random_model_is_rewritten(*case)
