@@ -16,7 +16,7 @@ from typing import Literal
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings import find_lowering
-from splitdeconv.lowerings.candidate import COMPOSITE, FORMS, NATIVE, Candidate
+from splitdeconv.lowerings.candidate import COMPOSITE, FORMS, NATIVE, Candidate, Refusal
 from splitdeconv.results.plan import Choice, Option, Plan, SiteTable, Skipped
 from splitdeconv.results.times import SMALLEST_GAIN, Measurement, comparison, is_settled, ratio, wins
 
@@ -231,6 +231,17 @@ def _nothing_else(table: SiteTable) -> str:
         if 2 * count > reasons.total():
             return f"nothing else applies: {reason}"
     return "nothing else applies"
+
+
+def without(choice: Choice, reason: str, overrides: Overrides, rule: Rule) -> Choice:
+    """Another decision for a site, whose chosen form was found not to run.
+
+    Raises:
+        UsageError: as :func:`scope`, where the user asked for that form.
+    """
+    options = tuple(option for option in choice.options if option.candidate != choice.chosen)
+    refusals = (*choice.refusals, Refusal(choice.chosen, reason))
+    return choose(SiteTable(choice.site, choice.deconv, options, refusals), overrides, rule)
 
 
 def _generic(options: Sequence[Option], deconv: Deconv) -> tuple[Candidate, str]:

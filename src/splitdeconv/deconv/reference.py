@@ -132,7 +132,7 @@ def quantised_deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
         bias = None if weights.bias is None else weights.bias.astype(np.float64) / quant.x_scale
         scale = np.asarray(quant.x_scale / quant.y_scale)
     else:
-        bias = None if weights.bias is None else quant.int32_bias(weights.bias).astype(np.float64)
+        bias = None if weights.bias is None else quant.bias_in_sums(weights.bias)
         scale = np.reshape(quant.bias_scale(spec.out_channels) / quant.y_scale, (1, -1, *(1,) * (rank - 2)))
     sums = definition(x.astype(np.float64) - quant.x_zero, Weights(kernel, bias), spec)  # whole numbers far below 2⁵³
     rounded = np.rint(sums.astype(np.float32) * scale.astype(np.float32)).astype(np.float64) + quant.y_zero

@@ -93,6 +93,12 @@ class Quantisation:
             raise ValueError("its float bias is beyond int32 in units of the input's times the weights' scale")
         return rounded.astype(np.int32)
 
+    def bias_in_sums(self, bias: Array) -> Array:
+        """As :meth:`int32_bias`, in float64; what is beyond int32, as of a channel without weights, is not rounded."""
+        real = bias.astype(np.float64) / (1.0 if bias.dtype.kind == "i" else self.bias_scale(bias.size))
+        rounded = np.rint(real)
+        return np.where(np.abs(rounded) <= INT32.max, rounded, real)
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:

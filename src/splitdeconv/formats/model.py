@@ -132,6 +132,7 @@ class Model(ABC):
             takes other kernels for it than for its rewritten form.
         numerics_known: what ``--numerics`` may ask for.
         numerics: ``exact``, or what else was asked for.
+        notes: what was mended when it was read.
     """
 
     format: ClassVar[str]
@@ -141,6 +142,7 @@ class Model(ABC):
     reference_runtime: ClassVar[str]
     numerics_known: ClassVar[tuple[str, ...]] = ("exact",)
     numerics: str
+    notes: tuple[str, ...] = ()
 
     @classmethod
     @abstractmethod

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Input, Model, Site
 
-OPEN_SIZES = {3: 4096, 4: 256, 5: 64}  # by rank: what open spatial sizes are taken to be for measuring
+# What open spatial sizes are taken to be for measuring: about a second of sound at 16 kHz, or of frames that have many
+# channels; an ordinary picture; a small volume.
+WAVEFORM, FRAMES, PICTURE, VOLUME = 16_384, 256, 256, 64
+WAVEFORM_CHANNELS = 4  # at most: microphones, or axes of a seismometer
+LARGEST_INPUT = 2**22  # elements, of an input with assumed sizes; the maps behind it may be some hundred times larger
 
 
 def definite_shapes(
@@ -40,8 +45,16 @@ def named_shapes(model: Model, in_shapes: Mapping[str, tuple[int, ...]]) -> dict
 
 def _assumed(shape: tuple[int | None, ...]) -> tuple[int, ...]:
     """An open shape with definite sizes: batch 1, and ordinary spatial sizes for its rank."""
-    spatial = OPEN_SIZES.get(len(shape), 64)
-    return tuple(size or (1 if axis == 0 else spatial) for axis, size in enumerate(shape))
+    channels = shape[1] if len(shape) > 1 else None
+    frames = WAVEFORM if channels and channels <= WAVEFORM_CHANNELS else FRAMES
+    wanted = {3: frames, 4: PICTURE}.get(len(shape), VOLUME)
+    return definite(shape, 1, tuple(wanted >> halved for halved in range(4)))
+
+
+def definite(shape: tuple[int | None, ...], batch: int, sizes: Sequence[int]) -> tuple[int, ...]:
+    """An open shape with the first of ``sizes`` with which it has at most ``LARGEST_INPUT`` elements."""
+    shapes = [tuple(known or (size if axis else batch) for axis, known in enumerate(shape)) for size in sizes]
+    return next((each for each in shapes if math.prod(each) <= LARGEST_INPUT), shapes[-1])
 
 
 def with_batch_of_one(inputs: Sequence[Input], in_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

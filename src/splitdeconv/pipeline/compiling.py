@@ -95,7 +95,11 @@ def compile_equal_work(model: Model, site: Site, target: Target) -> Compiled | N
     except UsageError:
         return None
     (plain,) = layer.find().sites
-    forms = [each for each in lowerings.candidates(plain.deconv, model.layout)[0] if each.lowering == "split"]
+    forms = [
+        each
+        for each in lowerings.candidates(plain.deconv, model.layout)[0]
+        if each.lowering == "split" and layer.refuse(plain, lowerings.lower(plain.deconv, model.layout, each)) is None
+    ]
     # Of a deconv of stride 1, split is its convolution and nothing else; quantised, the first form that runs is taken.
     compiled, _ = compile_site(layer, plain, forms, target)
     return next(iter(compiled.values()), None)

@@ -152,9 +152,10 @@ def convert(source: object, out: Path | None, request: ConvertRequest) -> Conver
         started = time.monotonic()
         plan, notes = _decide(case)
         left = max(request.options.model_seconds, started + request.options.seconds - time.monotonic())
-        conversion = _realise(case, plan, (*assumed, *notes), left)
+        conversion = _realise(case, plan, (*model.notes, *assumed, *notes), left)
         if not conversion.verdict.passed:
-            message = f"the rewritten model is not equal to the original: {conversion.verdict.worst()}"
+            failure, worst = conversion.verdict.failure, conversion.verdict.worst()
+            message = failure or f"the rewritten model is not equal to the original: {worst}"
             raise VerificationError(f"{message}; nothing was written", conversion.record)
         return conversion
 
@@ -223,9 +224,23 @@ def _realise(case: _Case, plan: Plan, notes: tuple[str, ...], seconds: float) ->
         rewritten = case.model.splice(programs)
         rewritten.save(path)
         verdict = _verdict(case, programs, original, path)
+    if not all(proof.ran for proof in verdict.proofs):
+        return _realise(case, _without_what_does_not_run(case, plan, verdict), notes, seconds)
     sites = [site for site in case.findings.sites if site.id in programs]
     site_notes = tuple(f"site '{site.id}': {note}" for site in sites for note in site.notes)
     return Conversion(rewritten, plan, verdict, _record(case, plan, verdict, (*site_notes, *notes), whole))
+
+
+def _without_what_does_not_run(case: _Case, plan: Plan, verdict: Verdict) -> Plan:
+    """The plan with other forms where the proof found that one does not run."""
+    reasons = {proof.site: f"{proof.where}: {proof.detail}" for proof in verdict.proofs if not proof.ran}
+    overrides = case.request.overrides
+    rule: planner.Rule = "generic" if case.target is None else "fastest"
+    choices = tuple(
+        planner.without(choice, reasons[choice.site], overrides, rule) if choice.site in reasons else choice
+        for choice in plan.choices
+    )
+    return replace(plan, choices=choices)
 
 
 def _settled(case: _Case, plan: Plan, original: Path, target: Target, seconds: float) -> Settled:

@@ -23,7 +23,8 @@ def error_of(found: Array, wanted: Array) -> float:
     if not np.array_equal(finite, np.isfinite(found)):
         return math.inf
     largest = float(np.max(np.abs(wanted), initial=0.0, where=finite)) or 1.0
-    return float(np.max(np.abs(found - wanted), initial=0.0, where=finite)) / largest
+    with np.errstate(invalid="ignore"):  # infinity less infinity, which does not count
+        return float(np.max(np.abs(found - wanted), initial=0.0, where=finite)) / largest
 
 
 def rounding_of(dtype: str) -> float:

@@ -9,9 +9,16 @@ import numpy as np
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Input
+from splitdeconv.formats.open_sizes import definite
+from splitdeconv.workers.arrays import dtype_of
 
-OPEN_SIZES = (64, 96)  # for spatial sizes that the model leaves open: multiples of 32, as most encoders want
+# For spatial sizes that the model leaves open, the first that do not make an input too large: multiples of 32, as most
+# encoders want, as long as that is possible.
+OPEN_SIZES = ((64, 32, 16, 8), (96, 64, 32, 16, 8))
 OPEN_BATCH = (1, 2)
+SMALL = 4  # whole numbers are drawn below it in odd tries, and are 0 in even ones
+_WHOLE = "iub"  # kinds of NumPy's types ...
+_DRAWN = "f" + _WHOLE  # ... of which values can be drawn
 
 
 def random_inputs(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]], trial: int) -> dict[str, Array] | str:
@@ -28,27 +35,25 @@ def random_inputs(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]]
         if each.fixed:
             feeds[each.name] = np.array(each.fixed, np.dtype(each.dtype))
             continue
-        if not each.quantised and each.dtype not in ("float16", "bfloat16", "float32", "float64"):
-            return (
-                f"input '{each.name}' is {each.dtype}, whose valid values are not known: give --input {each.name}=x.npy"
-            )
+        if dtype_of(each.dtype).kind not in _DRAWN and each.dtype != "bfloat16":
+            return f"input '{each.name}' is {each.dtype}, for which nothing is drawn: give --input {each.name}=x.npy"
         shape = shapes.get(each.name)
         if shape is None and each.shape is None:
             return f"input '{each.name}' has no stated shape: give --input-shape {each.name}=…"
         if shape is None:
             assert each.shape is not None
-            shape = tuple(size or _open_size(axis, trial) for axis, size in enumerate(each.shape))
+            sizes = OPEN_SIZES[trial % 2]
+            shape = definite(each.shape, OPEN_BATCH[trial % 2], sizes)
         if each.quantised:
             limits = np.iinfo(np.dtype(each.dtype))
             feeds[each.name] = rng.integers(limits.min, limits.max, shape, np.dtype(each.dtype), endpoint=True)
             continue
+        if dtype_of(each.dtype).kind in _WHOLE:  # time steps, numbers of words, masks: small ones are valid mostly
+            feeds[each.name] = rng.integers(0, SMALL if trial % 2 else 1, shape).astype(np.dtype(each.dtype))
+            continue
         drawn = rng.standard_normal(shape, np.float32) if trial % 2 else rng.random(shape, np.float32)
         feeds[each.name] = drawn.astype(np.dtype(each.dtype))
     return feeds
-
-
-def _open_size(axis: int, trial: int) -> int:
-    return (OPEN_BATCH if axis == 0 else OPEN_SIZES)[trial % 2]
 
 
 def check_inputs(inputs: Sequence[Input], given: Mapping[str, Array]) -> None:

@@ -48,7 +48,7 @@ def prove_site(model: Model, site: Site, program: Program, target: Target, seed:
     try:
         y = trial.run(program, x)
     except CompileError as error:
-        return SiteProof(site.id, False, target.name, f"it does not run: {error}")
+        return SiteProof(site.id, False, target.name, f"it does not run: {error}", ran=False)
     wanted = trial.definition(x)
     if y.shape != wanted.lowest.shape:
         found, right = list(y.shape), list(wanted.lowest.shape)

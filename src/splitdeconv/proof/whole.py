@@ -12,18 +12,21 @@ import numpy as np
 from splitdeconv import targets
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.weights import Array
-from splitdeconv.errors import MissingExtraError, VerificationError
+from splitdeconv.errors import MissingExtraError, UsageError, VerificationError
 from splitdeconv.formats.model import Model
 from splitdeconv.proof.errors import bound_of, error_of, rounding_of
 from splitdeconv.proof.inputs import random_inputs
 from splitdeconv.results.verdict import OutputCheck
 from splitdeconv.targets.target import Compiled, CompileError, Target
+from splitdeconv.workers.arrays import named
 
 TRIALS = 2  # sets of random inputs; sizes that the model leaves open differ between them
 # Where float64 is unavailable, the original's noise is its own change when inputs move by this many roundings.
 MOVED_ROUNDINGS = 16
 # The same for models with rewritten quantised sites: half a step of 8 bits, which moves some values by one step.
 MOVED_QUANTISED = 2**-9
+_TEXT = "OUS"  # kinds of NumPy's types
+_ONLY_NAN = "NaN everywhere on the inputs that were tried, which proves NOTHING of it: --input gives it others"
 UNSTABLE = 0.01  # relative noise of an original that is fed with what it was not made for
 
 
@@ -35,8 +38,8 @@ def compare_models(
     *,
     quantised: bool = False,
     plain: Compiled | None = None,
-) -> tuple[OutputCheck, ...]:
-    """Errors of all outputs for one set of inputs.
+) -> tuple[tuple[OutputCheck, ...], dict[str, str]]:
+    """Errors of all outputs for one set of inputs, and what is the matter with those that prove nothing.
 
     Args:
         original: the model, for its float64 evaluation.
@@ -55,27 +58,43 @@ def compare_models(
         new = after.run(feeds)
     except CompileError as error:
         raise VerificationError(f"the rewritten model stops where the original runs ({error})") from None
-    exact = original.float64(feeds)
-    if isinstance(exact, str):
+    names = [name for name, array in old.items() if array.dtype.kind not in _TEXT]
+    exact = in_float64(original, feeds)
+    if isinstance(exact, str) or not set(names) <= set(exact):
         moved = before.run(_moved(feeds, quantised))
         by = "half a step of 8 bits" if quantised else f"{MOVED_ROUNDINGS} roundings"
         wanted = old if plain is None else plain.run(feeds)
         what = "the original" if plain is None else "the original as ONNX defines it"
         against = f"{what}, whose noise is its change when inputs move by {by}"
-        errors = {
-            name: (
-                max(error_of(moved[name], old[name]), error_of(old[name], wanted[name])),
-                error_of(new[name], wanted[name]),
-            )
-            for name in old
-        }
+        noise = {name: max(_error(name, moved, old), _error(name, old, wanted)) for name in names}
     else:
-        against = "float64"
-        errors = {name: (error_of(old[name], exact[name]), error_of(new[name], exact[name])) for name in old}
-    return tuple(
-        OutputCheck(name, noise, error, bound_of(noise, old[name].dtype.name), against)
-        for name, (noise, error) in errors.items()
-    )
+        against, wanted = "float64", exact
+        noise = {name: _error(name, old, exact) for name in names}
+    checks = [
+        OutputCheck(name, noise[name], _error(name, new, wanted), bound_of(noise[name], old[name].dtype.name), against)
+        for name in names
+    ]
+    silent = {name: "text, which is not compared" for name in old if name not in names}
+    silent |= {each.name: _ONLY_NAN for each in checks if each.passed and _is_only_nan(old[each.name])}
+    return tuple(each for each in checks if each.name not in silent), silent
+
+
+def in_float64(model: Model, feeds: Mapping[str, Array]) -> dict[str, Array] | str:
+    """The model's outputs in float64, parts of sequences as arrays of their own; or the reason why not."""
+    exact = model.float64(feeds)
+    if isinstance(exact, str):
+        return exact
+    return {name: array for output, value in exact.items() for name, array in named(output, value)}
+
+
+def _error(name: str, found: Mapping[str, Array], wanted: Mapping[str, Array]) -> float:
+    """The error of one output; infinite where a sequence has no such element on one of the sides."""
+    return error_of(found[name], wanted[name]) if name in found and name in wanted else math.inf
+
+
+def _is_only_nan(array: Array) -> bool:
+    is_float = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+    return is_float and array.size > 0 and bool(np.isnan(array.astype(np.float64)).all())
 
 
 def _moved(feeds: Mapping[str, Array], quantised: bool) -> dict[str, Array]:
@@ -145,6 +164,19 @@ class Given:
             if array.dtype.kind in "fV" and not np.isfinite(array.astype(np.float64)).all()
         )
 
+    def blame(self, outputs: Sequence[OutputCheck]) -> None:
+        """Check that no input of the user's explains why outputs differ.
+
+        Raises:
+            VerificationError: one holds what is not finite.
+        """
+        failed = [each.name for each in outputs if not each.passed]
+        if failed and (found := self.infinite()):
+            raise VerificationError(
+                f"output '{failed[0]}' differs, as it may: {found[0]}; infinity times 0 is NaN, and forms differ in "
+                "the zeros of their filters"
+            )
+
     def trials(self, model: Model) -> int:
         """How many sets of inputs there are to try."""
         return 1 if set(self.inputs) >= {each.name for each in model.inputs()} else TRIALS
@@ -158,24 +190,62 @@ def compare(
     Raises:
         VerificationError: the rewritten model does not run where the original does.
     """
-    trials: list[Sequence[OutputCheck]] = []
-    notes: list[str] = []
+    reason, trials = "", []
+    silent: dict[str, str] = {}
     try:
         runner, before, other = _that_runs(model, original, runner)
-        notes += other
         compiled = _compile_elsewhere if other else _compile_rewritten
         after = compiled(runner, rewritten)
         plain = runner.compile_plain(Compilable(original)) if quantised else None
-        for trial in range(given.trials(model)):
-            feeds = given.feeds(model, trial)
-            if isinstance(feeds, str):
-                return (), (feeds,)
-            trials.append(compare_models(model, before, after, feeds, quantised=quantised, plain=plain))
     except CompileError as error:
-        shapes = "; --input-shape and --input give it sizes and values that it takes"
-        notes.append(f"{runner.name} does not run the model ({error}){shapes}")
+        return _compare_in_float64(model, rewritten, given, f"{runner.name} does not run the original ({error})")
+    for trial in range(given.trials(model)):
+        feeds = given.feeds(model, trial)
+        if isinstance(feeds, str):
+            return (), (feeds,)
+        try:
+            checks, proving_nothing = compare_models(model, before, after, feeds, quantised=quantised, plain=plain)
+        except CompileError as error:
+            shapes = "; --input-shape and --input give it sizes and values that it takes"
+            reason = reason or f"{runner.name} does not run the model ({error}){shapes}"
+        else:
+            trials.append(checks)
+            silent |= proving_nothing
     outputs = merge_checks(trials)
-    return outputs, (*notes, *given.infinite(), *unstable(outputs))
+    told = {each.name for each in outputs}
+    given.blame(outputs)
+    nothing = (f"output '{name}' is {what}" for name, what in silent.items() if name not in told)
+    notes = (*other, *((reason,) if reason and not trials else ()), *nothing, *given.infinite(), *unstable(outputs))
+    return outputs, notes
+
+
+def _compare_in_float64(
+    model: Model, rewritten: Path, given: Given, reason: str
+) -> tuple[tuple[OutputCheck, ...], tuple[str, ...]]:
+    """Both models in float64, where no runtime here runs the original.
+
+    Raises:
+        UsageError: they cannot be evaluated.
+    """
+    feeds = given.feeds(model, 0)
+    if isinstance(feeds, str):
+        return (), (feeds,)
+    wide = {name: array.astype(np.float64) if array.dtype.kind == "f" else array for name, array in feeds.items()}
+    loaded = type(model).load(rewritten)
+    old, new = in_float64(model, wide), in_float64(loaded, wide)
+    moved = in_float64(model, _moved(wide, quantised=False))
+    if isinstance(old, str) or isinstance(moved, str) or isinstance(new, str):
+        why = next(each for each in (old, moved, new) if isinstance(each, str))
+        raise UsageError(
+            f"{reason}, and its outputs cannot be proved in float64 either: {why}; --target names a runtime that runs "
+            "it, --no-verify leaves the proof out"
+        )
+    against = f"the original in float64, whose noise is its change when inputs move by {MOVED_ROUNDINGS} roundings"
+    checks = []
+    for name in old:
+        noise = _error(name, moved, old)
+        checks.append(OutputCheck(name, noise, _error(name, new, old), bound_of(noise, "float64"), against))
+    return tuple(checks), (f"{reason}: both models were compared in float64",)
 
 
 def _that_runs(model: Model, original: Path, runner: Target) -> tuple[Target, Compiled, tuple[str, ...]]:

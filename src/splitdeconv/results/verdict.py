@@ -13,13 +13,15 @@ class SiteProof:
         site: its name.
         exact: bit-equal to the definition on integer-valued tensors.
         where: what computed the rewritten side.
-        detail: what differs, or empty.
+        detail: what differs, or why it does not run, or empty.
+        ran: whether it runs there at all; what does not is not proved, and not unequal either.
     """
 
     site: str
     exact: bool
     where: str
     detail: str = ""
+    ran: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -382,3 +382,24 @@ def test_the_plan_and_the_record_name_the_form() -> None:
     assert str(candidate) == "split:union:transpose:qlinear_u8"
     assert candidate.matches("split:qlinear_u8")
     assert not candidate.matches("split:qdq")
+
+
+def test_a_channel_without_weights_may_have_a_float_bias_beyond_int32() -> None:
+    """Its weight scale is tiny, and so is the unit of its sums."""
+    kernel = np.ones(LAYER.kernel_shape, np.int8)
+    kernel[:, 1] = 0
+    scale = np.full(LAYER.out_channels, 0.01, np.float32)
+    scale[1] = 1e-12
+    weights = random_weights(LAYER, 0)
+    assert weights.quant is not None
+    drawn = replace(
+        weights.quant, w_scale=scale, w_zero=np.zeros(LAYER.out_channels, np.int32), x_scale=np.float32(0.05)
+    )
+    bias = np.linspace(0.1, 0.4, LAYER.out_channels).astype(np.float32)
+    with pytest.raises(ValueError, match="beyond int32"):
+        drawn.int32_bias(bias)
+    x = random_input(LAYER, 0)
+    found = reference.quantised_deconv(x, Weights(kernel, bias, drawn), LAYER)[:, 1]
+    expected = np.rint(bias[1] / drawn.y_scale) + drawn.y_zero
+    limits = np.iinfo(drawn.y_type)
+    np.testing.assert_array_equal(found, np.clip(expected, limits.min, limits.max))

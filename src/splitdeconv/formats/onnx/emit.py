@@ -102,7 +102,8 @@ def write_stage(writer: Writer, stage: Stage, value: ir.Value, op: Op) -> ir.Val
         else:
             repeated = conv_channels(parameter.values, op, parameter.channel_axis)
             inputs.append(writer.array(f"{stage.node.op_type}_parameter", repeated))
-    return writer.copy(stage.node, inputs)
+    # MXNet says spatial=0 of one scale for each channel: runtimes only take that folded into the deconv before it.
+    return writer.copy(stage.node, inputs, without="spatial")
 
 
 def _own_constant(writer: Writer, stage: Stage, parameter: Parameter | None) -> ir.Value | None:

@@ -161,8 +161,5 @@ def _is_inference(node: ir.Node, opset: int) -> bool:
     training = attributes.get("training_mode")
     if training is not None and training.as_int():
         return False
-    spatial = attributes.get("spatial")
-    if spatial is not None and not spatial.as_int():
-        return False
     test = attributes.get("is_test")
     return opset >= _BROADCASTING or (test is not None and bool(test.as_int()))

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 from onnx_ir.external_data import set_base_dir
+from onnx_ir.passes.common import TopologicalSortPass
 
 from splitdeconv.errors import InputError
 from splitdeconv.formats.onnx.graph import places
@@ -46,6 +47,27 @@ def load(path: Path) -> tuple[ir.Model, tuple[Path, ...], Kept]:
     if linked:
         _replace_external(model, lambda tensor, _: _from_store(path, tensor) if id(tensor) in linked else tensor)
     return model, names, kept
+
+
+def put_in_order(model: ir.Model, path: Path | None) -> tuple[str, ...]:
+    """Sort the nodes in place where one reads what a later one makes, as runtimes do; a note of that.
+
+    Raises:
+        InputError: the nodes run in a circle.
+    """
+    seen: set[ir.Node] = set()
+    for place in places(model):
+        makers = (value.producer() for value in place.node.inputs if value is not None)
+        if any(maker is not None and maker not in seen for maker in makers):
+            break
+        seen.add(place.node)
+    else:
+        return ()
+    try:
+        TopologicalSortPass()(model)
+    except Exception as error:  # the pass wraps what it meets
+        raise unsound(path, error.__cause__ or error) from None
+    return ("its nodes were not in order, which ONNX wants: they are sorted",)
 
 
 def data_files(model: ir.Model) -> tuple[Path, ...]:

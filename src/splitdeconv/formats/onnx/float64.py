@@ -93,7 +93,8 @@ def evaluate(model: ir.Model, feeds: Mapping[str, Array], deconv: Deconvolve = r
     evaluator = ReferenceEvaluator(proto, new_ops=replaced)
     wide = {name: array.astype(np.float64) if _is_float(array) else array for name, array in feeds.items()}
     names = [output.name for output in proto.graph.output]
-    return dict(zip(names, evaluator.run(None, wide), strict=True))
+    with np.errstate(all="ignore"):  # NaN and infinity are results like others
+        return dict(zip(names, evaluator.run(None, wide), strict=True))
 
 
 def _is_float(array: Array) -> bool:

@@ -62,16 +62,19 @@ class OnnxModel(Model):
     data_files: tuple[Path, ...] = ()
     numerics: str = "exact"
     kept: Kept = NOTHING
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, path: Path, numerics: str = "exact") -> Self:
         model, data_files, kept = files.load(path)
-        return cls(model, path, data_files, numerics, kept)
+        return cls(model, path, data_files, numerics, kept, files.put_in_order(model, path))
 
     @classmethod
     def from_object(cls, source: object, numerics: str = "exact") -> Self | None:
-        model, kept = from_proto(source) if isinstance(source, onnx.ModelProto) else (source, NOTHING)
-        return cls(model, None, files.data_files(model), numerics, kept) if isinstance(model, ir.Model) else None
+        if isinstance(source, onnx.ModelProto):
+            model, kept = from_proto(source)
+            return cls(model, None, files.data_files(model), numerics, kept, files.put_in_order(model, None))
+        return cls(source, None, files.data_files(source), numerics) if isinstance(source, ir.Model) else None
 
     @classmethod
     def layer(cls, deconv: Deconv, epilogue: Sequence[str]) -> Self:

@@ -12,7 +12,7 @@ from onnx_ir import serde
 
 from splitdeconv.deconv.ops import Shape
 from splitdeconv.errors import UsageError
-from splitdeconv.formats.onnx.graph import is_standard, places
+from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, is_standard, places
 from splitdeconv.formats.onnx.kept import to_proto
 
 _SMALL = 1024  # bytes; larger constants never hold a shape, and inference does without their values
@@ -54,24 +54,80 @@ def infer(model: ir.Model, in_shapes: Mapping[str, tuple[int, ...]] | None = Non
         UsageError: an unknown input, or a shape of another rank.
     """
     proto = _skeleton(model)
+    _forget_negative_sizes(proto.graph)
     for name, shape in (in_shapes or {}).items():
         _set_input(proto.graph, name, shape)
-    try:
-        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-        while _batches_filled(proto.graph, dict(_shapes(inferred.graph))):
+    inferred = _inferred(proto).graph
+    return Shapes(_merged(_shapes(inferred)), dict(_types(inferred)))
+
+
+def _forget_negative_sizes(graph: onnx.GraphProto) -> None:
+    """Some exporters write −1 for a size that is open."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_value < 0:
+                dim.Clear()
+    for body in _bodies(graph):
+        _forget_negative_sizes(body)
+
+
+def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the sizes of its values, as far as ONNX's inference finds them.
+
+    It aborts the whole process at a Slice of a negative size, which pads larger than a map make (onnx 1.23.2). So each
+    Slice is hidden from it until its input is known to have none.
+    """
+    hidden = [node for node in _nodes(proto.graph) if node.op_type == "Slice" and node.domain in STANDARD_DOMAINS]
+    for node in hidden:
+        node.domain = _HIDDEN
+    while True:
+        try:
             inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-    except Exception:  # inference is an aid: without it the sizes are unknown, which everything supports
-        inferred = proto
-    return Shapes(_merged(_shapes(inferred.graph)), dict(_types(inferred.graph)))
+        except Exception:  # inference is an aid: without it the sizes are unknown, which everything supports
+            return proto
+        sound = set(_without_negative_sizes(inferred.graph)) if hidden else set()
+        ready = [node for node in hidden if node.input and node.input[0] in sound]
+        for node in ready:
+            node.domain = ""
+        hidden = [node for node in hidden if node.domain == _HIDDEN]
+        if not ready and not _batches_filled(proto.graph, dict(_shapes(inferred.graph))):
+            return inferred
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph and of its bodies."""
+    yield from graph.node
+    for body in _bodies(graph):
+        yield from _nodes(body)
+
+
+def _bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                if body.node:
+                    yield body
+
+
+def _without_negative_sizes(graph: onnx.GraphProto) -> Iterator[str]:
+    """The names of the values that have a shape, of which no size is negative."""
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        tensor = value.type.tensor_type
+        if tensor.HasField("shape") and all(dim.dim_value >= 0 for dim in tensor.shape.dim):
+            yield value.name
+    for initializer in graph.initializer:
+        yield initializer.name
+    for body in _bodies(graph):
+        yield from _without_negative_sizes(body)
 
 
 def _batches_filled(graph: onnx.GraphProto, known: Mapping[str, Shape]) -> bool:
     """Whether hidden nodes of the graph have got the batches of their inputs, so that inference finds more."""
-    stated = {value.name: value.type.tensor_type.shape.dim[0] for value in graph.value_info}
+    stated = {value.name: sizes[0] for value in graph.value_info if (sizes := value.type.tensor_type.shape.dim)}
     filled = False
     for node in graph.node:
-        batch = known.get(node.input[0], ())[:1] if node.domain == _HIDDEN else ()
-        if batch and batch[0] and not stated[node.output[0]].dim_value:
+        batch = known.get(node.input[0], ())[:1] if node.domain == _HIDDEN and node.input else ()
+        if batch and batch[0] and node.output[0] in stated and not stated[node.output[0]].dim_value:
             stated[node.output[0]].dim_value = batch[0]
             filled = True
     return filled
@@ -218,21 +274,15 @@ def _shapes(graph: onnx.GraphProto) -> Iterator[tuple[str, Shape]]:
             yield value.name, tuple(_size(dim) for dim in tensor.shape.dim)
     for initializer in graph.initializer:
         yield initializer.name, tuple(initializer.dims)
-    for node in graph.node:
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                if body.node:
-                    yield from _shapes(body)
+    for body in _bodies(graph):
+        yield from _shapes(body)
 
 
 def _types(graph: onnx.GraphProto) -> Iterator[tuple[str, int]]:
     for value in (*graph.input, *graph.value_info, *graph.output):
         yield value.name, value.type.tensor_type.elem_type
-    for node in graph.node:
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                if body.node:
-                    yield from _types(body)
+    for body in _bodies(graph):
+        yield from _types(body)
 
 
 def _size(dim: onnx.TensorShapeProto.Dimension) -> int | None:

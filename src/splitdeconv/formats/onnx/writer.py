@@ -91,9 +91,9 @@ class Writer:
         self.nodes.append(node)
         return node.outputs[0]
 
-    def copy(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> ir.Value:
-        """Append a copy of a node of the model with other inputs."""
-        attributes = {attribute.name: attribute for attribute in node.attributes.values()}
+    def copy(self, node: ir.Node, inputs: Sequence[ir.Value | None], *, without: str = "") -> ir.Value:
+        """Append a copy of a node of the model with other inputs, and without one of its attributes."""
+        attributes = {attribute.name: attribute for attribute in node.attributes.values() if attribute.name != without}
         name = self._constants.unique(f"{self._site}/{node.name or node.op_type}")
         copied = ir.Node(node.domain, node.op_type, inputs, attributes.values(), name=name, doc_string=node.doc_string)
         copied.outputs[0].name = self._constants.unique(f"{name}_output")

@@ -1,0 +1,73 @@
+"""Models that are not quite as ONNX wants them, and that runtimes take."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import helper
+
+pytest.importorskip("onnxruntime")
+
+import splitdeconv
+from splitdeconv.errors import InputError
+from splitdeconv.formats.model import Input
+from splitdeconv.formats.open_sizes import LARGEST_INPUT, definite_shapes
+from splitdeconv.proof.inputs import random_inputs
+from tests.onnx_models import build, load
+
+KERNEL = np.arange(8 * 4 * 4, dtype=np.float32).reshape(8, 1, 4, 4)
+
+
+def test_nodes_that_are_not_in_order_are_sorted_with_a_note() -> None:
+    """As ONNX Runtime's float16 tool writes them: what casts the input stands last."""
+    nodes = [
+        helper.make_node("ConvTranspose", ["a", "w"], ["b"], name="site", strides=[2, 2], group=8),
+        helper.make_node("Relu", ["b"], ["y"]),
+        helper.make_node("Neg", ["x"], ["a"]),
+    ]
+    model = build(nodes, {"x": (1, 8, 5, 5)}, {"y": [None] * 4}, {"w": KERNEL})
+    result = splitdeconv.convert(model, target="generic", lowering="split")
+    assert result.verdict.passed
+    assert "its nodes were not in order, which ONNX wants: they are sorted" in result.record.notes
+    assert load(model).ir.graph[0].op_type == "Neg"
+
+
+def test_nodes_in_a_circle_are_an_error() -> None:
+    nodes = [helper.make_node("Add", ["x", "b"], ["a"]), helper.make_node("Neg", ["a"], ["b"])]
+    model = build(nodes, {"x": (1, 8, 5, 5)}, {"b": [None] * 4}, {})
+    with pytest.raises(InputError, match="not a sound ONNX model"):
+        load(model)
+
+
+@pytest.mark.parametrize("lowering", ["split", "split_phases", "zero_insert"])
+def test_a_normalisation_of_each_channel_that_says_spatial_0(lowering: str) -> None:
+    """As MXNet writes it; runtimes take it where they fold it into the deconv before it."""
+    names = ["scale", "shift", "mean", "variance"]
+    nodes = [
+        helper.make_node("ConvTranspose", ["x", "w"], ["a"], name="site", strides=[2, 2], group=8),
+        helper.make_node("BatchNormalization", ["a", *names], ["y"], spatial=0),
+    ]
+    known = {"w": KERNEL, **{name: np.linspace(1, 2, 8, dtype=np.float32) for name in names}}
+    model = build(nodes, {"x": (1, 8, 5, 5)}, {"y": [None] * 4}, known, opset=8, ir_version=3)
+    result = splitdeconv.convert(model, target="generic", lowering=lowering)
+    assert result.plan.choices[0].chosen.lowering == lowering
+    assert result.verdict.passed
+
+
+def test_open_sizes_of_volumes_keep_to_a_budget_of_elements() -> None:
+    volume = Input("x", "float32", (None, 64, None, None, None))
+    for trial, size in ((0, 32), (1, 32)):
+        feeds = random_inputs([volume], {}, trial)
+        assert not isinstance(feeds, str)
+        assert feeds["x"].shape == (1 + trial, 64, size, size, size)
+        assert feeds["x"].size <= LARGEST_INPUT
+
+
+@pytest.mark.parametrize(
+    ("dims", "size"), [((1, 80, "t"), 256), ((1, 2, "t"), 16_384), ((1, 3, "h", "w"), 256), ((1, 4, "d", "h", "w"), 64)]
+)
+def test_open_sizes_for_measuring_are_sensible_and_stated(dims: tuple[int | str, ...], size: int) -> None:
+    model = build([helper.make_node("Relu", ["x"], ["y"])], {"x": dims}, {"y": [None] * len(dims)}, {})  # type: ignore[dict-item]
+    shapes, notes = definite_shapes(load(model), {})
+    assert set(shapes["x"][2:]) == {size}
+    assert str(size) in notes[0]

@@ -1,0 +1,129 @@
+"""Outputs that are no arrays of numbers, or prove nothing; inputs that are whole numbers, or infinite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+pytest.importorskip("onnxruntime")
+
+import splitdeconv
+from splitdeconv.deconv.weights import Array
+from splitdeconv.errors import UsageError, VerificationError
+from splitdeconv.pipeline.convert import Conversion
+
+FLOATS = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+
+
+def model(
+    nodes: Sequence[onnx.NodeProto],
+    outputs: Sequence[onnx.ValueInfoProto],
+    *,
+    whole: int = TensorProto.INT64,
+    constants: Sequence[onnx.TensorProto] = (),
+    domain: str = "",
+) -> onnx.ModelProto:
+    """A deconv from 'x' to 'z', and nodes behind it, which may read the whole numbers 't'."""
+    weights = numpy_helper.from_array(np.ones((2, 2, 3, 3), np.float32), "w")
+    deconv = helper.make_node("ConvTranspose", ["x", "w"], ["z"], name="site", strides=[2, 2])
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 4, 4])]
+    if any("t" in node.input for node in nodes):
+        inputs.append(helper.make_tensor_value_info("t", whole, [3]))
+    graph = helper.make_graph([deconv, *nodes], "model", inputs, outputs, [weights, *constants])
+    imports = [helper.make_opsetid("", 17), *([helper.make_opsetid(domain, 1)] if domain else [])]
+    return helper.make_model(graph, opset_imports=imports, ir_version=8)
+
+
+def array(name: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+
+
+def converted(proto: onnx.ModelProto, **options: object) -> Conversion:
+    return splitdeconv.convert(proto, target="generic", lowering="split", **options)  # type: ignore[arg-type]
+
+
+def test_the_arrays_in_a_sequence_are_compared() -> None:
+    nodes = [helper.make_node("Relu", ["z"], ["r"]), helper.make_node("SequenceConstruct", ["z", "r"], ["y"])]
+    result = converted(model(nodes, [helper.make_value_info("y", helper.make_sequence_type_proto(FLOATS))]))
+    assert [each.name for each in result.verdict.outputs] == ["y[0]", "y[1]"]
+    assert result.verdict.passed
+
+
+def test_the_array_in_an_optional_is_compared() -> None:
+    nodes = [helper.make_node("Optional", ["z"], ["y"])]
+    result = converted(model(nodes, [helper.make_value_info("y", helper.make_optional_type_proto(FLOATS))]))
+    assert len(result.verdict.outputs) == 1
+    assert result.verdict.passed
+
+
+def test_text_is_not_compared_and_that_is_said() -> None:
+    nodes = [helper.make_node("Constant", [], ["y"], value_strings=[b"a", b"b"])]
+    outputs = [array("z"), helper.make_tensor_value_info("y", TensorProto.STRING, [2])]
+    verdict = converted(model(nodes, outputs)).verdict
+    assert [each.name for each in verdict.outputs] == ["z"]
+    assert "output 'y' is text, which is not compared" in verdict.notes
+
+
+def test_an_output_that_is_nan_everywhere_proves_nothing() -> None:
+    nodes = [
+        helper.make_node("Abs", ["z"], ["a"]),
+        helper.make_node("Sub", ["c", "a"], ["s"]),
+        helper.make_node("Log", ["s"], ["y"]),
+    ]
+    constants = [numpy_helper.from_array(np.float32(-1), "c")]
+    verdict = converted(model(nodes, [array("y"), array("z")], constants=constants)).verdict
+    assert [each.name for each in verdict.outputs] == ["z"]
+    assert any(note.startswith("output 'y' is NaN everywhere") for note in verdict.notes)
+
+
+def test_an_infinite_input_is_named_where_outputs_differ() -> None:
+    x = np.ones((1, 2, 4, 4), np.float32)
+    x[0, 0, 1, 1] = np.inf
+    with pytest.raises(VerificationError, match="output 'z' differs, as it may: --input x holds infinite"):
+        splitdeconv.convert(model([], [array("z")]), target="generic", lowering="split", inputs={"x": x})
+
+
+def gather_model(whole: int = TensorProto.INT64) -> onnx.ModelProto:
+    """Adds rows of a table of three rows, of which the numbers are an input."""
+    nodes = [
+        helper.make_node("Gather", ["table", "t"], ["g"]),
+        helper.make_node("ReduceSum", ["g"], ["s"], keepdims=0),
+        helper.make_node("Add", ["z", "s"], ["y"]),
+    ]
+    table = numpy_helper.from_array(np.arange(12, dtype=np.float32).reshape(4, 3), "table")
+    return model(nodes, [array("y")], whole=whole, constants=[table])
+
+
+@pytest.mark.parametrize("whole", [TensorProto.INT64, TensorProto.INT32])
+def test_models_with_whole_inputs_are_compared(whole: int) -> None:
+    verdict = converted(gather_model(whole)).verdict
+    assert [each.name for each in verdict.outputs] == ["y"]
+    assert verdict.notes == ()
+
+
+def test_models_with_whole_inputs_are_timed() -> None:
+    result = splitdeconv.convert(gather_model(), target="onnxruntime", cache=False, budget=0.5)
+    assert not any("not timed" in note for note in result.record.notes)
+
+
+def test_what_no_runtime_here_runs_is_proved_in_float64() -> None:
+    """ONNX Runtime has no float64 ConvTranspose; the reference evaluator computes everything."""
+    proto = model([helper.make_node("Relu", ["z"], ["y"])], [array("y")])
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    kernel: Array = np.ones((2, 2, 3, 3))
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(kernel, "w"))
+    verdict = converted(proto).verdict
+    assert [each.name for each in verdict.outputs] == ["y"]
+    assert any("both models were compared in float64" in note for note in verdict.notes)
+
+
+def test_what_can_be_proved_nowhere_is_an_error_that_says_so() -> None:
+    nodes = [helper.make_node("Mystery", ["z"], ["y"], domain="of.somebody")]
+    with pytest.raises(UsageError, match=r"onnxruntime does not run the original .*; --target .*--no-verify"):
+        converted(model(nodes, [array("y")], domain="of.somebody"))
+    assert converted(model(nodes, [array("y")], domain="of.somebody"), verify=False).plan.choices
