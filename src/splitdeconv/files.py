@@ -231,6 +231,18 @@ def _restore(before: Path, place: Path) -> None:
             place.unlink()
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, unless they are there.
+
+    Raises:
+        OutputError: it cannot be made there.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be made ({error.strerror}); wanted a folder to write in") from None
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file; what is no character (a name that is not UTF-8) becomes an escape.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
+from json import dumps
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -16,8 +17,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from splitdeconv.cli import terminal
 from splitdeconv.files import write_text
+from splitdeconv.report.listing import say
 from splitdeconv.results.bench import BenchRecord
 from splitdeconv.results.record import RunRecord
+from splitdeconv.results.schema import SCHEMA_VERSION
 from splitdeconv.version import __version__
 
 app = typer.Typer(
@@ -32,6 +35,11 @@ Record = TypeVar("Record", RunRecord, BenchRecord)
 
 # In the order in which the help lists them. Each module registers its command.
 COMMANDS = ("inspect", "convert", "bench", "report", "targets", "simulate", "sweep", "zoo", "reproduce", "demo")
+
+Json = Annotated[
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write the record as JSON to this file (- for the standard output)."),
+]
 
 
 def _show_version(wanted: bool) -> None:
@@ -79,6 +87,15 @@ def progress_bar() -> Iterator[Callable[[str, float], None]]:
 def signed(record: Record, context: typer.Context) -> Record:
     """The record with the command line, which ``main`` puts into the context, in its provenance."""
     return replace(record, provenance=replace(record.provenance, arguments=context.obj or ()))
+
+
+def done(command: str, outputs: Sequence[Path], json: Path | None, line: str, **more: object) -> None:
+    """What a command that writes files says at its end, as a line or as JSON."""
+    record = {"schema": SCHEMA_VERSION, "command": command, "outputs": [str(path) for path in outputs], **more}
+    if json is not None:
+        emit_json(dumps(record, indent=2, ensure_ascii=False) + "\n", json)
+    if str(json) != "-":
+        say(console(), line)
 
 
 def emit_json(text: str, path: Path) -> None:

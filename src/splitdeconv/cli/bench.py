@@ -12,7 +12,7 @@ import splitdeconv
 from splitdeconv import codec
 from splitdeconv.cli import app as shared
 from splitdeconv.cli.inputs import INPUT_HELP, SHAPE_HELP, arrays, named_files, shapes
-from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP
+from splitdeconv.cli.inspect import MODEL_HELP
 from splitdeconv.cli.report import REPORT_HELP, check
 from splitdeconv.files import together
 from splitdeconv.pipeline.open import DEFAULT_SECONDS
@@ -26,23 +26,37 @@ TIMES = ("native ms", "zero_insert ms", "equal-work ms", "best ms")
 NUMBERS = (*TIMES, "over native", "over zero_insert", "of equal-work")
 
 
-@shared.app.command()
+@shared.app.command(epilog="Example: `splitdeconv bench model.onnx --target onnxruntime --plot times.svg`")
 def bench(
     context: typer.Context,
-    model: Annotated[Path | None, typer.Argument(help=MODEL_HELP)] = None,
-    layers: Annotated[Path | None, typer.Option(help="A JSON list of layers, instead of a model.")] = None,
-    target: Annotated[list[str] | None, typer.Option(help="Where to time. Repeatable; default onnxruntime.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Time only sites or layers that fit this pattern.")] = None,
-    dtype: Annotated[str, typer.Option(help="Of a list's layers: float32, float16 or int8.")] = "float32",
-    input: Annotated[list[str] | None, typer.Option(help=INPUT_HELP)] = None,  # noqa: A002  # the option's name
-    input_shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
-    threads: Annotated[int, typer.Option(help="Worker threads of the target; 0 for its own choice.")] = 0,
-    precision: Annotated[str, typer.Option(help="Arithmetic of the target, where it has a choice.")] = "",
-    budget: Annotated[float, typer.Option(help="Seconds for all layers on a target.", min=0.1)] = DEFAULT_SECONDS,
+    model: Annotated[Path | None, typer.Argument(metavar="MODEL", help=MODEL_HELP)] = None,
+    layers: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A JSON list of layers, instead of a model.")
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Where to time. Repeatable; default onnxruntime.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Time only sites or layers that fit this pattern.")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(metavar="NAME", help="Of a list's layers: float32, float16 or int8.")
+    ] = "float32",
+    input: Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help=INPUT_HELP)] = None,  # noqa: A002  # the option's name
+    input_shape: Annotated[list[str] | None, typer.Option(metavar="NAME=SIZES", help=SHAPE_HELP)] = None,
+    threads: Annotated[int, typer.Option(metavar="N", help="Worker threads of the target; 0 for its own choice.")] = 0,
+    precision: Annotated[
+        str, typer.Option(metavar="NAME", help="Arithmetic of the target, where it has a choice.")
+    ] = "",
+    budget: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Seconds for all layers on a target.", min=0.1)
+    ] = DEFAULT_SECONDS,
     every: Annotated[bool, typer.Option("--every", help="Show every form of every layer.")] = False,
-    json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = None,
-    report: Annotated[Path | None, typer.Option(help=REPORT_HELP)] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the ratios to this file (.svg, .png or .pdf).")] = None,
+    json: shared.Json = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help=REPORT_HELP)] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the ratios to this file (.svg, .png or .pdf).")
+    ] = None,
 ) -> None:
     """Time native, zero insertion and every lowering side by side, against the convolution of equal work."""
     if plot is not None:

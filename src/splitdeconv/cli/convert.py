@@ -12,7 +12,7 @@ import splitdeconv
 from splitdeconv import codec
 from splitdeconv.cli import app as shared
 from splitdeconv.cli.inputs import INPUT_HELP, SHAPE_HELP, arrays, named_files, pairs, shapes
-from splitdeconv.cli.inspect import JSON_HELP, MODEL_HELP
+from splitdeconv.cli.inspect import MODEL_HELP
 from splitdeconv.cli.report import REPORT_HELP, check
 from splitdeconv.errors import VerificationError
 from splitdeconv.files import together, write_text
@@ -30,28 +30,38 @@ TARGET_HELP = "What the model is for; auto: the installed runtime of its format;
 NUMERICS_HELP = "exact, or fused (TFLite): drop rounding steps of the epilogue, and report the difference."
 
 
-@shared.app.command()
+@shared.app.command(epilog="Example: `splitdeconv convert model.onnx out.onnx --report out.html`")
 def convert(
     context: typer.Context,
-    model: Annotated[Path, typer.Argument(help=MODEL_HELP)],
-    out: Annotated[Path, typer.Argument(help="Where to write the result.")],
-    target: Annotated[str, typer.Option(help=TARGET_HELP)] = AUTO,
-    lowering: Annotated[str, typer.Option(help="This lowering wherever it applies, instead of a choice.")] = "",
-    layer: Annotated[list[str] | None, typer.Option(help="SITE=LOWERING for one site. Repeatable.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Rewrite only sites that fit this pattern.")] = None,
-    skip: Annotated[list[str] | None, typer.Option(help="Leave sites that fit this pattern.")] = None,
-    plan: Annotated[Path | None, typer.Option(help="Take the choices from this plan file.")] = None,
-    save_plan: Annotated[Path | None, typer.Option(help="Write the choices to this plan file.")] = None,
-    numerics: Annotated[str, typer.Option(help=NUMERICS_HELP)] = "exact",
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Where to write the result.")],
+    target: Annotated[str, typer.Option(metavar="NAME", help=TARGET_HELP)] = AUTO,
+    lowering: Annotated[
+        str, typer.Option(metavar="FORM", help="This lowering wherever it applies, instead of a choice.")
+    ] = "",
+    layer: Annotated[
+        list[str] | None, typer.Option(metavar="SITE=FORM", help="SITE=LOWERING for one site. Repeatable.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Rewrite only sites that fit this pattern.")
+    ] = None,
+    skip: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Leave sites that fit this pattern.")
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(metavar="FILE", help="Take the choices from this plan file.")] = None,
+    save_plan: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the choices to this plan file.")] = None,
+    numerics: Annotated[str, typer.Option(metavar="NAME", help=NUMERICS_HELP)] = "exact",
     verify: Annotated[bool, typer.Option(help="Prove the result equal before it is written.")] = True,
-    input: Annotated[list[str] | None, typer.Option(help=INPUT_HELP)] = None,  # noqa: A002  # the option's name
-    input_shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
-    threads: Annotated[int, typer.Option(help="Worker threads of the target; 0 for its own choice.")] = 0,
-    precision: Annotated[str, typer.Option(help="Arithmetic of the target, where it has a choice.")] = "",
-    budget: Annotated[float, typer.Option(help="Seconds for measuring.", min=0.1)] = DEFAULT_SECONDS,
+    input: Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help=INPUT_HELP)] = None,  # noqa: A002  # the option's name
+    input_shape: Annotated[list[str] | None, typer.Option(metavar="NAME=SIZES", help=SHAPE_HELP)] = None,
+    threads: Annotated[int, typer.Option(metavar="N", help="Worker threads of the target; 0 for its own choice.")] = 0,
+    precision: Annotated[
+        str, typer.Option(metavar="NAME", help="Arithmetic of the target, where it has a choice.")
+    ] = "",
+    budget: Annotated[float, typer.Option(metavar="SECONDS", help="Seconds for measuring.", min=0.1)] = DEFAULT_SECONDS,
     cache: Annotated[bool, typer.Option(help="Use and keep times of earlier runs.")] = True,
-    json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = None,
-    report: Annotated[Path | None, typer.Option(help=REPORT_HELP)] = None,
+    json: shared.Json = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help=REPORT_HELP)] = None,
 ) -> None:
     """Rewrite every deconv of a model exactly as ordinary convolutions, prove it, and write the result."""
     read = [("the model", model), ("--plan", plan), *named_files(input)]

@@ -16,6 +16,7 @@ from splitdeconv.cli import app as shared
 from splitdeconv.cli.convert import show
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import MissingExtraError
+from splitdeconv.files import make_folder
 from splitdeconv.lab.zoo import trained
 from splitdeconv.report import listing
 
@@ -23,13 +24,15 @@ COLUMNS, ROWS, SCALE = 8, 2, 2  # images in a row, rows, and how much each pixel
 LATENT = 16  # numbers that make a face
 
 
-@shared.app.command()
+@shared.app.command(epilog="Example: `splitdeconv demo`")
 def demo(
-    out: Annotated[Path, typer.Argument(help="A folder for the models, the images and the record.")] = Path("demo"),
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="A folder for the models, the images and the record.")
+    ] = Path("demo"),
 ) -> None:
     """Convert a trained generator of faces, which comes along, and show the faces before and after (extra `demo`)."""
     _check()
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     before, after = out / "faces.onnx", out / "faces_split.onnx"
     shutil.copyfile(trained(), before)
     with shared.progress_bar() as progress:

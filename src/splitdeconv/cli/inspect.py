@@ -19,15 +19,16 @@ from splitdeconv.report.listing import Listing
 from splitdeconv.report.numbers import count
 
 MODEL_HELP = "An .onnx or .tflite file."
-JSON_HELP = "Write the record as JSON to this file (- for the standard output)."
 
 
-@shared.app.command()
+@shared.app.command(epilog="Example: `splitdeconv inspect model.onnx --input-shape x=1,3,224,224`")
 def inspect(
-    model: Annotated[Path, typer.Argument(help=MODEL_HELP)],
-    target: Annotated[list[str] | None, typer.Option(help="A target to ask about each deconv. Repeatable.")] = None,
-    input_shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
-    json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = None,
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    target: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A target to ask about each deconv. Repeatable.")
+    ] = None,
+    input_shape: Annotated[list[str] | None, typer.Option(metavar="NAME=SIZES", help=SHAPE_HELP)] = None,
+    json: shared.Json = None,
 ) -> None:
     """Show the deconvs of a model: geometry, multiply-accumulates, share of the model. Nothing is written."""
     with together([("the model", model)], [("--json", json)]):
@@ -55,8 +56,9 @@ def _table(found: Inspection) -> Listing:
     rows = []
     for site, choice in zip(found.findings.sites, found.plan.choices, strict=True):
         deconv = site.deconv
-        fewest = min(option.cost.macs for option in choice.options if option.candidate.lowering != "native")
-        macs = (deconv.native_macs(), deconv.zero_insert_macs(), deconv.split_macs(), fewest)
+        native = deconv.native_macs()
+        fewest = min([native, *(option.cost.macs for option in choice.options)])
+        macs = (native, deconv.zero_insert_macs(), deconv.split_macs(), fewest)
         answers = (answer[site.id] or "runs it" for answer in found.answers.values())
         names = (" ".join(site.epilogue), str(choice.chosen))
         rows.append((site.id, deconv.describe(), *map(count, macs), *names, *answers))
@@ -74,9 +76,10 @@ def _sums(found: Inspection) -> str:
         f"{found_deconvs}: {count(native)} MACs; with zeros inserted (NZP) {count(inserted)}, "
         f"split (SD) {count(split)}."
     )
-    if any(None in (deconv.batch, *deconv.in_sizes) for deconv in deconvs):
-        return text + " Sizes marked ? are open and count as 1; --input-shape sets them."
-    other = found.findings.other_macs
+    sets = "--input-shape sets them" if found.is_open else "the model computes them at run time"
+    if any(None in deconv.in_sizes for deconv in deconvs):
+        return text + f" Sizes marked ? count as 1; {sets}."
+    other = found.record.other_macs
     if other is None:
-        return text + " The rest of the model has open sizes; --input-shape sets them."
+        return text + f" The rest of the model has sizes that are not known; {sets}."
     return text + f" The deconvs are {native / (native + other):.1%} of the model's {count(native + other)} MACs."

@@ -9,21 +9,22 @@ import typer
 
 from splitdeconv.cli import app as shared
 from splitdeconv.files import read_text, together
-from splitdeconv.report import listing, page, plots
+from splitdeconv.report import page, plots
 
 REPORT_HELP = "Write a report for people to this file: one self-contained HTML page."
 
 
-@shared.app.command()
+@shared.app.command(epilog="Example: `splitdeconv report run.json report.html`")
 def report(
-    record: Annotated[Path, typer.Argument(help="What --json of convert or bench has written.")],
-    out: Annotated[Path, typer.Argument(help="The HTML file to write.")],
+    record: Annotated[Path, typer.Argument(metavar="RECORD", help="What --json of convert or bench has written.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The HTML file to write.")],
+    json: shared.Json = None,
 ) -> None:
     """Make the HTML report of an earlier conversion or benchmark from its JSON record."""
     check(out)
-    with together([("the record", record)], [("OUT", out)]):
+    with together([("the record", record)], [("OUT", out), ("--json", json)]):
         _write(record, out)
-    listing.say(shared.console(), f"written: {out}")
+        shared.done("report", [out], json, f"written: {out}", record=str(record))
 
 
 def _write(record: Path, out: Path) -> None:

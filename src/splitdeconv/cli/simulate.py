@@ -14,7 +14,7 @@ from splitdeconv.accelerator.arch import Architecture, load_architecture
 from splitdeconv.accelerator.energy import load_energies
 from splitdeconv.accelerator.layers import Network
 from splitdeconv.accelerator.sparsity import SKIPS, Skip
-from splitdeconv.cli.app import app, console, emit_json
+from splitdeconv.cli.app import Json, app, console, emit_json
 from splitdeconv.cli.inputs import SHAPE_HELP, shapes
 from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.files import together
@@ -25,28 +25,32 @@ from splitdeconv.report.listing import Listing, say, show
 from splitdeconv.results.schema import SCHEMA_VERSION
 
 
-@app.command()
+@app.command(epilog="Example: `splitdeconv simulate dcgan --arch systolic-ws-32x32 --layers`")
 def simulate(
     models: Annotated[
-        list[str], typer.Argument(help="Networks by name, `paper` for all six, .toml, .json or a model.")
+        list[str],
+        typer.Argument(metavar="MODEL", help="Networks by name, `paper` for all six, .toml, .json or a model."),
     ],
     arch: Annotated[
-        list[str] | None, typer.Option(help="Architecture by name, or a .toml file; `zigzag:NAME` for ZigZag.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Architecture by name, or a .toml file; `zigzag:NAME` for ZigZag."),
     ] = None,
-    form: Annotated[list[str] | None, typer.Option(help=f"How deconvs are computed: {', '.join(FORMS)}.")] = None,
-    skip: Annotated[list[str] | None, typer.Option(help=f"Zeros that are skipped: {', '.join(SKIPS)}.")] = None,
+    form: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help=f"How deconvs are computed: {', '.join(FORMS)}.")
+    ] = None,
+    skip: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help=f"Zeros that are skipped: {', '.join(SKIPS)}.")
+    ] = None,
     energy: Annotated[
-        str, typer.Option(help="Energy table by name or .toml file; the architecture's if left out.")
+        str, typer.Option(metavar="NAME", help="Energy table by name or .toml file; the architecture's if left out.")
     ] = "",
-    input_shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
+    input_shape: Annotated[list[str] | None, typer.Option(metavar="NAME=SIZES", help=SHAPE_HELP)] = None,
     layers: Annotated[bool, typer.Option("--layers", help="One line for each layer.")] = False,
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="Ranges of the ratios when one assumption varies at a time.")
     ] = False,
     assumptions: Annotated[bool, typer.Option("--assumptions", help="Every number with its source.")] = False,
-    json_path: Annotated[
-        Path | None, typer.Option("--json", help="Write everything to this file; `-`: standard output.")
-    ] = None,
+    json_path: Json = None,
 ) -> None:
     """Estimate cycles, DRAM traffic and energy of a model's deconvs in each form, against zero insertion (NZP)."""
     read = [(name, Path(name)) for name in (*models, *(arch or []), *([energy] if energy else []))]

@@ -14,7 +14,7 @@ import typer
 from splitdeconv.accelerator.arch import load_architecture
 from splitdeconv.accelerator.energy import load_energies
 from splitdeconv.accelerator.sparsity import SKIPS
-from splitdeconv.cli.app import app, console, progress_bar
+from splitdeconv.cli.app import Json, app, done, progress_bar
 from splitdeconv.cli.inputs import SHAPE_HELP, shapes
 from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.files import together
@@ -24,25 +24,38 @@ from splitdeconv.lab.simulation.models import find_networks
 from splitdeconv.lab.simulation.sweep import Finished, Parts, columns_of, locally, run_sweep
 from splitdeconv.lab.simulation.tables import check_suffix
 from splitdeconv.report import plots
-from splitdeconv.report.listing import say
 
 
-@app.command()
+@app.command(epilog="Example: `splitdeconv sweep dcgan --out table.csv --vary rows=8:64:8`")
 def sweep(
-    models: Annotated[list[str], typer.Argument(help="As for `simulate`; each is one row per point.")],
-    out_path: Annotated[Path, typer.Option("--out", help="The table: .csv or .parquet.")],
-    arch: Annotated[list[str] | None, typer.Option(help="Architectures, by name or .toml file.")] = None,
+    models: Annotated[list[str], typer.Argument(metavar="MODEL", help="As for `simulate`; each is one row per point.")],
+    out_path: Annotated[Path, typer.Option("--out", metavar="FILE", help="The table: .csv or .parquet.")],
+    arch: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Architectures, by name or .toml file.")
+    ] = None,
     vary: Annotated[
         list[str] | None,
-        typer.Option(help="A number or choice and its values: rows=8,16 or rows=8:64:8 or zero_insertion=stored."),
+        typer.Option(
+            metavar="NAME=VALUES",
+            help="A number or choice and its values: rows=8,16 or rows=8:64:8 or zero_insertion=stored.",
+        ),
     ] = None,
-    form: Annotated[list[str] | None, typer.Option(help=f"How deconvs are computed: {', '.join(FORMS)}.")] = None,
-    skip: Annotated[list[str] | None, typer.Option(help=f"Zeros that are skipped: {', '.join(SKIPS)}.")] = None,
-    energy: Annotated[str, typer.Option(help="Energy table; the architecture's if left out.")] = "",
-    input_shape: Annotated[list[str] | None, typer.Option(help=SHAPE_HELP)] = None,
-    jobs: Annotated[int, typer.Option(min=0, help="Local processes; 0 is one for each core.")] = 0,
-    cluster: Annotated[str, typer.Option(help="Address of a Dask scheduler, such as tcp://host:8786.")] = "",
-    plot: Annotated[Path | None, typer.Option(help="Write a Pareto plot of time and energy (.svg, .png).")] = None,
+    form: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help=f"How deconvs are computed: {', '.join(FORMS)}.")
+    ] = None,
+    skip: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help=f"Zeros that are skipped: {', '.join(SKIPS)}.")
+    ] = None,
+    energy: Annotated[str, typer.Option(metavar="NAME", help="Energy table; the architecture's if left out.")] = "",
+    input_shape: Annotated[list[str] | None, typer.Option(metavar="NAME=SIZES", help=SHAPE_HELP)] = None,
+    jobs: Annotated[int, typer.Option(metavar="N", min=0, help="Local processes; 0 is one for each core.")] = 0,
+    cluster: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address of a Dask scheduler, such as tcp://host:8786.")
+    ] = "",
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a Pareto plot of time and energy (.svg, .png).")
+    ] = None,
+    json: Json = None,
 ) -> None:
     """Evaluate every combination and write one row for each; a sweep that was cut off goes on where it was."""
     check_suffix(out_path)
@@ -52,7 +65,7 @@ def sweep(
     if unknown:
         raise UsageError(f"--skip: found '{unknown[0]}', wanted one of {', '.join(SKIPS)}")
     read = [(name, Path(name)) for name in (*models, *(arch or []), *([energy] if energy else []))]
-    with Parts(out_path) as parts, together(read, [("--out", out_path), ("--plot", plot)]):
+    with Parts(out_path) as parts, together(read, [("--out", out_path), ("--plot", plot), ("--json", json)]):
         in_shapes = shapes(input_shape)
         networks = [network for text in models for network in find_networks(text, in_shapes)]
         architectures = [load_architecture(name) for name in arch or ["dot-product-16x16"]]
@@ -67,7 +80,8 @@ def sweep(
             from splitdeconv.lab.simulation.plot import plot_pareto  # noqa: PLC0415  # only with the extra
 
             plot_pareto(columns_of(chunks, parts), plot)
-    say(console(), f"{rows} points in {out_path}, {failures} of them failed with a reason (column 'reason')")
+        line = f"{rows} points in {out_path}, {failures} of them failed with a reason (column 'reason')"
+        done("sweep", [out_path, *([plot] if plot else [])], json, line, points=rows, failed=failures)
 
 
 def _cluster(address: str) -> Callable[[Sequence[grid.Chunk]], Finished]:

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json as json_text
-from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from splitdeconv.cli import app as shared
-from splitdeconv.cli.inspect import JSON_HELP
 from splitdeconv.errors import SplitdeconvError
 from splitdeconv.files import together
 from splitdeconv.lowerings import LOWERINGS
@@ -19,8 +14,8 @@ from splitdeconv.report.listing import Listing
 from splitdeconv.targets import TARGETS, target
 
 
-@shared.app.command("targets")
-def show_targets(json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = None) -> None:
+@shared.app.command("targets", epilog="Example: `splitdeconv targets --json -`")
+def show_targets(json: shared.Json = None) -> None:
     """List the targets: what is installed, what each takes, and how to install the rest; and the lowerings."""
     found = [_describe(name) for name in sorted(TARGETS)]
     found.insert(0, {"target": GENERIC, "takes": "all formats", "kind": "rule", "state": "always there"})

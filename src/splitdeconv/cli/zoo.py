@@ -10,7 +10,6 @@ import typer
 
 import splitdeconv.lab.zoo
 from splitdeconv.cli import app as shared
-from splitdeconv.cli.inspect import JSON_HELP
 from splitdeconv.files import together
 from splitdeconv.report import listing
 from splitdeconv.report.listing import Listing
@@ -22,8 +21,8 @@ group = typer.Typer(help="The paper's six networks and a small trained generator
 shared.app.add_typer(group, name="zoo")
 
 
-@group.command("list")
-def show_networks(json: Annotated[Path | None, typer.Option(help=JSON_HELP)] = None) -> None:
+@group.command("list", epilog="Example: `splitdeconv zoo list --json -`")
+def show_networks(json: shared.Json = None) -> None:
     """List the networks: their deconvs, multiply-accumulates as the paper counts them, and where they come from."""
     found = [_describe(name) for name in splitdeconv.lab.zoo.NETWORKS]
     if json is not None:
@@ -58,15 +57,22 @@ def _describe(name: str) -> dict[str, Any]:
     }
 
 
-@group.command("export")
+@group.command("export", epilog="Example: `splitdeconv zoo export dcgan dcgan.onnx --dtype int8`")
 def export_network(
-    name: Annotated[str, typer.Argument(help="A network of `splitdeconv zoo list`.")],
-    out: Annotated[Path, typer.Argument(help="Where to write it: a file that ends in .onnx or .tflite.")],
-    dtype: Annotated[str, typer.Option(help="float32, or int8: quantised with weights per channel.")] = "float32",
-    seed: Annotated[int, typer.Option(help="Of the weights and the calibration inputs.")] = 0,
-    weights: Annotated[Path | None, typer.Option(help="A state dict (.pt or .npz) instead of initial weights.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A network of `splitdeconv zoo list`.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Where to write it: a file that ends in .onnx or .tflite.")
+    ],
+    dtype: Annotated[
+        str, typer.Option(metavar="NAME", help="float32, or int8: quantised with weights per channel.")
+    ] = "float32",
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the weights and the calibration inputs.")] = 0,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A state dict (.pt or .npz) instead of initial weights.")
+    ] = None,
+    json: shared.Json = None,
 ) -> None:
     """Write a network as a model file, through the official exporters and quantisers (extra `zoo`)."""
-    with together([("--weights", weights)], [("OUT", out)]):
+    with together([("--weights", weights)], [("OUT", out), ("--json", json)]):
         splitdeconv.lab.zoo.export(name, out, dtype=dtype, seed=seed, weights=weights)
-    listing.say(shared.console(), f"written: {out}")
+        shared.done("zoo export", [out], json, f"written: {out}", network=name, dtype=dtype, seed=seed)

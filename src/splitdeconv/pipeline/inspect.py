@@ -11,7 +11,7 @@ from splitdeconv.choosing import planner
 from splitdeconv.choosing.planner import Overrides
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Findings, Model, Site
-from splitdeconv.formats.open_sizes import named_shapes
+from splitdeconv.formats.open_sizes import named_shapes, with_batch_of_one
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.pipeline.open import GENERIC, Options, Shapes, name_of, open_model, open_target, proving
 from splitdeconv.pipeline.sites import site_table
@@ -30,12 +30,14 @@ class Inspection:
         plan: what the generic rule would take, with the costs of all candidates.
         answers: target → site → why it does not run the deconv as it is (empty: it does).
         record: everything, for JSON.
+        is_open: whether the model leaves sizes of inputs open that were not given.
     """
 
     findings: Findings
     plan: Plan
     answers: Mapping[str, Mapping[str, str]]
     record: RunRecord
+    is_open: bool = False
 
 
 def inspect(source: object, in_shapes: Shapes, target_names: Sequence[str]) -> Inspection:
@@ -47,7 +49,8 @@ def inspect(source: object, in_shapes: Shapes, target_names: Sequence[str]) -> I
     model = open_model(source)
     with suppress(UsageError):  # what its runtime says of it is left out where that is not installed
         model, _ = proving(model, None, Options())
-    findings = model.find(named_shapes(model, in_shapes))
+    shapes = named_shapes(model, in_shapes)
+    findings = model.find(shapes)
     tables = [site_table(model, site, None) for site in findings.sites]
     asked = {name: open_target(name, model, Options()) for name in target_names}
     answers = {
@@ -61,10 +64,18 @@ def inspect(source: object, in_shapes: Shapes, target_names: Sequence[str]) -> I
         tuple(target.environment() for target in asked.values()),
         plan,
         findings.skipped,
-        other_macs=findings.other_macs,
+        other_macs=_other_macs(model, findings, shapes),
         provenance=provenance.of_this_run(),
     )
-    return Inspection(findings, plan, answers, record)
+    is_open = any(each.shape is None or None in each.shape for each in model.inputs() if each.name not in shapes)
+    return Inspection(findings, plan, answers, record, is_open)
+
+
+def _other_macs(model: Model, findings: Findings, shapes: Shapes) -> int | None:
+    """The work of the rest of the model; for one sample where only the batch is open, as the deconvs count."""
+    if findings.other_macs is not None:
+        return findings.other_macs
+    return model.find(with_batch_of_one(model.inputs(), shapes)).other_macs
 
 
 def _answer(model: Model, site: Site, target: Target) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from splitdeconv.errors import InputError, OutputError
-from splitdeconv.files import write_text
+from splitdeconv.errors import InputError
+from splitdeconv.files import make_folder, write_text
 from splitdeconv.lab.paper import drawing
 from splitdeconv.lab.paper.published import all_published
 from splitdeconv.lab.paper.reproduce import Finished
@@ -37,10 +37,7 @@ def write(out: Path, finished: Sequence[Finished], *, quick: bool) -> Path:
         InputError: a picture of an earlier run is gone.
     """
     for folder in (out / TABLES, out / CHARTS):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{folder}: cannot be made ({error.strerror}); wanted a folder for the report") from None
+        make_folder(folder)
     sections = []
     for part in finished:
         for sheet in part.result.sheets:

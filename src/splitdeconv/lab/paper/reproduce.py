@@ -12,6 +12,7 @@ from pathlib import Path
 
 from splitdeconv import plugins
 from splitdeconv.errors import InputError, SplitdeconvError, UsageError
+from splitdeconv.files import make_folder
 from splitdeconv.lab.paper import store
 from splitdeconv.lab.paper.child import CHILDREN
 from splitdeconv.lab.paper.part import PaperPart, PaperSetting, PaperStep, Progress
@@ -214,5 +215,5 @@ def folder_of(out: Path) -> Path:
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; wanted a folder for the report")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     return out

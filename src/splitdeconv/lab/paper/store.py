@@ -9,8 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from splitdeconv import codec
-from splitdeconv.errors import OutputError
-from splitdeconv.files import parse_json, read_text, write_text
+from splitdeconv.files import make_folder, parse_json, read_text, write_text
 from splitdeconv.lab.paper.part import PaperStep
 from splitdeconv.results.schema import Json
 
@@ -62,10 +61,7 @@ def keep(folder: Path, stored: StoredStep) -> None:
         OutputError: it cannot be written.
     """
     path = path_of(folder, stored.part, stored.step)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path.parent}: cannot be made ({error.strerror}); wanted a folder for results") from None
+    make_folder(path.parent)
     write_text(path, json.dumps(codec.to_object(stored), indent=1, ensure_ascii=False) + "\n")
 
 
