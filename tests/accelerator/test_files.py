@@ -243,3 +243,13 @@ def test_real_models_have_the_deconvs_that_are_known(shared: Path) -> None:
     assert [layer.spec.describe() for layer in fst.deconvs] == ["128→64 3×3/2 @64×64", "64→32 3×3/2 @128×128"]
     ours = read_network(Path(__file__).parents[2] / "src/splitdeconv/accelerator/networks/fst.toml")
     assert sum(layer.kind == "conv" for layer in ours.layers) == sum(layer.kind == "conv" for layer in fst.layers)
+
+
+def test_a_network_is_the_same_in_both_formats(shared: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    onnx_one, tflite_one = (
+        find_networks(str(shared / "models" / f"fst_rain_princess_256{suffix}"))[0] for suffix in (".onnx", ".tflite")
+    )
+    assert [(each.kind, each.spec.describe()) for each in onnx_one.layers] == [
+        (each.kind, each.spec.describe()) for each in tflite_one.layers
+    ]

@@ -26,6 +26,7 @@ from splitdeconv.deconv.network import Compilable, Layer
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.lab.simulation.forms import FORMS, layer_work
+from splitdeconv.lab.simulation.models import nonzero
 from splitdeconv.lab.simulation.network import NetworkResult, simulate
 from splitdeconv.lab.simulation.sensitivity import sensitivity, variations
 from splitdeconv.lowerings import candidates, lower
@@ -268,6 +269,29 @@ def test_the_target_counts_an_emitted_model_as_the_program_it_came_from(
         wanted = evaluate(program_work(program, kernel), chosen.arch, chosen.skip).counts  # type: ignore[attr-defined]
         assert compiled.counts.compute_cycles == wanted.compute_cycles, str(candidate)
         assert compiled.counts.dram_reads == wanted.dram_reads, str(candidate)
+
+
+@pytest.mark.parametrize("arch", ["dot-product-16x16", "regular-2d-32x7"])
+@pytest.mark.parametrize("kind", ["float32", "int8_per_channel", "uint8"])
+def test_the_target_counts_an_emitted_tflite_model_as_the_program_it_came_from(arch: str, kind: str) -> None:
+    tflite_models = pytest.importorskip("tests.tflite_models", exc_type=ImportError)
+    chosen = target(f"accelerator:{arch}")
+    case = tflite_models.Case(kind=kind, in_sizes=(6, 5), kernel=(4, 3), in_channels=32, out_channels=3)
+    model = tflite_models.loaded(tflite_models.build(case))
+    (site,) = model.find().sites
+    compared = 0
+    for candidate in candidates(site.deconv, "NHWC")[0]:
+        program = lower(site.deconv, "NHWC", candidate)
+        if chosen.refuse(program) or model.refuse(site, program):
+            continue
+        compiled = chosen.compile(model.emit(site, program))
+        assert isinstance(compiled, EstimatedModel)
+        kernel = nonzero(site.weights, site.deconv)
+        wanted = evaluate(program_work(program, kernel), chosen.arch, chosen.skip).counts  # type: ignore[attr-defined]
+        assert compiled.counts.compute_cycles == wanted.compute_cycles, str(candidate)
+        assert compiled.counts.dram_reads == wanted.dram_reads, str(candidate)
+        compared += 1
+    assert compared > 3
 
 
 def test_a_dense_layer_is_a_matrix_product() -> None:

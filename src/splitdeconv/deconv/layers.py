@@ -51,6 +51,12 @@ class ConvAxis:
     pad_begin: int = 0
     pad_end: int = 0
 
+    @classmethod
+    def same(cls, in_size: int, kernel: int, stride: int, dilation: int) -> ConvAxis:
+        """With the pads of TensorFlow's SAME: ``ceil(in_size / stride)`` outputs, the odd pad at the end."""
+        total = max(0, (-(-in_size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - in_size)
+        return cls(in_size, kernel, stride, dilation, total // 2, total - total // 2)
+
     @property
     def out_size(self) -> int:
         """Output pixels."""

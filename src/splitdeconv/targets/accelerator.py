@@ -48,7 +48,7 @@ class EstimatedModel:
 class Accelerator(Target):
     """``accelerator:NAME``, or ``accelerator:FILE.toml``; its hardware skips the zeros that it can."""
 
-    formats = ("onnx",)
+    formats = ("onnx", "tflite")
     kind = "estimated"
     gives_outputs = False
 

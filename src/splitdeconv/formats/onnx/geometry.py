@@ -108,10 +108,9 @@ def conv_axes(attributes: Attributes, kernel: Sequence[int], in_sizes: Sequence[
     for size, taps, stride, dilation, *explicit in zip(
         in_sizes, kernel, strides, dilations, pads[:rank], pads[rank:], strict=True
     ):
-        short = (-(-size // stride) - 1) * stride + (taps - 1) * dilation + 1 - size
-        same = automatic in ("SAME_UPPER", "SAME_LOWER")
-        begin, end = _halves(max(0, short), automatic) if same else explicit
-        axes.append(ConvAxis(size, taps, stride, dilation, begin, end))
+        same = ConvAxis.same(size, taps, stride, dilation)
+        pads_of = {"SAME_UPPER": (same.pad_begin, same.pad_end), "SAME_LOWER": (same.pad_end, same.pad_begin)}
+        axes.append(ConvAxis(size, taps, stride, dilation, *pads_of.get(automatic, explicit)))
     return tuple(axes)
 
 

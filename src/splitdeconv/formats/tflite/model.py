@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from splitdeconv.deconv.network import Compilable
+from splitdeconv.deconv.network import Compilable, Operations
 from splitdeconv.deconv.ops import Layout, Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
@@ -21,7 +22,7 @@ from splitdeconv.formats.tflite.kernels import left_out
 from splitdeconv.formats.tflite.nodes import Node, find_nodes
 from splitdeconv.formats.tflite.refuse import refusal
 from splitdeconv.formats.tflite.splice import splice, stand_alone
-from splitdeconv.formats.tflite.work import other_macs
+from splitdeconv.formats.tflite.work import operations, other_macs
 from splitdeconv.results.plan import Skipped
 
 if TYPE_CHECKING:
@@ -93,7 +94,12 @@ class TfliteModel(Model):
         return refusal(program, self.numerics, left_out=site.id in self.left_out)
 
     def emit(self, site: Site, program: Program, weights: Weights | None = None) -> Compilable:
-        return Compilable(file.pack(stand_alone(_node(site), program, weights)))
+        root = stand_alone(_node(site), program, weights)
+        content = file.pack(root)
+        return Compilable(content, partial(operations, root, "the model"), partial(_evaluate, content))
+
+    def operations(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Operations:
+        return operations(self.root, str(self.path or "the model"))
 
     def splice(self, programs: Mapping[str, Program]) -> Self:
         root = splice(self.root, programs, self.numerics)
@@ -118,6 +124,13 @@ class TfliteModel(Model):
 
     def difference(self, site: Site, x: Array, before: Array, after: Array) -> FusedDifference:
         return difference(_node(site), x, before, after)
+
+
+def _evaluate(content: bytes, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """All outputs, by LiteRT: the format has no other definition."""
+    from splitdeconv.targets.litert import LiteRtModel, interpreter  # noqa: PLC0415  # only of targets that do not run
+
+    return LiteRtModel(interpreter(content, "xnnpack", 1)).run(feeds)
 
 
 def _node(site: Site) -> Node:

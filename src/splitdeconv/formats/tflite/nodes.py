@@ -84,7 +84,11 @@ def find_nodes(root: Any, numerics: str) -> list[Node | Skipped]:
     Raises:
         InputError: a deconv contradicts its input.
     """
-    found: list[Node | Skipped] = []
+    return [_Reader(graph, operator, name).node(numerics) for name, graph, operator in named_operators(root)]
+
+
+def named_operators(root: Any) -> Iterator[tuple[str, Graph, int]]:
+    """Every deconv with its site's name, which is unique: name, subgraph, operator."""
     taken: set[str] = set()
     for number in range(len(root.subgraphs)):
         graph = Graph(root, number)
@@ -92,8 +96,7 @@ def find_nodes(root: Any, numerics: str) -> list[Node | Skipped]:
             if _is_deconv(graph.name(operator)):
                 name = _unique(_name(graph, operator), taken)
                 taken.add(name)
-                found.append(_Reader(graph, operator, name).node(numerics))
-    return found
+                yield name, graph, operator
 
 
 def nodes_of(root: Any, numerics: str) -> Iterator[Node]:

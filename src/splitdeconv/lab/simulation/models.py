@@ -52,7 +52,7 @@ def _read(path: Path, in_shapes: dict[str, tuple[int, ...]]) -> Network:
     model = load(path)
     in_shapes = named_shapes(model, in_shapes)
     findings = model.find(with_batch_of_one(model.inputs(), in_shapes))
-    sites = {site.id: Layer(site.id, site.deconv, _nonzero(site.weights, site.deconv)) for site in findings.sites}
+    sites = {site.id: Layer(site.id, site.deconv, nonzero(site.weights, site.deconv)) for site in findings.sites}
     operations = model.operations(in_shapes)
     if operations is None:
         layers = tuple(sites.values())
@@ -64,10 +64,10 @@ def _read(path: Path, in_shapes: dict[str, tuple[int, ...]]) -> Network:
     return Network(path.stem, path.name, str(path), layers, (note, *skipped))
 
 
-def _nonzero(weights: Weights, deconv: Deconv) -> Array | None:
+def nonzero(weights: Weights, deconv: Deconv) -> Array | None:
     """Where weights are not zero; unknown for unsigned integers without a zero-point."""
     kernel, quant = weights.kernel, weights.quant
     if quant is None:
         return None if np.issubdtype(kernel.dtype, np.unsignedinteger) else kernel != 0
-    nonzero: Array = kernel != quant.along_kernel(quant.w_zero, kernel.shape, deconv.groups)
-    return nonzero
+    differs: Array = kernel != quant.along_kernel(quant.w_zero, kernel.shape, deconv.groups)
+    return differs
