@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("ethosu.vela")
 pytest.importorskip("ai_edge_litert")
 
+import splitdeconv
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.spec import Axis, Deconv, Quant
 from splitdeconv.errors import UsageError
@@ -110,3 +111,24 @@ def test_a_float_model_is_not_for_an_npu(u55: Vela) -> None:
         u55.refuse(lower(quantised, "NHWC", Candidate("split", "union", "depth_to_space")))
         == "Vela has no DEPTH_TO_SPACE"
     )
+
+
+def test_an_original_that_stays_on_the_cpu_is_no_holder_of_times() -> None:
+    """Its figure leaves out the deconv, so it says nothing; the move to the NPU is the gain."""
+    content = build(CASE.with_(stride=(3, 3)))
+    conversion = splitdeconv.convert(content, target="vela:ethos-u55-128", cache=False)
+    (choice,) = conversion.plan.choices
+    assert choice.chosen != NATIVE
+    assert "the original does not run on vela:ethos-u55-128" in choice.reason
+    assert "it leaves 1 more operator to another processor" in " ".join(conversion.record.notes)
+    assert conversion.verdict.passed
+
+
+def test_a_bench_of_such_a_model_leaves_its_time_out(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(build(CASE.with_(stride=(3, 3))))
+    record = splitdeconv.bench(path, target="vela:ethos-u55-128")
+    assert record.model is not None
+    assert "converted" in record.model.times
+    assert "native" not in record.model.times
+    assert "the whole model has no comparable time as native" in " ".join(record.notes)

@@ -199,7 +199,11 @@ def _time_model(
             times = race(target, models, feeds, seconds)
         except CompileError as error:
             return ModelTimes(reason=str(error)), settled.notes
-    return ModelTimes({**times, "converted": times.get("converted", times["native"])}), settled.notes
+    if "converted" not in models and "native" in times:
+        times["converted"] = times["native"]
+    missing = ", ".join(name for name in models if name not in times)
+    notes = (f"the whole model has no comparable time as {missing}",) if missing else ()
+    return ModelTimes(times), (*settled.notes, *notes)
 
 
 def _variants(plan: Plan) -> dict[str, dict[str, Candidate]]:

@@ -22,6 +22,7 @@ from splitdeconv.measuring.cache import Timings, model_key, notes_of_origin
 from splitdeconv.measuring.rounds import DROP_RATIO
 from splitdeconv.pipeline.open import Options, Progress
 from splitdeconv.pipeline.timing import measure_those_that_run
+from splitdeconv.report.numbers import number_of
 from splitdeconv.results.plan import Choice, Plan
 from splitdeconv.results.record import WholeTimes
 from splitdeconv.results.times import Measurement, comparison, is_settled, ratio, wins
@@ -152,11 +153,12 @@ class _Field:
         self.refusals: dict[str, str] = {}
         self._ready: dict[str, Compiled] = {}
         self._estimates: dict[str, Measurement] = {}
+        self._uncounted: dict[str, int] = {}
 
     def enter(self, chosen: Chosen) -> None:
         """Compile the model under one plan, or note why the target does not take it."""
         name = _name(chosen)
-        if name in self._ready or name in self.refusals or name in self._estimates:
+        if name in self._ready or name in self.refusals or name in self._uncounted:
             return
         try:
             self._ready[name] = self.target.compile(self._compilable(name, chosen), whole=True)
@@ -180,8 +182,17 @@ class _Field:
             return self._measured(ready, seconds, drop)
         for name, compiled in ready.items():
             self._estimates.update(self._measured({name: compiled}, seconds, drop))
+            self._uncounted[name] = self.target.uncounted(compiled)
         self._ready.clear()
-        return {name: self._estimates[name] for each in plans if (name := _name(each)) in self._estimates}
+        return self._comparable([_name(each) for each in plans])
+
+    def _comparable(self, names: Sequence[str]) -> dict[str, Measurement]:
+        """The estimates of those that leave the fewest operators out; why the original has none is noted."""
+        known = {name: self._uncounted[name] for name in names if name in self._uncounted}
+        fewest = min(known.values(), default=0)
+        if (more := known.get(_ORIGINAL, 0) - fewest) > 0:
+            self.refusals[_ORIGINAL] = f"it leaves {number_of(more, 'more operator')} to another processor"
+        return {name: self._estimates[name] for name in known if known[name] == fewest and name in self._estimates}
 
     def _measured(self, ready: Mapping[str, Compiled], seconds: float, drop: float) -> dict[str, Measurement]:
         if not ready:
@@ -253,8 +264,10 @@ def _moved(field: _Field, best: Chosen, move: entrants.Move, seconds: float) -> 
     trials = [trial for trial in trials if entrants.rewritten(trial) and _name(trial) != _name(best)]
     times = field.times([best, *trials], seconds)
     found, holder = _best(trials, times), times.get(_name(best))
-    if found is None or holder is None:
+    if found is None:
         return best
+    if holder is None:  # it stopped, or leaves out what the others do not
+        return found
     smallest = ESTIMATED_GAIN if holder.kind == "estimated" else 0.0
     better = wins(times[_name(found)], holder, smallest) and ratio(times[_name(found)], holder) < 1 - smallest
     return found if better else best
@@ -270,6 +283,10 @@ def _verdict(plan: Plan, timings: Timings, target: Target, overrides: Overrides)
     notes = (
         (f"{moved} site{'s' if moved > 1 else ''} got another form than alone, for the whole model",) if moved else ()
     )
+    if before is None and after is not None and _ORIGINAL in timings.refusals:
+        figure = f"whole model: {after.median_ms:.4g} ms now ({after.kind} on {target.name})"
+        note = f"{figure}; the original has no time to compare: {timings.refusals[_ORIGINAL]}"
+        return Settled(changed, notes=(*notes, note))
     if before is None or after is None:
         reason = timings.refusals.get(_ORIGINAL) or timings.refusals.get(name) or "no figures can be compared"
         return Settled(changed, notes=(*notes, f"the whole model was not timed: {reason}"))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -86,8 +90,8 @@ class LiteRtModel:
 
     def _take(self, interpreter: Any) -> None:
         self._interpreter = interpreter
-        self._inputs = {detail["name"]: detail for detail in interpreter.get_input_details()}
-        self._outputs = interpreter.get_output_details()
+        self._inputs = _by_name(interpreter.get_input_details())
+        self._outputs = _by_name(interpreter.get_output_details())
 
     @property
     def inputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -111,7 +115,7 @@ class LiteRtModel:
             self.invoke()
         except (ValueError, RuntimeError) as error:
             raise CompileError(one_line(error)) from None
-        return {detail["name"]: self._interpreter.get_tensor(detail["index"]) for detail in self._outputs}
+        return {name: self._interpreter.get_tensor(detail["index"]) for name, detail in self._outputs.items()}
 
     def _has_state(self) -> bool:
         """Whether the model has resource variables; tensors that operators change are set back here."""
@@ -150,6 +154,38 @@ class LiteRtModel:
         self._interpreter.invoke()
 
 
+@contextmanager
+def _without_news() -> Iterator[None]:
+    """Nothing of what LiteRT tells on the standard error (``INFO: Created …``); errors and warnings come through."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with TemporaryFile() as told:
+        os.dup2(told.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            told.seek(0)
+            os.write(2, b"".join(line for line in told if not line.startswith(b"INFO:")))
+
+
+def _by_name(details: Sequence[Any]) -> dict[str, Any]:
+    return dict(zip(distinct([detail["name"] for detail in details]), details, strict=True))
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names in order; one that others have had gets a number: ``y``, ``y#2``."""
+    found: list[str] = []
+    for name in names:
+        number, new = 1, name
+        while new in found:
+            number += 1
+            new = f"{name}#{number}"
+        found.append(new)
+    return found
+
+
 def interpreter(model: bytes, kernels: str, threads: int) -> Any:
     """An interpreter with its tensors allocated.
 
@@ -157,8 +193,9 @@ def interpreter(model: bytes, kernels: str, threads: int) -> Any:
         CompileError: it does not take the model, in its own words.
     """
     try:
-        made = Interpreter(model_content=model, num_threads=threads, experimental_op_resolver_type=KERNELS[kernels])
-        made.allocate_tensors()
+        with _without_news():
+            made = Interpreter(model_content=model, num_threads=threads, experimental_op_resolver_type=KERNELS[kernels])
+            made.allocate_tensors()
     except (ValueError, RuntimeError, TypeError) as error:
         raise CompileError(one_line(error)) from None
     return made

@@ -100,6 +100,13 @@ class Target(ABC):
         """
         return None
 
+    def uncounted(self, model: Compiled) -> int:
+        """How many operators the figure of a model leaves out, such as those that an NPU leaves to its CPU.
+
+        Figures of models that leave out different numbers cannot be compared; what leaves out fewer is better.
+        """
+        return 0
+
     @abstractmethod
     def measure(
         self,
@@ -121,7 +128,7 @@ class Target(ABC):
 
         Returns:
             Times under the same keys, as :func:`splitdeconv.measuring.rounds.interleaved` takes them. A key is missing
-            where the budget left no time for its model, or where its figure could not be compared with the others.
+            where the budget left no time for its model, or where that leaves out more than others (:meth:`uncounted`).
             A measuring target always has the first; with ``KEEP_ALL``, all.
         """
 

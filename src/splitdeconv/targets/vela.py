@@ -8,7 +8,7 @@ from configparser import ConfigParser
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ethosu.config_files  # a namespace of Vela's; its absence means that the extra is missing
 
@@ -152,6 +152,10 @@ class Vela(Target):
             CompileError: Vela does not take it, in its own words.
         """
         return _read(json.loads(self._child.ask(model)))
+
+    def uncounted(self, model: Compiled) -> int:
+        """Operators that stay on the CPU."""
+        return cast("VelaModel", model).estimate.cpu_operators
 
     def measure(
         self,

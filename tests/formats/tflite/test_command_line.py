@@ -59,3 +59,9 @@ def test_a_truncated_file_is_one_line_and_exit_code_2(model: Path, capsys: pytes
 def test_inspect_says_what_an_npu_makes_of_it(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(model)]) == 0
     assert "3→5 3×4/2" in capsys.readouterr().out
+
+
+def test_inspect_shows_a_site_that_only_native_applies_to(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model.write_bytes(build(Case("int8", kernel=(2, 2), stride=(3, 3))))
+    assert main(["inspect", str(model)]) == 0
+    assert "native" in capsys.readouterr().out

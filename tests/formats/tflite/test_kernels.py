@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("ai_edge_litert")
@@ -16,8 +19,8 @@ from splitdeconv.formats.tflite import TfliteModel
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.pipeline.convert import Conversion
-from splitdeconv.targets.litert import LiteRt, LiteRtModel
-from tests.tflite_models import Case, build, loaded
+from splitdeconv.targets.litert import LiteRt, LiteRtModel, interpreter
+from tests.tflite_models import KINDS, Case, build, loaded, random_input
 
 COMPUTED = Case("int8_per_channel", in_sizes=(6, 7), computed=True)  # as Keras writes it where the batch is open
 UNREACHED = Case("int8", kernel=(2, 2), stride=(3, 3))  # SAME, with outputs that no tap reaches
@@ -104,3 +107,46 @@ def test_a_target_that_runs_no_form_is_an_input_error(monkeypatch: pytest.Monkey
     with pytest.raises(InputError, match=r"runs no form of site '.*', and not the model as it is: no such kernel"):
         splitdeconv.convert(build(Case("int8")), out, target="litert", budget=2, cache=False)
     assert not out.exists()
+
+
+def test_each_output_has_a_name_of_its_own() -> None:
+    model = loaded(build(Case("int8")))
+    graph = model.root.subgraphs[0]
+    graph.outputs = np.append(graph.outputs, graph.outputs).astype(np.int32)
+    content = model.to_object()
+    assert list(LiteRtModel(interpreter(content, "xnnpack", 1)).run({"x": random_input(Case("int8"), 0)})) == [
+        "y",
+        "y#2",
+    ]
+    conversion = splitdeconv.convert(content, target="generic", cache=False)
+    assert [check.name for check in conversion.verdict.outputs] == ["y", "y#2"]
+
+
+def opened(case: Case) -> TfliteModel:
+    """The model with an open batch."""
+    model = loaded(build(case))
+    for tensor in model.root.subgraphs[0].tensors:
+        if tensor.name in (b"x", b"y"):
+            tensor.shapeSignature = np.array([-1, *tensor.shape[1:]], np.int32)
+    return model
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_what_is_offered_can_be_written_and_run(kind: str, batch: int) -> None:
+    case = Case(kind, kernel=(2, 2), in_sizes=(3, 2))
+    model = loaded(build(case)) if batch == 1 else opened(case)
+    (site,) = model.find().sites
+    x = random_input(case.with_(batch=batch), 0)
+    for candidate in candidates(site.deconv, "NHWC")[0]:
+        program = lower(site.deconv, "NHWC", candidate)
+        if candidate != NATIVE and model.refuse(site, program) is None:
+            y = LiteRtModel(interpreter(model.emit(site, program).read(), "xnnpack", 1)).run({"x": x})["y"]
+            assert y.shape == (batch, *case.out_sizes, case.out_channels)
+
+
+def test_litert_says_nothing_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    code = "from tests.tflite_models import *; from splitdeconv.targets.litert import *; "
+    code += "interpreter(build(Case('int8')), 'xnnpack', 1)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert capfd.readouterr() == ("", "")

@@ -66,9 +66,9 @@ def test_every_form_is_proved_with_its_own_types(kind: str, runner: LiteRt) -> N
 def test_a_trial_runs_what_is_written(kind: str) -> None:
     """The operators that meet the drawn values are of the site's types."""
     model, site = site_of(Case(kind))
-    (x, *_) = loaded(model.emit(site, lower(site.deconv, "NHWC", SPLIT), site.weights)).inputs()
+    (x, *_) = loaded(model.emit(site, lower(site.deconv, "NHWC", SPLIT), site.weights).read()).inputs()
     assert x.dtype == ("float32" if kind == "hybrid" else kind.split("_", maxsplit=1)[0])
-    (convolution,) = loaded(model.emit(site, lower(site.deconv, "NHWC", NATIVE), site.weights)).find().sites
+    (convolution,) = loaded(model.emit(site, lower(site.deconv, "NHWC", NATIVE), site.weights).read()).find().sites
     assert convolution.weights.kernel.dtype == site.weights.kernel.dtype
     assert convolution.deconv.quant == site.deconv.quant
 

@@ -25,17 +25,14 @@ from splitdeconv.deconv.ops import (
     Shape,
     Slice,
     Transpose,
-    elements,
 )
 from splitdeconv.deconv.weights import Weights
-from splitdeconv.errors import UsageError
 from splitdeconv.formats.tflite.filters import FilterWriter
 from splitdeconv.formats.tflite.nodes import Node
+from splitdeconv.formats.tflite.padding import LARGEST_PAD_RANK, joinable, joined
 from splitdeconv.formats.tflite.schema import ACTIVATIONS, Builtin, tfl
 from splitdeconv.formats.tflite.types import SiteTypes
 from splitdeconv.formats.tflite.writer import GraphWriter
-
-LARGEST_PAD_RANK = 5  # of LiteRT's PAD
 
 # Versions by type where they differ; the first is for float32 and uint8. Source: LiteRT's op_version.cc.
 _VERSIONS: dict[int, tuple[int, int, int]] = {  # otherwise, int8, int16
@@ -186,18 +183,14 @@ class Emitter:
 
     def _pad(self, begin: tuple[int, ...], end: tuple[int, ...], x: Value, out: Value, number: int) -> None:
         """PAD, which fills with the zero-point; more axes than it takes are joined where nothing is padded."""
-        groups = _joinable(begin, end)
         if len(begin) <= LARGEST_PAD_RANK:
             self._add(
                 Builtin.PAD, [x.tensor, self._ints(list(zip(begin, end, strict=True)))], out.tensor, tfl.PadOptionsT()
             )
             return
-        if len(groups) > LARGEST_PAD_RANK or None in x.shape:
-            raise UsageError(
-                f"site '{self.node.id}': LiteRT pads at most {LARGEST_PAD_RANK} axes; choose another lowering"
-            )
+        groups = joinable(begin, end)
         like = self.types.source
-        flat, padded = (_join(value.shape, groups) for value in (x, out))
+        flat, padded = (joined(value.shape, groups) for value in (x, out))
         name = f"{self.node.id}/pad{number}"
         before, after = (
             self.writer.tensor(like, flat, name + "/flat"),
@@ -290,22 +283,3 @@ def _padding(op: Conv) -> int | None:
     totals = [(size - 1) * dilation for size, dilation in zip(op.kernel, op.dilations, strict=True)]
     same = [(total // 2, total - total // 2) for total in totals]
     return int(tfl.Padding.SAME) if pads == same else None
-
-
-def _joinable(begin: tuple[int, ...], end: tuple[int, ...]) -> list[list[int]]:
-    """Axes in runs: a run holds neighbours that are not padded, or one axis that is."""
-    runs: list[list[int]] = []
-    free = False
-    for axis, counts in enumerate(zip(begin, end, strict=True)):
-        padded = any(counts)
-        if runs and free and not padded:
-            runs[-1].append(axis)
-        else:
-            runs.append([axis])
-        free = not padded
-    return runs
-
-
-def _join(shape: Shape, groups: list[list[int]]) -> Shape:
-    """The shape with each run of axes as one."""
-    return tuple(elements(tuple(shape[axis] for axis in group)) for group in groups)

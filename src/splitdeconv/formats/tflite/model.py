@@ -24,6 +24,7 @@ from splitdeconv.formats.tflite.refuse import refusal
 from splitdeconv.formats.tflite.splice import splice, stand_alone
 from splitdeconv.formats.tflite.work import operations, other_macs
 from splitdeconv.results.plan import Skipped
+from splitdeconv.targets.litert import distinct
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -107,7 +108,9 @@ class TfliteModel(Model):
 
     def inputs(self) -> tuple[Input, ...]:
         graph = Graph(self.root, 0)
-        return tuple(_input(graph, tensor) for tensor in indices(self.root.subgraphs[0].inputs))
+        tensors = indices(self.root.subgraphs[0].inputs)
+        names = distinct([text(graph.tensors[tensor].name) for tensor in tensors])
+        return tuple(_input(graph, tensor, name) for tensor, name in zip(tensors, names, strict=True))
 
     def float64(self, feeds: Mapping[str, Array]) -> dict[str, Array] | str:
         return "TFLite models are evaluated by LiteRT only, which has no float64"
@@ -147,13 +150,11 @@ def _site(node: Node) -> Site:
     return Site(node.id, Origin((node,)), node.deconv, node.weights(), operators, where, notes)
 
 
-def _input(graph: Graph, tensor: int) -> Input:
+def _input(graph: Graph, tensor: int, name: str) -> Input:
     found = graph.tensors[tensor]
     quantised = found.quantization is not None and found.quantization.scale is not None
     quantised = quantised and len(found.quantization.scale) > 0
-    return Input(
-        text(found.name), graph.type_name(tensor), graph.shape(tensor), quantised, _output_shape(graph, tensor)
-    )
+    return Input(name, graph.type_name(tensor), graph.shape(tensor), quantised, _output_shape(graph, tensor))
 
 
 def _output_shape(graph: Graph, tensor: int) -> tuple[int, ...]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from splitdeconv.deconv.ops import Add, Conv, DepthToSpace, NativeDeconv, Program, Slice
+from collections.abc import Iterator
+
+from splitdeconv.deconv.ops import Add, Conv, DepthToSpace, NativeDeconv, Pad, Program, Shape, Slice
+from splitdeconv.formats.tflite.padding import LARGEST_PAD_RANK, can_pad
 
 
 def refusal(program: Program, numerics: str, *, left_out: bool) -> str | None:
@@ -25,6 +28,8 @@ def refusal(program: Program, numerics: str, *, left_out: bool) -> str | None:
         )
     if quant is not None and any(isinstance(step.op, Add) for step in program.steps):
         return "it adds partial sums, which would requantise twice"
+    if not all(can_pad(op, shape) for op, shape in _pads(program)):
+        return f"LiteRT pads at most {LARGEST_PAD_RANK} axes, and joins them only where their sizes are fixed"
     moves = any(isinstance(step.op, DepthToSpace) for step in program.steps)
     if quant is not None and quant.activation == "int16" and moves:
         return "LiteRT's DEPTH_TO_SPACE does not take int16"
@@ -35,6 +40,12 @@ def refusal(program: Program, numerics: str, *, left_out: bool) -> str | None:
     if any(isinstance(step.op, Conv) and set(step.op.kernel) == {1} for step in program.steps):
         return "LiteRT quantises a hybrid 1×1 convolution's input pixel by pixel, a deconv's as a whole"
     return None
+
+
+def _pads(program: Program) -> Iterator[tuple[Pad, Shape]]:
+    """Its pads of maps, with the shapes that they pad; those of convolutions have four axes."""
+    shapes = program.shapes()
+    return ((step.op, shapes[step.inputs[0]]) for step in program.steps if isinstance(step.op, Pad))
 
 
 def _cuts_input(program: Program) -> bool:
