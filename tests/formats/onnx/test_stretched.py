@@ -16,7 +16,7 @@ from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.model import Site
 from tests.formats.onnx import stretched_models as models
 from tests.formats.onnx.stretched_models import CHANNELS, SIZES, model_of, node, numbers, resize, then
-from tests.onnx_models import conversions, load, run, sites
+from tests.onnx_models import conversions, load, programs, run, sites
 
 STRETCHING = ("Resize", "Upsample", "Tile", "Expand", "GatherND", "ScatterND")
 
@@ -335,3 +335,29 @@ def test_random_models(case: tuple[onnx.ModelProto, tuple[int, ...]]) -> None:
 @settings(max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_ten_thousand_random_models(case: tuple[onnx.ModelProto, tuple[int, ...]]) -> None:
     assert_random_model_is_rewritten(*case)
+
+
+def emitted(model: onnx.ModelProto) -> dict[str, onnx.ModelProto]:
+    """The stand-alone models of the first site, by candidate."""
+    loaded = load(model)
+    site = sites(loaded)[0]
+    return {
+        str(candidate): onnx.load_from_string(loaded.emit(site, program).content)
+        for candidate, program in programs(loaded, site)
+    }
+
+
+def test_native_alone_is_all_nodes_of_the_model() -> None:
+    made = emitted(model_of(models.keras_tiles()))
+    native = [each.op_type for each in made["native"].graph.node]
+    assert native.count("Tile") == 2
+    assert native[-1] == "Conv"
+    assert [each.op_type for each in made["native:deconv"].graph.node] == ["ConvTranspose"]
+
+
+def test_what_others_read_of_an_upsampled_map_is_in_every_forms_time() -> None:
+    readers = node("GlobalAveragePool", ["u"], "z")
+    model = model_of(resize(), after=[readers], outputs={"y": [None] * 4, "z": [None] * 4})
+    for name, made in emitted(model).items():
+        assert [each.op_type for each in made.graph.node].count("Resize") == 1, name
+        assert [output.name for output in made.graph.output] == ["y", "kept"]

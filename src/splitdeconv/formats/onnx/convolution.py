@@ -191,4 +191,5 @@ def _note(stretched: Stretched) -> str:
     factors = "×".join(str(axis.factor) for axis in stretched.axes)
     what = "upsampling" if stretched.kind == "repeat" else "zero insertion"
     names = " ".join(node.op_type for node in reversed(stretched.nodes))
-    return f"the {what} by {factors} in front of it ({names}) becomes part of the deconv"
+    left = "" if stretched.kept is None else f", but stays too: other nodes read '{stretched.kept.name}'"
+    return f"the {what} by {factors} in front of it ({names}) becomes part of the deconv{left}"

@@ -59,6 +59,7 @@ def anchors(model: ir.Model, shapes: Shapes) -> tuple[Anchor, ...]:
     found = {place.node: each for place in places(model) if (each := stretched_at(place, shapes)) is not None}
     anchored = {node for node, each in found.items() if isinstance(each, Stretched)}
     inner = {node for each in found.values() if isinstance(each, Stretched) for node in each.nodes}
+    found = {node: _with_kept(each, inner | anchored) for node, each in found.items()}
     halves = {node for node in inner if _only_read_by(node, inner | anchored)}
     named = {id(place.node): name for name, place in named_places(model)}
     taken, result = set(named.values()), []
@@ -69,6 +70,15 @@ def anchors(model: ir.Model, shapes: Shapes) -> tuple[Anchor, ...]:
         elif stretched is not None:
             result.append(Anchor(name or _free_name(place, taken), place, stretched))
     return tuple(result)
+
+
+def _with_kept(stretched: Stretched | str, readers: set[ir.Node]) -> Stretched | str:
+    """With the value on the way, nearest to the convolution, that others than ``readers`` need."""
+    if isinstance(stretched, str):
+        return stretched
+    others = (node for node in stretched.nodes if not _only_read_by(node, readers))
+    node = next(others, None)
+    return stretched if node is None else replace(stretched, kept=node.outputs[0])
 
 
 def _only_read_by(node: ir.Node, readers: set[ir.Node]) -> bool:

@@ -25,7 +25,7 @@ from splitdeconv.formats.onnx.quantised import Qdq, read_qdq, read_stored_kernel
 from splitdeconv.formats.onnx.quantised_emit import write_quantised
 from splitdeconv.formats.onnx.quantised_values import hand_over, requantise
 from splitdeconv.formats.onnx.stretched import Stretched
-from splitdeconv.formats.onnx.stretched_emit import copy_stretching, write_front, write_stages
+from splitdeconv.formats.onnx.stretched_emit import StretchingCopy, write_front, write_stages
 from splitdeconv.formats.onnx.writer import Constants, Writer, take_over
 
 _METADATA_FROM = 10  # IR version in which nodes got metadata
@@ -238,8 +238,9 @@ def stand_alone(ir_version: int, site: Site, program: Program, weights: Weights 
     source, stages = _source(place, deconv, qdq), _tail(place, deconv).stages if qdq is None else qdq.stages
     if weights is not None:
         source, stages = _source_of(weights, source), ()
+    others: list[ir.Value] = []
     if deconv.written_out is not None and weights is None:
-        y = _write_stretched(writer, site, program, x, source)
+        y, *others = _write_stretched(writer, site, program, x, source)
     elif source.quant is None:
         y = write_program(writer, program, x, source, stages)
     else:
@@ -247,28 +248,34 @@ def stand_alone(ir_version: int, site: Site, program: Program, weights: Weights 
         dtype = ir.DataType.from_numpy(np.dtype(source.quant.y_type))
     y.name, y.type = "y", ir.TensorType(dtype)
     y.shape = ir.Shape(program.shapes()[-1])
-    graph.extend(writer.nodes)
     graph.outputs.append(y)
+    for kept in others:
+        kept.name, kept.type = "kept", ir.TensorType(dtype)
+        graph.outputs.append(kept)
+    graph.extend(writer.nodes)
     graph.opset_imports.update({node.domain: 1 for node in writer.nodes if node.domain == MICROSOFT})
     return ir.Model(graph, ir_version=ir_version, producer_name="splitdeconv")
 
 
-def _write_stretched(writer: Writer, site: Site, program: Program, x: ir.Value, source: Source) -> ir.Value:
+def _write_stretched(writer: Writer, site: Site, program: Program, x: ir.Value, source: Source) -> list[ir.Value]:
     """A convolution of a stretched map with all that belongs to it: as the model has it, or by its program.
 
-    ``x`` is the small map in the convolution's layout, its borders done.
+    ``x`` is the small map in the convolution's layout, its borders done. Behind the output comes what stays of the
+    stretching whatever becomes of the site, so that each form's time has it.
     """
     place, stretched = site.origin.nodes
     stages = _tail(place, site.deconv).stages
-    if is_native(program) and stretched.is_plain:
-        mark = len(writer.nodes)
-        value = copy_stretching(writer, stretched, place.node.inputs[0], x, place.opset)
-        if value is not None:
-            weights = [writer.array("weight", _constant(each, place)) for each in place.node.inputs[1:] if each]
-            y = crop_output(writer, site.deconv, writer.copy(place.node, [value, *weights]))
-            return write_stages(writer, stages, y)
-        del writer.nodes[mark:]
-    return write_program(writer, program, write_stages(writer, stretched.stages, x), source, stages)
+    needed = stretched.is_plain and (is_native(program) or stretched.kept)
+    copy = StretchingCopy(writer, stretched, x) if needed else None
+    value = copy.of(place.node.inputs[0]) if copy and is_native(program) else None
+    if value is None:
+        y = write_program(writer, program, write_stages(writer, stretched.stages, x), source, stages)
+    else:
+        weights = [writer.array("weight", _constant(each, place)) for each in place.node.inputs[1:] if each]
+        y = crop_output(writer, site.deconv, writer.copy(place.node, [value, *weights]))
+        y = write_stages(writer, stages, y)
+    kept = copy.of(stretched.kept) if copy and stretched.kept else None
+    return [y] if kept is None else [y, kept]
 
 
 def _constant(value: ir.Value, place: Place) -> Array:

@@ -45,6 +45,7 @@ class Stretched:
             where it is cropped.
         stages: element-wise nodes on the way, in order; they commute with the stretching.
         nodes: all nodes on the way.
+        kept: a value on the way that stays because others read it too, or None.
     """
 
     source: ir.Value
@@ -54,6 +55,7 @@ class Stretched:
     borders: tuple[tuple[int, int], ...]
     stages: tuple[Stage, ...]
     nodes: tuple[ir.Node, ...]
+    kept: ir.Value | None = None
 
     @property
     def is_plain(self) -> bool:

@@ -50,33 +50,42 @@ def write_borders(writer: Writer, stretched: Stretched, value: ir.Value) -> ir.V
     return writer.slice(value, *cuts) if any(map(any, cuts)) else value
 
 
-def copy_stretching(writer: Writer, stretched: Stretched, wanted: ir.Value, x: ir.Value, opset: int) -> ir.Value | None:
-    """The model's own nodes from ``x``, in the convolution's layout, to ``wanted``; None if others are needed too."""
-    value = x
-    if stretched.perm != tuple(range(len(stretched.perm))):
-        value = writer.op("Transpose", [x], {"perm": np.argsort(stretched.perm).tolist()})
-    known: dict[ir.Value, ir.Value] = {stretched.source: value}
-    return _copied(writer, wanted, known, stretched.nodes, opset)
+class StretchingCopy:
+    """The model's own nodes between a map and a convolution, copied once each.
 
+    Args:
+        writer: of the copies.
+        stretched: what is copied.
+        x: the small map in the convolution's layout.
+    """
 
-def _copied(
-    writer: Writer, value: ir.Value, known: dict[ir.Value, ir.Value], own: tuple[ir.Node, ...], opset: int
-) -> ir.Value | None:
-    if value in known:
-        return known[value]
-    content = constant(value, opset)
-    if content is not None:
-        known[value] = writer.array("constant", content)
-        return known[value]
-    node = value.producer()
-    if node is None or not (node in own or is_number(value, opset)):
-        return None
-    inputs: list[ir.Value | None] = []
-    for source in node.inputs:
-        copied = None if source is None else _copied(writer, source, known, own, opset)
-        if source is not None and copied is None:
+    def __init__(self, writer: Writer, stretched: Stretched, x: ir.Value) -> None:
+        self._writer, self._stretched = writer, stretched
+        source = x
+        if stretched.perm != tuple(range(len(stretched.perm))):
+            source = writer.op("Transpose", [x], {"perm": np.argsort(stretched.perm).tolist()})
+        self._known: dict[ir.Value, ir.Value] = {stretched.source: source}
+
+    def of(self, value: ir.Value) -> ir.Value | None:
+        """The copy of a value on the way; None, and nothing written, where other nodes are needed for it too."""
+        mark = len(self._writer.nodes)
+        copied = self._copied(value)
+        if copied is None:
+            del self._writer.nodes[mark:]
+        return copied
+
+    def _copied(self, value: ir.Value) -> ir.Value | None:
+        if value in self._known:
+            return self._known[value]
+        content = constant(value, self._writer.opset)
+        if content is not None:
+            self._known[value] = self._writer.array("constant", content)
+            return self._known[value]
+        node = value.producer()
+        if node is None or not (node in self._stretched.nodes or is_number(value, self._writer.opset)):
             return None
-        inputs.append(copied)
-    for old, new in zip(node.outputs, writer.copy_all(node, inputs), strict=True):
-        known[old] = new
-    return known[value]
+        inputs = [source if source is None else self._copied(source) for source in node.inputs]
+        if any(new is None and old is not None for old, new in zip(node.inputs, inputs, strict=True)):
+            return None
+        self._known |= dict(zip(node.outputs, self._writer.copy_all(node, inputs), strict=True))
+        return self._known[value]
