@@ -27,10 +27,12 @@ class Shapes:
     Attributes:
         by_name: shapes, None for sizes that are unknown.
         types: ONNX's numbers of element types, by value name.
+        symbols: for values in the model's own graph, what the model calls their sizes; equal names are equal sizes.
     """
 
     by_name: Mapping[str, Shape]
     types: Mapping[str, int] = field(default_factory=dict)
+    symbols: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
 
     def type_of(self, value: ir.Value) -> ir.DataType | None:
         """Element type of a value, or None where inference found none."""
@@ -58,7 +60,7 @@ def infer(model: ir.Model, in_shapes: Mapping[str, tuple[int, ...]] | None = Non
     for name, shape in (in_shapes or {}).items():
         _set_input(proto.graph, name, shape)
     inferred = _inferred(proto).graph
-    return Shapes(_merged(_shapes(inferred)), dict(_types(inferred)))
+    return Shapes(_merged(_shapes(inferred)), dict(_types(inferred)), dict(_symbols(inferred)))
 
 
 def _forget_negative_sizes(graph: onnx.GraphProto) -> None:
@@ -276,6 +278,12 @@ def _shapes(graph: onnx.GraphProto) -> Iterator[tuple[str, Shape]]:
         yield initializer.name, tuple(initializer.dims)
     for body in _bodies(graph):
         yield from _shapes(body)
+
+
+def _symbols(graph: onnx.GraphProto) -> Iterator[tuple[str, tuple[int | str, ...]]]:
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        dims = value.type.tensor_type.shape.dim
+        yield value.name, tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param for dim in dims)
 
 
 def _types(graph: onnx.GraphProto) -> Iterator[tuple[str, int]]:

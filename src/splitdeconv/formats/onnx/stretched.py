@@ -177,8 +177,9 @@ def _reading(
         return None
     for trial in _trials(known, rank):
         results = [_run(source, shape, x, place, channels, shapes) for shape in trial]
-        if results[0] is not None and all(each == results[0] for each in results):
-            index, stages = results[0]
+        first = results[0]
+        if first is not None and all(each is not None and each[0] == first[0] for each in results):
+            index, stages = first
             ordered = {stage.node: stage for stage in stages}
             return _Reading(source, index, tuple(ordered[node] for node in reversed(nodes) if node in ordered), nodes)
     return None
@@ -188,7 +189,7 @@ def _run(
     source: ir.Value, shape: tuple[int, ...], x: ir.Value, place: Place, channels: int, shapes: Shapes
 ) -> tuple[IndexMap, tuple[Stage, ...]] | None:
     """One run over given sizes."""
-    movement = Movement(source, shape, place.opset, _definite(shapes), channels)
+    movement = Movement(source, shape, place.opset, _sizes_beside(source, shape, shapes), channels)
     numbers = movement.of(x)
     index = None if numbers is None else read(numbers, shape)
     if index is None:
@@ -222,14 +223,18 @@ def _trials(known: Shape, rank: int) -> list[list[tuple[int, ...]]]:
     return [*few, whole] if np.prod(whole[0]) <= _MOST_ELEMENTS else few
 
 
-def _definite(shapes: Shapes) -> Callable[[ir.Value], tuple[int, ...] | None]:
-    """Sizes of values whose sizes are all known."""
+def _sizes_beside(
+    source: ir.Value, shape: tuple[int, ...], shapes: Shapes
+) -> Callable[[ir.Value], tuple[int, ...] | None]:
+    """Sizes of values that do not depend on ``source``: those that are known, and those that are called as its own."""
+    called = dict(zip(shapes.symbols.get(source.name or "", ()), shape, strict=False))
 
     def shape_of(value: ir.Value) -> tuple[int, ...] | None:
-        found = shapes.by_name.get(value.name or "")
-        if found is None or None in found:
+        names = shapes.symbols.get(value.name or "")
+        if names is None:
             return None
-        return tuple(size or 0 for size in found)
+        found = [name if isinstance(name, int) else called.get(name) if name else None for name in names]
+        return None if None in found else tuple(size for size in found if size is not None)
 
     return shape_of
 
