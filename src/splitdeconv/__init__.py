@@ -91,19 +91,25 @@ def convert(
         OutputError: the result cannot be written.
         VerificationError: the result is not equal; nothing is written.
     """
-    from splitdeconv.choosing.planner import Overrides  # noqa: PLC0415  # importing the package imports nothing else
-    from splitdeconv.pipeline import convert as pipeline  # noqa: PLC0415  # as above
-    from splitdeconv.pipeline.open import Options, quiet, read_plan  # noqa: PLC0415  # as above
+    from splitdeconv.pipeline import convert as pipeline  # noqa: PLC0415  # importing the package imports nothing else
+    from splitdeconv.pipeline.open import quiet  # noqa: PLC0415  # as above
+    from splitdeconv.pipeline.request import ConvertRequest  # noqa: PLC0415  # as above
 
-    planned = None if plan is None else read_plan(Path(plan))
-    request = pipeline.ConvertRequest(
+    request = ConvertRequest(
         target=target,
-        overrides=Overrides(lowering, layers or {}, planned, tuple(only), tuple(skip)),
+        lowering=lowering,
+        layers=layers or {},
+        only=tuple(only),
+        skip=tuple(skip),
+        plan=None if plan is None else Path(plan),
         numerics=numerics,
         verify=verify,
         inputs=inputs or {},
         in_shapes=in_shapes or {},
-        options=Options(threads, precision, budget, cache),
+        threads=threads,
+        precision=precision,
+        budget=budget,
+        cache=cache,
         progress=progress or quiet,
     )
     return pipeline.convert(model, None if out is None else Path(out), request)
@@ -172,17 +178,20 @@ def bench(
         UsageError: an option does not fit.
     """
     from splitdeconv.pipeline import bench as pipeline  # noqa: PLC0415  # as above
-    from splitdeconv.pipeline.open import Options, quiet  # noqa: PLC0415  # as above
+    from splitdeconv.pipeline.open import quiet  # noqa: PLC0415  # as above
+    from splitdeconv.pipeline.request import BenchRequest  # noqa: PLC0415  # as above
 
     if (model is None) == (layers is None):
         raise UsageError("bench times a model or a list of layers: give one of them")
-    request = pipeline.BenchRequest(
+    request = BenchRequest(
         target=target,
         only=tuple(only),
         dtype=dtype,
         inputs=inputs or {},
         in_shapes=in_shapes or {},
-        options=Options(threads, precision, budget, cache=False),
+        threads=threads,
+        precision=precision,
+        budget=budget,
         progress=progress or quiet,
     )
     return pipeline.bench_model(model, request) if layers is None else pipeline.bench_layers(Path(layers), request)

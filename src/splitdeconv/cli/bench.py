@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-import splitdeconv
 from splitdeconv import codec
 from splitdeconv.cli import app as shared
-from splitdeconv.cli.inputs import INPUT_HELP, SHAPE_HELP, arrays, named_files, shapes
+from splitdeconv.cli.inputs import named_files
 from splitdeconv.cli.inspect import MODEL_HELP
+from splitdeconv.cli.options import options_of, request_of
 from splitdeconv.cli.report import REPORT_HELP, check
+from splitdeconv.errors import UsageError
 from splitdeconv.files import together
-from splitdeconv.pipeline.open import DEFAULT_SECONDS
+from splitdeconv.pipeline.request import BenchRequest
 from splitdeconv.report import listing, page, plots, ratios
 from splitdeconv.report.bench import page as bench_page
 from splitdeconv.report.listing import Listing
@@ -27,58 +28,41 @@ NUMBERS = (*TIMES, "over native", "over zero_insert", "of equal-work")
 
 
 @shared.app.command(epilog="Example: `splitdeconv bench model.onnx --target onnxruntime --plot times.svg`")
+@options_of(BenchRequest)
 def bench(
     context: typer.Context,
     model: Annotated[Path | None, typer.Argument(metavar="MODEL", help=MODEL_HELP)] = None,
+    *,
     layers: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A JSON list of layers, instead of a model.")
     ] = None,
     target: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Where to time. Repeatable; default onnxruntime.")
     ] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Time only sites or layers that fit this pattern.")
-    ] = None,
-    dtype: Annotated[
-        str, typer.Option(metavar="NAME", help="Of a list's layers: float32, float16 or int8.")
-    ] = "float32",
-    input: Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help=INPUT_HELP)] = None,  # noqa: A002  # the option's name
-    input_shape: Annotated[list[str] | None, typer.Option(metavar="NAME=SIZES", help=SHAPE_HELP)] = None,
-    threads: Annotated[int, typer.Option(metavar="N", help="Worker threads of the target; 0 for its own choice.")] = 0,
-    precision: Annotated[
-        str, typer.Option(metavar="NAME", help="Arithmetic of the target, where it has a choice.")
-    ] = "",
-    budget: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Seconds for all layers on a target.", min=0.1)
-    ] = DEFAULT_SECONDS,
     every: Annotated[bool, typer.Option("--every", help="Show every form of every layer.")] = False,
     json: shared.Json = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help=REPORT_HELP)] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the ratios to this file (.svg, .png or .pdf).")
     ] = None,
+    **given: Any,
 ) -> None:
     """Time native, zero insertion and every lowering side by side, against the convolution of equal work."""
+    from splitdeconv.pipeline import bench as pipeline  # noqa: PLC0415  # only this command needs it
+
+    if (model is None) == (layers is None):
+        raise UsageError("bench times a model or a list of layers: give one of them")
     if plot is not None:
         plots.check(plot)
     check(report)
-    read = [("the model", model), ("--layers", layers), *named_files(input)]
+    read = [("the model", model), ("--layers", layers), *named_files(given["input"])]
     with together(read, [("--json", json), ("--report", report), ("--plot", plot)]):
         records = []
         for name in target or ["onnxruntime"]:
             with shared.progress_bar() as progress:
-                record = splitdeconv.bench(
-                    model,
-                    layers=layers,
-                    target=name,
-                    only=only or [],
-                    dtype=dtype,
-                    inputs=arrays(input),
-                    in_shapes=shapes(input_shape),
-                    threads=threads,
-                    precision=precision,
-                    budget=budget,
-                    progress=progress,
+                request = request_of(BenchRequest, given, target=name, progress=progress)
+                record = (
+                    pipeline.bench_model(model, request) if layers is None else pipeline.bench_layers(layers, request)
                 )
             record = shared.signed(record, context)
             records.append(record)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-import splitdeconv
 from splitdeconv import codec
 from splitdeconv.cli import app as shared
-from splitdeconv.cli.inputs import INPUT_HELP, SHAPE_HELP, arrays, named_files, pairs, shapes
+from splitdeconv.cli.inputs import named_files
 from splitdeconv.cli.inspect import MODEL_HELP
+from splitdeconv.cli.options import options_of, request_of
 from splitdeconv.cli.report import REPORT_HELP, check
 from splitdeconv.errors import VerificationError
 from splitdeconv.files import together, write_text
-from splitdeconv.pipeline.open import AUTO, DEFAULT_SECONDS, GENERIC
+from splitdeconv.pipeline.open import GENERIC
+from splitdeconv.pipeline.request import ConvertRequest
 from splitdeconv.report import listing, page
 from splitdeconv.report.conversion import NOT_TIMED, rewritten
 from splitdeconv.report.conversion import page as conversion_page
@@ -26,70 +27,30 @@ from splitdeconv.results.plan import Choice
 from splitdeconv.results.record import RunRecord
 from splitdeconv.results.verdict import Verdict
 
-TARGET_HELP = "What the model is for; auto: the installed runtime of its format; generic: by rule, nothing is measured."
-NUMERICS_HELP = "exact, or fused (TFLite): drop rounding steps of the epilogue, and report the difference."
-
 
 @shared.app.command(epilog="Example: `splitdeconv convert model.onnx out.onnx --report out.html`")
+@options_of(ConvertRequest)
 def convert(
     context: typer.Context,
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Where to write the result.")],
-    target: Annotated[str, typer.Option(metavar="NAME", help=TARGET_HELP)] = AUTO,
-    lowering: Annotated[
-        str, typer.Option(metavar="FORM", help="This lowering wherever it applies, instead of a choice.")
-    ] = "",
-    layer: Annotated[
-        list[str] | None, typer.Option(metavar="SITE=FORM", help="SITE=LOWERING for one site. Repeatable.")
-    ] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Rewrite only sites that fit this pattern.")
-    ] = None,
-    skip: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Leave sites that fit this pattern.")
-    ] = None,
-    plan: Annotated[Path | None, typer.Option(metavar="FILE", help="Take the choices from this plan file.")] = None,
+    *,
     save_plan: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the choices to this plan file.")] = None,
-    numerics: Annotated[str, typer.Option(metavar="NAME", help=NUMERICS_HELP)] = "exact",
-    verify: Annotated[bool, typer.Option(help="Prove the result equal before it is written.")] = True,
-    input: Annotated[list[str] | None, typer.Option(metavar="NAME=FILE", help=INPUT_HELP)] = None,  # noqa: A002  # the option's name
-    input_shape: Annotated[list[str] | None, typer.Option(metavar="NAME=SIZES", help=SHAPE_HELP)] = None,
-    threads: Annotated[int, typer.Option(metavar="N", help="Worker threads of the target; 0 for its own choice.")] = 0,
-    precision: Annotated[
-        str, typer.Option(metavar="NAME", help="Arithmetic of the target, where it has a choice.")
-    ] = "",
-    budget: Annotated[float, typer.Option(metavar="SECONDS", help="Seconds for measuring.", min=0.1)] = DEFAULT_SECONDS,
-    cache: Annotated[bool, typer.Option(help="Use and keep times of earlier runs.")] = True,
     json: shared.Json = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help=REPORT_HELP)] = None,
+    **given: Any,
 ) -> None:
     """Rewrite every deconv of a model exactly as ordinary convolutions, prove it, and write the result."""
-    read = [("the model", model), ("--plan", plan), *named_files(input)]
+    from splitdeconv.pipeline import convert as pipeline  # noqa: PLC0415  # only this command needs it
+
+    read = [("the model", model), ("--plan", given["plan"]), *named_files(given["input"])]
     written = [("OUT", out), ("--json", json), ("--save-plan", save_plan), ("--report", report)]
     check(report)
     failure = None
     with together(read, written):
         try:
             with shared.progress_bar() as progress:
-                conversion = splitdeconv.convert(
-                    model,
-                    out,
-                    target=target,
-                    lowering=lowering,
-                    layers=pairs("--layer", layer),
-                    only=only or [],
-                    skip=skip or [],
-                    plan=plan,
-                    inputs=arrays(input),
-                    in_shapes=shapes(input_shape),
-                    numerics=numerics,
-                    verify=verify,
-                    threads=threads,
-                    precision=precision,
-                    budget=budget,
-                    cache=cache,
-                    progress=progress,
-                )
+                conversion = pipeline.convert(model, out, request_of(ConvertRequest, given, progress=progress))
             record = conversion.record
             if save_plan is not None:
                 write_text(save_plan, conversion.plan.to_json())

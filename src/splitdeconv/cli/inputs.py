@@ -13,11 +13,6 @@ from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.files import Name
 
-SHAPE_HELP = (
-    "NAME=1,3,224,224: sizes for an input that the model leaves open; NAME may be left out if it has one input."
-)
-INPUT_HELP = "NAME=FILE.npy: an input for verification and timing; FILE.npz holds several by name. Repeatable."
-
 _SHAPE = re.compile(r"(?:(?P<name>.+)[=:])?(?P<sizes>\d+([,x]\d+)*)", re.ASCII)
 _LARGEST = 2**31 - 1
 

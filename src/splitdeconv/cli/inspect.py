@@ -11,9 +11,10 @@ from rich.console import Console
 import splitdeconv
 from splitdeconv import codec
 from splitdeconv.cli import app as shared
-from splitdeconv.cli.inputs import SHAPE_HELP, shapes
+from splitdeconv.cli.inputs import shapes
 from splitdeconv.files import together
 from splitdeconv.pipeline.inspect import Inspection
+from splitdeconv.pipeline.request import SHAPE_HELP
 from splitdeconv.report import listing
 from splitdeconv.report.listing import Listing
 from splitdeconv.report.numbers import count

@@ -15,12 +15,13 @@ from splitdeconv.accelerator.energy import load_energies
 from splitdeconv.accelerator.layers import Network
 from splitdeconv.accelerator.sparsity import SKIPS, Skip
 from splitdeconv.cli.app import Json, app, console, emit_json
-from splitdeconv.cli.inputs import SHAPE_HELP, shapes
+from splitdeconv.cli.inputs import shapes
 from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.files import together
 from splitdeconv.lab.simulation import records
 from splitdeconv.lab.simulation.forms import FORMS, FULL, NATIVE, PAPER_FORMS, ZERO_INSERT
 from splitdeconv.lab.simulation.models import find_networks
+from splitdeconv.pipeline.request import SHAPE_HELP
 from splitdeconv.report.listing import Listing, say, show
 from splitdeconv.results.schema import SCHEMA_VERSION
 

@@ -15,7 +15,7 @@ from splitdeconv.accelerator.arch import load_architecture
 from splitdeconv.accelerator.energy import load_energies
 from splitdeconv.accelerator.sparsity import SKIPS
 from splitdeconv.cli.app import Json, app, done, progress_bar
-from splitdeconv.cli.inputs import SHAPE_HELP, shapes
+from splitdeconv.cli.inputs import shapes
 from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.files import together
 from splitdeconv.lab.simulation import grid
@@ -23,6 +23,7 @@ from splitdeconv.lab.simulation.forms import FORMS, FULL, ZERO_INSERT
 from splitdeconv.lab.simulation.models import find_networks
 from splitdeconv.lab.simulation.sweep import Finished, Parts, columns_of, locally, run_sweep
 from splitdeconv.lab.simulation.tables import check_suffix
+from splitdeconv.pipeline.request import SHAPE_HELP
 from splitdeconv.report import plots
 
 

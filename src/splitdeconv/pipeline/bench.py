@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from splitdeconv import formats
@@ -13,24 +12,21 @@ from splitdeconv.choosing import planner
 from splitdeconv.choosing.planner import Overrides
 from splitdeconv.deconv.layers import ListedLayer, read_layers
 from splitdeconv.deconv.spec import Deconv, Quant
-from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.formats.model import Model
 from splitdeconv.formats.open_sizes import definite_shapes, named_shapes, with_sizes
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.pipeline.in_model import programs_of, race, settle
 from splitdeconv.pipeline.open import (
-    Options,
-    Progress,
     Shapes,
     as_file,
     name_of,
     open_model,
     open_target,
     proving,
-    quiet,
 )
-from splitdeconv.pipeline.sites import Entrant, Extent, site_table, time_sites
+from splitdeconv.pipeline.request import BenchRequest
+from splitdeconv.pipeline.sites import Entrant, site_table, time_sites
 from splitdeconv.proof.whole import Given
 from splitdeconv.results import provenance
 from splitdeconv.results.bench import ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes, fixed_split
@@ -39,43 +35,6 @@ from splitdeconv.targets import target as find_target
 from splitdeconv.targets.target import CompileError, Target
 
 DTYPES = {"float32": None, "float16": None, "int8": Quant("uint8", "int8", per_channel=True)}
-
-
-@dataclass(frozen=True, slots=True)
-class BenchRequest:
-    """What to time.
-
-    Attributes:
-        target: name of the target.
-        only: patterns of layers or sites; none means all.
-        dtype: of the layers of a list, one of ``DTYPES``; ``int8`` has uint8 activations.
-        inputs: the user's arrays by input name; the other inputs are random.
-        in_shapes: sizes for inputs that the model leaves open.
-        forms: how many forms of each layer are timed, the most promising; ``native``, ``zero_insert`` and the paper's
-            split come on top. 0 takes all.
-        equal_work: whether to time the plain convolution of the same work, too.
-        options: how to measure; the cache is not used.
-        progress: called with the stage and the fraction done.
-    """
-
-    target: str
-    only: tuple[str, ...] = ()
-    dtype: str = "float32"
-    inputs: Mapping[str, Array] = field(default_factory=dict)
-    in_shapes: Shapes = field(default_factory=dict)
-    forms: int = 0
-    equal_work: bool = True
-    options: Options = field(default_factory=Options)
-    progress: Progress = quiet
-
-    def takes(self, name: str) -> bool:
-        """Whether a layer is wanted."""
-        return not self.only or any(fnmatchcase(name, pattern) for pattern in self.only)
-
-    @property
-    def extent(self) -> Extent:
-        """How much of each layer is timed."""
-        return Extent(keep=True, forms=self.forms, equal_work=self.equal_work)
 
 
 def bench_model(source: object, request: BenchRequest) -> BenchRecord:

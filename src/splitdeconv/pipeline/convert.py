@@ -6,25 +6,20 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from splitdeconv import formats, lowerings
 from splitdeconv.choosing import planner
-from splitdeconv.choosing.planner import Overrides
 from splitdeconv.deconv.ops import Program
-from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import CompileError, InputError, UsageError, VerificationError
 from splitdeconv.formats.model import Findings, Model, Site
 from splitdeconv.formats.open_sizes import definite_shapes, named_shapes, with_sizes
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.pipeline.in_model import Settled, programs_of, settle
 from splitdeconv.pipeline.open import (
-    AUTO,
     GENERIC,
-    Options,
-    Progress,
     Shapes,
     as_file,
     name_of,
@@ -32,10 +27,10 @@ from splitdeconv.pipeline.open import (
     open_model,
     open_target,
     proving,
-    quiet,
     runner_for,
     workplace,
 )
+from splitdeconv.pipeline.request import ConvertRequest
 from splitdeconv.pipeline.sites import Entrant, cost_of, site_table, time_sites
 from splitdeconv.proof.inputs import check_inputs, check_shapes
 from splitdeconv.proof.prove import prove
@@ -45,31 +40,6 @@ from splitdeconv.results.plan import Choice, Plan, SiteTable
 from splitdeconv.results.record import Environment, RunRecord, SiteWork, WholeTimes
 from splitdeconv.results.verdict import Verdict
 from splitdeconv.targets.target import Target
-
-
-@dataclass(frozen=True, slots=True)
-class ConvertRequest:
-    """What a conversion is asked to do.
-
-    Attributes:
-        target: its name; ``auto`` is the runtime of the format, if it is installed; ``generic`` measures nothing.
-        overrides: what the user decides himself.
-        numerics: ``exact``, or ``fused`` where the format knows it.
-        verify: False leaves the proof out.
-        inputs: the user's arrays by input name; the other inputs are random.
-        in_shapes: sizes for inputs that the model leaves open.
-        options: how to measure.
-        progress: called with the stage and the fraction done.
-    """
-
-    target: str = AUTO
-    overrides: Overrides = field(default_factory=Overrides)
-    numerics: str = "exact"
-    verify: bool = True
-    inputs: Mapping[str, Array] = field(default_factory=dict)
-    in_shapes: Shapes = field(default_factory=dict)
-    options: Options = field(default_factory=Options)
-    progress: Progress = quiet
 
 
 @dataclass(frozen=True)

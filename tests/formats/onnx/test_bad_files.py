@@ -15,6 +15,7 @@ from onnx import helper
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.errors import InputError, OutputError
 from splitdeconv.pipeline import convert as pipeline
+from splitdeconv.pipeline.request import ConvertRequest
 from tests.onnx_models import build, single
 from tests.strategies import integer_tensors
 
@@ -23,7 +24,7 @@ X, WEIGHTS = integer_tensors(DECONV, 0, "float32")
 
 
 def convert(path: Path, out: Path | None = None) -> None:
-    pipeline.convert(path, out, pipeline.ConvertRequest("generic", verify=False))
+    pipeline.convert(path, out, ConvertRequest("generic", verify=False))
 
 
 # External data

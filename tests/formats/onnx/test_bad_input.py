@@ -17,6 +17,7 @@ from splitdeconv import formats
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.errors import InputError, SplitdeconvError
 from splitdeconv.pipeline import convert as pipeline
+from splitdeconv.pipeline.request import ConvertRequest
 from tests.onnx_models import build, load, single, sites
 from tests.strategies import integer_tensors
 
@@ -26,7 +27,7 @@ PATIENCE = 60  # seconds for one damaged file, which takes milliseconds: what ne
 
 
 def convert(path: Path, out: Path | None = None) -> None:
-    pipeline.convert(path, out, pipeline.ConvertRequest("generic", verify=False))
+    pipeline.convert(path, out, ConvertRequest("generic", verify=False))
 
 
 # Files that are no models

@@ -12,7 +12,7 @@ from splitdeconv.lab.paper.part import Progress
 from splitdeconv.lab.paper.result import Kind
 from splitdeconv.lab.paper.times import Times, from_record
 from splitdeconv.pipeline import bench
-from splitdeconv.pipeline.open import Options
+from splitdeconv.pipeline.request import BenchRequest
 
 QUICK_SECONDS, FULL_SECONDS = 2.0, 20.0  # for each network on each runtime, all its forms together
 QUICK_FORMS = 3  # of each deconv, besides those of the paper ...
@@ -140,11 +140,11 @@ def time_network(name: str, runtime: Runtime, folder: Path, progress: Progress, 
         return time_module(name, runtime.target, seconds, progress, QUICK_TORCH_FORMS if quick else 0)
     targets.target(runtime.target)  # before the minutes of an export, that it is there
     model = export.made(runtime.dtype, progress)
-    request = bench.BenchRequest(
+    request = BenchRequest(
         runtime.target,
+        budget=seconds,
         forms=QUICK_FORMS if quick else 0,
         equal_work=False,
-        options=Options(seconds=seconds, cache=False),
         progress=progress,
     )
     return from_record(bench.bench_model(model, request), inserts_zeros=runtime.inserts_zeros)

@@ -1,0 +1,115 @@
+"""What conversions and benchmarks are asked for: each field is an option of the command line, and tells its help."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated
+
+from splitdeconv.choosing.planner import Overrides
+from splitdeconv.deconv.weights import Array
+from splitdeconv.pipeline.open import AUTO, DEFAULT_SECONDS, Options, Progress, quiet, read_plan
+from splitdeconv.pipeline.sites import Extent
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """What the command line says of an option, and what it calls its value."""
+
+    text: str
+    metavar: str = ""
+
+
+SHAPE_HELP = (
+    "NAME=1,3,224,224: sizes for an input that the model leaves open; NAME may be left out if it has one input."
+)
+_INPUT = "NAME=FILE.npy: an input for verification and timing; FILE.npz holds several by name. Repeatable."
+Inputs = Annotated[Mapping[str, Array], Help(_INPUT, "NAME=FILE")]
+InShapes = Annotated[Mapping[str, tuple[int, ...]], Help(SHAPE_HELP, "NAME=SIZES")]
+Threads = Annotated[int, Help("Worker threads of the target; 0 for its own choice.", "N")]
+Precision = Annotated[str, Help("Arithmetic of the target, where it has a choice.", "NAME")]
+_TARGET = "What the model is for; auto: the installed runtime of its format; generic: by rule, nothing is measured."
+_NUMERICS = "exact, or fused (TFLite): drop rounding steps of the epilogue, and report the difference."
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertRequest:
+    """What a conversion is asked to do.
+
+    Attributes:
+        progress: called with the stage and the fraction done.
+        overrides: what the user decides himself.
+        options: how to measure.
+    """
+
+    target: Annotated[str, Help(_TARGET, "NAME")] = AUTO
+    lowering: Annotated[str, Help("This lowering wherever it applies, instead of a choice.", "FORM")] = ""
+    layers: Annotated[Mapping[str, str], Help("SITE=LOWERING for one site. Repeatable.", "SITE=FORM")] = field(
+        default_factory=dict
+    )
+    only: Annotated[tuple[str, ...], Help("Rewrite only sites that fit this pattern.", "PATTERN")] = ()
+    skip: Annotated[tuple[str, ...], Help("Leave sites that fit this pattern.", "PATTERN")] = ()
+    plan: Annotated[Path | None, Help("Take the choices from this plan file.", "FILE")] = None
+    numerics: Annotated[str, Help(_NUMERICS, "NAME")] = "exact"
+    verify: Annotated[bool, Help("Prove the result equal before it is written.")] = True
+    inputs: Inputs = field(default_factory=dict)
+    in_shapes: InShapes = field(default_factory=dict)
+    threads: Threads = 0
+    precision: Precision = ""
+    budget: Annotated[float, Help("Seconds for measuring.", "SECONDS")] = DEFAULT_SECONDS
+    cache: Annotated[bool, Help("Use and keep times of earlier runs.")] = True
+    progress: Progress = quiet
+    overrides: Overrides = field(init=False)
+    options: Options = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Read the plan file.
+
+        Raises:
+            InputError: it is no plan.
+        """
+        planned = None if self.plan is None else read_plan(self.plan)
+        overrides = Overrides(self.lowering, self.layers, planned, self.only, self.skip)
+        object.__setattr__(self, "overrides", overrides)
+        object.__setattr__(self, "options", Options(self.threads, self.precision, self.budget, self.cache))
+
+
+@dataclass(frozen=True, slots=True)
+class BenchRequest:
+    """What to time.
+
+    Attributes:
+        target: name of the target.
+        forms: how many forms of each layer are timed, the most promising; ``native``, ``zero_insert`` and the paper's
+            split come on top. 0 takes all.
+        equal_work: whether to time the plain convolution of the same work, too.
+        progress: called with the stage and the fraction done.
+    """
+
+    target: str
+    only: Annotated[tuple[str, ...], Help("Time only sites or layers that fit this pattern.", "PATTERN")] = ()
+    dtype: Annotated[str, Help("Of a list's layers: float32, float16 or int8.", "NAME")] = "float32"
+    inputs: Inputs = field(default_factory=dict)
+    in_shapes: InShapes = field(default_factory=dict)
+    threads: Threads = 0
+    precision: Precision = ""
+    budget: Annotated[float, Help("Seconds for all layers on a target.", "SECONDS")] = DEFAULT_SECONDS
+    forms: int = 0
+    equal_work: bool = True
+    progress: Progress = quiet
+
+    def takes(self, name: str) -> bool:
+        """Whether a layer is wanted."""
+        return not self.only or any(fnmatchcase(name, pattern) for pattern in self.only)
+
+    @property
+    def extent(self) -> Extent:
+        """How much of each layer is timed."""
+        return Extent(keep=True, forms=self.forms, equal_work=self.equal_work)
+
+    @property
+    def options(self) -> Options:
+        """How to measure; the cache is not used."""
+        return Options(self.threads, self.precision, self.budget, cache=False)
