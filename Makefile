@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 JOBS ?= auto
+MINUTES ?= 7
 TORCH ?= torch==2.13.0
 LOWEST = onnxruntime openvino litert vela report dask parquet paper zigzag demo
 CORE = tests/deconv tests/lowerings tests/results tests/choosing tests/measuring tests/accelerator
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-lowest test-pythons release check format schema docs bench clean
+.PHONY: help demo test test-long attack test-lowest test-pythons release check format schema docs bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -53,8 +54,11 @@ release: $(VENV)/.dev  ## the source distribution and the wheel in dist/, checke
 	$(BIN)/python -m build --quiet
 	$(BIN)/python -m twine check --strict dist/*
 
-test-long: $(VENV)/.dev  ## the hypothesis and fuzz runs of many minutes
-	$(BIN)/python -m pytest -n $(JOBS) -q -m long
+test-long: $(VENV)/.dev  ## the hypothesis and fuzz runs, and a sample of MINUTES=7 of each kind of attack together
+	MINUTES=$(MINUTES) $(BIN)/python -m pytest -n $(JOBS) -q -m long
+
+attack: $(VENV)/.dev  ## the whole attack (tests/attack), for many hours; it may be stopped, and goes on where it was
+	$(BIN)/python -m tests.attack attack-out
 
 check: $(VENV)/.dev  ## lint, types and import rules only
 	$(BIN)/ruff check --quiet .
@@ -90,4 +94,4 @@ bench: $(VENV)/.dev  ## the project's own benchmarks; run on an idle machine, ta
 	$(BIN)/python benchmarks/conversion.py | tee bench-out/conversion.txt
 
 clean:  ## remove the environment and everything made
-	rm -rf $(VENV) build dist demo bench-out
+	rm -rf $(VENV) build dist demo bench-out attack-out

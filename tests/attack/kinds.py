@@ -1,0 +1,202 @@
+"""The kinds of attack; a case follows from its kind and number alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from tests import tflite_models
+from tests.attack.harness import Outcome, Worker, case_folder, run
+from tests.attack.interrupted import full_disk, interrupted
+from tests.attack.mutate import damaged
+from tests.attack.onnx_models import float_model, quantised_model
+
+Case = Callable[[Worker, Random], Outcome]
+TARGETS = ("generic", "generic", "onnxruntime", "openvino")
+SHORT = ("--budget", "0.3", "--no-cache")
+NOISE = {
+    "float16": 2e-2,
+    "float32": 1e-3,
+    "float64": 1e-3,
+}  # of the largest value; far above any rounding, far below a fault
+
+
+def commands(worker: Worker, rng: Random) -> Outcome:
+    """Any command with any target on a random model of floats."""
+    model = float_model(rng)
+    before = _outputs(model.SerializeToString())
+    if before is None:
+        return Outcome("not a case")
+    return _on_sound_model(worker, rng, model, _command(rng), before)
+
+
+def quantised(worker: Worker, rng: Random) -> Outcome:
+    """A conversion of a quantised model: all types and opsets."""
+    model = quantised_model(rng)
+    before = _outputs(model.SerializeToString())
+    if before is None:
+        return Outcome("not a case")
+    command = ["convert", "m.onnx", "o.onnx", "--target", rng.choice(TARGETS), *SHORT]
+    return _on_sound_model(worker, rng, model, command, before)
+
+
+def _command(rng: Random) -> list[str]:
+    target = rng.choice(TARGETS)
+    convert = ["convert", "m.onnx", "o.onnx", "--target", target, *SHORT]
+    forms = ("split", "split_phases", "split_rows", "split_row_groups", "zero_insert", "col2im", "separable", "native")
+    return rng.choice(
+        (
+            ["inspect", "m.onnx"],
+            ["inspect", "m.onnx", "--json", "r.json"],
+            ["simulate", "m.onnx"],
+            ["bench", "m.onnx", "--budget", "0.3", "--target", rng.choice(("onnxruntime", "openvino"))],
+            convert,
+            convert,
+            [*convert, "--json", "r.json", "--save-plan", "p.json"],
+            [*convert, "--lowering", rng.choice(forms)],
+            [*convert, "--threads", "1"],
+        )
+    )
+
+
+def _on_sound_model(
+    worker: Worker, rng: Random, model: onnx.ModelProto, command: list[str], before: list[Any]
+) -> Outcome:
+    files = {"m.onnx": model.SerializeToString()}
+    with case_folder(files) as folder:
+        outcome = run(worker, command, files, folder, sound=True)
+        out = folder / "o.onnx"
+        if outcome.name != "ok" or not out.exists():
+            return outcome
+        onnx.checker.check_model(str(out))
+        after = _outputs(out.read_bytes())
+    if after is None:
+        return Outcome("wrong", f"{' '.join(command)}: the result does not run")
+    same = all(map(_equal, before, after))
+    return outcome if same else Outcome("wrong", f"{' '.join(command)}: outputs differ")
+
+
+def _outputs(content: bytes) -> list[Any] | None:
+    """What ONNX Runtime makes of a model on fixed inputs, or None where it does not run it."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        (x,) = session.get_inputs()
+        shape = [size if isinstance(size, int) else 2 + axis for axis, size in enumerate(x.shape)]
+        dtype = {"float": "float32", "double": "float64"}.get(kind := x.type[7:-1], kind)
+        drawn = np.random.default_rng(0).standard_normal(shape) * (1 if "float" in dtype else 40)
+        outputs: list[Any] = session.run(None, {x.name: drawn.astype(dtype)})
+    except Exception:  # whatever it says: the model is not one that it runs
+        return None
+    return outputs
+
+
+def _equal(before: Any, after: Any) -> bool:
+    if before.shape != after.shape or before.dtype != after.dtype:
+        return False
+    old, new = before.astype(np.float64), after.astype(np.float64)
+    if before.dtype.kind != "f":
+        return bool(np.all(np.abs(old - new) <= 1))  # where a sum falls between two steps it may go either way
+    finite = np.isfinite(old)
+    largest = float(np.max(np.abs(old), initial=0.0, where=finite)) or 1.0
+    error = float(np.max(np.abs(old - new), initial=0.0, where=finite))
+    return bool(np.array_equal(finite, np.isfinite(new))) and error <= NOISE[before.dtype.name] * largest
+
+
+def mutated_onnx(worker: Worker, rng: Random) -> Outcome:
+    """A damaged ONNX file."""
+    model = (quantised_model if rng.random() < 0.3 else float_model)(rng)
+    return _damaged(worker, rng, model.SerializeToString(), "onnx")
+
+
+def mutated_tflite(worker: Worker, rng: Random) -> Outcome:
+    """A damaged TFLite file."""
+    return _damaged(worker, rng, rng.choice(_tflite_sources()), "tflite")
+
+
+@cache
+def _tflite_sources() -> tuple[bytes, ...]:
+    kinds = ("float32", "float16", "int8_per_channel", "int16")
+    return tuple(tflite_models.build(tflite_models.Case(kind=kind)) for kind in kinds)
+
+
+def _damaged(worker: Worker, rng: Random, content: bytes, suffix: str) -> Outcome:
+    name = f"m.{suffix}"
+    files = {name: damaged(content, rng)}
+    command = rng.choice((["inspect", name], ["convert", name, f"o.{suffix}", "--target", "generic"]))
+    with case_folder(files) as folder:
+        return run(worker, command, files, folder, sound=False)
+
+
+HOSTILE: tuple[bytes, ...] = (
+    b"",
+    b"\0" * 100_000,
+    b"[" * 200_000,
+    b'{"a":' * 50_000,
+    b"a = " + b"[" * 100_000,
+    b"PK\x03\x04" + bytes(range(256)),
+    b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 70_000,
+    b"\x08\x08\x3a" + b"\xff" * 9 + b"\x01",
+    b"\x18\x00\x00\x00TFL3" + b"\xff" * 1000,
+    b"\xff\xfe" + "→".encode("utf-16-le") * 1000,
+    b"1" * 100_000,
+)
+
+
+def hostile(worker: Worker, rng: Random) -> Outcome:
+    """Content that is no model, under every name and as every argument."""
+    name = "f" + rng.choice((".onnx", ".tflite", ".json", ".toml", ".npy", ".npz", ".pt", ".pt2", ""))
+    content = (
+        damaged(rng.choice(HOSTILE)[: rng.choice((1000, 10**6))], rng) if rng.random() < 0.5 else rng.choice(HOSTILE)
+    )
+    files = {name: content, "m.onnx": float_model(Random(1)).SerializeToString()}
+    command = rng.choice(
+        (
+            ["inspect", name],
+            ["convert", name, "o.onnx", "--target", "generic"],
+            ["convert", "m.onnx", "o.onnx", "--target", "generic", "--plan", name],
+            ["convert", "m.onnx", "o.onnx", "--target", "generic", "--input", f"x={name}"],
+            ["convert", "m.onnx", "o.onnx", "--target", "generic", "--input", name],
+            ["bench", "--layers", name],
+            ["simulate", name],
+            ["simulate", "dcgan", "--arch", name],
+            ["simulate", "dcgan", "--energy", name],
+            ["report", name, "r.html"],
+        )
+    )
+    with case_folder(files) as folder:
+        return run(worker, command, files, folder, sound=False)
+
+
+KINDS: dict[str, tuple[Case, int]] = {
+    "commands": (commands, 4_000),
+    "quantised": (quantised, 10_000),
+    "mutated-onnx": (mutated_onnx, 10_000),
+    "mutated-tflite": (mutated_tflite, 10_000),
+    "hostile": (hostile, 2_000),
+    "full-disk": (full_disk, 100),
+    "interrupted": (interrupted, 300),
+}
+
+
+def attack(kind: str, number: int, worker: Worker) -> Outcome:
+    """One case."""
+    case, _ = KINDS[kind]
+    return case(worker, random.Random(f"{kind} {number}"))
+
+
+def save_case(kind: str, number: int, folder: Path) -> None:
+    """Write the model of a case of ``commands`` or ``quantised``, to look at it."""
+    model = {"commands": float_model, "quantised": quantised_model}[kind](random.Random(f"{kind} {number}"))
+    onnx.save(model, folder / f"{kind}-{number}.onnx")

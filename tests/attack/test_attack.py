@@ -1,0 +1,36 @@
+"""A sample of each kind of attack (``make test-long MINUTES=30``), and of all kinds together a case or two at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import pytest
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("ai_edge_litert")
+if sys.platform == "win32":
+    pytest.skip("signals, limits and pipes as on Unix", allow_module_level=True)
+
+from tests.attack.__main__ import sample
+from tests.attack.harness import SETTLED, Worker
+from tests.attack.kinds import KINDS, attack
+
+MINUTES = float(os.environ.get("MINUTES", "7"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sample(kind: str) -> None:
+    faults = sample(kind, 60 * MINUTES / len(KINDS))
+    assert not faults, "\n".join(f"{kind} {number}: {outcome}" for number, outcome in faults)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("full-disk", "interrupted")])
+def test_the_first_cases(kind: str) -> None:
+    worker = Worker()
+    try:
+        outcomes = [attack(kind, number, worker) for number in range(3)]
+    finally:
+        worker.close()
+    assert {outcome.name for outcome in outcomes} <= SETTLED, outcomes
