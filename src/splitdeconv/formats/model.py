@@ -186,6 +186,10 @@ class Model(ABC):
     def refuse(self, site: Site, program: Program) -> str | None:
         """Why the model's version of the format cannot express ``program`` in place of ``site``, or None."""
 
+    def unportable(self, program: Program) -> str | None:
+        """Why some runtime of the format lacks an operator of ``program``; it is not written where none is named."""
+        return None
+
     @abstractmethod
     def emit(self, site: Site, program: Program, weights: Weights | None = None) -> Compilable:
         """A stand-alone model of one site under ``program``, its epilogue included, with input ``x`` and one output.

@@ -78,7 +78,7 @@ def site_table(model: Model, site: Site, target: Target | None, *, baseline: boo
     options = []
     for candidate in offered:
         program = lowerings.lower(site.deconv, model.layout, candidate)
-        reason = model.refuse(site, program)
+        reason = model.refuse(site, program) or (model.unportable(program) if target is None else None)
         if reason is None and target is not None and not (baseline and candidate.lowering == ZERO_INSERT.lowering):
             reason = target.refuse(program)
         if reason is None:

@@ -138,3 +138,34 @@ def test_shared_weights_with_and_without_bias_and_with_other_strides() -> None:
     ]
     model = build(nodes, {"x": SHAPE}, {"y": MAP, "z": MAP, "u": MAP, "v": MAP}, KNOWN)
     assert_gone_and_equal(model)
+
+
+@pytest.mark.parametrize(
+    ("stored", "scale", "attributes", "how"),
+    [
+        ("float8_e4m3fn", (2,), {"axis": 1}, "as float8e4m3fn"),
+        ("int4", (1, 2, 2, 3), {"axis": 0, "block_size": 2}, "in blocks of 2"),
+    ],
+)
+@pytest.mark.parametrize("reshaped", [False, True])
+def test_weights_that_only_the_runtime_reads_stay_as_they_are(
+    stored: str, scale: tuple[int, ...], attributes: dict[str, int], how: str, reshaped: bool
+) -> None:
+    """They were folded to float32, four or eight times their size, without a word."""
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    kernel = np.ones((2, 2, 2, 3), getattr(ml_dtypes, stored))
+    nodes = [helper.make_node("DequantizeLinear", ["v", "s"], ["r" if reshaped else "w"], **attributes)]
+    if reshaped:
+        nodes.append(helper.make_node("Identity", ["r"], ["w"]))
+    nodes.append(helper.make_node("ConvTranspose", ["x", "w"], ["y"], name="up", strides=[2, 2]))
+    values = [
+        onnx.helper.make_tensor_value_info("x", 1, [1, 2, 4, 4]),
+        onnx.helper.make_tensor_value_info("y", 1, None),
+    ]
+    known = [onnx.numpy_helper.from_array(kernel, "v"), onnx.numpy_helper.from_array(np.ones(scale, np.float32), "s")]
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], known)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    found = load(proto).find()
+    assert not found.sites
+    (skipped,) = found.skipped
+    assert skipped.reason == f"its weights are stored {how}, which only the runtime reads, so they stay as they are"

@@ -150,3 +150,18 @@ def test_litert_says_nothing_on_the_terminal(capfd: pytest.CaptureFixture[str]) 
     code += "interpreter(build(Case('int8')), 'xnnpack', 1)"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert capfd.readouterr() == ("", "")
+
+
+def test_without_a_target_forms_run_in_all_kernels() -> None:
+    case = Case("int8", kernel=(2, 2), same=False)
+    conversion = converted(case, target="generic")
+    (choice,) = conversion.plan.choices
+    assert choice.chosen != NATIVE
+    assert not [option for option in choice.options if option.candidate.form == "depth_to_space"]
+    assert "LiteRT's reference kernels have no DEPTH_TO_SPACE of int8 (version 2)" in {
+        refusal.reason for refusal in choice.refusals
+    }
+    rewritten = conversion.rewritten.to_object()
+    assert isinstance(rewritten, bytes)
+    for kernels in ("xnnpack", "builtin", "reference"):
+        LiteRtModel(interpreter(rewritten, kernels, 1)).run({"x": random_input(case, 0)})

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 pytest.importorskip("ai_edge_litert")
 
+from ai_edge_litert import schema_py_generated as tfl
+
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.errors import InputError, SplitdeconvError
-from splitdeconv.formats.tflite import TfliteModel, file
+from splitdeconv.formats.tflite import TfliteModel, file, flatbuffer
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.targets.litert import LiteRt
@@ -142,13 +144,44 @@ def test_attached_files_metadata_and_names_survive(tmp_path: Path) -> None:
 
 def test_buffers_behind_the_flatbuffer_stay_there(tmp_path: Path) -> None:
     """As in files beyond 2 GiB, whose contents FlatBuffers cannot hold."""
-    model = TfliteModel(file.Contents("case", file.from_bytes(SOURCES[1], "case").root, external=True))
+    root = file.from_bytes(SOURCES[1], "case").root
+    everything = frozenset(range(len(root.buffers)))
+    model = TfliteModel(file.Contents("case", root, everything, len(root.buffers)))
     path = tmp_path / "large.tflite"
     model.save(path)
     again = TfliteModel.load(path)
-    assert again.contents.external
+    assert again.contents.outside
     for old, new in zip(model.root.buffers, again.root.buffers, strict=True):
         np.testing.assert_array_equal(
             old.data if old.data is not None else [], new.data if new.data is not None else []
         )
     LiteRt(threads=1).compile(Compilable(path.read_bytes()))
+
+
+def test_what_lay_inside_the_flatbuffer_stays_inside() -> None:
+    """Readers of metadata do not look behind it."""
+    root = file.from_bytes(SOURCES[1], "case").root
+    (site,) = TfliteModel(file.Contents("case", root)).find().sites
+    kernel = root.subgraphs[0].tensors[site.origin.nodes[0].kernel.tensor].buffer
+    root.buffers.append(tfl.BufferT(data=np.frombuffer(b"min 1.5.0", np.uint8)))
+    root.metadata = [tfl.MetadataT(name="min_runtime_version", buffer=len(root.buffers) - 1)]
+    model = TfliteModel(file.Contents("case", root, frozenset([kernel]), len(root.buffers)))
+    program = lower(site.deconv, "NHWC", Candidate("split_rows"))
+    for content in (model.to_object(), model.splice({site.id: program}).to_object()):
+        stored = tfl.ModelT.InitFromPackedBuf(content)
+        (entry,) = stored.metadata
+        assert stored.buffers[entry.buffer].data.tobytes() == b"min 1.5.0"
+        assert any(buffer.offset > 1 for buffer in stored.buffers)
+        again = file.from_bytes(content, "again")
+        assert entry.buffer not in again.outside
+        assert again.outside == frozenset(n for n, buffer in enumerate(stored.buffers) if buffer.offset > 1)
+
+
+def test_a_newer_schema_is_called_newer(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = loaded(SOURCES[0])
+    model.root.version = 4
+    with pytest.raises(InputError, match="schema version is 4, newer than what is known here"):
+        file.from_bytes(model.to_object(), "model.tflite")
+    monkeypatch.setitem(flatbuffer.SCHEMA, "Tensor", flatbuffer.SCHEMA["Tensor"][:3])
+    with pytest.raises(InputError, match="the file is newer than this version of splitdeconv"):
+        file.from_bytes(SOURCES[0], "model.tflite")

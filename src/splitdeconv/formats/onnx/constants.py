@@ -50,10 +50,26 @@ def _constant_node(node: ir.Node) -> Array | None:
     return None if attribute is None or attribute.is_ref() else np.asarray(attribute.value, np.int64)
 
 
+def packed(node: ir.Node) -> str:
+    """How a DequantizeLinear's constant is stored, where reading it as float would undo what it is stored so for.
+
+    ``in blocks of 32`` or ``as float8e4m3fn``; empty for the integers that are known here, and for other nodes.
+    """
+    if node.op_type != "DequantizeLinear" or node.inputs[0] is None:
+        return ""
+    block = node.attributes.get("block_size")
+    if block is not None and not block.is_ref() and block.as_int():
+        return f"in blocks of {block.as_int()}"
+    source = node.inputs[0]
+    dtype = source.const_value.dtype if source.const_value is not None else source.dtype
+    name = "" if dtype is None else dtype.name.lower()
+    return f"as {name}" if name.startswith(("float8", "float4")) else ""
+
+
 def _fold(node: ir.Node, value: ir.Value, opset: int, depth: int) -> Array | None:
     """Evaluate one node whose inputs are all constant, with ONNX's own reference implementation."""
     bodies = (attribute.is_ref() or attribute.type.name.startswith("GRAPH") for attribute in node.attributes.values())
-    if node.op_type.removesuffix("Like") in _RANDOM or not node.inputs or any(bodies):
+    if node.op_type.removesuffix("Like") in _RANDOM or not node.inputs or any(bodies) or packed(node):
         return None
     feeds = {}
     for number, source in enumerate(node.inputs):

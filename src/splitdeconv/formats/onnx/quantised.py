@@ -20,13 +20,14 @@ from splitdeconv.deconv.ops import Size
 from splitdeconv.deconv.spec import Quant
 from splitdeconv.deconv.structure import diagonal_of
 from splitdeconv.deconv.weights import Array, Quantisation, Weights
-from splitdeconv.formats.onnx.constants import constant
+from splitdeconv.formats.onnx.constants import constant, packed
 from splitdeconv.formats.onnx.crop import Crop, read_crop
 from splitdeconv.formats.onnx.epilogue import Stage, find_tail, only_use
 from splitdeconv.formats.onnx.graph import Place, is_quantiser
 from splitdeconv.formats.onnx.integer_filter import StoredKernel
 from splitdeconv.formats.onnx.quantised_emit import forms
 
+_CHAIN = 20  # nodes between a stored constant and the weight that is made of it
 _ACTIVATIONS = ("uint8", "int8", "uint16", "int16")
 _STORED_AS = {"uint8": "uint8", "int8": "int8", "uint4": "uint8", "int4": "int8", "uint16": "uint16", "int16": "int16"}
 _INPUT_CHANNELS, _OUTPUT_CHANNELS = 0, 1  # axes of a ConvTranspose's weight, (in_channels, out_channels // groups, …)
@@ -194,6 +195,8 @@ def stored_kernel(found: Array) -> Array:
 
 def unread_weight(place: Place) -> str:
     """Why the weights of the deconv at ``place`` are not known beforehand."""
+    if stored := _packed_behind(place.node.inputs[1]):
+        return f"its weights are stored {stored}, which only the runtime reads, so they stay as they are"
     node = _dequantize(place.node.inputs[1])
     if node is not None and constant(node.inputs[0], place.opset) is not None:
         scale = constant(node.inputs[1], place.opset)
@@ -203,6 +206,18 @@ def unread_weight(place: Place) -> str:
                 "and runtimes refuse the model as it is"
             )
     return "its weight is computed at run time, so it cannot be split beforehand"
+
+
+def _packed_behind(value: ir.Value | None) -> str:
+    """How what ``value`` is made of is stored, as :func:`packed` says it."""
+    for _ in range(_CHAIN):
+        node = None if value is None else value.producer()
+        if node is None or not node.inputs:
+            return ""
+        if stored := packed(node):
+            return stored
+        value = node.inputs[0]
+    return ""
 
 
 def read_stored_kernel(place: Place) -> StoredKernel | None:

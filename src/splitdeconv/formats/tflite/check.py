@@ -51,7 +51,8 @@ def inconsistency(root: Any, file_size: int) -> str | None:
         file_size: bytes in the file, which buffers may point into.
     """
     if root.version != SCHEMA_VERSION:
-        return f"schema version is {root.version}, wanted {SCHEMA_VERSION}"
+        newer = ", newer than what is known here" if root.version > SCHEMA_VERSION else ""
+        return f"schema version is {root.version}{newer}, wanted {SCHEMA_VERSION}"
     for part in ("subgraphs", "buffers", "operatorCodes"):
         if getattr(root, part) is None or (part == "subgraphs" and not root.subgraphs):
             return f"the model has no {part}"
@@ -85,7 +86,7 @@ def _outside(indices: Iterable[int] | None, count: int, what: str, least: int = 
 
 def _tensor_problems(root: Any, tensor: Any, where: str) -> Iterator[str]:
     if tensor.type not in TYPE_NAMES:
-        yield f"{where}: type {tensor.type} is unknown"
+        yield f"{where}: type {tensor.type} is unknown, or newer than the installed schema; update ai-edge-litert"
     yield from _outside([tensor.buffer], len(root.buffers), f"{where}, buffer")
     if not _is_text(tensor.name):
         yield f"{where}: its name is no UTF-8 text"

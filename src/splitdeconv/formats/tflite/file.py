@@ -31,13 +31,15 @@ class Contents:
     Attributes:
         name: where it came from, for messages.
         root: the schema's ``ModelT`` tree; contents of all buffers are in the tree.
-        external: whether buffers lay behind the FlatBuffer in the file.
+        outside: whose contents lay behind the FlatBuffer in the file, by the numbers of their buffers.
+        known: how many buffers the file had; those after them are new.
         attached: files that were appended as a zip archive (TFLite metadata's associated files).
     """
 
     name: str
     root: Any
-    external: bool = False
+    outside: frozenset[int] = frozenset()
+    known: int = 0
     attached: bytes = b""
 
 
@@ -69,14 +71,13 @@ def from_bytes(content: bytes, name: str) -> Contents:
         raise InputError(f"{name}: an operator's options are malformed ({error}), {_WANTED}") from None
     if problem := inconsistency(root, len(content)):
         raise InputError(f"{name}: {problem}, {_WANTED}")
-    external = _take_in_external(root, content)
-    return Contents(name, root, external, _attached(content))
+    return Contents(name, root, _take_in_external(root, content), len(root.buffers), _attached(content))
 
 
-def _take_in_external(root: Any, content: bytes) -> bool:
-    """Put what lies behind the FlatBuffer into the tree, which nobody else holds yet; whether there was any."""
-    outside = [buffer for buffer in root.buffers if buffer.offset > 1]
-    for buffer in outside:
+def _take_in_external(root: Any, content: bytes) -> frozenset[int]:
+    """Put what lies behind the FlatBuffer into the tree, which nobody else holds yet; the buffers that did."""
+    outside = frozenset(number for number, buffer in enumerate(root.buffers) if buffer.offset > 1)
+    for buffer in (root.buffers[number] for number in outside):
         buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
         buffer.offset = buffer.size = 0
     for operator in _operators(root):
@@ -84,7 +85,7 @@ def _take_in_external(root: Any, content: bytes) -> bool:
             size, offset = operator.largeCustomOptionsSize, operator.largeCustomOptionsOffset
             operator.customOptions = np.frombuffer(content, np.uint8, size, offset)
             operator.largeCustomOptionsOffset = operator.largeCustomOptionsSize = 0
-    return bool(outside)
+    return outside
 
 
 def _operators(root: Any) -> list[Any]:
@@ -117,7 +118,8 @@ class _Builder(flatbuffers.Builder):  # type: ignore[misc]  # the library has no
 def to_bytes(model: Contents) -> bytes:
     """The file's content."""
     total = sum(0 if buffer.data is None else len(buffer.data) for buffer in model.root.buffers or [])
-    packed = _pack_external(model.root) if model.external or total > LARGEST_INLINE else pack(model.root)
+    too_large = total > LARGEST_INLINE
+    packed = _pack_external(model, everything=too_large) if model.outside or too_large else pack(model.root)
     return packed + _moved_archive(model.attached, len(packed)) if model.attached else packed
 
 
@@ -128,23 +130,36 @@ def pack(root: Any) -> bytes:
     return bytes(builder.Output())
 
 
-def _pack_external(root: Any) -> bytes:
-    """The FlatBuffer first, then the contents of the buffers; packed twice, since offsets depend on its size."""
-    outer = copy.copy(root)
-    contents = [None if buffer.data is None or not len(buffer.data) else buffer.data for buffer in root.buffers]
-    outer.buffers = [
-        buffer if content is None else tfl.BufferT(None, offset=2, size=len(content))
-        for buffer, content in zip(root.buffers, contents, strict=True)
-    ]
+def _pack_external(model: Contents, *, everything: bool) -> bytes:
+    """The FlatBuffer first, then contents of buffers; packed twice, since offsets depend on its size.
+
+    Readers of metadata look into the FlatBuffer only, so what was inside stays there. New constants go outside.
+
+    Args:
+        model: as it was read or rewritten.
+        everything: all constants go outside, but for metadata.
+    """
+    outer = copy.copy(model.root)
+    outer.buffers = list(model.root.buffers)
+    moved = [number for number in range(len(outer.buffers)) if _lies_outside(model, number, everything=everything)]
+    contents = [outer.buffers[number].data for number in moved]
+    for number, content in zip(moved, contents, strict=True):
+        outer.buffers[number] = tfl.BufferT(None, offset=2, size=len(content))
     end = len(pack(outer))
     pieces: list[bytes] = []
-    for buffer, content in zip(outer.buffers, contents, strict=True):
-        if content is not None:
-            gap = -end % ALIGNMENT
-            buffer.offset = end + gap
-            pieces += [b"\0" * gap, content.tobytes()]
-            end = buffer.offset + buffer.size
+    for number, content in zip(moved, contents, strict=True):
+        gap = -end % ALIGNMENT
+        outer.buffers[number].offset = end + gap
+        pieces += [b"\0" * gap, content.tobytes()]
+        end += gap + len(content)
     return b"".join([pack(outer), *pieces])
+
+
+def _lies_outside(model: Contents, number: int, *, everything: bool) -> bool:
+    data = model.root.buffers[number].data
+    if data is None or not len(data) or number in {entry.buffer for entry in model.root.metadata or []}:
+        return False
+    return everything or number in model.outside or number >= model.known
 
 
 def _moved_archive(attached: bytes, offset: int) -> bytes:

@@ -154,7 +154,10 @@ class _Walk:
         if fields is None:
             return
         if any(offsets[len(fields) :]):
-            raise MalformedError(f"{name} at byte {at} has {len(offsets)} fields, the schema has {len(fields)}")
+            raise MalformedError(
+                f"{name} at byte {at} has {len(offsets)} fields, the schema known here {len(fields)}: "
+                "the file is newer than this version of splitdeconv"
+            )
         for number, (offset, field) in enumerate(zip(offsets, fields, strict=False)):
             if offset:
                 self.field(at + offset, field, f"{name} field {number}")

@@ -20,7 +20,7 @@ from splitdeconv.formats.tflite.fused import difference
 from splitdeconv.formats.tflite.graph import Graph, indices, text
 from splitdeconv.formats.tflite.kernels import left_out
 from splitdeconv.formats.tflite.nodes import Node, find_nodes
-from splitdeconv.formats.tflite.refuse import refusal
+from splitdeconv.formats.tflite.refuse import refusal, unportable
 from splitdeconv.formats.tflite.splice import splice, stand_alone
 from splitdeconv.formats.tflite.work import operations, other_macs
 from splitdeconv.results.plan import Skipped
@@ -93,6 +93,9 @@ class TfliteModel(Model):
     def refuse(self, site: Site, program: Program) -> str | None:
         """Why ``program`` would not be exact, or cannot be written, in this format; None if it can."""
         return refusal(program, self.numerics, left_out=site.id in self.left_out)
+
+    def unportable(self, program: Program) -> str | None:
+        return unportable(program)
 
     def emit(self, site: Site, program: Program, weights: Weights | None = None) -> Compilable:
         root = stand_alone(_node(site), program, weights)

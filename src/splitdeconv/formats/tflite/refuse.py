@@ -42,6 +42,15 @@ def refusal(program: Program, numerics: str, *, left_out: bool) -> str | None:
     return None
 
 
+def unportable(program: Program) -> str | None:
+    """What some of LiteRT's sets of kernels lack."""
+    quant = program.deconv.quant
+    moves = any(isinstance(step.op, DepthToSpace) for step in program.steps)
+    if quant is not None and quant.activation == "int8" and moves:
+        return "LiteRT's reference kernels have no DEPTH_TO_SPACE of int8 (version 2)"
+    return None
+
+
 def _pads(program: Program) -> Iterator[tuple[Pad, Shape]]:
     """Its pads of maps, with the shapes that they pad; those of convolutions have four axes."""
     shapes = program.shapes()
