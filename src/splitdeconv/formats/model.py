@@ -179,7 +179,11 @@ class Model(ABC):
         """
 
     def seen_by(self, runner: Target) -> Self:
-        """The model with what only a runtime can say of its sites, for :meth:`refuse`; itself where that is nothing."""
+        """The model with what only a runtime can say of its sites, for :meth:`refuse`; itself where that is nothing.
+
+        Args:
+            runner: runs the models of the proof.
+        """
         return self
 
     @abstractmethod

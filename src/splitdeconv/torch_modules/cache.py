@@ -38,7 +38,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kept:
+class KeptFilters:
     """Split filters and what they were split from.
 
     Attributes:
@@ -65,14 +65,14 @@ class Kept:
         )
 
 
-def keep(routine: Routine, weight: Tensor, bias: Tensor | None, packed_for: tuple[int, ...] = ()) -> Kept:
+def keep(routine: Routine, weight: Tensor, bias: Tensor | None, packed_for: tuple[int, ...] = ()) -> KeptFilters:
     """The filters of ``routine``, usable under any gradient mode; those that are packed, where none is recorded."""
     with torch.inference_mode(mode=False), torch.no_grad():
         filters = tuple(None if tensor is None else tensor.detach() for tensor in routine.split(weight, bias))
         if packed_for and routine.pack is not None:
             filters = routine.pack(filters, packed_for)
         marks = tuple(None if tensor is None else _mark(tensor) for tensor in (weight, bias))
-    return Kept(routine, marks, packed_for, torch.get_num_threads(), filters)
+    return KeptFilters(routine, marks, packed_for, torch.get_num_threads(), filters)
 
 
 def can_keep(parameters: Sequence[Tensor | None]) -> bool:

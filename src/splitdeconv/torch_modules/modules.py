@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from splitdeconv.torch_modules.cache import Frozen, Kept, Packed, can_keep, keep
+from splitdeconv.torch_modules.cache import Frozen, KeptFilters, Packed, can_keep, keep
 from splitdeconv.torch_modules.functions import (
     BY_RULE,
     Geometry,
@@ -43,7 +43,7 @@ class KeepsFilters:
     """
 
     lowering: str | None = None
-    _kept: Kept | None = None
+    _kept: KeptFilters | None = None
     _frozen: Frozen | None = None
     _packed: Packed | None = None
 

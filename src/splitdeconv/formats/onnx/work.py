@@ -105,12 +105,12 @@ def operations(model: ir.Model, shapes: Shapes, label: str) -> Operations:
     """
     names = {id(place.node): name for name, place in named_places(model)}
     opset = model.opset_imports.get("") or model.opset_imports.get("ai.onnx") or 0
-    reader = _Reader(shapes, opset, label, names)
+    reader = _NodeReader(shapes, opset, label, names)
     steps = [reader.operation(node, number) for node in model.graph for number in range(len(node.outputs))]
     return Operations("NCHW", tuple(steps))
 
 
-class _Reader:
+class _NodeReader:
     """Reads nodes as operations."""
 
     def __init__(self, shapes: Shapes, opset: int, label: str, names: Mapping[int, str]) -> None:

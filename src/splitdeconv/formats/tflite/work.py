@@ -86,12 +86,12 @@ def operations(root: Any, label: str) -> Operations:
     names = {operator: name for name, holder, operator in named_operators(root) if holder.number == 0}
     steps = []
     for operator in range(len(graph.operators)):
-        reader = _Reader(graph, operator, label, names.get(operator, ""))
+        reader = _OperatorReader(graph, operator, label, names.get(operator, ""))
         steps += [reader.operation(number) for number in range(len(graph.outputs_of(operator)))]
     return Operations("NHWC", tuple(steps))
 
 
-class _Reader:
+class _OperatorReader:
     """Reads one operator."""
 
     def __init__(self, graph: Graph, operator: int, label: str, site: str) -> None:

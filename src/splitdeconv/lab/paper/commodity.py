@@ -9,7 +9,7 @@ from splitdeconv.lab.paper.networks import ARTGAN, NAMES, TITLES
 from splitdeconv.lab.paper.part import PaperPart, PaperSetting, PaperStep, Progress
 from splitdeconv.lab.paper.published import published
 from splitdeconv.lab.paper.result import Cell, Chart, Column, Result, Sheet, geometric
-from splitdeconv.lab.paper.runtimes import RUNTIMES, Runtime, export_of, time_network
+from splitdeconv.lab.paper.runtimes import RUNTIMES, PaperRuntime, export_of, time_network
 from splitdeconv.lab.paper.times import Times
 from splitdeconv.results.schema import Json
 from splitdeconv.results.times import Measurement
@@ -21,7 +21,7 @@ def _steps(setting: PaperSetting) -> Sequence[PaperStep]:
     return [_step(setting, runtime, name) for runtime in RUNTIMES for name in NAMES]
 
 
-def _step(setting: PaperSetting, runtime: Runtime, name: str) -> PaperStep:
+def _step(setting: PaperSetting, runtime: PaperRuntime, name: str) -> PaperStep:
     folder = setting.models
 
     def run(progress: Progress) -> Json:
@@ -38,7 +38,7 @@ def _step(setting: PaperSetting, runtime: Runtime, name: str) -> PaperStep:
     )
 
 
-def _command(runtime: Runtime, name: str) -> str:
+def _command(runtime: PaperRuntime, name: str) -> str:
     """What measures the same by hand."""
     if not runtime.suffix:
         return (
@@ -84,19 +84,19 @@ def _reached(times: Found, *, whole: bool) -> Sheet:
     return Sheet("over-nzp", "Chosen plan over NZP, deconv parts", "measured", heads, tuple(rows), notes)
 
 
-def _reaching(text: str, runtimes: Sequence[Runtime], row: tuple[Cell, ...], least: float) -> str:
+def _reaching(text: str, runtimes: Sequence[PaperRuntime], row: tuple[Cell, ...], least: float) -> str:
     """The runtimes whose cell of ``row`` is at least so large, in a sentence."""
     cells = zip(runtimes, row[1:], strict=True)
     names = [runtime.title for runtime, cell in cells if isinstance(cell, float) and cell >= least]
     return f"{text}: {'; '.join(names) or 'none'}."
 
 
-def _ratio(times: Found, runtime: Runtime, name: str, fast: str, *, whole: bool) -> float | None:
+def _ratio(times: Found, runtime: PaperRuntime, name: str, fast: str, *, whole: bool) -> float | None:
     found = times[runtime.name].get(name)
     return None if found is None else found.ratio("zero_insert", fast, whole=whole)
 
 
-def _sheet(runtime: Runtime, of: Mapping[str, Times], *, whole: bool) -> Sheet:
+def _sheet(runtime: PaperRuntime, of: Mapping[str, Times], *, whole: bool) -> Sheet:
     """Times and ratios of one runtime."""
     rows: list[tuple[Cell, ...]] = []
     for name in (name for name in NAMES if name in of):
@@ -147,7 +147,7 @@ def _own_notes(of: Mapping[str, Times]) -> tuple[str, ...]:
     )
 
 
-def _layers(runtime: Runtime, of: Mapping[str, Times]) -> Sheet:
+def _layers(runtime: PaperRuntime, of: Mapping[str, Times]) -> Sheet:
     """Every deconv with every time, as CSV."""
     forms = ("zero_insert", "native", "split", "chosen")
     rows: list[tuple[Cell, ...]] = []
@@ -172,7 +172,7 @@ def _numbers(time: Measurement) -> list[Cell]:
 _KEYS, _UNITS = ("median", "lower quartile", "upper quartile", "rounds"), ("ms", "ms", "ms", "")
 
 
-def _chart(runtime: Runtime, of: Mapping[str, Times]) -> Chart:
+def _chart(runtime: PaperRuntime, of: Mapping[str, Times]) -> Chart:
     names = [name for name in NAMES if name in of]
     series = {
         label: tuple(of[name].ratio("zero_insert", form) for name in names)

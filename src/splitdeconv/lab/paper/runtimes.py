@@ -24,7 +24,7 @@ EXPORTERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Runtime:
+class PaperRuntime:
     """One runtime in one type.
 
     Attributes:
@@ -54,14 +54,14 @@ class Runtime:
 
 
 RUNTIMES = (
-    Runtime("onnxruntime-float32", "ONNX Runtime, float32", "onnxruntime", "float32", ".onnx", ("onnxruntime",)),
-    Runtime("onnxruntime-int8", "ONNX Runtime, int8", "onnxruntime", "int8", ".onnx", ("onnxruntime",)),
-    Runtime("litert-float32", "LiteRT, float32", "litert", "float32", ".tflite", ("ai-edge-litert",)),
-    Runtime("litert-int8", "LiteRT, int8", "litert", "int8", ".tflite", ("ai-edge-litert",)),
-    Runtime("openvino-float32", "OpenVINO, float32", "openvino", "float32", ".onnx", ("openvino",)),
-    Runtime("openvino-int8", "OpenVINO, int8", "openvino", "int8", ".onnx", ("openvino",)),
-    Runtime("torch-float32", "PyTorch eager, float32", "torch", "float32", "", ("torch",)),
-    Runtime(
+    PaperRuntime("onnxruntime-float32", "ONNX Runtime, float32", "onnxruntime", "float32", ".onnx", ("onnxruntime",)),
+    PaperRuntime("onnxruntime-int8", "ONNX Runtime, int8", "onnxruntime", "int8", ".onnx", ("onnxruntime",)),
+    PaperRuntime("litert-float32", "LiteRT, float32", "litert", "float32", ".tflite", ("ai-edge-litert",)),
+    PaperRuntime("litert-int8", "LiteRT, int8", "litert", "int8", ".tflite", ("ai-edge-litert",)),
+    PaperRuntime("openvino-float32", "OpenVINO, float32", "openvino", "float32", ".onnx", ("openvino",)),
+    PaperRuntime("openvino-int8", "OpenVINO, int8", "openvino", "int8", ".onnx", ("openvino",)),
+    PaperRuntime("torch-float32", "PyTorch eager, float32", "torch", "float32", "", ("torch",)),
+    PaperRuntime(
         "ethos-u55-128",
         "Ethos-U55-128, int8, Vela's estimate",
         "vela:ethos-u55-128",
@@ -112,12 +112,12 @@ class Export:
         return path
 
 
-def export_of(name: str, runtime: Runtime, folder: Path) -> Export | None:
+def export_of(name: str, runtime: PaperRuntime, folder: Path) -> Export | None:
     """The files of a network that a runtime reads; None for PyTorch, which takes modules."""
     return Export(name, runtime.suffix, folder) if runtime.suffix else None
 
 
-def time_network(name: str, runtime: Runtime, folder: Path, progress: Progress, *, quick: bool) -> Times:
+def time_network(name: str, runtime: PaperRuntime, folder: Path, progress: Progress, *, quick: bool) -> Times:
     """Every form of every deconv of a network, and the whole network, in one run.
 
     Args:

@@ -38,11 +38,6 @@ class Row:
     whole_saving: float = float("nan")
     spread: Sensitivity | None = None
 
-    @property
-    def is_baseline(self) -> bool:
-        """Whether this is what the others are compared with."""
-        return (self.form, self.skip) == BASELINE
-
     def name(self) -> str:
         """The paper's name where it has one."""
         return paper_name(self.form, self.skip)
