@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +53,7 @@ def convert(
     inputs: Mapping[str, Array] | None = None,
     in_shapes: Mapping[str, tuple[int, ...]] | None = None,
     numerics: str = "exact",
+    max_growth: float = math.inf,
     verify: bool = True,
     threads: int = 0,
     precision: str = "",
@@ -75,6 +77,7 @@ def convert(
         in_shapes: input name → shape, for inputs whose sizes the model leaves open.
         numerics: ``exact`` keeps every rounding step of a quantised model; ``fused`` (TFLite) drops those between a
             deconv and its bias addition and activation, and reports the difference.
+        max_growth: how many times as many weights as the model has a form may store; those of upsamplings have more.
         verify: False leaves the proof out.
         threads: worker threads of the target; 0 leaves it to the target.
         precision: arithmetic of the target; empty for the model's own.
@@ -110,6 +113,7 @@ def convert(
         precision=precision,
         budget=budget,
         cache=cache,
+        max_growth=max_growth,
         progress=progress or quiet,
     )
     return pipeline.convert(model, None if out is None else Path(out), request)

@@ -145,7 +145,7 @@ def _check_names(model: Model, out: Path | None, request: ConvertRequest) -> Non
 def _decide(case: _Case) -> tuple[Plan, tuple[str, ...]]:
     """The plan, from measurements where the target measures and something is left to choose."""
     request, sites = case.request, case.findings.sites
-    tables = [site_table(case.model, site, case.target) for site in sites]
+    tables = [site_table(case.model, site, case.target, max_growth=request.max_growth) for site in sites]
     if case.target is None:
         return planner.plan(GENERIC, tables, request.overrides, "generic", case.findings.skipped), ()
     planner.check(request.overrides, [site.id for site in sites], case.findings.skipped)

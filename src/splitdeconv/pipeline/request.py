@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -53,6 +54,9 @@ class ConvertRequest:
     skip: Annotated[tuple[str, ...], Help("Leave sites that fit this pattern.", "PATTERN")] = ()
     plan: Annotated[Path | None, Help("Take the choices from this plan file.", "FILE")] = None
     numerics: Annotated[str, Help(_NUMERICS, "NAME")] = "exact"
+    max_growth: Annotated[float, Help("Refuse forms that store more than this many times the weights.", "TIMES")] = (
+        math.inf
+    )
     verify: Annotated[bool, Help("Prove the result equal before it is written.")] = True
     inputs: Inputs = field(default_factory=dict)
     in_shapes: InShapes = field(default_factory=dict)

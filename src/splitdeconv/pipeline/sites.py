@@ -11,7 +11,7 @@ from functools import lru_cache
 from splitdeconv import lowerings
 from splitdeconv.choosing import planner
 from splitdeconv.choosing.planner import Overrides
-from splitdeconv.deconv.ops import Conv, Program
+from splitdeconv.deconv.ops import Conv, NativeDeconv, Program
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Model, Site
 from splitdeconv.lowerings.candidate import Candidate, Refusal
@@ -64,13 +64,16 @@ class Extent:
     equal_work: bool = False
 
 
-def site_table(model: Model, site: Site, target: Target | None, *, baseline: bool = False) -> SiteTable:
+def site_table(
+    model: Model, site: Site, target: Target | None, *, baseline: bool = False, max_growth: float = math.inf
+) -> SiteTable:
     """Everything that applies to a site with its cost, and what does not with its reason.
 
     Args:
         model, site: what is asked about.
         target: where it would run, or None.
         baseline: keep ``zero_insert``, the paper's baseline, also where the target would not try it.
+        max_growth: how many times as many weights as the model has a form may have.
     """
     offered, refusals = lowerings.candidates(site.deconv, model.layout)
     if target is not None:
@@ -78,7 +81,9 @@ def site_table(model: Model, site: Site, target: Target | None, *, baseline: boo
     options = []
     for candidate in offered:
         program = lowerings.lower(site.deconv, model.layout, candidate)
-        reason = model.refuse(site, program) or (model.unportable(program) if target is None else None)
+        reason = _too_large(program, max_growth) or model.refuse(site, program)
+        if reason is None and target is None:
+            reason = model.unportable(program)
         if reason is None and target is not None and not (baseline and candidate.lowering == ZERO_INSERT.lowering):
             reason = target.refuse(program)
         if reason is None:
@@ -86,6 +91,19 @@ def site_table(model: Model, site: Site, target: Target | None, *, baseline: boo
         else:
             refusals.append(Refusal(candidate, reason))
     return SiteTable(site.id, site.deconv, tuple(options), tuple(refusals))
+
+
+def _too_large(program: Program, max_growth: float) -> str | None:
+    """Why a form would store too many weights, or None."""
+    times = _stored(program) / math.prod(program.deconv.weights_shape)
+    return f"stores {times:.3g} times as many weights, more than {max_growth:g}" if times > max_growth else None
+
+
+def _stored(program: Program) -> int:
+    """Weights in the filters of a program's convolutions; the model's own nodes are as they are."""
+    filters = [math.prod(step.op.filter_shape) for step in program.steps if isinstance(step.op, Conv)]
+    composite = any(isinstance(step.op, NativeDeconv) and step.op.simplified for step in program.steps)
+    return sum(filters) + composite * math.prod(program.deconv.kernel_shape)
 
 
 @lru_cache(maxsize=4096)
