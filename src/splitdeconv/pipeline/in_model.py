@@ -116,7 +116,7 @@ def settle(
         with tempfile.TemporaryDirectory() as folder:
             field = _Field(model, original, plan, feeds, target, Path(folder))
             timings = Timings(_search(field, plan, plans, overrides, seconds, progress), field.refusals, seconds)
-        if key and not timings.refusals:
+        if key and not timings.refusals and _ORIGINAL in timings.times:
             cache.keep(key, timings)
     return _verdict(plan, timings, target, overrides)
 

@@ -165,3 +165,14 @@ def test_without_a_target_forms_run_in_all_kernels() -> None:
     assert isinstance(rewritten, bytes)
     for kernels in ("xnnpack", "builtin", "reference"):
         LiteRtModel(interpreter(rewritten, kernels, 1)).run({"x": random_input(case, 0)})
+
+
+@pytest.mark.parametrize("kind", ["float32", "int8"])
+@pytest.mark.parametrize("computed", [False, True])
+def test_what_is_timed_as_native_has_the_kernels_of_the_original(kind: str, computed: bool) -> None:
+    model = loaded(build(Case(kind, computed=computed)))
+    (site,) = model.find().sites
+    alone = model.emit(site, lower(site.deconv, "NHWC", NATIVE)).read()
+    ready = [LiteRtModel(interpreter(each, "xnnpack", 1)) for each in (model.to_object(), alone)]
+    delegated = [bool(each.read_by_delegates) for each in ready]
+    assert delegated == [not computed] * 2

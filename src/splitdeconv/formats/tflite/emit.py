@@ -66,14 +66,20 @@ class Emitter:
     Args:
         writer: takes the operators.
         node: the deconv that the program stands for.
-        borrow: gives the tensor in the written subgraph for one of the node's constants.
+        borrow: gives the tensor in the written subgraph for one of the node's constants; None where that is the
+            node's own subgraph.
         foreign: weights on trial instead of the node's own; without activation and epilogue then.
     """
 
     def __init__(
-        self, writer: GraphWriter, node: Node, borrow: Callable[[int], int], foreign: Weights | None = None
+        self,
+        writer: GraphWriter,
+        node: Node,
+        borrow: Callable[[int], int] | None = None,
+        foreign: Weights | None = None,
     ) -> None:
-        self.writer, self.node, self.borrow, self.foreign = writer, node, borrow, foreign
+        self.writer, self.node, self.foreign = writer, node, foreign
+        self.is_alone, self.borrow = borrow is not None, borrow or (lambda tensor: tensor)
         self.types = SiteTypes.own(node) if foreign is None else SiteTypes.of(foreign, node)
         activation = node.epilogue.activation if foreign is None else ""
         self.activation = next(code for code, name in ACTIVATIONS.items() if name == activation)
@@ -239,7 +245,8 @@ class Emitter:
         if followers:
             tensor = self.writer.tensor(graph.tensors[node.output], graph.shape(node.output), f"{node.id}/native")
         shape, kernel, _, *bias = graph.inputs_of(node.operator)
-        sizes = self.borrow(shape) if graph.content(shape) is not None else self._ints(self._native_shape(out.shape))
+        computed = self.is_alone and graph.content(shape) is None
+        sizes = self._computed_sizes(out.shape) if computed else self.borrow(shape)
         operands = [sizes, self.borrow(kernel), x.tensor, *(self.borrow(each) for each in bias if each >= 0)]
         self.writer.copied(graph.root, graph.operators[node.operator], operands, tensor)
         previous = node.output
@@ -251,6 +258,13 @@ class Emitter:
             inputs = [tensor if each == previous else self.borrow(each) for each in graph.inputs_of(operator)]
             self.writer.copied(graph.root, graph.operators[operator], inputs, target)
             tensor, previous = target, made
+
+    def _computed_sizes(self, shape: Shape) -> int:
+        """The output shape as an operator's result: runtimes take other kernels for it than for a constant."""
+        sizes = self._ints(self._native_shape(shape))
+        made = self.writer.tensor(tfl.TensorT(type=tfl.TensorType.INT32), (4,), f"{self.node.id}/computed")
+        self._reshape(sizes, Value(made, (4,)))
+        return made
 
     def _native_shape(self, shape: Shape) -> list[int]:
         """What TRANSPOSE_CONV itself gives: the output of the site with what the epilogue crops."""

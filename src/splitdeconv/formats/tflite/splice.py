@@ -87,7 +87,7 @@ def _splice_graph(root: Any, sites: list[tuple[Node, Program]], number: int) -> 
     removed: set[int] = set()
     for node, program in sites:
         start = len(writer.operators)
-        Emitter(writer, node, lambda tensor: tensor).emit(program, node.source, node.result)
+        Emitter(writer, node).emit(program, node.source, node.result)
         inserted[node.operator] = writer.operators[start:]
         removed |= {node.operator, *node.epilogue.operators}
     removed = _with_dead(sites[0][0].graph, removed, inserted)
