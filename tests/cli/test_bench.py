@@ -62,7 +62,7 @@ def test_a_model_is_also_timed_as_a_whole(tmp_path: Path) -> None:
     onnx.save(deconv_model((1, 4, "h", "w"), strides=[2, 2], pads=[1, 1, 1, 1], then=("Relu",)), path)
     record = splitdeconv.bench(path, in_shapes={"x": (1, 4, 5, 6)}, budget=0.5, target="onnxruntime")
     assert record.model is not None
-    assert set(record.model.times) == {"native", "zero_insert", "split", "converted"}
+    assert set(record.model.times) == {"native", "zero_insert", "split", "converted", "bound"}
     assert record.layers[0].deconv.in_sizes == (5, 6)
     assert not any("assumed sizes" in note for note in record.notes)
 

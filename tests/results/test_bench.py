@@ -6,7 +6,6 @@ import json
 import math
 
 import pytest
-from hypothesis import assume, given
 
 from splitdeconv import codec
 from splitdeconv.deconv.spec import Axis, Deconv
@@ -18,14 +17,12 @@ from splitdeconv.results.bench import (
     BenchRecord,
     LayerTimes,
     ModelTimes,
-    equal_work,
     fixed_split,
     short_list,
 )
 from splitdeconv.results.plan import Cost, Option
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
-from tests.strategies import deconvs
 
 SPLIT, ROWS = Candidate("split", "union", "transpose"), Candidate("split_rows")
 DECONV = Deconv((Axis(4, 2, 1, 1, 1, 0, 8), Axis(4, 2, 1, 1, 1, 0, 8)), 128, 64)
@@ -94,31 +91,11 @@ def test_json_names_candidates_and_carries_the_summaries() -> None:
     assert whole.ratio("zero_insert", "converted") is None
 
 
-@given(deconvs())
-def test_equal_work_keeps_input_and_work_and_rearranges_nothing(deconv: Deconv) -> None:
-    plain = equal_work(deconv)
-    assert set(plain.strides) == {1}
-    assert plain.in_sizes == plain.out_sizes == deconv.in_sizes
-    assert (plain.in_channels, plain.groups, plain.batch) == (deconv.in_channels, deconv.groups, deconv.batch)
-    taps = math.prod(axis.kernel for axis in plain.axes)
-    assume(plain.out_channels > deconv.groups)
-    step = deconv.groups if deconv.groups > 1 or plain.out_channels < 32 else 16
-    per_output = plain.macs() // plain.out_channels
-    assert abs(plain.macs() - deconv.macs()) <= per_output * step / 2 + 1e-6 * deconv.macs(), taps
-
-
-@pytest.mark.parametrize(
-    ("deconv", "kernel", "out_channels"),
-    [
-        (DECONV, 2, 256),
-        (Deconv((Axis(5, 2, 1, 2, 2, 1, 16),) * 2, 128, 64), 3, 176),
-        (Deconv((Axis(3, 2, 1, 1, 1, 1, 64),) * 2, 128, 64), 2, 144),
-        (Deconv((Axis(16, 8, 1, 4, 4, 0, 32),) * 2, 21, 21, groups=21), 2, 1344),
-    ],
-)
-def test_equal_work_of_known_layers(deconv: Deconv, kernel: int, out_channels: int) -> None:
-    plain = equal_work(deconv)
-    assert (plain.axes[0].kernel, plain.out_channels) == (kernel, out_channels)
+def test_the_share_of_the_room_is_what_is_saved_of_what_the_bound_saves() -> None:
+    whole = ModelTimes({"native": time(3.0), "converted": time(2.0), "bound": time(1.0)})
+    assert whole.captured == 0.5
+    assert ModelTimes({"native": time(1.04), "converted": time(1.0), "bound": time(1.0)}).captured is None
+    assert ModelTimes({"native": time(3.0), "converted": time(2.0)}).captured is None
 
 
 FULL, FULL_TRANSPOSE = Candidate("split", "full", "depth_to_space"), Candidate("split", "full", "transpose")

@@ -18,6 +18,7 @@ from splitdeconv.errors import UsageError
 from splitdeconv.files import together
 from splitdeconv.pipeline.request import BenchRequest
 from splitdeconv.report import listing, page, plots, ratios
+from splitdeconv.report.bench import captured_in_words
 from splitdeconv.report.bench import page as bench_page
 from splitdeconv.report.listing import Listing
 from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, times_of
@@ -150,4 +151,4 @@ def _model_line(model: ModelTimes) -> str:
     ratios = f"native / converted {times_of(model.ratio('native', 'converted'))}"
     if "zero_insert" in model.times:
         ratios += f", zero_insert / converted {times_of(model.ratio('zero_insert', 'converted'))}"
-    return f"whole model: {times}; {ratios}"
+    return f"whole model: {times}; {ratios}; {captured_in_words(model)}"

@@ -11,11 +11,14 @@ from splitdeconv import formats
 from splitdeconv.choosing import planner
 from splitdeconv.choosing.planner import Overrides
 from splitdeconv.deconv.layers import ListedLayer, read_layers
+from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.spec import Deconv, Quant
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.formats.model import Model
 from splitdeconv.formats.open_sizes import definite_shapes, named_shapes, with_sizes
+from splitdeconv.lowerings.bound import least_work
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
+from splitdeconv.pipeline.compiling import compile_equal_work
 from splitdeconv.pipeline.in_model import programs_of, race, settle
 from splitdeconv.pipeline.open import (
     Shapes,
@@ -34,6 +37,7 @@ from splitdeconv.results.plan import Choice, Plan, SiteTable
 from splitdeconv.targets import target as find_target
 from splitdeconv.targets.target import CompileError, Target
 
+BOUND = "bound"
 DTYPES = {"float32": None, "float16": None, "int8": Quant("uint8", "int8", per_channel=True)}
 
 
@@ -149,20 +153,35 @@ def _time_model(
     with as_file(model) as original, tempfile.TemporaryDirectory() as folder:
         settled = settle(model, original, plan, feeds, target, Overrides(), request.options, seconds, request.progress)
         models = {"native": model.compilable(original)}
-        for name, chosen in _variants(settled.plan).items():
-            if programs := programs_of(model, plan, chosen):
-                path, rewritten = Path(folder, name + model.suffix), model.splice(programs)
+        forms = {name: programs_of(model, plan, chosen) for name, chosen in _variants(settled.plan).items()}
+        for name, programs in (forms | _bounds(model, shapes, target)).items():
+            if programs:
+                path, rewritten = Path(folder, name.replace(" ", "_") + model.suffix), model.splice(programs)
                 rewritten.save(path)
                 models[name] = rewritten.compilable(path)
         try:
             times = race(target, models, feeds, seconds)
         except CompileError as error:
             return ModelTimes(reason=str(error)), settled.notes
+    bounds = [times.pop(name) for name in [*times] if name.startswith(BOUND)]
+    missing = ", ".join(name for name in models if name not in times and not name.startswith(BOUND))
     if "converted" not in models and "native" in times:
         times["converted"] = times["native"]
-    missing = ", ".join(name for name in models if name not in times)
+    if bounds:
+        times[BOUND] = min(bounds, key=lambda time: time.median_ms)
     notes = (f"the whole model has no comparable time as {missing}",) if missing else ()
     return ModelTimes(times), (*settled.notes, *notes)
+
+
+def _bounds(model: Model, shapes: Shapes, target: Target) -> dict[str, dict[str, Program]]:
+    """The model with the convolution of least work at every site, in each form of a quantised convolution that runs."""
+    bounds: dict[str, dict[str, Program]] = {}
+    sites = model.find().sites
+    for site, sized in zip(sites, with_sizes(sites, model.find(shapes).sites), strict=True):
+        for candidate in compile_equal_work(model, sized, target):
+            program = least_work(site.deconv, model.layout, candidate.quant)
+            bounds.setdefault(f"{BOUND} {candidate.quant}", {})[site.id] = program
+    return bounds
 
 
 def _variants(plan: Plan) -> dict[str, dict[str, Candidate]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,12 +14,12 @@ from splitdeconv import lowerings
 from splitdeconv.deconv.ops import Layout, Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array
-from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Model, Site
+from splitdeconv.lowerings.bound import least_work
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.proof.draw import cut_down
 from splitdeconv.proof.sites import prove_site, wrong_numbers
-from splitdeconv.results.bench import equal_work
+from splitdeconv.results.bench import EQUAL_WORK
 from splitdeconv.targets.target import Compiled, CompileError, Target
 
 # A candidate whose result is further from the first one's than this is broken, not noisy: sums of float16 products
@@ -88,21 +90,19 @@ def compile_site(
     return compiled, refusals
 
 
-def compile_equal_work(model: Model, site: Site, target: Target) -> Compiled | None:
-    """The plain convolution of the same work as a site, ready to run; None where it is unavailable."""
-    try:
-        layer = type(model).layer(equal_work(site.deconv), site.epilogue)
-    except UsageError:
-        return None
-    (plain,) = layer.find().sites
-    forms = [
-        each
-        for each in lowerings.candidates(plain.deconv, model.layout)[0]
-        if each.lowering == "split" and layer.refuse(plain, lowerings.lower(plain.deconv, model.layout, each)) is None
-    ]
-    # Of a deconv of stride 1, split is its convolution and nothing else; quantised, the first form that runs is taken.
-    compiled, _ = compile_site(layer, plain, forms, target)
-    return next(iter(compiled.values()), None)
+def compile_equal_work(model: Model, site: Site, target: Target) -> dict[Candidate, Compiled]:
+    """The convolution of least work for a site in each form of a quantised convolution that runs, ready to run."""
+    compiled = {}
+    for quant in ("",) if site.deconv.quant is None else site.deconv.quant.forms:
+        program = least_work(site.deconv, model.layout, quant)
+        timed = program.without_last_reshape() if target.reshape_is_free else program
+        if model.refuse(site, program) is not None:
+            continue
+        with suppress(CompileError):
+            ready = target.compile(model.emit(site, timed))
+            ready.run(site_inputs(model.layout, site))
+            compiled[replace(EQUAL_WORK, quant=quant)] = ready
+    return compiled
 
 
 def site_inputs(layout: Layout, site: Site) -> dict[str, Array]:

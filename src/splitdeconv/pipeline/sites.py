@@ -208,8 +208,8 @@ class _Timer:
         compiling = math.inf if self.extent.keep else CHECK_SHARE * seconds
         compiled, refusals = compile_site(model, site, order, self.target, self.trials, compiling)
         racers = dict(compiled)
-        if self.extent.equal_work and (limit := compile_equal_work(model, site, self.target)) is not None:
-            racers[EQUAL_WORK] = limit
+        if self.extent.equal_work:
+            racers |= compile_equal_work(model, site, self.target)
         left = seconds if self.extent.keep else max(0.0, started + seconds - time.perf_counter())
         drop = KEEP_ALL if self.extent.keep else rounds.DROP_RATIO
         inputs = site_inputs(model.layout, site)
@@ -271,5 +271,6 @@ def _with_times(table: SiteTable, timings: Timings) -> SiteTable:
         for option in table.options
         if str(option.candidate) not in timings.refusals
     )
-    limit = timings.times.get(str(EQUAL_WORK))
+    limits = [time for name, time in timings.times.items() if Candidate.parse(name).lowering == EQUAL_WORK.lowering]
+    limit = min(limits, key=lambda time: time.median_ms, default=None)
     return replace(table, options=options, refusals=(*table.refusals, *refused), equal_work=limit)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from splitdeconv.deconv.spec import Axis, Deconv
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.lowerings.candidate import Candidate, Refusal
 from splitdeconv.results import times
 from splitdeconv.results.plan import Option, Skipped
@@ -15,37 +15,8 @@ from splitdeconv.results.times import Measurement
 
 NATIVE, ZERO_INSERT = Candidate("native"), Candidate("zero_insert")
 SPLIT = "split"
-EQUAL_WORK = Candidate("equal_work")  # no candidate of a plan: the plain convolution that a layer is held against
-_CHANNEL_BLOCK = 16  # runtimes compute channels in blocks of up to 16 float32 numbers
-
-
-def equal_work(deconv: Deconv) -> Deconv:
-    """The plain convolution (as a deconv of stride 1) with the useful multiply-accumulates of ``deconv``.
-
-    It reads the same input and rearranges nothing: ``ceil(K/s)`` taps on each axis, as many outputs as give the same
-    number of multiply-accumulates, all of them useful. Where ``s`` divides ``K``, its output has the deconv's size too;
-    elsewhere it is smaller, so the limit is drawn a little too low.
-    """
-    axes = []
-    useful = deconv.weights_shape[2:]  # of an upsampling's convolution all that differences leave
-    for axis, taps in zip(deconv.axes, useful, strict=True):
-        kernel, dilation = -(-taps // axis.stride), axis.dilation // math.gcd(axis.dilation, axis.stride)
-        begin, end = (kernel - 1) // 2 * dilation, kernel // 2 * dilation
-        axes.append(Axis(kernel, 1, dilation, begin, end, 0, axis.in_size))
-    work = deconv.out_channels * math.prod(useful) / deconv.groups
-    exact = work / math.prod(axis.kernel for axis in axes)
-    step = _CHANNEL_BLOCK if deconv.groups == 1 and exact >= 2 * _CHANNEL_BLOCK else 1
-    outputs = max(1, round(exact / step)) * step * deconv.groups
-    return Deconv(
-        tuple(axes),
-        deconv.in_channels,
-        outputs,
-        deconv.groups,
-        deconv.batch,
-        deconv.dtype,
-        deconv.has_bias,
-        deconv.quant,
-    )
+ROOM = 1.05  # times the bound that the original takes, below which there is nothing to gain worth a share
+EQUAL_WORK = Candidate("equal_work")  # no candidate of a plan: the convolution of least work, see lowerings.bound
 
 
 def fixed_split(candidates: Iterable[Candidate]) -> Candidate | None:
@@ -130,7 +101,7 @@ class LayerTimes:
 
 @dataclass(frozen=True, slots=True)
 class ModelTimes:
-    """A whole model in four forms, timed in the same rounds.
+    """A whole model in several forms, timed in the same rounds.
 
     Attributes:
         times: ``native`` (as it came), ``zero_insert`` and ``split`` (every deconv so, where that applies; ``split`` as
@@ -146,6 +117,15 @@ class ModelTimes:
         if slow not in self.times or fast not in self.times:
             return None
         return times.ratio(self.times[slow], self.times[fast])
+
+    @property
+    def captured(self) -> float | None:
+        """The share of the time above the bound that the conversion saves; None where there is no room, or no bound."""
+        room = self.ratio("native", "bound")
+        if room is None or room < ROOM:
+            return None
+        native, converted, bound = (self.times[name].median_ms for name in ("native", "converted", "bound"))
+        return (native - converted) / (native - bound)
 
 
 @dataclass(frozen=True, slots=True)
