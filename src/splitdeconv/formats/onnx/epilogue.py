@@ -28,6 +28,7 @@ UNARY = frozenset(
 # Operators with a data input and a parameter that is a scalar or has one value per channel.
 BINARY = frozenset(["Add", "Div", "Max", "Min", "Mul", "PRelu", "Pow", "Sub"])
 NORM = "BatchNormalization"
+_LONGEST = 64  # nodes of a chain; each is written anew for each convolution of a form
 _BROADCASTING = 7  # from this opset on binary operators broadcast as NumPy does
 
 
@@ -77,7 +78,8 @@ class Tail:
 def find_tail(place: Place, rank: int, channels: int, sizes: Sequence[Size]) -> Tail:
     """The chain of element-wise nodes and crops behind the node at ``place``.
 
-    It ends before a node that something else also reads from, or whose parameters are not constant or not per channel.
+    It ends before a node that something else also reads from, or whose parameters are not constant or not per channel,
+    and after ``_LONGEST`` nodes.
 
     Args:
         place: the deconv.
@@ -89,7 +91,7 @@ def find_tail(place: Place, rank: int, channels: int, sizes: Sequence[Size]) -> 
     nodes: list[ir.Node] = []
     crop: Crop | None = None
     value = place.node.outputs[0]
-    while (use := only_use(value, place)) is not None:
+    while len(nodes) < _LONGEST and (use := only_use(value, place)) is not None:
         node, data_input = use
         stage = as_stage(node, data_input, place.opset, rank, channels)
         if stage is not None:

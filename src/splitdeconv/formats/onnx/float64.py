@@ -20,12 +20,13 @@ from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.onnx.geometry import axes_from, conv_axes
 from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, places
 from splitdeconv.formats.onnx.kept import to_proto
-from splitdeconv.formats.onnx.shapes import Shapes
+from splitdeconv.formats.onnx.shapes import Shapes, infer
 
 Deconvolve = Callable[[Array, Weights, Deconv], Array]
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _LARGEST = 2**31 - 2**24  # bytes of the float64 model; protobuf takes no more
+_MANY = 10_000  # operators, each of which costs the reference evaluator a fraction of a millisecond
 _AFFORDABLE = 50_000_000  # elements read, over all taps of all convolutions: a few seconds
 # Written as Python loops over elements in the reference evaluator: minutes for maps of ordinary size.
 _SLOW = frozenset(
@@ -36,13 +37,15 @@ _RESHAPE_INPUT = 5  # opset from which on Reshape takes its shape as an input
 _QUANTISED = frozenset(["DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QuantizeLinear"])
 
 
-def refuse(model: ir.Model, shapes: Shapes) -> str | None:
+def refuse(model: ir.Model, in_shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """Why the model cannot be evaluated in float64 in a few seconds, or None."""
     size = 0
     for graph in model.graphs():
         size += sum(2 * value.const_value.nbytes for value in graph.initializers.values() if value.const_value)
     if size > _LARGEST:
         return "its weights do not fit into one message in float64"
+    if sum(1 for _ in places(model)) > _MANY:
+        return f"it has more than {_MANY:,} operators"
     own = {(function.domain, function.name) for function in model.functions.values()}
     for place in places(model):
         if (place.node.domain, place.node.op_type) in own:
@@ -53,7 +56,7 @@ def refuse(model: ir.Model, shapes: Shapes) -> str | None:
             return f"{place.node.op_type} rounds, which float64 would move"
         if place.node.op_type in _SLOW:
             return f"the reference evaluator takes too long for {place.node.op_type}"
-    if _work(model, shapes) > _AFFORDABLE:
+    if _work(model, infer(model, in_shapes)) > _AFFORDABLE:
         return "it is too large for an evaluation in float64 of a few seconds"
     return None
 

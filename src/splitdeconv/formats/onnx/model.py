@@ -128,8 +128,7 @@ class OnnxModel(Model):
         return tuple(Input(value.name or "", _dtype(value), _shape(value)) for value in given)
 
     def float64(self, feeds: Mapping[str, Array]) -> dict[str, Array] | str:
-        shapes = infer(self.ir, {name: array.shape for name, array in feeds.items()})
-        if reason := float64.refuse(self.ir, shapes):
+        if reason := float64.refuse(self.ir, {name: array.shape for name, array in feeds.items()}):
             return reason
         try:
             return float64.evaluate(self.ir, feeds)

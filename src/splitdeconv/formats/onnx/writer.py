@@ -25,14 +25,16 @@ class Constants:
         self._graph = graph
         self._ir_version = ir_version
         self._taken = taken
+        self._numbers: dict[str, int] = {}  # of each name, the last that was given out
         self._known: dict[Hashable, ir.Value] = {}
 
     def unique(self, name: str) -> str:
         """``name``, or ``name`` with the first free number."""
-        found, number = name, 1
+        found, number = name, self._numbers.get(name, 1)
         while found in self._taken:
             number += 1
             found = f"{name}_{number}"
+        self._numbers[name] = number
         self._taken.add(found)
         return found
 
