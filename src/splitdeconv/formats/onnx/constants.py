@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -13,6 +15,8 @@ from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, is_standard
 _RANDOM = frozenset(["Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomUniform"])
 # The reference implementation knows these from opset 19 on; what earlier ones allow means the same there.
 _KNOWN_FROM = {"DequantizeLinear": 19, "QuantizeLinear": 19}
+_SMALL = 1024  # bytes; larger constants never hold a shape
+_LARGEST = 2**28  # elements of a folded value: one GiB in float32, as large as a weight can be in practice
 _DEPTH = 20  # longer chains of foldable nodes before a weight are not known to exist
 
 
@@ -22,10 +26,15 @@ def is_overridable(value: ir.Value, ir_version: int) -> bool:
 
 
 def constant(value: ir.Value | None, opset: int, depth: int = _DEPTH) -> Array | None:
-    """The array that ``value`` always holds, or None where it is computed at run time.
+    """The array that ``value`` always holds, or None where it is computed at run time, or too large.
 
     An overridable initializer counts as constant; :func:`is_overridable` tells it apart.
     """
+    return _constant(value, opset, depth, {})
+
+
+def _constant(value: ir.Value | None, opset: int, depth: int, folded: dict[ir.Value, Array | None]) -> Array | None:
+    """As :func:`constant`; ``folded`` is what was computed on the way, which several nodes may read."""
     if value is None or depth == 0:
         return None
     if value.const_value is not None:
@@ -35,7 +44,9 @@ def constant(value: ir.Value | None, opset: int, depth: int = _DEPTH) -> Array |
         return None
     if producer.op_type == "Constant":
         return _constant_node(producer)
-    return _fold(producer, value, opset, depth)
+    if value not in folded:
+        folded[value] = _fold(producer, value, opset, depth, folded)
+    return folded[value]
 
 
 def _constant_node(node: ir.Node) -> Array | None:
@@ -66,7 +77,7 @@ def packed(node: ir.Node) -> str:
     return f"as {name}" if name.startswith(("float8", "float4")) else ""
 
 
-def _fold(node: ir.Node, value: ir.Value, opset: int, depth: int) -> Array | None:
+def _fold(node: ir.Node, value: ir.Value, opset: int, depth: int, folded: dict[ir.Value, Array | None]) -> Array | None:
     """Evaluate one node whose inputs are all constant, with ONNX's own reference implementation."""
     bodies = (attribute.is_ref() or attribute.type.name.startswith("GRAPH") for attribute in node.attributes.values())
     if node.op_type.removesuffix("Like") in _RANDOM or not node.inputs or any(bodies) or packed(node):
@@ -75,7 +86,7 @@ def _fold(node: ir.Node, value: ir.Value, opset: int, depth: int) -> Array | Non
     for number, source in enumerate(node.inputs):
         if source is None:
             continue
-        known = constant(source, opset, depth - 1)
+        known = _constant(source, opset, depth - 1, folded)
         if known is None:
             return None
         feeds[f"i{number}"] = known
@@ -100,11 +111,26 @@ def evaluate_node(node: ir.Node, value: ir.Value, feeds: dict[str, Array], opset
     graph = onnx.helper.make_graph([copy], "fold", inputs, [wanted])
     known = max(opset, _KNOWN_FROM.get(node.op_type, 0))
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", known)])
+    if _elements(model, feeds) > _LARGEST:
+        return None
     try:
         (result,) = ReferenceEvaluator(model).run(None, feeds)
     except Exception:  # whatever the evaluator cannot do is simply not constant for us
         return None
     return np.asarray(result)
+
+
+def _elements(model: onnx.ModelProto, feeds: dict[str, Array]) -> int:
+    """How many elements the output of a model on known inputs has; 0 where ONNX's inference does not tell."""
+    small = [onnx.numpy_helper.from_array(array, name) for name, array in feeds.items() if array.nbytes <= _SMALL]
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.initializer.extend(small)
+    try:
+        (output,) = onnx.shape_inference.infer_shapes(copy, data_prop=True).graph.output
+    except Exception:  # inference is an aid
+        return 0
+    return math.prod(dim.dim_value for dim in output.type.tensor_type.shape.dim)
 
 
 def drop_unused(value: ir.Value | None) -> None:
