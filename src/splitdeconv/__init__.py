@@ -64,7 +64,8 @@ def convert(
     """Rewrite every deconv of a model exactly as ordinary convolutions, and prove the result equal.
 
     Args:
-        model: path of a model, or an object such as ``onnx.ModelProto``, which is not changed.
+        model: path of a model, or an object such as ``onnx.ModelProto`` or PyTorch's
+            ``ExportedProgram``, which is not changed.
         out: where to write the result; it appears whole or not at all. None keeps it in memory.
         target: what the model is for. ``auto`` is the runtime for the format (ONNX Runtime, LiteRT, PyTorch), or
             ``generic`` where it is not installed; ``generic`` chooses by rule and measures nothing.
@@ -128,7 +129,7 @@ def inspect(
     """The deconvs of a model: geometry, arithmetic in each form, and what targets say of them. Nothing is written.
 
     Args:
-        model: path of a model, or an object such as ``onnx.ModelProto``.
+        model: path of a model, or an object such as ``onnx.ModelProto`` or PyTorch's ``ExportedProgram``.
         in_shapes: input name → shape, for inputs whose sizes the model leaves open.
         targets: names of targets to ask.
 
@@ -161,7 +162,8 @@ def bench(
     """Time every exact form of each deconv on a target, interleaved: of a model, or of a list of layers.
 
     Args:
-        model: path of a model, or an object such as ``onnx.ModelProto``; it is also timed as a whole.
+        model: path of a model, or an object such as ``onnx.ModelProto`` or PyTorch's
+            ``ExportedProgram``; it is also timed as a whole.
         layers: path of a JSON list of layers, instead of a model.
         target: what runs them.
         only: patterns of sites or layers; none means all.

@@ -103,7 +103,7 @@ def settled(plan: Plan, machine: Machine, folder: Path, overrides: Overrides = F
     original = folder / "original.made"
     original.write_text("")
     options = Options(seconds=100.0, cache=cache)
-    return settle(Model({}), original, plan, {}, machine, overrides, options, 40.0, quiet)  # type: ignore[arg-type]
+    return settle(Model({}), Compilable(original), plan, {}, machine, overrides, options, 40.0, quiet)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -55,14 +55,22 @@ def test_equal_sites_share_a_trial() -> None:
 def test_a_lower_precision_is_proved_in_the_full_one(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, dict[str, Any]]] = []
 
-    def open_target(name: str, **options: Any) -> str:
+    class Runtime:
+        gives_outputs, name = True, "openvino"
+
+        def in_full_precision(self) -> Runtime:
+            return self
+
+    full = Runtime()
+
+    def open_target(name: str, **options: Any) -> Runtime:
         asked.append((name, options))
-        return "full"
+        return full
 
     monkeypatch.setattr(targets, "target", open_target)
-    low = cast("targets.Target", type("Low", (), {"gives_outputs": True, "name": "openvino"})())
+    low = cast("targets.Target", Runtime())
     assert runner_for(MODEL, low, Options()) is low
-    assert cast("Any", runner_for(MODEL, low, Options(precision="bfloat16"))) == "full"
+    assert cast("Any", runner_for(MODEL, low, Options(precision="bfloat16"))) is full
     assert asked == [("openvino", {"threads": 0})]
 
 

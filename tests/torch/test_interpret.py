@@ -17,14 +17,19 @@ from splitdeconv.deconv.ops import Conv  # noqa: E402
 from splitdeconv.deconv.spec import Axis, Deconv  # noqa: E402
 from splitdeconv.deconv.weights import conv_channels, conv_filter  # noqa: E402
 from splitdeconv.errors import UsageError  # noqa: E402
-from splitdeconv.lowerings import LOWERINGS, lower  # noqa: E402
+from splitdeconv.lowerings import LOWERINGS, candidates, lower  # noqa: E402
 from splitdeconv.lowerings.candidate import Candidate  # noqa: E402
 from splitdeconv.torch_modules.filters import bias_split, filter_split  # noqa: E402
-from splitdeconv.torch_modules.forms import all_forms, default_form, find_form  # noqa: E402
+from splitdeconv.torch_modules.forms import LAYOUTS, default_form, find_form  # noqa: E402
 from splitdeconv.torch_modules.interpret import APPLY, Form, interpret, routine  # noqa: E402
 from tests.strategies import deconvs, integer_tensors  # noqa: E402
 
 DCGAN2 = Deconv((Axis(5, 2, 1, 2, 2, 1, 16), Axis(5, 2, 1, 2, 2, 1, 16)), 8, 4)
+
+
+def all_forms(deconv: Deconv) -> list[Form]:
+    by_layout = {layout: candidates(deconv, "NHWC" if layout == "NHWC" else "NCHW")[0] for layout in LAYOUTS}
+    return [Form(candidate, layout) for layout, each in by_layout.items() for candidate in each]
 
 
 def assert_every_form_is_exact(deconv: Deconv, seed: int) -> None:

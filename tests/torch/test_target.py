@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
 
@@ -19,9 +17,15 @@ from splitdeconv.lowerings.candidate import Candidate  # noqa: E402
 from splitdeconv.measuring.rounds import DROP_AFTER  # noqa: E402
 from splitdeconv.results.times import FEWEST_ROUNDS  # noqa: E402
 from splitdeconv.targets import CompileError, target  # noqa: E402
+from splitdeconv.torch_modules.flat import Flat  # noqa: E402
 
 X = np.random.default_rng(0).normal(size=(2, 4, 5, 6)).astype(np.float32)
 NARROW = {"float32": 1e-6, "bfloat16": 2**-7, "float16": 2**-10}
+
+
+class Noisy(nn.Module):
+    def forward(self, x):
+        return x + torch.randn(x.shape)
 
 
 def layer() -> nn.Module:
@@ -32,23 +36,36 @@ def layer() -> nn.Module:
 @pytest.mark.parametrize("dtype", sorted(NARROW))
 def test_a_module_runs_in_the_types_and_formats_of_the_target(dtype, memory_format) -> None:
     module = layer()
-    compiled = target(f"torch:cpu:{dtype}:{memory_format}").compile(module)
+    compiled = target(f"torch:cpu:{dtype}:{memory_format}").compile(Compilable(Flat(module)))
     (found,) = compiled.run({"x": X}).values()
     assert found.dtype == np.float32
     wanted = module(torch.from_numpy(X)).detach().numpy()
     np.testing.assert_allclose(found, wanted, rtol=0, atol=4 * NARROW[dtype] * np.abs(wanted).max())
     assert next(compiled.module.parameters()).dtype == getattr(torch, dtype)
-    assert compiled.module.weight.is_contiguous() is (memory_format == "contiguous")
+    assert compiled.module.module.weight.is_contiguous() is (memory_format == "contiguous")
     assert module.weight.is_contiguous()
 
 
-def test_an_exported_file_is_a_model_too() -> None:
-    module, file = layer(), io.BytesIO()
-    torch.export.save(torch.export.export(module, (torch.from_numpy(X),)), file)
-    compiled = target("torch").compile(Compilable(file.getvalue()))
-    np.testing.assert_array_equal(compiled.run({"x": X})["output0"], module(torch.from_numpy(X)).detach().numpy())
-    with pytest.raises(CompileError, match=r"not a \.pt2 file"):
-        target("torch").compile(Compilable(b"no archive"))
+def test_an_exported_file_is_a_model_too(tmp_path) -> None:
+    module, path = layer(), tmp_path / "layer.pt2"
+    torch.export.save(torch.export.export(module, (torch.from_numpy(X),)), path)
+    compiled = target("torch").compile(Compilable(path))
+    (input_name,) = compiled.module.names
+    found = compiled.run({input_name: X})["output0"]
+    np.testing.assert_array_equal(found, module(torch.from_numpy(X)).detach().numpy())
+
+
+def test_a_model_that_draws_numbers_draws_the_same_ones_in_every_run() -> None:
+    compiled = target("torch").compile(Compilable(Flat(Noisy())))
+    first, second = (compiled.run({"x": X})["output0"] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert (first != X).all()
+
+
+def test_what_stops_a_module_is_a_reason() -> None:
+    compiled = target("torch").compile(Compilable(Flat(nn.Linear(3, 3))))
+    with pytest.raises(CompileError, match="cannot be multiplied"):
+        compiled.run({"x": X})
 
 
 def test_candidates_are_timed_in_turns_and_hopeless_ones_are_dropped() -> None:
@@ -60,19 +77,23 @@ def test_candidates_are_timed_in_turns_and_hopeless_ones_are_dropped() -> None:
 
     on = target("torch:cpu", threads=1)
     fast, slow, broken = Candidate("native"), Candidate("zero_insert"), Candidate("split")
-    times = on.measure({fast: on.compile(nn.Identity()), slow: on.compile(Slow())}, {"x": X}, seconds=0.5)
+    times = on.measure(
+        {fast: on.compile(Compilable(Flat(nn.Identity()))), slow: on.compile(Compilable(Flat(Slow())))},
+        {"x": X},
+        seconds=0.5,
+    )
     assert times[slow].rounds == DROP_AFTER
     assert times[fast].rounds >= FEWEST_ROUNDS
     assert 0 <= times[fast].low_ms <= times[fast].median_ms <= times[fast].high_ms < times[slow].median_ms
     with pytest.raises(CompileError):
-        on.measure({broken: on.compile(nn.Linear(3, 3))}, {"x": X}, seconds=0.01)
+        on.measure({broken: on.compile(Compilable(Flat(nn.Linear(3, 3))))}, {"x": X}, seconds=0.01)
 
 
 def test_compiled_modules_run_and_do_not_count_as_recompilations_of_each_other() -> None:
     on = target("torch:compiled")
     with torch._dynamo.config.patch(recompile_limit=1):
         for module in (layer(), layer()):
-            found = on.compile(module).run({"x": X})["output0"]
+            found = on.compile(Compilable(Flat(module))).run({"x": X})["output0"]
             np.testing.assert_allclose(found, module(torch.from_numpy(X)).detach().numpy(), rtol=1e-5, atol=1e-5)
 
 

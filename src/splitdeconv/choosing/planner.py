@@ -169,9 +169,18 @@ def generic_score(option: Option, deconv: Deconv) -> tuple[int, float, int, int,
 
 
 def order(options: Iterable[Option], deconv: Deconv) -> tuple[Candidate, ...]:
-    """The order in which to measure: ``native``, which the others must beat, the runtime's own deconv, then by cost."""
-    place = {NATIVE: 0, COMPOSITE: 1}
-    ranked = sorted(options, key=lambda option: (place.get(option.candidate, 2), generic_score(option, deconv)))
+    """The order in which to measure: ``native``, which the others must beat, the runtime's own deconv, then by cost.
+
+    The runtime's own deconv also in other layouts: it is often the best and costs no more to try.
+    """
+
+    def place(candidate: Candidate) -> int:
+        if candidate == NATIVE:
+            return 0
+        own = candidate == COMPOSITE or (candidate.lowering == NATIVE.lowering and candidate.layout)
+        return 1 if own else 2
+
+    ranked = sorted(options, key=lambda option: (place(option.candidate), generic_score(option, deconv)))
     return tuple(option.candidate for option in ranked)
 
 
@@ -245,8 +254,8 @@ def without(choice: Choice, reason: str, overrides: Overrides, rule: Rule) -> Ch
 
 
 def _generic(options: Sequence[Option], deconv: Deconv) -> tuple[Candidate, str]:
-    """The least work by the documented rule."""
-    best = min(options, key=lambda option: generic_score(option, deconv))
+    """The least work by the documented rule, in the layout of the model's maps where that is possible."""
+    best = min(options, key=lambda option: (option.candidate.layout != "", generic_score(option, deconv)))
     return best.candidate, "least arithmetic and data movement, by the generic rule"
 
 

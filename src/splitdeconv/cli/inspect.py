@@ -19,7 +19,7 @@ from splitdeconv.report import listing
 from splitdeconv.report.listing import Listing
 from splitdeconv.report.numbers import count
 
-MODEL_HELP = "An .onnx or .tflite file."
+MODEL_HELP = "An .onnx, .tflite or .pt2 file."
 
 
 @shared.app.command(epilog="Example: `splitdeconv inspect model.onnx --input-shape x=1,3,224,224`")

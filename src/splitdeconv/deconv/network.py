@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from splitdeconv.deconv.layers import Dense, PlainConv, Spec
 from splitdeconv.deconv.ops import Layout, Op
@@ -74,21 +75,24 @@ class Compilable:
     """A model as a target takes it.
 
     Attributes:
-        content: the bytes of its file; the path where it is above 2 GB or has data in other files.
+        content: the bytes of its file; the path where it is above 2 GB or has data in other files; or an object of the
+            format's own library, with ``nbytes``, where no file holds it.
         operations: gives its operations, for targets that only count, or None; raises InputError where a size is
             unknown.
         evaluate: computes its outputs where the format can do that without a runtime, or None.
     """
 
-    content: bytes | Path
+    content: Any
     operations: Callable[[], Operations | None] = lambda: None
     evaluate: Callable[[Mapping[str, Array]], dict[str, Array]] | None = None
 
     def read(self) -> bytes:
         """The bytes of the file."""
-        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
+        return self.content if isinstance(self.content, bytes) else bytes(self.content.read_bytes())
 
     @property
     def size(self) -> int:
-        """Bytes of the file."""
-        return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
+        """Bytes of the file, or of the object."""
+        if isinstance(self.content, bytes):
+            return len(self.content)
+        return int(self.content.stat().st_size if isinstance(self.content, Path) else self.content.nbytes)

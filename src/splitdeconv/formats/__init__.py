@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import cast
 
 from splitdeconv import plugins
-from splitdeconv.errors import InputError, UsageError
+from splitdeconv.errors import InputError, MissingExtraError, UsageError
 from splitdeconv.files import protect
 from splitdeconv.formats.model import Model
 
 _OWN = {
     "onnx": "splitdeconv.formats.onnx:OnnxModel",
     "tflite": "splitdeconv.formats.tflite:TfliteModel",
+    "torch": "splitdeconv.formats.torch:TorchModel",
 }
+SUFFIXES = {".onnx": "onnx", ".tflite": "tflite", ".pt2": "torch"}
 FORMATS = plugins.registry("format", _OWN)
 
 _TFLITE_MAGIC = b"TFL3"
-_WANTED = "wanted an .onnx or .tflite file"
+_ZIP_MAGIC = b"PK\x03\x04"
+_WANTED = "wanted an .onnx, .tflite or .pt2 file"
 
 
 def model_class(name: str, numerics: str = "exact") -> type[Model]:
@@ -41,7 +44,9 @@ def model_class(name: str, numerics: str = "exact") -> type[Model]:
 
 
 def load(path: Path, numerics: str = "exact") -> Model:
-    """The model in a file; its content tells the format: TFLite has a mark, everything else is tried as ONNX.
+    """The model in a file; its content tells the format.
+
+    TFLite has a mark, PyTorch's files are archives, and everything else is tried as ONNX.
 
     Formats of other packages are known by the file's suffix, which is their name.
 
@@ -58,7 +63,7 @@ def load(path: Path, numerics: str = "exact") -> Model:
         raise InputError(f"{path}: cannot be read ({error.strerror}), {_WANTED}") from None
     if not start:
         raise InputError(f"{path}: is empty, {_WANTED}")
-    name = "tflite" if start[4:8] == _TFLITE_MAGIC else "onnx"
+    name = "tflite" if start[4:8] == _TFLITE_MAGIC else "torch" if start[:4] == _ZIP_MAGIC else "onnx"
     if (suffix := path.suffix[1:]) in FORMATS and suffix not in _OWN:
         name = suffix
     model = model_class(name, numerics).load(path, numerics)
@@ -74,9 +79,16 @@ def from_object(source: object, numerics: str = "exact") -> Model:
         UsageError: the format does not know these numerics.
     """
     for name in FORMATS:
-        if (model := model_class(name).from_object(source)) is not None:
+        try:
+            model = model_class(name).from_object(source)
+        except MissingExtraError:  # then it is no object of this format's library
+            continue
+        if model is not None:
             return model if numerics == "exact" else _with_numerics(name, source, numerics)
-    wanted = "a path, or an object such as onnx.ModelProto; PyTorch modules go to splitdeconv.torch.convert"
+    wanted = (
+        "a path, or an object such as onnx.ModelProto or torch.export.ExportedProgram; PyTorch modules go to "
+        "splitdeconv.torch.convert"
+    )
     raise InputError(f"a {type(source).__name__} is not a model; wanted {wanted}")
 
 

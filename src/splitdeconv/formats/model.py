@@ -67,6 +67,7 @@ class Input:
         shape: sizes, None where the model leaves them open; None altogether where even the rank is open.
         quantised: whether its integers stand for real numbers, so that every value of the type is valid.
         fixed: its elements, where only one set of values makes sense; empty otherwise.
+        unknown: why nothing can be fed to it but what the user gives, or empty.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Input:
     shape: tuple[int | None, ...] | None
     quantised: bool = False
     fixed: tuple[int, ...] = ()
+    unknown: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +126,10 @@ class Model(ABC):
     """A model of one format. No method changes it or its arguments.
 
     Attributes:
-        format: its name, ``onnx`` or ``tflite``; targets name the formats that they run.
+        format: its name, such as ``onnx``; targets name the formats that they run.
         layout: of the format's maps.
-        suffix: of its files, with the dot.
+        layouts: further layouts that a form may work in, where the format's runtime offers some.
+        suffix: of its files, with the dot; empty where no file holds such models.
         runtime: the target that runs its models for a proof where the user's own target does not.
         reference_runtime: the target that runs them for a proof, if slowly, where that one does not run an original, or
             takes other kernels for it than for its rewritten form.
@@ -137,6 +140,7 @@ class Model(ABC):
 
     format: ClassVar[str]
     layout: ClassVar[Layout]
+    layouts: ClassVar[tuple[str, ...]] = ()
     suffix: ClassVar[str]
     runtime: ClassVar[str]
     reference_runtime: ClassVar[str]
@@ -244,7 +248,7 @@ class Model(ABC):
         return None
 
     def compilable(self, path: Path) -> Compilable:
-        """The model, which is saved in ``path``, as a target takes it."""
+        """The whole model as a target takes it; it lies in ``path`` where files hold such models."""
         return Compilable(path, self.operations)
 
     def difference(self, site: Site, x: Array, before: Array, after: Array) -> FusedDifference:

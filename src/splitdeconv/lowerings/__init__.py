@@ -43,7 +43,7 @@ LOWERINGS: dict[str, Lowering] = {
     )
 }
 
-__all__ = ["LOWERINGS", "Lowering", "candidates", "find_lowering", "lower"]
+__all__ = ["LOWERINGS", "Lowering", "candidates", "candidates_in", "find_lowering", "lower"]
 
 
 def find_lowering(name: str) -> Lowering:
@@ -80,6 +80,16 @@ def _refusal(lowering: Lowering, deconv: Deconv) -> str | None:
     return lowering.refuse(deconv)
 
 
+def candidates_in(deconv: Deconv, layout: str) -> list[Candidate]:
+    """Every candidate for ``deconv`` that works in ``layout`` inside, whatever the layout of the model's maps is."""
+    return [replace(each, layout=layout) for each in candidates(deconv, _program_layout(layout))[0]]
+
+
+def _program_layout(layout: str) -> Layout:
+    """The layout that a program is written for: that of its output."""
+    return "NHWC" if layout == "NHWC" else "NCHW"
+
+
 def _written(plain: Sequence[Candidate], deconv: Deconv) -> list[Candidate]:
     """Each candidate in each form of a quantised convolution; the runtime's own deconv has none."""
     forms = () if deconv.quant is None else deconv.quant.forms
@@ -96,6 +106,7 @@ def _written(plain: Sequence[Candidate], deconv: Deconv) -> list[Candidate]:
 def lower(deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
     """The program of ``candidate``, which must be one of :func:`candidates`, maybe with ``relayout`` after."""
     lowering = find_lowering(candidate.lowering)
+    layout = _program_layout(candidate.layout) if candidate.layout else layout
     program = lowering.lower(deconv, layout, candidate)
     if candidate.after == RELAYOUT:
         program = replace(program, steps=(*program.steps, Step(Relayout(), (program.output,))))

@@ -22,11 +22,12 @@ from splitdeconv.pipeline.compiling import compile_equal_work
 from splitdeconv.pipeline.in_model import programs_of, race, settle
 from splitdeconv.pipeline.open import (
     Shapes,
-    as_file,
+    as_it_came,
     name_of,
     open_model,
     open_target,
     proving,
+    saved,
 )
 from splitdeconv.pipeline.request import BenchRequest
 from splitdeconv.pipeline.sites import Entrant, site_table, time_sites
@@ -150,15 +151,14 @@ def _time_model(
     if isinstance(feeds, str):
         return ModelTimes(reason=feeds), ()
     seconds = request.options.model_seconds / 2
-    with as_file(model) as original, tempfile.TemporaryDirectory() as folder:
+    with as_it_came(model) as original, tempfile.TemporaryDirectory() as folder:
         settled = settle(model, original, plan, feeds, target, Overrides(), request.options, seconds, request.progress)
-        models = {"native": model.compilable(original)}
+        models = {"native": original}
         forms = {name: programs_of(model, plan, chosen) for name, chosen in _variants(settled.plan).items()}
         for name, programs in (forms | _bounds(model, shapes, target)).items():
             if programs:
-                path, rewritten = Path(folder, name.replace(" ", "_") + model.suffix), model.splice(programs)
-                rewritten.save(path)
-                models[name] = rewritten.compilable(path)
+                path = Path(folder, name.replace(" ", "_") + model.suffix)
+                models[name] = saved(model.splice(programs), path)
         try:
             times = race(target, models, feeds, seconds)
         except CompileError as error:

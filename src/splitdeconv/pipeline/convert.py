@@ -12,6 +12,7 @@ from pathlib import Path
 
 from splitdeconv import formats, lowerings
 from splitdeconv.choosing import planner
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.ops import Program
 from splitdeconv.errors import CompileError, InputError, UsageError, VerificationError
 from splitdeconv.formats.model import Findings, Model, Site
@@ -21,13 +22,14 @@ from splitdeconv.pipeline.in_model import Settled, programs_of, settle
 from splitdeconv.pipeline.open import (
     GENERIC,
     Shapes,
-    as_file,
+    as_it_came,
     name_of,
     named_target,
     open_model,
     open_target,
     proving,
     runner_for,
+    saved,
     workplace,
 )
 from splitdeconv.pipeline.request import ConvertRequest
@@ -135,7 +137,9 @@ def _check_names(model: Model, out: Path | None, request: ConvertRequest) -> Non
     for name in (request.overrides.lowering, *request.overrides.layers.values()):
         if name:
             lowerings.find_lowering(name.split(":")[0])
-    if out is not None and out.suffix != model.suffix and out.suffix[1:] in formats.FORMATS:
+    if out is not None and not model.suffix:
+        raise UsageError(f"{out}: no file holds such a model; leave the name out, and take the result")
+    if out is not None and out.suffix != model.suffix and out.suffix in formats.SUFFIXES:
         raise UsageError(f"{out}: the model is {model.format} and stays so; wanted a name that ends in {model.suffix}")
     inputs = model.inputs()
     check_inputs(inputs, request.inputs)
@@ -172,8 +176,8 @@ def _check_that_something_runs(case: _Case, tables: Sequence[SiteTable]) -> None
         if table.options:
             continue
         try:
-            with as_file(case.model) as original:
-                case.target.compile(case.model.compilable(original), whole=True)
+            with as_it_came(case.model) as original:
+                case.target.compile(original, whole=True)
         except CompileError as error:
             here = f"{case.target.name} runs no form of site '{table.site}'"
             raise InputError(f"{name_of(case.source)}: {here}, and not the model as it is: {error}") from None
@@ -181,7 +185,7 @@ def _check_that_something_runs(case: _Case, tables: Sequence[SiteTable]) -> None
 
 def _realise(case: _Case, plan: Plan, notes: tuple[str, ...], seconds: float) -> Conversion:
     """Let the whole model have the last word, write what it leaves, and prove it equal."""
-    with as_file(case.model) as original:
+    with as_it_came(case.model) as original:
         whole = None
         if case.target is not None:
             settled = _settled(case, plan, original, case.target, seconds)
@@ -192,8 +196,7 @@ def _realise(case: _Case, plan: Plan, notes: tuple[str, ...], seconds: float) ->
         case.request.progress("writing", 0.0)
         path = case.folder / (case.out.name if case.out else "rewritten" + case.model.suffix)
         rewritten = case.model.splice(programs)
-        rewritten.save(path)
-        verdict = _verdict(case, programs, original, path)
+        verdict = _verdict(case, programs, original, saved(rewritten, path))
     if not all(proof.ran for proof in verdict.proofs):
         return _realise(case, _without_what_does_not_run(case, plan, verdict), notes, seconds)
     sites = [site for site in case.findings.sites if site.id in programs]
@@ -213,7 +216,7 @@ def _without_what_does_not_run(case: _Case, plan: Plan, verdict: Verdict) -> Pla
     return replace(plan, choices=choices)
 
 
-def _settled(case: _Case, plan: Plan, original: Path, target: Target, seconds: float) -> Settled:
+def _settled(case: _Case, plan: Plan, original: Compilable, target: Target, seconds: float) -> Settled:
     """See :func:`in_model.settle`."""
     request = case.request
     feeds = Given(request.inputs, case.shapes).feeds(case.model, 0)
@@ -222,7 +225,7 @@ def _settled(case: _Case, plan: Plan, original: Path, target: Target, seconds: f
     )
 
 
-def _verdict(case: _Case, programs: Mapping[str, Program], original: Path, rewritten: Path) -> Verdict:
+def _verdict(case: _Case, programs: Mapping[str, Program], original: Compilable, rewritten: Compilable) -> Verdict:
     request = case.request
     if not request.verify:
         return Verdict(skipped="switched off by the user")

@@ -20,7 +20,7 @@ from splitdeconv.formats.model import Model
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.measuring.cache import Timings, model_key, notes_of_origin
 from splitdeconv.measuring.rounds import DROP_RATIO
-from splitdeconv.pipeline.open import Options, Progress
+from splitdeconv.pipeline.open import Options, Progress, saved
 from splitdeconv.pipeline.timing import measure_those_that_run
 from splitdeconv.report.numbers import number_of
 from splitdeconv.results.plan import Choice, Plan
@@ -84,7 +84,7 @@ class Settled:
 
 def settle(
     model: Model,
-    original: Path,
+    original: Compilable,
     plan: Plan,
     feeds: Mapping[str, Array] | str,
     target: Target,
@@ -96,7 +96,7 @@ def settle(
     """The plan that makes the whole model fastest, or the original where none does.
 
     Args:
-        model, original: as it came, and its file.
+        model, original: as it came, and for the target.
         plan: what is best for each site alone; only what was timed there is tried, because only that was checked.
         feeds: inputs of the model, or the reason why there are none.
         target: where it is timed, or estimated.
@@ -132,12 +132,14 @@ def _name(chosen: Chosen) -> str:
     return json.dumps({site: str(each) for site, each in sorted(chosen.items()) if each != NATIVE})
 
 
-def _key(original: Path, plan: Plan, plans: Sequence[Chosen], feeds: Mapping[str, Array], target: Target) -> str | None:
-    """The key of a race in the cache, or None for a model that is too large to be told by its bytes."""
-    if original.stat().st_size >= _HASHED:
+def _key(
+    original: Compilable, plan: Plan, plans: Sequence[Chosen], feeds: Mapping[str, Array], target: Target
+) -> str | None:
+    """The key of a race in the cache, or None for a model without a file, or too large to be told by its bytes."""
+    if not isinstance(original.content, bytes | Path) or original.size >= _HASHED:
         return None
     tried = [[str(option.candidate) for option in choice.options] for choice in plan.choices]
-    contents = {"original": original.read_bytes(), "plans": json.dumps([*map(_name, plans), tried]).encode()}
+    contents = {"original": original.read(), "plans": json.dumps([*map(_name, plans), tried]).encode()}
     return model_key(contents, {name: array.shape for name, array in feeds.items()}, target.environment())
 
 
@@ -145,11 +147,11 @@ class _Field:
     """Whole models under different plans, and their times side by side."""
 
     def __init__(
-        self, model: Model, original: Path, plan: Plan, feeds: Mapping[str, Array], target: Target, folder: Path
+        self, model: Model, original: Compilable, plan: Plan, feeds: Mapping[str, Array], target: Target, folder: Path
     ) -> None:
         self.model, self.original, self.plan = model, original, plan
         self.feeds, self.target, self.folder = feeds, target, folder
-        self.most = max(2, _HELD // (1 + original.stat().st_size))
+        self.most = max(2, _HELD // (1 + original.size))
         self.refusals: dict[str, str] = {}
         self._ready: dict[str, Compiled] = {}
         self._estimates: dict[str, Measurement] = {}
@@ -167,11 +169,9 @@ class _Field:
 
     def _compilable(self, name: str, chosen: Chosen) -> Compilable:
         if name == _ORIGINAL:
-            return self.model.compilable(self.original)
+            return self.original
         path = Path(tempfile.mkdtemp(dir=self.folder)) / ("model" + self.model.suffix)
-        rewritten = self.model.splice(programs_of(self.model, self.plan, chosen))
-        rewritten.save(path)
-        return rewritten.compilable(path)
+        return saved(self.model.splice(programs_of(self.model, self.plan, chosen)), path)
 
     def times(self, plans: Sequence[Chosen], seconds: float, drop: float = DROP_RATIO) -> dict[str, Measurement]:
         """Times by the plans' names; what the target does not take, or has no comparable figure for, is missing."""

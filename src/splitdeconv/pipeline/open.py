@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from splitdeconv import formats, targets
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.files import read_text, staged
 from splitdeconv.formats.model import Model
@@ -66,6 +67,8 @@ def open_model(source: object, numerics: str = "exact") -> Model:
         InputError: not a model.
         UsageError: the format does not know these numerics.
     """
+    if isinstance(source, Model):
+        return source
     if isinstance(source, str | Path):
         return formats.load(Path(source), numerics)
     return formats.from_object(source, numerics)
@@ -73,6 +76,8 @@ def open_model(source: object, numerics: str = "exact") -> Model:
 
 def name_of(source: object) -> str:
     """How records name a model: by its path, or by its type."""
+    if isinstance(source, Model):
+        source = source.to_object()
     return str(source) if isinstance(source, str | Path) else f"<{type(source).__name__}>"
 
 
@@ -108,7 +113,8 @@ def runner_for(model: Model, target: Target | None, options: Options) -> Target:
         UsageError: that runtime is not installed.
     """
     if target is not None and target.gives_outputs:
-        return targets.target(target.name, threads=options.threads) if options.precision else target
+        target = targets.target(target.name, threads=options.threads) if options.precision else target
+        return target.in_full_precision()
     try:
         return targets.target(model.runtime)
     except MissingExtraError as error:
@@ -151,13 +157,18 @@ def workplace(model: Model, out: Path | None) -> Iterator[Path]:
             yield folder
 
 
+def saved(model: Model, path: Path) -> Compilable:
+    """The whole model for targets, written to ``path`` where files hold such models."""
+    if model.suffix:
+        model.save(path)
+    return model.compilable(path)
+
+
 @contextmanager
-def as_file(model: Model) -> Iterator[Path]:
-    """The model as a file: its own, or one that goes away afterwards."""
+def as_it_came(model: Model) -> Iterator[Compilable]:
+    """The whole model for targets: its own file, or one that goes away afterwards."""
     if own := model.files():
-        yield own[0]
+        yield model.compilable(own[0])
         return
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / ("original" + model.suffix)
-        model.save(path)
-        yield path
+        yield saved(model, Path(folder) / ("original" + model.suffix))

@@ -76,6 +76,8 @@ def site_table(
         max_growth: how many times as many weights as the model has a form may have.
     """
     offered, refusals = lowerings.candidates(site.deconv, model.layout)
+    for layout in model.layouts:
+        offered.extend(lowerings.candidates_in(site.deconv, layout))
     if target is not None:
         offered = [variant for candidate in offered for variant in target.variants(candidate)]
     options = []
@@ -199,7 +201,7 @@ class _Timer:
 
     def _key(self, entrant: Entrant, order: Sequence[Candidate]) -> str:
         site = entrant.site
-        context = (*site.epilogue, *fingerprint(site))
+        context = (type(entrant.model).__name__, *site.epilogue, *fingerprint(site))
         return site_key(site.deconv, context, order, self.target.environment())
 
     def _time(self, entrant: Entrant, order: Sequence[Candidate], seconds: float, progress: Share) -> Timings:

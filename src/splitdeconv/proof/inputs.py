@@ -35,6 +35,8 @@ def random_inputs(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]]
         if each.fixed:
             feeds[each.name] = np.array(each.fixed, np.dtype(each.dtype))
             continue
+        if each.unknown:
+            return each.unknown
         if dtype_of(each.dtype).kind not in _DRAWN and each.dtype != "bfloat16":
             return f"input '{each.name}' is {each.dtype}, for which nothing is drawn: give --input {each.name}=x.npy"
         shape = shapes.get(each.name)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.ops import Program
 from splitdeconv.errors import VerificationError
 from splitdeconv.formats.model import Model, Site
@@ -19,20 +19,20 @@ Progress = Callable[[str, float], None]
 def prove(
     model: Model,
     programs: Mapping[Site, Program],
-    original: Path,
-    rewritten: Path,
+    original: Compilable,
+    rewritten: Compilable,
     given: Given,
     runner: Target,
     *,
     own_numbers: bool,
     progress: Progress,
 ) -> Verdict:
-    """The proof that the model in ``rewritten`` equals ``model``.
+    """The proof that the model ``rewritten`` equals ``model``.
 
     Args:
         model: the original.
         programs: of the sites that were rewritten.
-        original, rewritten: the files of both.
+        original, rewritten: both, for targets.
         given: inputs to compare them on.
         runner: what runs them.
         own_numbers: whether to note what the runner computes wrong with a quantised site's own numbers.

@@ -183,7 +183,7 @@ class Given:
 
 
 def compare(
-    model: Model, original: Path, rewritten: Path, given: Given, runner: Target, *, quantised: bool
+    model: Model, original: Compilable, rewritten: Compilable, given: Given, runner: Target, *, quantised: bool
 ) -> tuple[tuple[OutputCheck, ...], tuple[str, ...]]:
     """Outputs of both models on the user's inputs, or on random ones of several sizes; and notes.
 
@@ -196,7 +196,7 @@ def compare(
         runner, before, other = _that_runs(model, original, runner)
         compiled = _compile_elsewhere if other else _compile_rewritten
         after = compiled(runner, rewritten)
-        plain = runner.compile_plain(Compilable(original)) if quantised else None
+        plain = runner.compile_plain(original) if quantised else None
     except CompileError as error:
         return _compare_in_float64(model, rewritten, given, f"{runner.name} does not run the original ({error})")
     for trial in range(given.trials(model)):
@@ -220,7 +220,7 @@ def compare(
 
 
 def _compare_in_float64(
-    model: Model, rewritten: Path, given: Given, reason: str
+    model: Model, rewritten: Compilable, given: Given, reason: str
 ) -> tuple[tuple[OutputCheck, ...], tuple[str, ...]]:
     """Both models in float64, where no runtime here runs the original.
 
@@ -228,10 +228,12 @@ def _compare_in_float64(
         UsageError: they cannot be evaluated.
     """
     feeds = given.feeds(model, 0)
+    if not isinstance(rewritten.content, Path):
+        return (), (reason,)
     if isinstance(feeds, str):
         return (), (feeds,)
     wide = {name: array.astype(np.float64) if array.dtype.kind == "f" else array for name, array in feeds.items()}
-    loaded = type(model).load(rewritten)
+    loaded = type(model).load(rewritten.content)
     old, new = in_float64(model, wide), in_float64(loaded, wide)
     moved = in_float64(model, _moved(wide, quantised=False))
     if isinstance(old, str) or isinstance(moved, str) or isinstance(new, str):
@@ -248,36 +250,36 @@ def _compare_in_float64(
     return tuple(checks), (f"{reason}: both models were compared in float64",)
 
 
-def _that_runs(model: Model, original: Path, runner: Target) -> tuple[Target, Compiled, tuple[str, ...]]:
+def _that_runs(model: Model, original: Compilable, runner: Target) -> tuple[Target, Compiled, tuple[str, ...]]:
     """A target that runs the original, the original ready to run, and a note where it is not ``runner``.
 
     Raises:
         CompileError: there is none.
     """
     try:
-        return runner, runner.compile(Compilable(original), whole=True), ()
+        return runner, runner.compile(original, whole=True), ()
     except CompileError as error:
         try:
             other = targets.target(model.reference_runtime)
-            before = other.compile(Compilable(original), whole=True)
+            before = other.compile(original, whole=True)
         except (MissingExtraError, CompileError):
             raise error from None
         note = f"the original does not run on {runner.name} ({error}): both are compared on {other.name}"
         return other, before, (note,)
 
 
-def _compile_elsewhere(runner: Target, rewritten: Path) -> Compiled:
+def _compile_elsewhere(runner: Target, rewritten: Compilable) -> Compiled:
     """The rewritten model on a target that the user did not choose, which may lack what his has.
 
     Raises:
         CompileError: it does.
     """
-    return runner.compile(Compilable(rewritten), whole=True)
+    return runner.compile(rewritten, whole=True)
 
 
-def _compile_rewritten(runner: Target, rewritten: Path) -> Compiled:
+def _compile_rewritten(runner: Target, rewritten: Compilable) -> Compiled:
     """The rewritten model, which must compile where the original does."""
     try:
-        return runner.compile(Compilable(rewritten), whole=True)
+        return runner.compile(rewritten, whole=True)
     except CompileError as error:
         raise VerificationError(f"{runner.name} takes the original but not the rewritten model ({error})") from None

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from splitdeconv.deconv.spec import Deconv
+from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.results.plan import Plan, Skipped
 from splitdeconv.results.times import Measurement
 from splitdeconv.results.verdict import Verdict
@@ -115,4 +116,10 @@ class RunRecord:
     other_macs: int | None = None
     whole: WholeTimes | None = None
     provenance: Provenance = field(default_factory=Provenance)
+
+    @property
+    def converted(self) -> tuple[str, ...]:
+        """Names of the sites that do not stay as they are."""
+        return tuple(choice.site for choice in self.plan.choices if choice.chosen != NATIVE)
+
     target_reason: str = ""

@@ -78,6 +78,10 @@ class Target(ABC):
         """The ways to write ``candidate`` that may differ in speed here; without more knowledge, as it is."""
         return (candidate,)
 
+    def in_full_precision(self) -> Target:
+        """The same target without rounding to narrower types, for proofs: rounded sums have no equal bits."""
+        return self
+
     @abstractmethod
     def compile(self, model: Compilable, *, whole: bool = False) -> Compiled:
         """Make a model ready to run.

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import io
 import platform
-import time
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,8 @@ from splitdeconv.measuring import rounds
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
 from splitdeconv.targets.target import Compiled, CompileError, Key, Target
+from splitdeconv.torch_modules import archive
+from splitdeconv.torch_modules.flat import Flat, first_line, of_program
 
 MODES = ("eager", "compiled")
 MEMORY_FORMATS = ("contiguous", "channels_last")
@@ -78,41 +78,62 @@ class TorchCompiled:
     """A module that is ready to run.
 
     Attributes:
-        module: in the target's type and on its device; compiled where the target compiles.
-        setting: of the target.
+        module: in the target's type and memory format, on its device.
+        target: that runs it.
+        whole: a user's model, which may break the compiler's graph.
     """
 
-    def __init__(self, module: Any, setting_: Setting) -> None:
+    def __init__(self, module: Flat, target: Torch, *, whole: bool) -> None:
         self.module = module
-        self.setting = setting_
+        self.target = target
+        self.whole = whole
+        self._call: Any = None
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Outputs ``output0``, ``output1``, … for inputs that are passed in the order of the mapping, as float32."""
-        with torch.inference_mode():
-            found = self.module(*self.tensors(inputs))
-        outputs = found if isinstance(found, tuple | list) else (found,)
-        return {f"output{number}": _array(tensor) for number, tensor in enumerate(outputs)}
+        """Outputs ``output0``, ``output1``, … as float32, the same for the same inputs where a model draws numbers."""
+        try:
+            with torch.inference_mode(), _with_threads(self.target.threads), torch.random.fork_rng():
+                torch.manual_seed(0)
+                outputs = self.prepare(inputs)()
+                return {f"output{number}": _array(tensor) for number, tensor in enumerate(outputs)}
+        except CompileError:
+            raise
+        except Exception as error:  # a module's own errors, and a compiler's, have no common base
+            raise CompileError(first_line(error)) from error
 
-    def tensors(self, inputs: Mapping[str, Array]) -> list[Tensor]:
-        """The inputs in the target's type and memory format, on its device."""
-        return [_placed(torch.from_numpy(np.ascontiguousarray(array)), self.setting) for array in inputs.values()]
+    def prepare(self, inputs: Mapping[str, Array]) -> Callable[[], Any]:
+        """A call that runs the module once on ``inputs``, to the end."""
+        tensors = self._tensors(inputs)
+        return partial(_run_to_the_end, self._ready(tensors), tensors)
+
+    def _ready(self, tensors: Sequence[Tensor]) -> Any:
+        """What is called: the module, or its compiled code, which sees what a first run packed for these sizes."""
+        if self._call is None:
+            self._call = self.module
+            if self.target.setting.mode == "compiled":
+                self.module(*tensors)
+                self._call = torch.compile(_with_own_code(self.module), fullgraph=not self.whole, dynamic=False)
+        return self._call
+
+    def _tensors(self, inputs: Mapping[str, Array]) -> list[Tensor]:
+        """The inputs in the module's order, in the target's type and memory format, on its device."""
+        arrays = [inputs[name] for name in self.module.names] if self.module.names else list(inputs.values())
+        return [_placed(torch.from_numpy(np.ascontiguousarray(array)), self.target.setting) for array in arrays]
 
 
 class Torch(Target):
-    """PyTorch. Models are modules, or the bytes of a ``.pt2`` file that ``torch.export.save`` wrote.
+    """PyTorch. Models are modules, or paths of ``.pt2`` files that ``torch.export.save`` wrote.
 
     Args:
         option: see :func:`setting`; ``cpu:eager:contiguous:float32`` where nothing else is said.
         threads: worker threads on the CPU; 0 leaves PyTorch's own number.
-        clock: nanoseconds. With one thread, ``time.process_time_ns`` leaves out what other processes use of a machine.
     """
 
     formats = ("torch",)
 
-    def __init__(self, option: str = "", threads: int = 0, clock: rounds.Clock = time.perf_counter_ns) -> None:
+    def __init__(self, option: str = "", threads: int = 0) -> None:
         self.setting = setting(option)
         self.threads = threads
-        self.clock = clock
         self.name = f"torch:{self.setting}"
         if self.setting.device == "cuda" and not torch.cuda.is_available():
             raise UsageError(
@@ -134,21 +155,20 @@ class Torch(Target):
             return "torch's eager and compiled modes run quantised deconvs in float: measure the float layer instead"
         return None
 
-    def compile(
-        self, model: Compilable | nn.Module, example_inputs: Sequence[Tensor] = (), *, whole: bool = False
-    ) -> TorchCompiled:
-        """With example inputs the module runs once before ``torch.compile`` sees it."""
-        module = copy.deepcopy(model).eval() if isinstance(model, nn.Module) else _load(model.content)
+    def in_full_precision(self) -> Torch:
+        setting_ = replace(self.setting, dtype="float32")
+        return Torch(str(setting_), self.threads)
+
+    def compile(self, model: Compilable, *, whole: bool = False) -> TorchCompiled:
+        """Made ready in the first run, whose sizes packed filters are for."""
+        if isinstance(model.content, Path):
+            module = of_program(archive.load(model.content))
+        else:
+            module = copy.deepcopy(model.content)
         try:
-            module = _placed_module(module, self.setting)
-            if example_inputs:
-                with torch.no_grad(), _with_threads(self.threads):
-                    module(*(_placed(each, self.setting) for each in example_inputs))
-            if self.setting.mode == "compiled":
-                module = torch.compile(_with_own_code(module), fullgraph=True, dynamic=False)
+            return TorchCompiled(_placed_module(module.eval(), self.setting), self, whole=whole)
         except (RuntimeError, NotImplementedError) as error:
             raise CompileError(first_line(error)) from error
-        return TorchCompiled(module, self.setting)
 
     def measure(
         self,
@@ -161,37 +181,30 @@ class Torch(Target):
     ) -> dict[Key, Measurement]:
         ready = {key: each for key, each in models.items() if isinstance(each, TorchCompiled)}
         with torch.inference_mode(), _with_threads(self.threads):
-            runs = {key: partial(_run_to_the_end, each.module, each.tensors(inputs)) for key, each in ready.items()}
-            for run in runs.values():
-                _warm(run)
-            return rounds.interleaved(runs, seconds, progress=progress, drop=drop, clock=self.clock)
+            runs = {key: _warm(each, inputs) for key, each in ready.items()}
+            return rounds.interleaved(runs, seconds, progress=progress, drop=drop)
 
 
-def _warm(run: Callable[[], object]) -> None:
-    """The first calls, which allocate, choose algorithms and compile, outside of the budget."""
+def _warm(compiled: TorchCompiled, inputs: Mapping[str, Array]) -> Callable[[], Any]:
+    """The call to be timed, after its first runs, which allocate, choose algorithms and compile, outside the budget."""
     try:
+        run = compiled.prepare(inputs)
         for _ in range(WARM_ROUNDS):
             run()
     except Exception as error:  # a compiler's own errors have no common base
         raise CompileError(first_line(error)) from error
+    return run
 
 
-def _run_to_the_end(module: Any, tensors: Sequence[Tensor]) -> None:
-    """One call; a GPU works on after it, so wait for that."""
-    module(*tensors)
-    if tensors[0].is_cuda:
+def _run_to_the_end(module: Any, tensors: Sequence[Tensor]) -> Any:
+    """The result of one call; a GPU works on after it, so wait for that."""
+    found = module(*tensors)
+    if tensors and tensors[0].is_cuda:
         torch.cuda.synchronize()
+    return found
 
 
-def _load(model: bytes | Path) -> nn.Module:
-    """The module of an exported program."""
-    try:
-        return torch.export.load(io.BytesIO(model) if isinstance(model, bytes) else model).module()
-    except Exception as error:  # zip, pickle and version errors alike
-        raise CompileError(f"not a .pt2 file of torch.export.save: {first_line(error)}") from error
-
-
-def _placed_module(module: nn.Module, wanted: Setting) -> nn.Module:
+def _placed_module(module: Flat, wanted: Setting) -> Flat:
     """The module in the setting's type and memory format, on its device."""
     module = module.to(wanted.device, DTYPES[wanted.dtype])
     for tensor in (*module.parameters(), *module.buffers()):
@@ -242,8 +255,3 @@ def _cpu_name() -> str:
         return platform.processor() or platform.machine()
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, without its context."""
-    return str(error).strip().split("\n", 1)[0] or type(error).__name__

@@ -13,7 +13,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtraError("splitdeconv.torch", "torch", "torch") from error
 
-from splitdeconv.torch.convert import Conversion, convert, record, restore
+from splitdeconv.torch.convert import bench, convert, record, restore
 from splitdeconv.torch_modules.functions import split_conv_transpose1d, split_conv_transpose2d, split_conv_transpose3d
 from splitdeconv.torch_modules.modules import (
     LazySplitConvTranspose1d,
@@ -27,13 +27,13 @@ from splitdeconv.torch_modules.modules import (
 )
 
 __all__ = [
-    "Conversion",
     "LazySplitConvTranspose1d",
     "LazySplitConvTranspose2d",
     "LazySplitConvTranspose3d",
     "SplitConvTranspose1d",
     "SplitConvTranspose2d",
     "SplitConvTranspose3d",
+    "bench",
     "convert",
     "freeze",
     "record",

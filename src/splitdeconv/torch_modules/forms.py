@@ -61,7 +61,7 @@ def default_form(deconv: Deconv, layout: Layout) -> Form:
 def inference_form(deconv: Deconv, channels_last: bool) -> Form:
     """The rule for inference in float32 on the CPU, where :mod:`splitdeconv.torch_modules.packed` applies.
 
-    PyTorch's own deconv where the rule's form was not faster beyond the noise (`benchmarks/torch_layers.py`): with two
+    PyTorch's own deconv where the rule's form was not faster beyond the noise (table in `docs/pytorch.md`): with two
     or three axes and no stride above 2 if taps overlap, or if the maps are channels-last. Else :func:`default_form`, on
     contiguous maps with the convolutions in channels-last memory where taps overlap.
     """
@@ -83,11 +83,3 @@ def _nominal(deconv: Deconv) -> Deconv:
 def _work(deconv: Deconv, layout: Layout, candidate: Candidate) -> tuple[int, int, int]:
     program = lower(deconv, layout, candidate)
     return program.macs(), program.moved(), len(program.steps)
-
-
-def all_forms(deconv: Deconv) -> list[Form]:
-    """Every form of every lowering, PyTorch's own deconv as the model has it first."""
-    own = Form(NATIVE, "NCHW")
-    by_layout = {layout: candidates(deconv, "NHWC" if layout == "NHWC" else "NCHW")[0] for layout in LAYOUTS}
-    found = [Form(candidate, layout) for layout, each in by_layout.items() for candidate in each]
-    return [own, *(form for form in found if form != own)]

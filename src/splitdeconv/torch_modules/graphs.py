@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from splitdeconv.torch_modules.functions import Geometry
-from splitdeconv.torch_modules.layers import Layer, layer_of
+from splitdeconv.torch_modules.layers import SeenLayer, layer_of
 from splitdeconv.torch_modules.modules import SplitCall
 from splitdeconv.torch_modules.native import DECONVS
 from splitdeconv.torch_modules.observe import call_arguments
@@ -47,9 +47,9 @@ class Call:
         """For reports: the source module and the node."""
         return f"{self.owner}:{self.node.name}" if self.owner else str(self.node.name)
 
-    def layer(self) -> Layer | None:
+    def layer(self) -> SeenLayer | None:
         """The call with the sizes that were traced, or None for a graph without shapes."""
-        x, weight = _value(self.x), _value(self.weight)
+        x, weight = value_of(self.x), value_of(self.weight)
         if x is None or weight is None:
             return None
         return layer_of(x.shape, weight, self.bias is not None, self.geometry)
@@ -121,12 +121,11 @@ def _owner(node: fx.Node) -> str:
     return paths[-1].removeprefix("L['self'].") if paths else ""
 
 
-def _value(node: fx.Node) -> Any:
-    """The traced tensor of a node, or the one that it reads from the module."""
-    value = node.meta.get("val")
-    if value is None and node.op == "get_attr":
-        value = attribute(node.graph.owning_module, str(node.target))
-    return value
+def value_of(node: fx.Node) -> Any:
+    """The tensor that a node reads from the module, or the one that was traced; None where there are no shapes."""
+    if node.op == "get_attr":
+        return attribute(node.graph.owning_module, str(node.target))
+    return node.meta.get("val")
 
 
 def attribute(module: Any, path: str) -> Any:

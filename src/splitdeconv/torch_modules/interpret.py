@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the name that all PyTorch code uses
@@ -23,6 +23,7 @@ from splitdeconv.deconv.ops import (
     Concat,
     Conv,
     DepthToSpace,
+    Dim,
     Layout,
     NativeDeconv,
     Op,
@@ -282,10 +283,15 @@ def _slice(op: Slice, _: int) -> Apply:
 def _reshape(op: Reshape, _: int) -> Apply:
     def apply(values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
         x = values[0]
-        sizes = [dim.times if dim.axis is None else x.shape[dim.axis] * dim.times // dim.over for dim in op.dims]
-        return x.reshape(sizes)
+        return x.reshape([dim.times if dim.axis is None else _size(dim, x.shape[dim.axis]) for dim in op.dims])
 
     return apply
+
+
+def _size(dim: Dim, size: Any) -> Any:
+    """A size of a reshape; symbolic ones stay as simple as they are."""
+    times = size if dim.times == 1 else size * dim.times
+    return times if dim.over == 1 else times // dim.over
 
 
 def _transpose(op: Transpose, _: int) -> Apply:

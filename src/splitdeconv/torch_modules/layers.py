@@ -14,7 +14,7 @@ from splitdeconv.torch_modules.functions import Geometry, deconv_of
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class SeenLayer:
     """One call of a deconv as it was seen: everything that a measurement depends on.
 
     Attributes:
@@ -30,9 +30,9 @@ class Layer:
         return lower(self.deconv, "NCHW", NATIVE).macs()
 
 
-def layer_of(x_shape: Sequence[int], weight: Tensor, has_bias: bool, geometry: Geometry) -> Layer:
+def layer_of(x_shape: Sequence[int], weight: Tensor, has_bias: bool, geometry: Geometry) -> SeenLayer:
     """The layer of a call with an input of ``x_shape``, ``(N, C, *sizes)`` or without ``N``."""
     deconv = deconv_of(weight, has_bias, geometry)
     rank = len(deconv.axes)
     batch = int(x_shape[0]) if len(x_shape) == rank + 2 else 1
-    return Layer(geometry, deconv.with_in_sizes(batch, [int(size) for size in x_shape[-rank:]]))
+    return SeenLayer(geometry, deconv.with_in_sizes(batch, [int(size) for size in x_shape[-rank:]]))

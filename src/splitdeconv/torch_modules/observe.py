@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from splitdeconv.torch_modules.functions import Geometry, per_axis
-from splitdeconv.torch_modules.layers import Layer, layer_of
+from splitdeconv.torch_modules.layers import SeenLayer, layer_of
 from splitdeconv.torch_modules.native import DECONVS
 
 CONV_TRANSPOSE = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -36,7 +36,7 @@ class Observation:
         functional: the modules among them that are no ConvTranspose modules.
     """
 
-    layers: Mapping[str, tuple[Layer, ...]] = field(default_factory=dict)
+    layers: Mapping[str, tuple[SeenLayer, ...]] = field(default_factory=dict)
     functional: tuple[str, ...] = ()
 
 
@@ -79,7 +79,7 @@ class _Watch(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers: dict[str, list[Layer]] = {}
+        self.layers: dict[str, list[SeenLayer]] = {}
         self._inside: list[str] = []
 
     def enter(self, name: str) -> Callable[..., None]:

@@ -22,12 +22,13 @@ from splitdeconv.torch_modules.filters import bias_split, filter_split
 from splitdeconv.torch_modules.forms import find_form
 from splitdeconv.torch_modules.functions import deconv_of
 from splitdeconv.torch_modules.graphs import Call, add_buffer, attribute
-from splitdeconv.torch_modules.interpret import operations
+from splitdeconv.torch_modules.interpret import Form, operations
 
 PER_TENSOR = "quantized_decomposed.dequantize_per_tensor.default"
 PER_CHANNEL = "quantized_decomposed.dequantize_per_channel.default"
 QUANTIZE = "quantized_decomposed.quantize_per_tensor.default"
 INPUT_AXIS, OUTPUT_AXIS = 0, 1  # of the deconv's weight, IOHW
+NO_SCALE = "its output is not quantised right away, so that the convolutions have no scale to be rounded to"
 RELUS = (torch.ops.aten.relu.default, torch.ops.aten.relu_.default)
 
 
@@ -64,13 +65,13 @@ def is_quantised(call: Call) -> bool:
 
 def replace_quantised(module: fx.GraphModule, call: Call, lowering: str | None) -> str | None:
     """Write the convolutions of one quantised call into the graph; returns why not, or None when it is done."""
-    weight, tail = _weight(module, call), _tail(call)
+    weight, tail = stored_weight(module, call), tail_of(call)
     if isinstance(weight, str):
         return weight
     if tail is None:
-        return "its output is not quantised right away, so that the convolutions have no scale to be rounded to"
-    deconv = _deconv(weight, call)
-    form = find_form(deconv, f"{lowering or 'split'}@NCHW", channels_last=False)
+        return NO_SCALE
+    deconv = quantised_geometry(weight, call)
+    form = quantised_form(deconv, lowering)
     if form.candidate == Candidate("native"):
         return "native was asked for"
     program, steps = operations(deconv, form)
@@ -92,7 +93,16 @@ def replace_quantised(module: fx.GraphModule, call: Call, lowering: str | None) 
     return None
 
 
-def _weight(module: fx.GraphModule, call: Call) -> Weight | str:
+def quantised_form(deconv: Deconv, lowering: str | None) -> Form:
+    """The form that a quantised call takes: the first that ``lowering`` names, of ``split`` where it names none.
+
+    Raises:
+        UsageError: it does not apply.
+    """
+    return find_form(deconv, f"{(lowering or 'split').partition('@')[0]}@NCHW", channels_last=False)
+
+
+def stored_weight(module: fx.GraphModule, call: Call) -> Weight | str:
     """The integers and scales of the weight, or why they cannot be split."""
     stored, *rest = call.weight.args
     if not isinstance(stored, fx.Node) or stored.op != "get_attr":
@@ -112,7 +122,8 @@ def _weight(module: fx.GraphModule, call: Call) -> Weight | str:
     return Weight(call.weight, values, int(axis), attribute(module, str(scale_node.target)))
 
 
-def _tail(call: Call) -> QuantisedTail | None:
+def tail_of(call: Call) -> QuantisedTail | None:
+    """What follows the call, or None where its output is not quantised right away."""
     last, relu = call.node, None
     users = list(last.users)
     if len(users) == 1 and users[0].target in RELUS:
@@ -122,7 +133,8 @@ def _tail(call: Call) -> QuantisedTail | None:
     return QuantisedTail(last, relu, found[0]) if len(users) == len(found) == 1 else None
 
 
-def _deconv(weight: Weight, call: Call) -> Deconv:
+def quantised_geometry(weight: Weight, call: Call) -> Deconv:
+    """The deconv of a quantised call."""
     deconv = deconv_of(weight.values, call.bias is not None, call.geometry)
     integers = str(weight.values.dtype).removeprefix("torch.")
     quant = Quant(integers, integers, weight.axis is not None)

@@ -41,9 +41,7 @@ def _step(setting: PaperSetting, runtime: PaperRuntime, name: str) -> PaperStep:
 def _command(runtime: PaperRuntime, name: str) -> str:
     """What measures the same by hand."""
     if not runtime.suffix:
-        return (
-            f"splitdeconv.torch.convert(splitdeconv.lab.zoo.build('{name}'), (example,), '{runtime.target}')  # Python"
-        )
+        return f"splitdeconv.torch.bench(splitdeconv.lab.zoo.build('{name}'), (example,), '{runtime.target}')  # Python"
     model = f"{name}-{runtime.dtype}{runtime.suffix}"
     export = f"splitdeconv zoo export {name} {model} --dtype {runtime.dtype}"
     return f"{export} && splitdeconv bench {model} --target {runtime.target} --every"
@@ -222,7 +220,7 @@ def _notes(times: Found) -> tuple[str, ...]:
         "SD is the paper's: one convolution over the full window for every deconv, its outputs rearranged by "
         "depth-to-space or by a transpose. The chosen plan takes for each deconv what was fastest here, native "
         "included; where the whole network gains nothing by it, the whole's time is native's, as a conversion would "
-        "leave it (not in PyTorch, where nothing is taken back).",
+        "leave it.",
         ARTGAN,
     ]
     if estimated:

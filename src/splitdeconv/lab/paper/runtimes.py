@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from splitdeconv import targets
@@ -134,17 +134,18 @@ def time_network(name: str, runtime: PaperRuntime, folder: Path, progress: Progr
     """
     seconds = QUICK_SECONDS if quick else FULL_SECONDS
     export = export_of(name, runtime, folder)
-    if export is None:
-        from splitdeconv.lab.paper.torch_times import time_module  # noqa: PLC0415  # needs torch, an extra
-
-        return time_module(name, runtime.target, seconds, progress, QUICK_TORCH_FORMS if quick else 0)
     targets.target(runtime.target)  # before the minutes of an export, that it is there
-    model = export.made(runtime.dtype, progress)
     request = BenchRequest(
         runtime.target,
         budget=seconds,
-        forms=QUICK_FORMS if quick else 0,
+        forms=(QUICK_FORMS if export else QUICK_TORCH_FORMS) if quick else 0,
         equal_work=False,
         progress=progress,
     )
+    if export is None:
+        from splitdeconv.lab.paper.torch_times import network_module  # noqa: PLC0415  # needs torch, an extra
+
+        module, inputs = network_module(name)
+        return from_record(bench.bench_model(module, replace(request, inputs=inputs)))
+    model = export.made(runtime.dtype, progress)
     return from_record(bench.bench_model(model, request), inserts_zeros=runtime.inserts_zeros)

@@ -1,0 +1,106 @@
+"""Exported programs: files of ``torch.export.save``, and their objects."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import fx, nn
+from torch.export import ExportedProgram
+
+from splitdeconv.deconv.network import Compilable
+from splitdeconv.deconv.ops import Program
+from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.formats.model import Findings, Input, Origin, Site
+from splitdeconv.formats.torch.constants import StoredTensors
+from splitdeconv.formats.torch.exchange import weights_of
+from splitdeconv.formats.torch.model import TorchModel, evaluate, input_of
+from splitdeconv.formats.torch.sizes import Sizes, sizes_of
+from splitdeconv.formats.torch.splice import Splice
+from splitdeconv.formats.torch.written import alone
+from splitdeconv.results.plan import Skipped
+from splitdeconv.torch_modules import archive, graphs
+from splitdeconv.torch_modules.flat import of_program, user_inputs
+from splitdeconv.torch_modules.functions import deconv_of
+from splitdeconv.torch_modules.quantised import is_quantised
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+NESTED = "is computed inside of a branch or a loop"
+QUANTISED = "is quantised: convert the program's module with splitdeconv.torch.convert"
+COMPUTED = "its weights are computed from the model's inputs, not stored"
+
+
+@dataclass(frozen=True)
+class ExportedModel(TorchModel):
+    """An exported program, which is not changed.
+
+    Attributes:
+        program: it.
+        path: where it came from, or None.
+    """
+
+    program: ExportedProgram
+    path: Path | None = None
+
+    @classmethod
+    def load(cls, path: Path, numerics: str = "exact") -> Self:
+        return cls(archive.load(path), path)
+
+    def find(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
+        graph, sizes = self.program.graph_module, sizes_of(self.program, in_shapes or {})
+        constants = StoredTensors(self.program)
+        found = [_read(call, sizes, constants) for call in graphs.find_calls(graph)]
+        sites = tuple(each for each in found if isinstance(each, Site))
+        skipped = (*(each for each in found if isinstance(each, Skipped)), *_nested(graph))
+        return Findings(sites, skipped, sizes.other_macs)
+
+    def emit(self, site: Site, program: Program, weights: Weights | None = None) -> Compilable:
+        return alone(program, weights or site.weights)
+
+    def splice(self, programs: Mapping[str, Program]) -> Self:
+        return replace(self, program=Splice(self.program, StoredTensors(self.program)).made(programs), path=None)
+
+    def inputs(self) -> tuple[Input, ...]:
+        values = {node.name: node.meta["val"] for node in self.program.graph.nodes if node.op == "placeholder"}
+        return tuple(input_of(name, values[name]) for name in user_inputs(self.program))
+
+    def float64(self, feeds: Mapping[str, Array]) -> dict[str, Array] | str:
+        return evaluate(copy.deepcopy(of_program(self.program)), feeds)  # its tensors are the program's
+
+    def files(self) -> tuple[Path, ...]:
+        return () if self.path is None else (self.path,)
+
+    def save(self, path: Path) -> None:
+        path.write_bytes(archive.to_bytes(self.program))
+
+    def to_object(self) -> ExportedProgram:
+        return self.program
+
+
+def _read(call: graphs.Call, sizes: Sizes, constants: StoredTensors) -> Site | Skipped:
+    """One call of the program's own graph."""
+    if is_quantised(call):
+        return Skipped(call.name, "graph", QUANTISED)
+    parameters = [None if each is None else constants.value(each) for each in (call.weight, call.bias)]
+    weight, bias = parameters
+    if weight is None or (bias is None) != (call.bias is None):
+        return Skipped(call.name, "graph", COMPUTED)
+    deconv = deconv_of(weight, bias is not None, call.geometry)
+    rank, shape = len(deconv.axes), sizes.of(call.x)
+    batch = shape[0] if len(shape) == rank + 2 else 1
+    deconv = deconv.with_in_sizes(batch, shape[-rank:])
+    return Site(call.name, Origin((call,)), deconv, weights_of(deconv, (weight, bias)))
+
+
+def _nested(module: nn.Module, where: str = "") -> Iterator[Skipped]:
+    """The deconvs in graphs of branches and loops."""
+    for name, child in module.named_children():
+        if isinstance(child, fx.GraphModule):
+            path = f"{where}{name}"
+            yield from (Skipped(f"{path}:{call.name}", path, NESTED) for call in graphs.find_calls(child))
+            yield from _nested(child, f"{path}.")

@@ -1,0 +1,131 @@
+"""Programs put into an exported program, node by node; everything else stays as it is.
+
+Before: parameters → conv_transpose. After: buffers, the filters split beforehand → convolutions and rearrangement.
+Parameters that nothing else reads go away.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from torch import Tensor, fx
+from torch.export import ExportedProgram
+from torch.export.graph_signature import (
+    ExportGraphSignature,
+    InputKind,
+    InputSpec,
+    OutputSpec,
+    TensorArgument,
+)
+
+from splitdeconv.deconv.ops import Program
+from splitdeconv.formats.torch.constants import StoredTensors
+from splitdeconv.formats.torch.written import Written, write
+from splitdeconv.torch_modules import graphs
+
+KEPT_META = ("nn_module_stack", "stack_trace", "source_fn_stack", "torch_fn")  # of the call, for what replaces it
+
+
+class Splice:
+    """A copy of an exported program under change.
+
+    Args:
+        program: the original, which shares its tensors with the copy.
+        constants: of it.
+    """
+
+    def __init__(self, program: ExportedProgram, constants: StoredTensors) -> None:
+        self._program, self._constants = program, constants
+        self._module = copy.deepcopy(program.graph_module)
+        for old, new in zip(program.graph.nodes, self._module.graph.nodes, strict=True):
+            new.name = old.name  # copies get names that are no builtins of Python, such as `input`
+        self._state = dict(program.state_dict)
+        self._inputs = list(program.graph_signature.input_specs)
+        self._outputs = list(program.graph_signature.output_specs)
+
+    def made(self, programs: Mapping[str, Program]) -> ExportedProgram:
+        """The program in which each call named in ``programs`` is replaced."""
+        for call in graphs.find_calls(self._module):
+            if call.name in programs:
+                self._replace(call, programs[call.name])
+        self._module.graph.lint()
+        self._module.recompile()
+        old = self._program
+        return ExportedProgram(
+            root=self._module,
+            graph=self._module.graph,
+            graph_signature=ExportGraphSignature(self._inputs, self._outputs),
+            state_dict=self._state,
+            range_constraints=old.range_constraints,
+            module_call_graph=old.module_call_graph,
+            example_inputs=old.example_inputs,
+            constants=old.constants,
+            verifiers=old.verifiers,
+        )
+
+    def _replace(self, call: graphs.Call, program: Program) -> None:
+        weight = self._constants.value(call.weight)
+        bias = None if call.bias is None else self._constants.value(call.bias)
+        assert weight is not None, "only calls with stored weights are sites"
+        written = write(program, call.x.meta["val"], weight, bias, like=call.node.meta["val"])
+        filters = [self._buffer(f"{call.node.name}_filter", each) for each in written.filters]
+        new = self._inlined(call.node, written, [call.x, *filters])
+        call.node.replace_all_uses_with(new)
+        self._outputs = [_renamed(spec, call.node.name, new.name) for spec in self._outputs]
+        self._erase(call.node)
+
+    def _inlined(self, node: fx.Node, written: Written, inputs: Sequence[fx.Node]) -> fx.Node:
+        """The nodes of ``written`` in the place of ``node``; returns the last."""
+        graph = self._module.graph
+        placeholders = [each for each in written.graph.graph.nodes if each.op == "placeholder"]
+        known = dict(zip(placeholders, inputs, strict=True))
+        kept = {key: node.meta[key] for key in KEPT_META if key in node.meta}
+        with graph.inserting_before(node):
+            new = graph.graph_copy(written.graph.graph, known)
+        for each in set(known.values()) - set(inputs):
+            each.meta.update(kept)
+        assert isinstance(new, fx.Node), "a program has one output"
+        return new
+
+    def _buffer(self, wanted: str, tensor: Tensor) -> fx.Node:
+        """A new placeholder before all others, which stands for a new buffer."""
+        name = next(each for each in _names(wanted) if each not in self._state and each not in self._program.constants)
+        first = next(iter(self._module.graph.nodes))
+        fake = next(n.meta["val"].fake_mode for n in self._module.graph.nodes if isinstance(n.meta.get("val"), Tensor))
+        with self._module.graph.inserting_before(first):
+            node = self._module.graph.placeholder(f"b_{name}")
+        node.meta["val"] = fake.from_tensor(tensor, static_shapes=True)
+        argument = TensorArgument(name=node.name)
+        self._inputs.insert(0, InputSpec(InputKind.BUFFER, argument, name, persistent=True))
+        self._state[name] = tensor
+        return node
+
+    def _erase(self, node: fx.Node) -> None:
+        """Take out a node that nothing reads, and those that then are read no more."""
+        if node.users:
+            return
+        if node.op == "placeholder":
+            spec = next(each for each in self._inputs if getattr(each.arg, "name", "") == node.name)
+            if spec.kind not in (InputKind.PARAMETER, InputKind.BUFFER):
+                return
+            self._inputs.remove(spec)
+            self._state.pop(str(spec.target), None)
+        elif node.is_impure():
+            return
+        sources = node.all_input_nodes
+        self._module.graph.erase_node(node)
+        for each in sources:
+            self._erase(each)
+
+
+def _renamed(spec: OutputSpec, old: str, new: str) -> OutputSpec:
+    argument = spec.arg
+    if isinstance(argument, TensorArgument) and argument.name == old:
+        return replace(spec, arg=TensorArgument(name=new))
+    return spec
+
+
+def _names(wanted: str) -> list[str]:
+    return [wanted, *(f"{wanted}_{number}" for number in range(1, 10_000))]

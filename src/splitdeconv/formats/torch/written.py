@@ -1,0 +1,87 @@
+"""A deconv's program as a graph of PyTorch's own operators, the filters split beforehand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from splitdeconv.deconv.network import Compilable
+from splitdeconv.deconv.ops import Program
+from splitdeconv.deconv.weights import Weights
+from splitdeconv.formats.torch.exchange import example_of, layout_of
+from splitdeconv.torch_modules.flat import Flat
+from splitdeconv.torch_modules.functions import is_channels_last
+from splitdeconv.torch_modules.interpret import interpret
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The graph of one site.
+
+    Attributes:
+        graph: its inputs are the map, ``(N, C, *sizes)`` or without ``N``, and then ``filters``.
+        filters: what the convolutions apply.
+    """
+
+    graph: fx.GraphModule
+    filters: tuple[Tensor, ...]
+
+
+def write(program: Program, x: Tensor, weight: Tensor, bias: Tensor | None, like: Tensor | None = None) -> Written:
+    """The graph of ``program``.
+
+    Args:
+        program: of the site.
+        x: an input of the site, or one that stands for it; sizes that are symbols stay open.
+        weight, bias: the site's parameters.
+        like: an output of the site whose memory format is to be kept; contiguous without one.
+    """
+    routine = interpret(program, layout_of(program))
+    with torch.no_grad():
+        split = [None if each is None else each.detach().contiguous() for each in routine.split(weight, bias)]
+    present = tuple(each for each in split if each is not None)
+    last = like is not None and is_channels_last(like)
+
+    def compute(x: Tensor, *filters: Tensor) -> Tensor:
+        given = iter(filters)
+        batched = x if x.dim() == len(program.deconv.axes) + 2 else x.unsqueeze(0)
+        y = routine.apply(batched, [None if each is None else next(given) for each in split])
+        y = y.movedim(1, -1).contiguous().movedim(-1, 1) if last else y.contiguous()
+        return y if batched is x else y.squeeze(0)
+
+    mode = getattr(x, "fake_mode", None)
+    with torch.no_grad():
+        if mode is None:
+            mode = torch._subclasses.FakeTensorMode()
+            x = mode.from_tensor(x, static_shapes=True)
+        with mode:
+            graph = make_fx(compute, pre_dispatch=True)(
+                x, *(mode.from_tensor(each, static_shapes=True) for each in present)
+            )
+    return Written(graph, present)
+
+
+def alone(program: Program, weights: Weights) -> Compilable:
+    """A site under ``program`` by itself, as it is written into an exported program."""
+    bias = None if weights.bias is None else torch.from_numpy(weights.bias)
+    written = write(program, example_of(program.deconv), torch.from_numpy(weights.kernel), bias)
+    return Compilable(Flat(WrittenSite(written)))
+
+
+class WrittenSite(nn.Module):
+    """A site alone, as it is written into a program."""
+
+    def __init__(self, written: Written) -> None:
+        super().__init__()
+        self.graph = written.graph
+        self.count = len(written.filters)
+        for number, each in enumerate(written.filters):
+            self.register_buffer(f"filter{number}", each)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The deconv of ``x``."""
+        found: Tensor = self.graph(x, *(getattr(self, f"filter{number}") for number in range(self.count)))
+        return found
