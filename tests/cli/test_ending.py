@@ -39,6 +39,12 @@ def ends(error: BaseException, monkeypatch: pytest.MonkeyPatch, *arguments: str)
         (OutputError("o.onnx: cannot be written"), 3, "o.onnx: cannot be written"),
         (OSError(errno.ENOSPC, "No space left on device", "/tmp/a"), 3, "/tmp/a: cannot be written (No space left"),
         (OSError(errno.EROFS, "Read-only file system"), 3, "a temporary file: cannot be written (Read-only"),
+        (
+            ModuleNotFoundError("no", name="scipy.fft"),
+            2,
+            "this command needs scipy, which is not installed: pip install",
+        ),
+        (ModuleNotFoundError("no", name="splitdeconv.gone"), 4, "(ModuleNotFoundError: no); please report it"),
         (KeyError("x"), 4, "internal fault at cli/"),
         (RecursionError("maximum depth"), 4, "(RecursionError: maximum depth); please report it"),
         (EOFError("nothing left"), 4, "(EOFError: nothing left); please report it"),

@@ -44,6 +44,8 @@ def _explain(error: BaseException) -> tuple[str, int]:
         case MemoryError():
             found = f" ({one_line(str(error))})" if str(error) else ""
             return f"there is not enough memory on this machine{found}", USAGE
+        case ModuleNotFoundError() if (package := (error.name or _PACKAGE.name).partition(".")[0]) != _PACKAGE.name:
+            return f"this command needs {package}, which is not installed: pip install 'splitdeconv[all]'", USAGE
         case OSError() if error.errno in _PLACES:
             return one_line(f"{error.filename or 'a temporary file'}: cannot be written ({error.strerror})"), (
                 OutputError.exit_code
