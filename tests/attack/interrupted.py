@@ -22,8 +22,9 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 def _start(folder: Path, limit: int | None = None) -> subprocess.Popen[str]:
     """The command; with a limit no file may become larger, which is what a full disk is to a program."""
+    report = ["--report", "r.html"] if limit is None else []  # whose fonts are looked for anew where none can be kept
     return subprocess.Popen(
-        [sys.executable, "-m", "splitdeconv", *COMMAND, "--report", "r.html"],
+        [sys.executable, "-m", "splitdeconv", *COMMAND, *report],
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -83,7 +83,7 @@ def test_a_damaged_result_is_named(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "results" / "counts" / "counts.json").write_text("{")
     assert run(tmp_path, "--only", "counts") == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "counts.json: cannot be read" in said
+    assert "counts.json: is not JSON" in said
     assert run(tmp_path, "--only", "counts", "--fresh") == 0
 
 
