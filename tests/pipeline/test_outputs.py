@@ -14,7 +14,9 @@ pytest.importorskip("onnxruntime")
 import splitdeconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError, VerificationError
+from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.pipeline.convert import Conversion
+from tests.onnx_models import build
 
 FLOATS = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
 
@@ -127,3 +129,24 @@ def test_what_can_be_proved_nowhere_is_an_error_that_says_so() -> None:
     with pytest.raises(UsageError, match=r"onnxruntime does not run the original .*; --target .*--no-verify"):
         converted(model(nodes, [array("y")], domain="of.somebody"))
     assert converted(model(nodes, [array("y")], domain="of.somebody"), verify=False).plan.choices
+
+
+def test_a_site_of_unknown_sizes_is_not_timed_and_the_reason_is_said() -> None:
+    """Inference does not follow a Range, which torch's exporter writes for indexing."""
+    ints = {"three": 3, "zero": 0, "one": 1}
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Gather", ["s", "three"], ["size"]),
+        helper.make_node("Range", ["zero", "size", "one"], ["places"]),
+        helper.make_node("Gather", ["x", "places"], ["a"], axis=3),
+        helper.make_node("ConvTranspose", ["a", "w"], ["y"], name="site", strides=[2, 2]),
+    ]
+    known = {name: np.array(value) for name, value in ints.items()} | {"w": np.ones((2, 2, 4, 4), np.float32)}
+    proto = build(nodes, {"x": (1, 2, 5, 5)}, {"y": [None] * 4}, known)
+    (choice,) = splitdeconv.convert(proto, target="onnxruntime", cache=False, budget=1.0).plan.choices
+    assert choice.chosen == NATIVE
+    assert choice.reason == (
+        "nothing else applies: the sizes of its input are not known before the model runs, so nothing can be timed"
+    )
+    forced = splitdeconv.convert(proto, target="onnxruntime", lowering="split", cache=False, budget=1.0)
+    assert forced.plan.choices[0].chosen.lowering == "split"

@@ -14,7 +14,7 @@ from splitdeconv.choosing.planner import Overrides
 from splitdeconv.deconv.ops import Conv, NativeDeconv, Program
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Model, Site
-from splitdeconv.lowerings.candidate import Candidate, Refusal
+from splitdeconv.lowerings.candidate import NATIVE, Candidate, Refusal
 from splitdeconv.measuring import rounds
 from splitdeconv.measuring.cache import TimingCache, Timings, notes_of_origin, site_key
 from splitdeconv.pipeline.compiling import Trials, compile_equal_work, compile_site, site_inputs
@@ -27,6 +27,7 @@ from splitdeconv.results.plan import Cost, Option, SiteTable
 from splitdeconv.results.times import Measurement
 from splitdeconv.targets.target import KEEP_ALL, Target
 
+_UNKNOWN_SIZES = "the sizes of its input are not known before the model runs, so nothing can be timed"
 CHECK_SHARE = 0.4  # part of a site's seconds in which its candidates are compiled and checked; timing has the rest
 
 Share = rounds.Progress
@@ -134,6 +135,8 @@ def time_sites(
         progress: called with the stage and the fraction done.
         extent: how much of each.
     """
+    if not extent.keep:
+        entrants = [_timeable(each, overrides) for each in entrants]
     timer = _Timer(target, Trials(_trial_runner(entrants, target, options)), extent, options.open_cache())
     left_open = [each for each in entrants if extent.keep or planner.scope(each.table, overrides).is_open]
     planned = planner.shares([each.table for each in left_open], seconds)
@@ -147,6 +150,16 @@ def time_sites(
             table = timer.timed(entrant, order, planned[table.site], budget, shown)
         tables.append(table)
     return tables, (*timer.cache.notes, *notes_of_origin(timer.used), *noise_notes(timer.measured()))
+
+
+def _timeable(entrant: Entrant, overrides: Overrides) -> Entrant:
+    """A site of unknown sizes keeps the runtime's own deconv: times over other sizes would say nothing about it."""
+    table, sizes = entrant.table, entrant.site.deconv.in_sizes
+    native = tuple(option for option in table.options if option.candidate == NATIVE)
+    if None not in sizes or not native or overrides.forces(table.site):
+        return entrant
+    others = tuple(Refusal(each.candidate, _UNKNOWN_SIZES) for each in table.options if each.candidate != NATIVE)
+    return replace(entrant, table=replace(table, options=native, refusals=(*others, *table.refusals)))
 
 
 def _trial_runner(entrants: Sequence[Entrant], target: Target, options: Options) -> Target:
