@@ -66,6 +66,9 @@ class Machine:
             raise CompileError("no such operator")
         return self.compiled[-1]
 
+    def uncounted(self, model: str) -> int:
+        return 0
+
     def milliseconds(self, forms: str) -> float:
         rows = forms.count("split_rows")
         gained = 2 * rows + 1.5 * forms.count("split_phases") + 1 * forms.count("split:union")
@@ -220,3 +223,22 @@ def test_times_of_a_noisy_machine_are_measured_again(tmp_path: Path, monkeypatch
     again = settled(plan_of("only"), machine, tmp_path, cache=True)
     assert machine.measured == 2 * measured
     assert "from the cache" not in again.notes[-1]
+
+
+class LeavesNativeOut(Machine):
+    """Its figures leave native sites out, and are the lower for it."""
+
+    def uncounted(self, model: str) -> int:
+        return 2 - model.count("split")
+
+    def milliseconds(self, forms: str) -> float:
+        return 1.0 + forms.count("split")
+
+
+def test_figures_are_compared_only_where_they_count_the_same(tmp_path: Path) -> None:
+    found = settled(plan_of("a", "b"), LeavesNativeOut("estimated"), tmp_path, cache=True)
+    assert all(choice.chosen != NATIVE for choice in found.plan.choices)
+    assert found.whole is None
+    assert found.notes[-1].endswith(
+        "the original has no time to compare: it leaves 2 more operators to another processor"
+    )
