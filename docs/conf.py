@@ -11,13 +11,16 @@ from sphinx.transforms import SphinxTransform
 
 import splitdeconv
 from splitdeconv.deconv import weights
+from splitdeconv.pipeline import bench as pipeline_bench
 from splitdeconv.pipeline import convert, inspect
-from splitdeconv.results import bench
+from splitdeconv.results import bench, record
 
 # The package imports these for its annotations only; with them its signatures in the reference become links.
 vars(splitdeconv).update(
     Array=weights.Array,
     BenchRecord=bench.BenchRecord,
+    Benchmark=pipeline_bench.Benchmark,
+    RunRecord=record.RunRecord,
     Conversion=convert.Conversion,
     Inspection=inspect.Inspection,
 )

@@ -22,9 +22,11 @@ from splitdeconv.version import __version__
 
 if TYPE_CHECKING:
     from splitdeconv.deconv.weights import Array
+    from splitdeconv.pipeline.bench import Benchmark
     from splitdeconv.pipeline.convert import Conversion
     from splitdeconv.pipeline.inspect import Inspection
     from splitdeconv.results.bench import BenchRecord
+    from splitdeconv.results.record import RunRecord
 
 __all__ = [
     "InputError",
@@ -36,6 +38,7 @@ __all__ = [
     "__version__",
     "bench",
     "convert",
+    "from_json",
     "inspect",
 ]
 
@@ -158,7 +161,7 @@ def bench(
     precision: str = "",
     budget: float = 60.0,
     progress: Callable[[str, float], None] | None = None,
-) -> BenchRecord:
+) -> Benchmark:
     """Time every exact form of each deconv on a target, interleaved: of a model, or of a list of layers.
 
     Args:
@@ -201,3 +204,17 @@ def bench(
         progress=progress or quiet,
     )
     return pipeline.bench_model(model, request) if layers is None else pipeline.bench_layers(Path(layers), request)
+
+
+def from_json(text: str) -> RunRecord | tuple[BenchRecord, ...]:
+    """The record of a run, or those of a benchmark, from what ``--json`` has written.
+
+    Args:
+        text: the content of that file.
+
+    Raises:
+        InputError: not such a record.
+    """
+    from splitdeconv import codec  # noqa: PLC0415  # as above
+
+    return codec.from_json(text, "the record")

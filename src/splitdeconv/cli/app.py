@@ -31,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Record = TypeVar("Record", RunRecord, BenchRecord)
+Record = TypeVar("Record", bound=RunRecord | BenchRecord)
 
 # In the order in which the help lists them. Each module registers its command.
 COMMANDS = ("inspect", "convert", "bench", "report", "targets", "simulate", "sweep", "zoo", "reproduce", "demo")

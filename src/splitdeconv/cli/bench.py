@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from splitdeconv import codec
 from splitdeconv.cli import app as shared
@@ -17,15 +16,8 @@ from splitdeconv.cli.report import REPORT_HELP, check
 from splitdeconv.errors import UsageError
 from splitdeconv.files import together
 from splitdeconv.pipeline.request import BenchRequest
-from splitdeconv.report import listing, page, plots, ratios
-from splitdeconv.report.bench import captured_in_words
+from splitdeconv.report import page, plots, printed, ratios
 from splitdeconv.report.bench import page as bench_page
-from splitdeconv.report.listing import Listing
-from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, times_of
-from splitdeconv.results.bench import EQUAL_WORK, NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes
-
-TIMES = ("native ms", "zero_insert ms", "equal-work ms", "best ms")
-NUMBERS = (*TIMES, "over native", "over zero_insert", "of equal-work")
 
 
 @shared.app.command(epilog="Example: `splitdeconv bench model.onnx --target onnxruntime --plot times.svg`")
@@ -68,87 +60,10 @@ def bench(
             record = shared.signed(record, context)
             records.append(record)
             if json is None or str(json) != "-":
-                show(shared.console(), record, every=every)
+                printed.benchmark(shared.console(), record, every=every)
         if json is not None:
             shared.emit_json(codec.bench_to_json(records), json)
         if report is not None:
             page.write_page(bench_page(records), report)
         if plot is not None:
             plots.save(ratios.figure(records, titled=True), plot)
-
-
-def show(out: Console, record: BenchRecord, *, every: bool = False) -> None:
-    """The table of layers, the ratios, the whole model, and what the user should know."""
-    where = record.environment
-    versions = ", ".join(f"{name} {version}" for name, version in where.versions.items())
-    threads = f"{where.threads} threads" if where.threads else "its own number of threads"
-    listing.say(out, f"{record.source} on {where.target} ({versions}; {where.processor}; {threads})")
-    if record.layers:
-        listing.show(out, _table(record))
-    for line in summary_lines(record):
-        listing.say(out, line)
-    if every:
-        for layer in record.layers:
-            _show_every_form(out, layer)
-    for skipped in record.skipped:
-        listing.say(out, f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}")
-    for note in record.notes:
-        listing.say(out, f"note: {note}")
-
-
-def _table(record: BenchRecord) -> Listing:
-    headers = ("layer", "deconv", *NUMBERS, "best lowering", "converted")
-    return Listing(headers, [_row(layer) for layer in record.layers], NUMBERS)
-
-
-def _row(layer: LayerTimes) -> tuple[str, ...]:
-    best = layer.best
-    times = [milliseconds(layer.time(each)) for each in (NATIVE, ZERO_INSERT, EQUAL_WORK)]
-    name, chosen = (layer.name, layer.deconv.describe()), str(layer.chosen)
-    if best is None:
-        return (*name, *times, *[NO_NUMBER] * 4, NO_NUMBER, chosen)
-    ratios = (layer.ratio(NATIVE, best), layer.ratio(ZERO_INSERT, best), layer.ratio(best, EQUAL_WORK))
-    same = "same" if layer.chosen == best else chosen
-    return (*name, *times, milliseconds(layer.time(best)), *map(times_of, ratios), str(best), same)
-
-
-def _show_every_form(out: Console, layer: LayerTimes) -> None:
-    """All forms of one layer, fastest first, and those that do not apply."""
-    timed = [(option, option.time) for option in layer.options if option.time is not None]
-    rows = [
-        (
-            str(option.candidate),
-            f"{time.median_ms:.4g}",
-            f"{time.low_ms:.4g}–{time.high_ms:.4g}",
-            str(time.rounds),
-            times_of(layer.ratio(NATIVE, option.candidate)),
-            count(option.cost.macs),
-        )
-        for option, time in sorted(timed, key=lambda pair: pair[1].median_ms)
-    ]
-    numbers = ("ms", "rounds", "over native", "MACs")
-    out.print()
-    listing.say(out, f"{layer.name}  {layer.deconv.describe()}")
-    if rows:
-        listing.show(out, Listing(("form", "ms", "quartiles", "rounds", "over native", "MACs"), rows, numbers))
-    for refusal in layer.refusals:
-        listing.say(out, f"{refusal.candidate} does not apply: {refusal.reason}")
-
-
-def summary_lines(record: BenchRecord) -> list[str]:
-    """Geometric means with the worst layer, and the whole model."""
-    lines = [
-        f"{each.title}: geometric mean {each.mean:.2f}× of {each.count}, worst {each.worst:.2f}× ({each.layer})"
-        for each in record.summaries()
-    ]
-    return lines if record.model is None else [*lines, _model_line(record.model)]
-
-
-def _model_line(model: ModelTimes) -> str:
-    if not model.times:
-        return f"the whole model was not timed: {model.reason}"
-    times = ", ".join(f"{name} {milliseconds(time)} ms" for name, time in model.times.items())
-    ratios = f"native / converted {times_of(model.ratio('native', 'converted'))}"
-    if "zero_insert" in model.times:
-        ratios += f", zero_insert / converted {times_of(model.ratio('zero_insert', 'converted'))}"
-    return f"whole model: {times}; {ratios}; {captured_in_words(model)}"

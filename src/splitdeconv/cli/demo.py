@@ -13,7 +13,6 @@ import typer
 import splitdeconv
 from splitdeconv import codec
 from splitdeconv.cli import app as shared
-from splitdeconv.cli.convert import show
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import MissingExtraError
 from splitdeconv.files import make_folder
@@ -38,7 +37,7 @@ def demo(
     with shared.progress_bar() as progress:
         conversion = splitdeconv.convert(before, after, progress=progress)
     console = shared.console()
-    show(console, conversion.record)
+    conversion.show(console)
     shared.emit_json(codec.run_to_json(conversion.record), out / "record.json")
     latents = np.random.default_rng(1).standard_normal((COLUMNS * ROWS, LATENT)).astype(np.float32)
     old, new = _images(before, latents), _images(after, latents)

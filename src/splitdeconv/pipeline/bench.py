@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rich.console import Console
+
 from splitdeconv import formats
 from splitdeconv.choosing import planner
 from splitdeconv.choosing.planner import Overrides
@@ -29,9 +31,13 @@ from splitdeconv.pipeline.open import (
     proving,
     saved,
 )
+from splitdeconv.pipeline.printable import Printable
 from splitdeconv.pipeline.request import BenchRequest
 from splitdeconv.pipeline.sites import Entrant, site_table, time_sites
 from splitdeconv.proof.whole import Given
+from splitdeconv.report import printed
+from splitdeconv.report.bench import page as bench_page
+from splitdeconv.report.page import write_page
 from splitdeconv.results import provenance
 from splitdeconv.results.bench import ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes, fixed_split
 from splitdeconv.results.plan import Choice, Plan, SiteTable
@@ -42,7 +48,24 @@ BOUND = "bound"
 DTYPES = {"float32": None, "float16": None, "int8": Quant("uint8", "int8", per_channel=True)}
 
 
-def bench_model(source: object, request: BenchRequest) -> BenchRecord:
+class Benchmark(Printable, BenchRecord):
+    """What a benchmark returns: its record; its text is what the command prints."""
+
+    def show(self, out: Console) -> None:
+        """Print it as the command does."""
+        printed.benchmark(out, self)
+
+    def report(self, path: str | Path) -> None:
+        """Write the report for people, one self-contained HTML page.
+
+        Raises:
+            OutputError: it cannot be written there.
+            MissingExtraError: a package of the extra ``report`` is not installed.
+        """
+        write_page(bench_page([self]), Path(path))
+
+
+def bench_model(source: object, request: BenchRequest) -> Benchmark:
     """Every form of every deconv of a model, and the whole model, timed.
 
     Raises:
@@ -61,7 +84,7 @@ def bench_model(source: object, request: BenchRequest) -> BenchRecord:
     entrants = [Entrant(model, site, table) for site, table in pairs if request.takes(site.id)]
     layers, plan, notes = _time_layers(entrants, target, request, request.options.site_seconds)
     whole, found = _time_model(model, plan, shapes, target, request)
-    return BenchRecord(
+    return Benchmark(
         name_of(source),
         target.environment(),
         layers,
@@ -72,7 +95,7 @@ def bench_model(source: object, request: BenchRequest) -> BenchRecord:
     )
 
 
-def bench_layers(path: Path, request: BenchRequest) -> BenchRecord:
+def bench_layers(path: Path, request: BenchRequest) -> Benchmark:
     """Every form of every layer of a list, timed.
 
     Raises:
@@ -89,7 +112,7 @@ def bench_layers(path: Path, request: BenchRequest) -> BenchRecord:
     if not entrants:
         raise UsageError(f"--only: no layer of {path} fits; there are {', '.join(layer.name for layer in layers)}")
     times, _, notes = _time_layers(entrants, target, request, request.options.seconds)
-    return BenchRecord(str(path), target.environment(), times, notes=notes, provenance=provenance.of_this_run())
+    return Benchmark(str(path), target.environment(), times, notes=notes, provenance=provenance.of_this_run())
 
 
 def _entrant(kind: type[Model], layer: ListedLayer, dtype: str, target: Target) -> Entrant:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from rich.console import Console
+
 from splitdeconv import formats, lowerings
 from splitdeconv.choosing import planner
 from splitdeconv.deconv.network import Compilable
@@ -32,11 +34,15 @@ from splitdeconv.pipeline.open import (
     saved,
     workplace,
 )
+from splitdeconv.pipeline.printable import Printable
 from splitdeconv.pipeline.request import ConvertRequest
 from splitdeconv.pipeline.sites import Entrant, cost_of, site_table, time_sites
 from splitdeconv.proof.inputs import check_inputs, check_shapes
 from splitdeconv.proof.prove import prove
 from splitdeconv.proof.whole import Given
+from splitdeconv.report import printed
+from splitdeconv.report.conversion import page as conversion_page
+from splitdeconv.report.page import write_page
 from splitdeconv.results import provenance
 from splitdeconv.results.plan import Choice, Plan, SiteTable
 from splitdeconv.results.record import Environment, RunRecord, SiteWork, WholeTimes
@@ -45,8 +51,8 @@ from splitdeconv.targets.target import Target
 
 
 @dataclass(frozen=True)
-class Conversion:
-    """What a conversion returns.
+class Conversion(Printable):
+    """What a conversion returns; its text is what the command prints.
 
     Attributes:
         rewritten: the rewritten model.
@@ -64,6 +70,19 @@ class Conversion:
     def model(self) -> object:
         """The rewritten model as an object of the format's own library (``onnx.ModelProto``), made when it is read."""
         return self.rewritten.to_object()
+
+    def show(self, out: Console) -> None:
+        """Print it as the command does."""
+        printed.conversion(out, self.record)
+
+    def report(self, path: str | Path) -> None:
+        """Write the report for people, one self-contained HTML page.
+
+        Raises:
+            OutputError: it cannot be written there.
+            MissingExtraError: a package of the extra ``report`` is not installed.
+        """
+        write_page(conversion_page(self.record), Path(path))
 
 
 @dataclass(frozen=True, slots=True)

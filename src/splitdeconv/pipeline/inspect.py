@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from rich.console import Console
+
 from splitdeconv import lowerings
 from splitdeconv.choosing import planner
 from splitdeconv.choosing.planner import Overrides
@@ -14,7 +16,11 @@ from splitdeconv.formats.model import Findings, Model, Site
 from splitdeconv.formats.open_sizes import named_shapes, with_batch_of_one
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.pipeline.open import GENERIC, Options, Shapes, name_of, open_model, open_target, proving
+from splitdeconv.pipeline.printable import Printable
 from splitdeconv.pipeline.sites import site_table
+from splitdeconv.report import listing
+from splitdeconv.report.listing import Listing
+from splitdeconv.report.numbers import count
 from splitdeconv.results import provenance
 from splitdeconv.results.plan import Plan
 from splitdeconv.results.record import RunRecord
@@ -22,7 +28,7 @@ from splitdeconv.targets.target import CompileError, Target
 
 
 @dataclass(frozen=True, slots=True)
-class Inspection:
+class Inspection(Printable):
     """What an inspection returns.
 
     Attributes:
@@ -38,6 +44,17 @@ class Inspection:
     answers: Mapping[str, Mapping[str, str]]
     record: RunRecord
     is_open: bool = False
+
+    def show(self, out: Console) -> None:
+        """Print the table, the sums, and what is left alone."""
+        sites = self.findings.sites
+        if sites:
+            listing.show(out, _table(self))
+            listing.say(out, _sums(self))
+        else:
+            listing.say(out, "no deconv that can be rewritten")
+        for skipped in self.findings.skipped:
+            listing.say(out, f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}")
 
 
 def inspect(source: object, in_shapes: Shapes, target_names: Sequence[str]) -> Inspection:
@@ -88,3 +105,37 @@ def _answer(model: Model, site: Site, target: Target) -> str:
         except CompileError as error:
             reason = str(error)
     return reason or ""
+
+
+def _table(found: Inspection) -> Listing:
+    numbers = ("MACs", "NZP", "SD", "fewest")
+    rows = []
+    for site, choice in zip(found.findings.sites, found.plan.choices, strict=True):
+        deconv = site.deconv
+        native = deconv.native_macs()
+        fewest = min([native, *(option.cost.macs for option in choice.options)])
+        macs = (native, deconv.zero_insert_macs(), deconv.split_macs(), fewest)
+        answers = (answer[site.id] or "runs it" for answer in found.answers.values())
+        names = (" ".join(site.epilogue), str(choice.chosen))
+        rows.append((site.id, deconv.describe(), *map(count, macs), *names, *answers))
+    headers = ("site", "deconv", *numbers, "then", "generic choice", *found.answers)
+    return Listing(headers, rows, numbers, headers[-1] if found.answers else "")
+
+
+def _sums(found: Inspection) -> str:
+    deconvs = [site.deconv for site in found.findings.sites]
+    native = sum(deconv.native_macs() for deconv in deconvs)
+    inserted = sum(deconv.zero_insert_macs() for deconv in deconvs)
+    split = sum(deconv.split_macs() for deconv in deconvs)
+    found_deconvs = "1 deconv" if len(deconvs) == 1 else f"{len(deconvs)} deconvs"
+    text = (
+        f"{found_deconvs}: {count(native)} MACs; with zeros inserted (NZP) {count(inserted)}, "
+        f"split (SD) {count(split)}."
+    )
+    sets = "--input-shape sets them" if found.is_open else "the model computes them at run time"
+    if any(None in deconv.in_sizes for deconv in deconvs):
+        return text + f" Sizes marked ? count as 1; {sets}."
+    other = found.record.other_macs
+    if other is None:
+        return text + f" The rest of the model has sizes that are not known; {sets}."
+    return text + f" The deconvs are {native / (native + other):.1%} of the model's {count(native + other)} MACs."

@@ -1,0 +1,52 @@
+"""The text of a result in Python is what its command prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+import splitdeconv
+from splitdeconv import codec
+from splitdeconv.cli import main
+from tests.models import deconv_model
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "in.onnx"
+    onnx.save(deconv_model((1, 4, 5, 6), strides=[2, 2], pads=[1, 1, 1, 1], then=("Relu",)), path)
+    return path
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_an_inspection_reads_as_on_the_terminal(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = splitdeconv.inspect(model)
+    assert main(["inspect", str(model)]) == 0
+    assert str(found).splitlines() == printed(capsys)
+
+
+def test_a_conversion_reads_as_on_the_terminal(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.onnx"
+    result = splitdeconv.convert(model, out, target="generic")
+    assert main(["convert", str(model), str(out), "--target", "generic"]) == 0
+    assert str(result).splitlines() == printed(capsys)
+    assert result.summary() == str(result)
+    assert "up    4→3 4×4/2 @5×6" in result._repr_html_()
+    assert splitdeconv.from_json(codec.run_to_json(result.record)) == result.record
+
+
+def test_a_report_is_written(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    splitdeconv.convert(model, target="generic").report(tmp_path / "report.html")
+    assert "1 deconv rewritten" in (tmp_path / "report.html").read_text()
+
+
+def test_a_benchmark_is_its_record_and_reads_as_on_the_terminal(model: Path) -> None:
+    found = splitdeconv.bench(model, budget=0.3, target="onnxruntime")
+    assert str(found).splitlines()[0].startswith(f"{model} on onnxruntime (")
+    assert splitdeconv.from_json(codec.bench_to_json([found]))[0].layers == found.layers  # type: ignore[index]
