@@ -73,14 +73,15 @@ def compile_site(
         timed = program.without_last_reshape() if target.reshape_is_free else program
         try:
             ready = target.compile(model.emit(site, timed))
-            result = next(iter(ready.run(inputs).values()))  # what others read of an upsampled map follows it
+            # What others read of an upsampled map follows it. Where the target gives no outputs, trials judge alone.
+            result = next(iter(ready.run(inputs).values())) if target.gives_outputs else None
         except CompileError as error:
             refusals[str(candidate)] = str(error)
             continue
-        reason = _wrong(result, result if first is None else first)
+        reason = "" if result is None else _wrong(result, result if first is None else first)
         if not reason and trials is not None and candidate != NATIVE:
             reason = trials.refusal(model, site, candidate, program)
-        if not reason and site.weights.quant is not None:
+        if not reason and site.weights.quant is not None and target.gives_outputs:
             reason = wrong_numbers(model, site, program, target) or ""
         if reason:
             refusals[str(candidate)] = reason

@@ -20,6 +20,7 @@ from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
 from splitdeconv.targets.target import Compiled, CompileError, Key, Target
 from splitdeconv.version import __version__
+from splitdeconv.workers.serve import one_line
 
 DEFAULT = "dot-product-16x16"
 
@@ -42,7 +43,10 @@ class EstimatedModel:
         """What the model computes, by its format's reference: a modelled processor has no arithmetic of its own."""
         if self.model.evaluate is None:
             raise CompileError("its format computes no models without a runtime")
-        return self.model.evaluate(inputs)
+        try:
+            return self.model.evaluate(inputs)
+        except Exception as error:  # the evaluators fail in many ways on what they do not know
+            raise CompileError(f"its format's reference does not compute it ({one_line(error)})") from None
 
 
 class Accelerator(Target):
