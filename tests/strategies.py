@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from splitdeconv.deconv.spec import Axis, Deconv, WrittenOut
 from splitdeconv.deconv.weights import Array, Weights
-from splitdeconv.deconv.written import goes_before, has_holes, stretched_axis
+from splitdeconv.deconv.written import beside_shape, goes_before, has_holes, stretched_axis
 
 INTEGERS = 8  # |values| of exact tensors; sums of 10⁵ products stay far below 2²⁴ and are exact in float32
 
@@ -68,7 +68,8 @@ def written_out_deconvs(draw: st.DrawFn) -> Deconv:
         axes.append(stretched_axis(stretch, factor, kernel[-1], dilations[-1], (begin, end), size))
     groups = draw(st.sampled_from([1, 1, 1, 2]))
     ins, outs = (groups * draw(st.integers(1, 3)) for _ in range(2))
-    written = WrittenOut(stretch, tuple(kernel), tuple(dilations))
+    beside = draw(st.sampled_from([0, 0, 2])) if groups == 1 else 0
+    written = WrittenOut(stretch, tuple(kernel), tuple(dilations), beside)
     found = Deconv(
         tuple(axes), ins, outs, groups, draw(st.integers(1, 2)), has_bias=draw(st.booleans()), written_out=written
     )
@@ -89,4 +90,13 @@ def integer_tensors(deconv: Deconv, seed: int, dtype: str = "float64") -> tuple[
     if deconv.separable:
         vectors = [rng.choice([-2, -1, 1, 2], axis.kernel) for axis in deconv.axes]
         kernel = np.broadcast_to(reduce(np.multiply.outer, vectors), deconv.kernel_shape).astype(dtype)
-    return x, Weights(kernel, bias)
+    more = deconv.written_out.beside if deconv.written_out else 0
+    return x, Weights(kernel, bias, beside=integers(more, *deconv.weights_shape[1:]) if more else None)
+
+
+def beside_tensors(deconv: Deconv, seed: int) -> list[Array]:
+    """The map beside a stretched one (NCHW), of small integers; nothing where there is none."""
+    if deconv.written_out is None or not deconv.written_out.beside:
+        return []
+    shape = [size or 1 for size in beside_shape(deconv, "NCHW")]
+    return [np.random.default_rng(seed + 1).integers(-INTEGERS, INTEGERS + 1, shape).astype("float64")]

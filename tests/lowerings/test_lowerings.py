@@ -16,7 +16,7 @@ from splitdeconv.deconv.written import stretched_axis
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings import LOWERINGS, candidates, find_lowering, lower
 from splitdeconv.lowerings.candidate import Candidate
-from tests.strategies import deconvs, integer_tensors, separable_deconvs, written_out_deconvs
+from tests.strategies import beside_tensors, deconvs, integer_tensors, separable_deconvs, written_out_deconvs
 
 LAYOUTS: tuple[Layout, ...] = ("NCHW", "NHWC")
 DCGAN2 = Deconv((Axis(5, 2, 1, 2, 2, 1, 16), Axis(5, 2, 1, 2, 2, 1, 16)), 128, 64)
@@ -30,11 +30,13 @@ POINTWISE = Deconv((stretched_axis("repeat", 2, 1, 1, (0, 0), 8),), 4, 4, writte
 
 def assert_every_candidate_is_exact(deconv: Deconv, seed: int) -> None:
     x, weights = integer_tensors(deconv, seed)
-    wanted = reference.definition(x, weights, deconv)
+    beside = beside_tensors(deconv, seed)
+    wanted = reference.definition(x, weights, deconv, *beside)
     for layout in LAYOUTS:
         for candidate in candidates(deconv, layout)[0]:
             program = lower(deconv, layout, candidate)
-            found = reference.run(program, x if layout == "NCHW" else np.moveaxis(x, 1, -1), weights)
+            first, *further = (each if layout == "NCHW" else np.moveaxis(each, 1, -1) for each in (x, *beside))
+            found = reference.run(program, first, weights, *further)
             assert found.shape == program.shapes()[-1]
             np.testing.assert_array_equal(
                 found if layout == "NCHW" else np.moveaxis(found, -1, 1), wanted, str(candidate)
@@ -83,7 +85,7 @@ def test_programs_do_not_depend_on_sizes(deconv: Deconv) -> None:
                 continue
             sized, unsized = (lower(each, layout, candidate) for each in (deconv, unknown))
             assert unsized.steps == sized.steps
-            assert unsized.shapes(sized.in_shape) == sized.shapes()
+            assert unsized.shapes(*sized.in_shapes) == sized.shapes()
 
 
 @pytest.mark.parametrize("name", sorted(LOWERINGS))

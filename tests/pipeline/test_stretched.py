@@ -12,11 +12,14 @@ import pytest
 import splitdeconv
 from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.lowerings import candidates, lower
+from splitdeconv.lowerings.bound import least_work
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.measuring.cache import site_key
+from splitdeconv.pipeline.compiling import site_inputs
 from splitdeconv.pipeline.sites import site_table
 from splitdeconv.proof.sites import noise_of_site, prove_site
 from splitdeconv.targets import target
+from tests.formats.onnx import stretched_models as models
 from tests.formats.onnx.stretched_models import model_of, resize
 
 REAL = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
@@ -42,8 +45,12 @@ def test_without_a_target_they_stay_native_unless_a_lowering_is_asked_for() -> N
     assert proof.exact
 
 
-def test_every_form_passes_its_trial_and_the_bound_on_noise() -> None:
-    model, runner = loaded(), target("onnxruntime")
+SKIP = model_of(models.skip(), kernel=np.tile(REAL, (1, 2, 1, 1)))
+
+
+@pytest.mark.parametrize("source", [MODEL, SKIP], ids=["plain", "skip"])
+def test_every_form_passes_its_trial_and_the_bound_on_noise(source: onnx.ModelProto) -> None:
+    model, runner = loaded(source), target("onnxruntime")
     (site,) = model.find().sites
     for candidate in candidates(site.deconv, "NCHW")[0]:
         program = lower(site.deconv, "NCHW", candidate)
@@ -51,6 +58,14 @@ def test_every_form_passes_its_trial_and_the_bound_on_noise() -> None:
         check = noise_of_site(model, site, program, runner)
         assert check is not None
         assert check.passed, candidate
+
+
+def test_the_bound_of_a_skip_connection_has_its_other_convolution() -> None:
+    model = loaded(SKIP)
+    (site,) = model.find().sites
+    program = least_work(site.deconv, "NCHW")
+    assert program.inputs
+    assert target("onnxruntime").compile(model.emit(site, program)).run(site_inputs("NCHW", site))
 
 
 def test_a_broken_sum_fails_its_trial() -> None:

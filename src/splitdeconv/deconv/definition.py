@@ -37,13 +37,14 @@ class Definition:
         return outside
 
 
-def define(x: Array, weights: Weights, spec: Deconv) -> Definition:
+def define(x: Array, weights: Weights, spec: Deconv, *beside: Array) -> Definition:
     """What a site's nodes compute by definition, without their epilogue.
 
     Args:
         x: ``(N, in_channels, *in_sizes)``; stored integers of a quantised site.
         weights: with their quantisation, if any.
         spec: the geometry.
+        beside: the map beside a stretched one, if there is one.
 
     Returns:
         In float64; stored integers of a quantised site.
@@ -51,7 +52,7 @@ def define(x: Array, weights: Weights, spec: Deconv) -> Definition:
     quant = weights.quant
     if quant is None or quant.is_hybrid:
         real = weights.as_type("float64") if quant is None else weights.as_real()
-        return Definition.of(reference.definition(x.astype(np.float64), real, spec))
+        return Definition.of(reference.definition(x.astype(np.float64), real, spec, *beside))
     if quant.fixed_point:
         return fixed_point_deconv(x, weights, spec)
     return Definition.of(reference.quantised_deconv(x, weights, spec))

@@ -73,8 +73,7 @@ class NativeDeconv(Op):
     simplified: bool = False
 
     def shape(self, *inputs: Shape) -> Shape:
-        (source,) = inputs
-        shape = list(source)
+        shape = list(inputs[0])
         shape[channel_axis(self.layout, len(shape))] = self.deconv.out_channels
         for number, axis in zip(spatial_axes(self.layout, len(shape)), self.deconv.axes, strict=True):
             size = shape[number]
@@ -83,7 +82,7 @@ class NativeDeconv(Op):
 
     def macs(self, *inputs: Shape) -> int:
         if self.deconv.written_out is not None and not self.simplified:
-            ins = self.deconv.in_channels // self.deconv.groups
+            ins = self.deconv.in_channels // self.deconv.groups + self.deconv.written_out.beside
             return elements(self.shape(*inputs)) * ins * math.prod(self.deconv.written_out.kernel)
         return elements(inputs[0]) * math.prod(self.deconv.kernel_shape[1:])
 
@@ -265,6 +264,7 @@ class Conv(Op):
         in_channels, out_channels, groups, has_bias: of the deconv; the convolution has
             ``len(blocks)·out_channels`` outputs.
         dilations, pad_begin, pad_end: for each spatial axis; pads are at least 0.
+        beside: whether its filter is that of the map beside the stretched one.
     """
 
     layout: Layout
@@ -277,6 +277,7 @@ class Conv(Op):
     dilations: tuple[int, ...]
     pad_begin: tuple[int, ...]
     pad_end: tuple[int, ...]
+    beside: bool = False
 
     @property
     def kernel(self) -> tuple[int, ...]:

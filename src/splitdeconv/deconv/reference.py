@@ -38,7 +38,7 @@ from splitdeconv.deconv.weights import Array, Weights, conv_channels, conv_filte
 from splitdeconv.deconv.written import own_pads
 
 
-def definition(x: Array, weights: Weights, spec: Deconv) -> Array:
+def definition(x: Array, weights: Weights, spec: Deconv, *beside: Array) -> Array:
     """What the model computes: a deconv, or a convolution of a stretched map.
 
     The latter knows nothing of the deconv that it is equal to: it repeats pixels, or puts zeros between them, and
@@ -48,6 +48,7 @@ def definition(x: Array, weights: Weights, spec: Deconv) -> Array:
         x: ``(N, in_channels, *in_sizes)``; its sizes need not be those of ``spec``.
         weights: kernel IOHW of ``spec.weights_shape``, and bias.
         spec: the geometry.
+        beside: the map beside the stretched one, ``(N, C, *sizes)``, if there is one.
 
     Returns:
         ``(N, out_channels, *out_sizes)``, of the type that ``x`` and the kernel promote to.
@@ -55,11 +56,11 @@ def definition(x: Array, weights: Weights, spec: Deconv) -> Array:
     if spec.written_out is None:
         return deconv(x, weights, spec)
     pads = own_pads(spec)
-    stretched = _stretch(x, spec.strides, spec.written_out.stretch)
+    stretched = np.concatenate([_stretch(x, spec.strides, spec.written_out.stretch), *beside], axis=1)
+    kernel = np.concatenate([weights.kernel, *([] if weights.beside is None else [weights.beside])])
     padded = np.pad(stretched, [(0, 0), (0, 0), *((max(0, b), max(0, e)) for b, e in pads)])
     cuts = [slice(max(0, -b), size - max(0, -e)) for (b, e), size in zip(pads, padded.shape[2:], strict=True)]
-    grouped = weights.kernel.reshape(spec.groups, -1, *weights.kernel.shape[1:])
-    filters = np.swapaxes(grouped, 1, 2)
+    filters = np.swapaxes(kernel.reshape(spec.groups, -1, *kernel.shape[1:]), 1, 2)
     y = _correlate(_at(padded, cuts), filters, spec.written_out.dilations)
     return y if weights.bias is None else y + _per_channel(weights.bias, y.ndim, "NCHW")
 
@@ -183,7 +184,8 @@ def _apply(op: Op, inputs: list[Array], weights: Weights) -> Array:
             y = deconv(_to_channels_first(x, op.layout), simpler, op.deconv)
             return _from_channels_first(y, op.layout)
         case NativeDeconv():
-            y = definition(_to_channels_first(x, op.layout), weights, op.deconv)
+            maps = [_to_channels_first(each, op.layout) for each in inputs]
+            y = definition(maps[0], weights, op.deconv, *maps[1:])
             return _from_channels_first(y, op.layout)
         case Conv():
             y = _conv(_to_channels_first(x, op.layout), op, weights)
@@ -238,7 +240,9 @@ def _spread(x: Array, op: Spread, weights: Weights) -> Array:
 
 def _conv(x: Array, conv: Conv, weights: Weights) -> Array:
     """A stride-1 convolution, one tap at a time; ``x`` is ``(N, in_channels, *sizes)``."""
-    kernel = conv_filter(weights.kernel, conv)
+    source = weights.beside if conv.beside else weights.kernel
+    assert source is not None, "the program reads a map beside the stretched one, the weights have none"
+    kernel = conv_filter(source, conv)
     padded = np.pad(x, [(0, 0), (0, 0), *zip(conv.pad_begin, conv.pad_end, strict=True)])
     y = _correlate(padded, kernel.reshape(conv.groups, -1, *kernel.shape[1:]), conv.dilations)
     if conv.has_bias:

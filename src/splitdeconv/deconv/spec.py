@@ -261,11 +261,14 @@ class WrittenOut:
         stretch: ``repeat`` where the convolution reads each pixel ``stride`` times on each axis (nearest upsampling);
             ``zeros`` where it reads ``stride − 1`` zeros between pixels.
         kernel, dilations: of the convolution, whose own stride is 1.
+        beside: channels of another map, as large as the stretched one, that the convolution reads too (a skip
+            connection); 0 without one.
     """
 
     stretch: Stretch
     kernel: tuple[int, ...]
     dilations: tuple[int, ...]
+    beside: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +346,8 @@ class Deconv:
         if self.written_out is None:
             return self.macs()
         outputs = math.prod(axis.out_size or axis.stride for axis in self.axes)
-        return (self.batch or 1) * outputs * math.prod(self.weights_shape)
+        ins, *others = self.weights_shape
+        return (self.batch or 1) * outputs * (ins + self.written_out.beside) * math.prod(others)
 
     def zero_insert_macs(self) -> int:
         """The same for zero insertion: each tap at each output, as the paper counts its baseline (NZP)."""

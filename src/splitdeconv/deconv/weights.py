@@ -109,11 +109,13 @@ class Weights:
             convolution's own taps in their order.
         bias: shape ``(out_channels,)``, or None. In quantised models int32 in units of ``x_scale·w_scale``, or float.
         quant: scales and zero-points, or None.
+        beside: kernel IOHW of the map beside a stretched one, or None.
     """
 
     kernel: Array
     bias: Array | None = None
     quant: Quantisation | None = None
+    beside: Array | None = None
 
     def as_real(self) -> Weights:
         """The real values of quantised weights with output scales, in float64; a float bias is real already."""
@@ -128,7 +130,8 @@ class Weights:
 
     def as_type(self, dtype: str) -> Weights:
         """The same values in another type, without quantisation."""
-        return Weights(self.kernel.astype(dtype), None if self.bias is None else self.bias.astype(dtype))
+        bias, beside = (None if each is None else each.astype(dtype) for each in (self.bias, self.beside))
+        return Weights(self.kernel.astype(dtype), bias, beside=beside)
 
 
 def conv_filter(kernel: Array, conv: Conv, zero: Array | int = 0) -> Array:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from splitdeconv.deconv.ops import Layout, Shape
 from splitdeconv.deconv.spec import Axis, Deconv, Stretch, Tap, Taps, Window
 
 
@@ -80,6 +81,22 @@ def _run(kernel: int, dilation: int, factor: int, tap: int) -> Tap:
     if last < first:
         return None
     return kernel - 1 - last if first == last else range(kernel - 1 - last, kernel - first)
+
+
+def without_beside(deconv: Deconv) -> Deconv:
+    """The same without the map beside the stretched one."""
+    written = deconv.written_out
+    return deconv if written is None else replace(deconv, written_out=replace(written, beside=0))
+
+
+def beside_shape(deconv: Deconv, layout: Layout) -> Shape:
+    """Shape of the map beside the stretched one."""
+    written = deconv.written_out
+    assert written is not None, "asked of written-out deconvs only"
+    more = 0 if written.stretch == "repeat" else 1
+    sizes = [None if a.in_size is None else (a.in_size - more) * a.stride + more for a in deconv.axes]
+    batch, channels = deconv.batch, written.beside
+    return (batch, channels, *sizes) if layout == "NCHW" else (batch, *sizes, channels)
 
 
 def has_holes(deconv: Deconv) -> bool:

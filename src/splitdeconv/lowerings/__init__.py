@@ -13,14 +13,14 @@ from functools import lru_cache
 from splitdeconv import plugins
 from splitdeconv.deconv.ops import Layout, Program, Relayout, Step
 from splitdeconv.deconv.spec import Deconv
-from splitdeconv.deconv.written import goes_before
+from splitdeconv.deconv.written import goes_before, without_beside
 from splitdeconv.errors import SplitdeconvError, UsageError
-from splitdeconv.lowerings.candidate import RELAYOUT, Candidate, Refusal
+from splitdeconv.lowerings.candidate import NATIVE, RELAYOUT, Candidate, Refusal
 from splitdeconv.lowerings.col2im import Col2Im
 from splitdeconv.lowerings.convolve_first import ConvolveFirst
 from splitdeconv.lowerings.differences import Differences
 from splitdeconv.lowerings.lowering import Lowering
-from splitdeconv.lowerings.native import Native
+from splitdeconv.lowerings.native import Native, with_beside
 from splitdeconv.lowerings.separable import Separable
 from splitdeconv.lowerings.split import Split
 from splitdeconv.lowerings.split_phases import SplitPhases
@@ -107,7 +107,10 @@ def lower(deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
     """The program of ``candidate``, which must be one of :func:`candidates`, maybe with ``relayout`` after."""
     lowering = find_lowering(candidate.lowering)
     layout = _program_layout(candidate.layout) if candidate.layout else layout
-    program = lowering.lower(deconv, layout, candidate)
+    if deconv.written_out and deconv.written_out.beside and candidate != NATIVE:
+        program = with_beside(lowering.lower(without_beside(deconv), layout, candidate), deconv)
+    else:
+        program = lowering.lower(deconv, layout, candidate)
     if candidate.after == RELAYOUT:
         program = replace(program, steps=(*program.steps, Step(Relayout(), (program.output,))))
     return replace(program, name=str(candidate), quant=candidate.quant, inserts_zeros=lowering.inserts_zeros)

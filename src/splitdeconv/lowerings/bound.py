@@ -12,8 +12,9 @@ from math import prod
 
 from splitdeconv.deconv.ops import Concat, Dim, Layout, Order, Program, Reshape, spatial_axes
 from splitdeconv.deconv.spec import Axis, Deconv, Phase, Window
-from splitdeconv.deconv.written import in_original_taps
+from splitdeconv.deconv.written import in_original_taps, without_beside
 from splitdeconv.lowerings.lowering import Builder
+from splitdeconv.lowerings.native import with_beside
 
 NAME = "equal_work"
 
@@ -28,6 +29,9 @@ def least_work(deconv: Deconv, layout: Layout, quant: str = "") -> Program:
         deconv, layout: of the program.
         quant: form of a quantised convolution, or empty.
     """
+    if deconv.written_out and deconv.written_out.beside:
+        whole = with_beside(least_work(without_beside(deconv), layout), deconv)
+        return replace(whole, name=NAME, quant=quant)
     build = Builder(deconv, layout)
     order: Order = "channel_major" if deconv.groups > 1 else "block_major"
     written = deconv.written_out

@@ -126,7 +126,9 @@ class Builder:
         own = [in_original_taps(self.deconv, number, window) for number, window in enumerate(windows)]
         return self.convolve_by(value, own, order, bias=self.deconv.has_bias)
 
-    def convolve_by(self, value: int, windows: Sequence[Window], order: Order, *, bias: bool) -> int:
+    def convolve_by(
+        self, value: int, windows: Sequence[Window], order: Order, *, bias: bool, beside: bool = False
+    ) -> int:
         """As :meth:`convolve`, with windows whose taps are those of the model's own filter, or sums of them.
 
         Zeros that a window needs become the convolution's own pads. Where an axis needs both zeros and a crop, the
@@ -137,6 +139,7 @@ class Builder:
             windows: one for each axis.
             order: of the output channels.
             bias: whether the convolution adds the deconv's bias.
+            beside: whether ``value`` is the map beside the stretched one.
         """
         deconv, layout = self.deconv, self.layout
         axes = spatial_axes(layout, self.rank(value))
@@ -152,13 +155,14 @@ class Builder:
             layout,
             blocks=tuple(product(*(window.taps for window in windows))),
             order=order,
-            in_channels=deconv.in_channels,
+            in_channels=self.channel_count(value) if beside else deconv.in_channels,
             out_channels=deconv.out_channels,
             groups=deconv.groups,
             has_bias=bias,
             dilations=tuple(window.dilation for window in windows),
             pad_begin=pad_begin,
             pad_end=pad_end,
+            beside=beside,
         )
         return self.add(conv, value)
 

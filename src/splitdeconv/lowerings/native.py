@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from splitdeconv.deconv.ops import Layout, NativeDeconv, Program, Repeat, spatial_axes
+from splitdeconv.deconv.ops import Add, Layout, NativeDeconv, Program, Repeat, spatial_axes
 from splitdeconv.deconv.spec import Deconv, Window
-from splitdeconv.deconv.written import goes_before, own_pads
+from splitdeconv.deconv.written import beside_shape, goes_before, own_pads, without_beside
 from splitdeconv.lowerings.candidate import COMPOSITE, Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering
 from splitdeconv.lowerings.zero_insert import insert_zeros
@@ -33,8 +33,9 @@ class Native(Lowering):
         return (plain, Candidate(self.name, "simplified")) if deconv.crop or deconv.diagonal else (plain,)
 
     def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
-        build = Builder(deconv, layout)
-        return build.program(build.add(NativeDeconv(deconv, layout, bool(candidate.window)), build.x))
+        further = [beside_shape(deconv, layout)] if deconv.written_out and deconv.written_out.beside else []
+        build = Builder(deconv, layout, further)
+        return build.program(build.add(NativeDeconv(deconv, layout, bool(candidate.window)), build.x, *build.inputs))
 
 
 def as_written(deconv: Deconv, layout: Layout) -> Program:
@@ -45,6 +46,8 @@ def as_written(deconv: Deconv, layout: Layout) -> Program:
     """
     written = deconv.written_out
     assert written is not None, "asked of written-out deconvs only"
+    if written.beside:
+        return with_beside(as_written(without_beside(deconv), layout), deconv)
     build = Builder(deconv, layout)
     behind = [stride - 1 if written.stretch == "zeros" else 0 for stride in deconv.strides]
     pads = [(begin, end - more) for (begin, end), more in zip(own_pads(deconv), behind, strict=True)]
@@ -52,6 +55,24 @@ def as_written(deconv: Deconv, layout: Layout) -> Program:
     windows = [Window((tuple(range(kernel)),), dilation, *pad) for kernel, dilation, pad in sizes]
     stretched = insert_zeros(build) if written.stretch == "zeros" else repeat(build, build.x)
     return build.program(build.convolve_by(stretched, windows, "block_major", bias=deconv.has_bias))
+
+
+def with_beside(program: Program, deconv: Deconv) -> Program:
+    """The sum of a program and of the convolution of the map beside the stretched one.
+
+    Before: Conv of the concatenation of the stretched map and another, ``(N, beside, *sizes)``.
+    After: the program of the stretched map; Conv of the other; Add. A convolution is linear in its input channels.
+    """
+    written = deconv.written_out
+    assert written is not None, "only stretched maps have one beside them"
+    build = Builder(deconv, program.layout, [beside_shape(deconv, program.layout)])
+    values = [build.x]
+    for step in program.steps:
+        values.append(build.add(step.op, *(values[value] for value in step.inputs)))
+    sizes = zip(written.kernel, written.dilations, own_pads(deconv), strict=True)
+    windows = [Window((tuple(range(kernel)),), dilation, *pads) for kernel, dilation, pads in sizes]
+    other = build.convolve_by(build.inputs[0], windows, "block_major", bias=False, beside=True)
+    return build.program(build.add(Add(), values[-1], other))
 
 
 def repeat(build: Builder, value: int) -> int:

@@ -14,6 +14,7 @@ from splitdeconv import lowerings
 from splitdeconv.deconv.ops import Layout, Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array
+from splitdeconv.deconv.written import beside_shape
 from splitdeconv.formats.model import Model, Site
 from splitdeconv.lowerings.bound import least_work
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
@@ -107,7 +108,7 @@ def compile_equal_work(model: Model, site: Site, target: Target) -> dict[Candida
 
 
 def site_inputs(layout: Layout, site: Site) -> dict[str, Array]:
-    """A random map for the stand-alone models of a site, in the layout of the format."""
+    """A random map for each input of a site's stand-alone models, in the layout of the format."""
     deconv = site.deconv
     sizes = [size or 1 for size in deconv.in_sizes]
     batch = deconv.batch or 1
@@ -117,7 +118,11 @@ def site_inputs(layout: Layout, site: Site) -> dict[str, Array]:
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         return {"x": rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)}
-    return {"x": rng.standard_normal(shape, np.float32).astype(dtype)}
+    maps = {"x": rng.standard_normal(shape, np.float32).astype(dtype)}
+    if deconv.written_out and deconv.written_out.beside:
+        further = [size or 1 for size in beside_shape(deconv, layout)]
+        maps["x1"] = rng.standard_normal(further, np.float32).astype(dtype)
+    return maps
 
 
 def _wrong(found: Array, wanted: Array) -> str:

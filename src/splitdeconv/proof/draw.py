@@ -12,6 +12,7 @@ import numpy as np
 
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Quantisation, Weights
+from splitdeconv.deconv.written import beside_shape
 
 PROOF_MACS = 20_000_000  # of the definition in one run; sizes are cut down to it
 INTEGERS_BELOW = {"float32": 2**24, "float64": 2**53}  # whole numbers that the type holds exactly
@@ -40,7 +41,8 @@ def cut_down(deconv: Deconv) -> Deconv:
 
 def integers(deconv: Deconv, seed: int) -> tuple[Array, Weights]:
     """Input and weights of whole numbers whose sums are exact in the deconv's type."""
-    products = deconv.in_channels // deconv.groups * _products(deconv)
+    more = deconv.written_out.beside if deconv.written_out else 0
+    products = (deconv.in_channels // deconv.groups + more) * _products(deconv)
     largest = max(1, min(8, math.isqrt(INTEGERS_BELOW[deconv.dtype] // (products + 1))))
     rng = np.random.default_rng(seed)
 
@@ -49,7 +51,16 @@ def integers(deconv: Deconv, seed: int) -> tuple[Array, Weights]:
 
     x = draw(deconv.batch or 1, deconv.in_channels, *(size or 1 for size in deconv.in_sizes))
     kernel = _separable_kernel(deconv, rng) if deconv.separable else draw(*deconv.weights_shape)
-    return x, Weights(kernel, draw(deconv.out_channels) if deconv.has_bias else None)
+    bias = draw(deconv.out_channels) if deconv.has_bias else None
+    return x, Weights(kernel, bias, beside=draw(more, *deconv.weights_shape[1:]) if more else None)
+
+
+def beside(deconv: Deconv, seed: int) -> tuple[Array, ...]:
+    """The map beside a stretched one, of small whole numbers; nothing where there is none."""
+    if deconv.written_out is None or not deconv.written_out.beside:
+        return ()
+    shape = [size or 1 for size in beside_shape(deconv, "NCHW")]
+    return (np.random.default_rng(seed + 2).integers(-1, 2, shape).astype(deconv.dtype),)
 
 
 def _products(deconv: Deconv) -> int:

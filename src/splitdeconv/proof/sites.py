@@ -20,7 +20,7 @@ from splitdeconv.deconv.ops import Program
 from splitdeconv.formats.model import Model, Site
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import NATIVE
-from splitdeconv.proof.draw import cut_down, drawn_input, drawn_weights, integers, telling_inputs
+from splitdeconv.proof.draw import beside, cut_down, drawn_input, drawn_weights, integers, telling_inputs
 from splitdeconv.proof.errors import bound_of, error_of
 from splitdeconv.proof.trial import Trial
 from splitdeconv.results.verdict import OutputCheck, SiteProof
@@ -44,7 +44,7 @@ def prove_site(model: Model, site: Site, program: Program, target: Target, seed:
     else:
         weights = drawn_weights(deconv, site.weights, seed)
         x = drawn_input(deconv, weights, seed)
-    trial = Trial(model, site, deconv, weights, target)
+    trial = Trial(model, site, deconv, weights, target, beside(deconv, seed))
     try:
         y = trial.run(program, x)
     except CompileError as error:
@@ -69,7 +69,7 @@ def noise_of_site(model: Model, site: Site, program: Program, target: Target) ->
         return None
     deconv = replace(cut_down(site.deconv), dtype="float32")
     weights = site.weights.as_type("float32") if quant is None else site.weights
-    trial = Trial(model, site, deconv, weights, target)
+    trial = Trial(model, site, deconv, weights, target, beside(deconv, 0))
     shape = (deconv.batch or 1, deconv.in_channels, *(size or 1 for size in deconv.in_sizes))
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     wanted = trial.definition(x).lowest

@@ -25,6 +25,7 @@ class Trial:
         deconv: the site's geometry with the trial's sizes.
         weights: the values; with their quantisation where the site has one.
         target: what runs it.
+        beside: the map beside a stretched one, ``(N, C, *sizes)``, if there is one.
     """
 
     model: Model
@@ -32,6 +33,7 @@ class Trial:
     deconv: Deconv
     weights: Weights
     target: Target
+    beside: tuple[Array, ...] = ()
 
     def run(self, program: Program, x: Array) -> Array:
         """The site's output without its epilogue, ``(N, O, *out_sizes)``; ``x`` is ``(N, C, *sizes)``.
@@ -42,7 +44,9 @@ class Trial:
         small = replace(self.site, deconv=self.deconv, weights=self.weights)
         emitted = self.model.emit(small, replace(program, deconv=self.deconv), self.weights)
         channels_first = self.model.layout == "NCHW"
-        (y,) = self.target.compile(emitted).run({"x": x if channels_first else np.moveaxis(x, 1, -1)}).values()
+        maps = {"x": x, **{f"x{number}": each for number, each in enumerate(self.beside, start=1)}}
+        feeds = {name: each if channels_first else np.moveaxis(each, 1, -1) for name, each in maps.items()}
+        (y,) = self.target.compile(emitted).run(feeds).values()
         return y if channels_first else np.moveaxis(y, -1, 1)
 
     def native(self) -> Program:
@@ -51,4 +55,4 @@ class Trial:
 
     def definition(self, x: Array) -> Definition:
         """What the output must be."""
-        return define(x, self.weights, self.deconv)
+        return define(x, self.weights, self.deconv, *self.beside)

@@ -243,6 +243,20 @@ def concat_with_zeros() -> Nodes:
     }
 
 
+def skip(order: Sequence[str] = ("v", "s"), factor: int = 2) -> Nodes:
+    """The upsampled input beside maps that are as large: itself with zeros behind, and twice that."""
+    height, width = SIZES
+    grown = [0, 0, 0, 0, 0, 0, (factor - 1) * height, (factor - 1) * width]
+    nodes, known = resize((1, 1, factor, factor))
+    nodes[0].output[0] = "v"
+    nodes += [
+        node("Pad", ["x", "grown"], "s"),
+        node("Mul", ["s", "two"], "t"),
+        node("Concat", list(order), "u", axis=1),
+    ]
+    return nodes, {**known, "grown": numbers(*grown), "two": np.full((), 2, np.float32)}
+
+
 def then(front: Nodes, nodes: Sequence[Callable[[str, str], onnx.NodeProto]], known: Mapping[str, Array]) -> Nodes:
     """More nodes behind ``front``, in a chain."""
     made, constants = front

@@ -361,3 +361,30 @@ def test_what_others_read_of_an_upsampled_map_is_in_every_forms_time() -> None:
     for name, made in emitted(model).items():
         assert [each.op_type for each in made.graph.node].count("Resize") == 1, name
         assert [output.name for output in made.graph.output] == ["y", "kept"]
+
+
+@pytest.mark.parametrize("order", [("v", "s"), ("s", "v"), ("t", "v", "s")])
+def test_skip_connections_are_the_sum_of_two_convolutions(order: Sequence[str]) -> None:
+    kernel = dense(3, 3, channels=CHANNELS * len(order))
+    model = model_of(models.skip(order), kernel=kernel, pads=[1, 0, 2, 1])
+    site = the_site(model)
+    assert site.deconv.written_out == WrittenOut("repeat", (3, 3), (1, 1), CHANNELS * (len(order) - 1))
+    assert site.deconv.native_macs() == kernel.size * 11 * 11
+    assert_rewritten(model)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "attributes"),
+    [(dense(1, 1, channels=6), {"pads": [0] * 4}), (dense(5, 4, channels=6), {"pads": [2, 1, 2, 2]})],
+)
+def test_other_kernels_beside_skip_connections(kernel: Array, attributes: dict[str, Any]) -> None:
+    assert_rewritten(model_of(models.skip(), kernel=kernel, **attributes))
+
+
+def test_an_epilogue_behind_a_skip_connection_comes_behind_the_sum() -> None:
+    after = [node("Relu", ["y"], "r")]
+    model = model_of(models.skip(), kernel=dense(3, 3, channels=6), after=after, outputs={"r": [None] * 4})
+    assert_rewritten(model)
+    made = emitted(model)
+    assert [each.op_type for each in made["native"].graph.node] == ["Resize", "Concat", "Conv", "Relu"]
+    assert [value.name for value in made["native"].graph.input] == ["x", "x1"]

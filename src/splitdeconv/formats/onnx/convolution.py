@@ -17,7 +17,7 @@ from splitdeconv.formats.onnx.epilogue import find_tail
 from splitdeconv.formats.onnx.geometry import RunTimeGeometryError, axes_from, conv_axes, read_attributes
 from splitdeconv.formats.onnx.graph import MICROSOFT, STANDARD_DOMAINS, Place, is_standard
 from splitdeconv.formats.onnx.shapes import Shapes
-from splitdeconv.formats.onnx.stretched import Stretched, find_stretched
+from splitdeconv.formats.onnx.stretched import Stretched, find_part, find_stretched
 from splitdeconv.results.plan import Skipped
 
 _QUANTISERS = ("DequantizeLinear", "QuantizeLinear")
@@ -94,7 +94,12 @@ def stretched_at(place: Place, shapes: Shapes) -> Stretched | str | None:
     if shape is None or geometry is None or (turned and max(geometry.strides) > 1):
         return None
     channels = shape[0] if turned else shape[1] * geometry.groups
-    found = find_stretched(place, channels, len(shape), geometry.pads, shapes)
+    x = node.inputs[0]
+    if x is None:
+        return None
+    found = find_stretched(place, x, channels, len(shape), geometry.pads, shapes)
+    if not isinstance(found, Stretched) and geometry.groups == 1 and not turned:
+        found = find_part(place, channels, len(shape), geometry.pads, shapes) or found
     if not isinstance(found, Stretched):
         return found
     return _why_left(found, geometry, weight) or found
@@ -170,20 +175,38 @@ def read_stretched_site(name: str, place: Place, stretched: Stretched, shapes: S
         return Skipped(name, place.where, "its bias is computed at run time")
     geometry = conv_geometry(place.node, kernel.shape)
     assert geometry is not None, "read before"
-    own = geometry.own_kernel(kernel)
+    own, beside = parts_of(geometry.own_kernel(kernel), stretched)
     batch, _, *sizes = stretched.sizes(shapes.of(stretched.source, kernel.ndim))
     try:
         deconv = _deconv(stretched, geometry, (own.shape[0], own.shape[1] * geometry.groups), batch, tuple(sizes))
     except ValueError as error:
         raise InputError(f"site '{name}': {error}") from None
-    deconv = replace(deconv, dtype=own.dtype.name, has_bias=bias is not None)
+    written = deconv.written_out
+    assert written is not None, "made so"
+    if beside is not None:
+        written = replace(written, beside=len(beside))
+    deconv = replace(deconv, dtype=own.dtype.name, has_bias=bias is not None, written_out=written)
     tail = find_tail(place, kernel.ndim, deconv.out_channels, deconv.out_sizes)
     if tail.crop is not None:
         deconv = deconv.cropped(tail.crop.begin, tail.crop.end)
     operators = tuple(stage.node.op_type for stage in tail.stages)
     return Site(
-        name, Origin((place, stretched)), deconv, Weights(own, bias), operators, place.where, (_note(stretched),)
+        name,
+        Origin((place, stretched)),
+        deconv,
+        Weights(own, bias, beside=beside),
+        operators,
+        place.where,
+        (_note(stretched),),
     )
+
+
+def parts_of(kernel: Array, stretched: Stretched) -> tuple[Array, Array | None]:
+    """The part of a kernel IOHW that meets the stretched map, and that of the maps beside it, or None without any."""
+    if stretched.channels is None:
+        return kernel, None
+    first, last = stretched.channels
+    return kernel[first:last], np.concatenate([kernel[:first], kernel[last:]])
 
 
 def _note(stretched: Stretched) -> str:

@@ -46,6 +46,7 @@ class Source:
         original: the ConvTranspose node.
         quant: scales and zero-points of a quantised site, or None.
         stored: the integers behind the kernel of a float site, or None.
+        beside: reads the kernel of the map beside a stretched one, or None.
     """
 
     kernel: Callable[[], Array]
@@ -55,6 +56,7 @@ class Source:
     original: ir.Node
     quant: Quantisation | None = None
     stored: StoredKernel | None = None
+    beside: Callable[[], Array] | None = None
 
 
 def refuse(program: Program, opset: int) -> str | None:
@@ -77,14 +79,29 @@ def refuse(program: Program, opset: int) -> str | None:
     return None
 
 
-def write_program(writer: Writer, program: Program, x: ir.Value, source: Source, stages: Sequence[Stage]) -> ir.Value:
-    """Append the program's nodes, with the epilogue before its rearrangement; returns the output."""
-    assert not program.inputs, "only programs of one input are written here"
-    values, shapes, sums = [x], program.shapes(), program.sums()
-    for number, step in enumerate(program.steps):
+def write_program(
+    writer: Writer,
+    program: Program,
+    x: ir.Value,
+    source: Source,
+    stages: Sequence[Stage],
+    further: Sequence[ir.Value] = (),
+) -> ir.Value:
+    """Append the program's nodes, with the epilogue before its rearrangement; returns the output.
+
+    Args:
+        writer: of the nodes.
+        program: what is written.
+        x, further: its inputs.
+        source: the trained values.
+        stages: the epilogue.
+    """
+    assert len(further) == len(program.inputs), "every input has its value"
+    values, shapes, sums = [x, *further], program.shapes(), program.sums()
+    for step in program.steps:
         inputs = [values[value] for value in step.inputs]
         value = write_op(step.op, writer, inputs, [shapes[each] for each in step.inputs], source)
-        if number + 1 in sums:
+        if len(values) in sums:
             for stage in stages:
                 value = write_stage(writer, stage, value, step.op)
         values.append(value)
@@ -115,7 +132,7 @@ def write_op(op: Op, writer: Writer, inputs: list[ir.Value], shapes: list[Shape]
     """One operation as nodes."""
     match op:
         case NativeDeconv():
-            return _native(op, writer, inputs[0], source)
+            return _native(op, writer, inputs, source)
         case Conv():
             return _conv(op, writer, inputs[0], source)
         case Add() | Subtract():
@@ -148,10 +165,11 @@ def _move(op: Op, writer: Writer, inputs: list[ir.Value], shape: Shape) -> ir.Va
     raise TypeError(f"ONNX has no form for {type(op).__name__}")
 
 
-def _native(op: NativeDeconv, writer: Writer, x: ir.Value, source: Source) -> ir.Value:
+def _native(op: NativeDeconv, writer: Writer, inputs: list[ir.Value], source: Source) -> ir.Value:
     """The original node on the given weights, and the crop behind it; or one simpler node."""
     if op.deconv.written_out is not None and not op.simplified:
-        return write_program(writer, as_written(op.deconv, "NCHW"), x, source, ())
+        return write_program(writer, as_written(op.deconv, "NCHW"), inputs[0], source, (), inputs[1:])
+    x = inputs[0]
     read, shape = (lambda: deconv_kernel(source.kernel(), op.deconv)), op.deconv.kernel_shape
     if op.deconv.diagonal and not op.simplified:
         read, shape = lambda: dense_of(source.kernel()), (shape[0], shape[0], *shape[2:])
@@ -187,7 +205,9 @@ def _conv(op: Conv, writer: Writer, x: ir.Value, source: Source) -> ir.Value:
     """Conv with its filter and bias, which are made when the model is written."""
 
     def kernel() -> Array:
-        return conv_filter(source.kernel(), op)
+        read = source.beside if op.beside else source.kernel
+        assert read is not None, "a program reads no map that its site lacks"
+        return conv_filter(read(), op)
 
     if source.stored is None:
         weights = [writer.lazy("weight", (source.key, op), kernel, source.dtype, op.filter_shape)]

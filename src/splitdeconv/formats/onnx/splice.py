@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from splitdeconv.deconv.structure import diagonal_of
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.model import Site
 from splitdeconv.formats.onnx.constants import constant, drop_unused
-from splitdeconv.formats.onnx.convolution import own_kernel
+from splitdeconv.formats.onnx.convolution import own_kernel, parts_of
 from splitdeconv.formats.onnx.emit import Source, crop_output, write_program
 from splitdeconv.formats.onnx.epilogue import Tail, find_tail
 from splitdeconv.formats.onnx.find import Anchor
@@ -52,11 +51,24 @@ def splice(model: ir.Model, programs: Mapping[str, Program], anchors: Sequence[A
         constants = main if place.in_main_graph else Constants(None, copy.ir_version, taken)
         front = None
         if isinstance(anchor.stretched, Stretched):
-            source = _twin(anchor.stretched.source, twins, copy)
-            front = partial(write_front, stretched=anchor.stretched, source=renewed.get(source, source))
-        last = _replace(anchor.name, place, program, constants, copy.ir_version, front)
-        renewed |= last
+            maps = [_twin(value, twins, copy) for value in (anchor.stretched.source, *anchor.stretched.beside)]
+            front = _Front(anchor.stretched, *(renewed.get(value, value) for value in maps))
+        renewed |= _replace(anchor.name, place, program, constants, copy.ir_version, front)
     return copy
+
+
+class _Front:
+    """What stands in front of the program of a stretched map, in a copy of the model."""
+
+    def __init__(self, stretched: Stretched, source: ir.Value, *beside: ir.Value) -> None:
+        self.stretched, self._source, self._beside = stretched, source, beside
+
+    def write(self, writer: Writer) -> tuple[ir.Value, list[ir.Value]]:
+        """The program's inputs."""
+        x = write_front(writer, self.stretched, self._source)
+        if len(self._beside) < 2:
+            return x, list(self._beside)
+        return x, [writer.op("Concat", self._beside, {"axis": 1})]
 
 
 def _twin(value: ir.Value, twins: Mapping[ir.Node, Place], copy: ir.Model) -> ir.Value:
@@ -89,12 +101,12 @@ def _replace(
     program: Program,
     constants: Constants,
     ir_version: int,
-    front: Callable[[Writer], ir.Value] | None,
+    front: _Front | None,
 ) -> dict[ir.Value, ir.Value]:
     """Write the program behind the epilogue's last node, and remove the nodes that it replaces.
 
     Args:
-        front: writes what the program of a stretched map reads; None where the node's own input is read.
+        front: what the program of a stretched map reads; None where the node's own input is read.
 
     Returns:
         The last output that is gone, and what stands for it now.
@@ -106,9 +118,10 @@ def _replace(
     writer = Writer(site, place.opset, constants, _notes(site, place, program))
     last = old[-1]
     if qdq is None:
-        x = place.node.inputs[0] if front is None else front(writer)
+        x, further = (place.node.inputs[0], []) if front is None else front.write(writer)
         assert x is not None, "a convolution has an input"
-        output = write_program(writer, program, x, _source(place, program.deconv), stages)
+        source = _source(place, program.deconv, stretched=front.stretched if front else None)
+        output = write_program(writer, program, x, source, stages, further)
         take_over(last.outputs[0], output)
     else:
         x = qdq.x
@@ -135,19 +148,24 @@ def _qdq(place: Place, deconv: Deconv) -> Qdq | None:
     return None if deconv.quant is None else read_qdq(place, lambda _: deconv.uncropped_sizes)
 
 
-def _source(place: Place, deconv: Deconv, qdq: Qdq | None = None) -> Source:
+def _source(place: Place, deconv: Deconv, qdq: Qdq | None = None, stretched: Stretched | None = None) -> Source:
     """The site's trained values, to be read when they are written."""
     _, weight, bias = (*place.node.inputs, None)[:3]
     if qdq is not None:
         weight, bias = qdq.weight, qdq.bias
     assert weight is not None, "a located site has a weight"
     return Source(
-        kernel=_reader(weight, place.opset, _kernel_of(place, deconv, qdq)),
+        kernel=_reader(weight, place.opset, _kernel_of(place, deconv, qdq, stretched)),
         bias=None if bias is None else _reader(bias, place.opset),
         dtype=_dtype(weight, place.opset) if qdq is None else ir.DataType.from_numpy(np.dtype(qdq.quant().weight)),
-        key=(id(weight), id(bias)) if qdq is None else (id(weight), id(bias), *qdq.values.w_zero.reshape(-1).tolist()),
+        key=(id(weight), id(bias), *_parts_key(stretched))
+        if qdq is None
+        else (id(weight), id(bias), *qdq.values.w_zero.reshape(-1).tolist()),
         original=place.node,
         quant=None if qdq is None else qdq.values,
+        beside=None
+        if stretched is None or not stretched.beside
+        else _reader(weight, place.opset, _beside_of(place, stretched)),
         stored=read_stored_kernel(place) if qdq is None and not (deconv.diagonal or deconv.written_out) else None,
     )
 
@@ -166,10 +184,26 @@ def _reader(value: ir.Value, opset: int, of: Callable[[Array], Array] = np.asarr
     return lambda: folded
 
 
-def _kernel_of(place: Place, deconv: Deconv, qdq: Qdq | None) -> Callable[[Array], Array]:
+def _parts_key(stretched: Stretched | None) -> tuple[int, ...]:
+    """What tells the parts of one weight apart."""
+    return () if stretched is None else (stretched.channels or (0, 0))
+
+
+def _beside_of(place: Place, stretched: Stretched) -> Callable[[Array], Array]:
+    """What makes the kernel of the maps beside a stretched one of the node's constant."""
+
+    def read(weight: Array) -> Array:
+        _, beside = parts_of(own_kernel(place.node, weight), stretched)
+        assert beside is not None, "asked for where there are such maps"
+        return beside
+
+    return read
+
+
+def _kernel_of(place: Place, deconv: Deconv, qdq: Qdq | None, stretched: Stretched | None) -> Callable[[Array], Array]:
     """What makes the site's kernel of its constant."""
-    if deconv.written_out is not None:
-        return partial(own_kernel, place.node)
+    if stretched is not None:
+        return lambda weight: parts_of(own_kernel(place.node, weight), stretched)[0]
     if qdq is not None:
         return qdq.stored_kernel
     return _diagonal if deconv.diagonal else np.asarray
@@ -233,16 +267,24 @@ def stand_alone(ir_version: int, site: Site, program: Program, weights: Weights 
     stored = (weights or site.weights).kernel.dtype if qdq is None else np.dtype(qdq.values.x_type)
     dtype = ir.DataType.from_numpy(stored)
     x = ir.Value(name="x", type=ir.TensorType(dtype), shape=ir.Shape(program.in_shape))
-    graph = ir.Graph([x], [], nodes=[], opset_imports={"": place.opset}, name=site.id)
-    writer = Writer(site.id, place.opset, Constants(graph, ir_version, {"x", "y"}), {})
-    source, stages = _source(place, deconv, qdq), _tail(place, deconv).stages if qdq is None else qdq.stages
+    further = [
+        ir.Value(name=f"x{number}", type=ir.TensorType(dtype), shape=ir.Shape(shape))
+        for number, shape in enumerate(program.inputs, start=1)
+    ]
+    graph = ir.Graph([x, *further], [], nodes=[], opset_imports={"": place.opset}, name=site.id)
+    writer = Writer(
+        site.id, place.opset, Constants(graph, ir_version, {"x", "y", *(value.name or "" for value in further)}), {}
+    )
+    stretched = site.origin.nodes[1] if deconv.written_out is not None else None
+    source = _source(place, deconv, qdq, stretched)
+    stages = _tail(place, deconv).stages if qdq is None else qdq.stages
     if weights is not None:
         source, stages = _source_of(weights, source), ()
     others: list[ir.Value] = []
     if deconv.written_out is not None and weights is None:
-        y, *others = _write_stretched(writer, site, program, x, source)
+        y, *others = _write_stretched(writer, site, program, [x, *further], source)
     elif source.quant is None:
-        y = write_program(writer, program, x, source, stages)
+        y = write_program(writer, program, x, source, stages, further)
     else:
         y = requantise(writer, write_quantised(writer, program, x, source, stages), source.quant.y_type).value
         dtype = ir.DataType.from_numpy(np.dtype(source.quant.y_type))
@@ -257,19 +299,21 @@ def stand_alone(ir_version: int, site: Site, program: Program, weights: Weights 
     return ir.Model(graph, ir_version=ir_version, producer_name="splitdeconv")
 
 
-def _write_stretched(writer: Writer, site: Site, program: Program, x: ir.Value, source: Source) -> list[ir.Value]:
+def _write_stretched(
+    writer: Writer, site: Site, program: Program, inputs: Sequence[ir.Value], source: Source
+) -> list[ir.Value]:
     """A convolution of a stretched map with all that belongs to it: as the model has it, or by its program.
 
-    ``x`` is the small map in the convolution's layout, its borders done. Behind the output comes what stays of the
-    stretching whatever becomes of the site, so that each form's time has it.
+    The first input is the small map in the convolution's layout, its borders done. Behind the output comes what stays
+    of the stretching whatever becomes of the site, so that each form's time has it.
     """
-    place, stretched = site.origin.nodes
+    (place, stretched), (x, *further) = site.origin.nodes, inputs
     stages = _tail(place, site.deconv).stages
     needed = stretched.is_plain and (is_native(program) or stretched.kept)
-    copy = StretchingCopy(writer, stretched, x) if needed else None
+    copy = StretchingCopy(writer, stretched, x, further) if needed else None
     value = copy.of(place.node.inputs[0]) if copy and is_native(program) else None
     if value is None:
-        y = write_program(writer, program, write_stages(writer, stretched.stages, x), source, stages)
+        y = write_program(writer, program, write_stages(writer, stretched.stages, x), source, stages, further)
     else:
         weights = [writer.array("weight", _constant(each, place)) for each in place.node.inputs[1:] if each]
         y = crop_output(writer, site.deconv, writer.copy(place.node, [value, *weights]))
@@ -293,7 +337,7 @@ def place_of(site: Site) -> Place:
 
 def _source_of(weights: Weights, like: Source) -> Source:
     """Other values in the place of a site's own."""
-    bias = weights.bias
+    bias, beside = weights.bias, weights.beside
     return Source(
         kernel=lambda: weights.kernel,
         bias=None if bias is None else lambda: bias,
@@ -301,4 +345,5 @@ def _source_of(weights: Weights, like: Source) -> Source:
         key=(id(weights),),
         original=like.original,
         quant=weights.quant,
+        beside=None if beside is None else lambda: beside,
     )

@@ -16,7 +16,7 @@ from splitdeconv.deconv.ops import Shape
 from splitdeconv.deconv.spec import Stretch
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.onnx.epilogue import Stage
-from splitdeconv.formats.onnx.graph import Place
+from splitdeconv.formats.onnx.graph import Place, is_standard
 from splitdeconv.formats.onnx.index_map import AxisMap, IndexMap, read
 from splitdeconv.formats.onnx.movement import STRETCHING, Movement, map_inputs
 from splitdeconv.formats.onnx.shapes import Shapes
@@ -46,6 +46,8 @@ class Stretched:
         stages: element-wise nodes on the way, in order; they commute with the stretching.
         nodes: all nodes on the way.
         kept: a value on the way that stays because others read it too, or None.
+        beside: maps that the convolution reads beside the stretched one, in their order.
+        channels: where the stretched map's channels lie among all that the convolution reads: first, and behind last.
     """
 
     source: ir.Value
@@ -56,6 +58,8 @@ class Stretched:
     stages: tuple[Stage, ...]
     nodes: tuple[ir.Node, ...]
     kept: ir.Value | None = None
+    beside: tuple[ir.Value, ...] = ()
+    channels: tuple[int, int] | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -75,19 +79,19 @@ _WIDTHS = {ir.DataType.FLOAT16: 1, ir.DataType.BFLOAT16: 1, ir.DataType.FLOAT: 2
 
 
 def find_stretched(
-    place: Place, channels: int, rank: int, pads: Sequence[tuple[int, int]], shapes: Shapes
+    place: Place, x: ir.Value, channels: int, rank: int, pads: Sequence[tuple[int, int]], shapes: Shapes
 ) -> Stretched | str | None:
     """The stretched map that a convolution reads, the reason why it cannot be taken for one, or None without one.
 
     Args:
         place: the convolution.
+        x: what it reads, or a part of that.
         channels: that it reads.
         rank: number of axes of its input.
         pads: zeros that it puts around each spatial axis.
         shapes: of the model's values.
     """
-    x = place.node.inputs[0]
-    if x is None or place.in_function:
+    if place.in_function:
         return None
     chain = list(_sources(x, place))
     seen = {node.op_type for _, nodes in chain for node in nodes}
@@ -99,6 +103,42 @@ def find_stretched(
         return _why_not(chain[-1][1]) if seen & {"Resize", "Upsample"} else None
     best = max(stretched, key=lambda each: (each.factor, each.in_order, -len(each.nodes)))
     return _without_borders(best, pads)
+
+
+def find_part(
+    place: Place, channels: int, rank: int, pads: Sequence[tuple[int, int]], shapes: Shapes
+) -> Stretched | str | None:
+    """As :func:`find_stretched`, of one part of a concatenation of channels: a skip connection's other part.
+
+    Before: Concat of a stretched map and others, Conv.
+    After: a convolution of the stretched map, one of the others, and their sum. Of several stretched parts the one that
+    has most work is taken; the rest are as they stand.
+    """
+    x = place.node.inputs[0]
+    concat = None if x is None else x.producer()
+    if concat is None or not is_standard(concat, "Concat") or concat.graph is not place.graph:
+        return None
+    axis = concat.attributes.get("axis")
+    parts = [value for value in concat.inputs if value is not None]
+    counts = [(shapes.of(value, rank) + (None,) * 2)[1] for value in parts]
+    if axis is None or axis.is_ref() or axis.as_int() % rank != 1 or len(parts) < 2 or None in counts:
+        return None
+    ends = np.cumsum([count or 0 for count in counts]).tolist()
+    if ends[-1] != channels:
+        return None
+    found = []
+    for number, (value, count, end) in enumerate(zip(parts, counts, ends, strict=True)):
+        each = find_stretched(place, value, count or 0, rank, pads, shapes)
+        if isinstance(each, Stretched):
+            others = (*parts[:number], *parts[number + 1 :])
+            begin = end - (count or 0)
+            found.append(replace(each, nodes=(concat, *each.nodes), beside=others, channels=(begin, end)))
+    return max(found, key=_products_saved, default=None)
+
+
+def _products_saved(part: Stretched) -> int:
+    begin, end = part.channels or (0, 0)
+    return (end - begin) * int(np.prod([axis.factor for axis in part.axes]))
 
 
 @dataclass(frozen=True)

@@ -57,14 +57,17 @@ class StretchingCopy:
         writer: of the copies.
         stretched: what is copied.
         x: the small map in the convolution's layout.
+        beside: the map beside the stretched one, or nothing.
     """
 
-    def __init__(self, writer: Writer, stretched: Stretched, x: ir.Value) -> None:
+    def __init__(self, writer: Writer, stretched: Stretched, x: ir.Value, beside: Sequence[ir.Value] = ()) -> None:
         self._writer, self._stretched = writer, stretched
         source = x
         if stretched.perm != tuple(range(len(stretched.perm))):
             source = writer.op("Transpose", [x], {"perm": np.argsort(stretched.perm).tolist()})
         self._known: dict[ir.Value, ir.Value] = {stretched.source: source}
+        if len(stretched.beside) == 1:
+            self._known[stretched.beside[0]] = beside[0]
 
     def of(self, value: ir.Value) -> ir.Value | None:
         """The copy of a value on the way; None, and nothing written, where other nodes are needed for it too."""
