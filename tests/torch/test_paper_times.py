@@ -21,6 +21,6 @@ def test_every_deconv_and_the_network_have_comparable_times_in_every_form(tmp_pa
         assert set(layer.times) == set(FORMS), layer
         assert all(time is not None and time.rounds >= LOST_AFTER for time in layer.times.values()), layer
         assert layer.split.startswith("split:full"), layer
-    assert set(found.whole) == set(FORMS)
+    assert set(found.whole) >= set(FORMS)
     assert found.ratio("zero_insert", "chosen") is not None
     assert codec.from_object(Times, codec.to_object(found), "here") == found
