@@ -268,7 +268,7 @@ def test_openvino_takes_no_precision_that_the_device_would_silently_replace(open
         ("onnxruntime:cuda", {}, "no provider 'cuda', which another package of ONNX Runtime brings; it has .*cpu"),
         ("onnxruntime:abacus", {}, "no provider 'abacus'; it has .*cpu"),
         ("onnxruntime", {"precision": "float16"}, "knows no --precision float16; it computes in the model's own"),
-        ("onnxruntime", {"threads": -1}, "--threads -1: wanted 1 or more"),
+        ("onnxruntime", {"threads": -1}, "--threads -1: wanted 1 to 1024"),
         ("openvino:ABACUS", {}, "OpenVINO sees no device 'ABACUS'; it sees .*CPU"),
         ("openvino", {"precision": "float8"}, "knows no --precision float8; there are float32, float16, bfloat16"),
         ("tensorrt", {}, "no target is called 'tensorrt'; there are "),
