@@ -152,7 +152,7 @@ def bench(
     model: object = None,
     *,
     layers: str | Path | None = None,
-    target: str = "onnxruntime",
+    target: str = "auto",
     only: Sequence[str] = (),
     dtype: str = "float32",
     inputs: Mapping[str, Array] | None = None,
@@ -168,7 +168,7 @@ def bench(
         model: path of a model, or an object such as ``onnx.ModelProto`` or PyTorch's
             ``ExportedProgram``; it is also timed as a whole.
         layers: path of a JSON list of layers, instead of a model.
-        target: what runs them.
+        target: what runs them; ``auto`` is the runtime for the format, and ONNX Runtime for a list of layers.
         only: patterns of sites or layers; none means all.
         dtype: of the layers of a list: ``float32``, ``float16`` or ``int8`` (QDQ with uint8 activations).
         inputs: input name → array, for the whole model; other inputs are random.

@@ -67,6 +67,13 @@ def test_a_model_is_also_timed_as_a_whole(tmp_path: Path) -> None:
     assert not any("assumed sizes" in note for note in record.notes)
 
 
+def test_without_a_target_it_is_the_runtime_of_the_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(deconv_model((1, 4, 5, 6), strides=[2, 2]), path)
+    assert main(["bench", str(path), "--budget", "0.3"]) == 0
+    assert capsys.readouterr().out.startswith(f"{path} on onnxruntime (")
+
+
 def test_only_takes_patterns_and_says_what_there_is(layers: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "--layers", str(layers), "--only", "none*"]) == 2
     assert "there are plane, line" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from splitdeconv.cli.options import options_of, request_of
 from splitdeconv.cli.report import REPORT_HELP, check
 from splitdeconv.errors import UsageError
 from splitdeconv.files import together
+from splitdeconv.pipeline.open import AUTO
 from splitdeconv.pipeline.request import BenchRequest
 from splitdeconv.report import page, plots, printed, ratios
 from splitdeconv.report.bench import page as bench_page
@@ -30,7 +31,8 @@ def bench(
         Path | None, typer.Option(metavar="FILE", help="A JSON list of layers, instead of a model.")
     ] = None,
     target: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Where to time. Repeatable; default onnxruntime.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Where to time. Repeatable; default: the runtime of the format."),
     ] = None,
     every: Annotated[bool, typer.Option("--every", help="Show every form of every layer.")] = False,
     json: shared.Json = None,
@@ -51,7 +53,7 @@ def bench(
     read = [("the model", model), ("--layers", layers), *named_files(given["input"])]
     with together(read, [("--json", json), ("--report", report), ("--plot", plot)]):
         records = []
-        for name in target or ["onnxruntime"]:
+        for name in target or [AUTO]:
             with shared.progress_bar() as progress:
                 request = request_of(BenchRequest, given, target=name, progress=progress)
                 record = (

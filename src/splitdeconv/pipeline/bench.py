@@ -23,6 +23,7 @@ from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.pipeline.compiling import compile_equal_work
 from splitdeconv.pipeline.in_model import programs_of, race, settle
 from splitdeconv.pipeline.open import (
+    AUTO,
     Shapes,
     as_it_came,
     name_of,
@@ -45,6 +46,7 @@ from splitdeconv.targets import target as find_target
 from splitdeconv.targets.target import CompileError, Target
 
 BOUND = "bound"
+DEFAULT_OF_LAYERS = "onnxruntime"  # of lists, which have no format
 DTYPES = {"float32": None, "float16": None, "int8": Quant("uint8", "int8", per_channel=True)}
 
 
@@ -73,7 +75,7 @@ def bench_model(source: object, request: BenchRequest) -> Benchmark:
     """
     model = open_model(source)
     request = replace(request, in_shapes=named_shapes(model, request.in_shapes))
-    target = open_target(request.target, model, request.options)
+    target = open_target(model.runtime if request.target == AUTO else request.target, model, request.options)
     model, _ = proving(model, target, request.options)
     shapes, assumed = definite_shapes(model, request.in_shapes)
     findings = model.find(shapes)
@@ -104,7 +106,8 @@ def bench_layers(path: Path, request: BenchRequest) -> Benchmark:
     layers = read_layers(path).deconvs
     if not layers:
         raise InputError(f"{path}: no deconv, wanted at least one")
-    target = find_target(request.target, threads=request.options.threads, precision=request.options.precision)
+    name = DEFAULT_OF_LAYERS if request.target == AUTO else request.target
+    target = find_target(name, threads=request.options.threads, precision=request.options.precision)
     kind = formats.model_class(target.formats[0])
     if request.dtype not in DTYPES:
         raise UsageError(f"--dtype {request.dtype}: wanted one of {', '.join(DTYPES)}")
