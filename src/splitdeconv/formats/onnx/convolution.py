@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
-from splitdeconv.deconv.spec import Deconv, WrittenOut
 from splitdeconv.deconv.weights import Array, Weights
-from splitdeconv.deconv.written import goes_before, has_holes, stretched_axis
 from splitdeconv.errors import InputError
 from splitdeconv.formats.model import Origin, Site
 from splitdeconv.formats.onnx.constants import constant
@@ -18,37 +16,17 @@ from splitdeconv.formats.onnx.geometry import RunTimeGeometryError, axes_from, c
 from splitdeconv.formats.onnx.graph import MICROSOFT, STANDARD_DOMAINS, Place, is_standard
 from splitdeconv.formats.onnx.shapes import Shapes
 from splitdeconv.formats.onnx.stretched import Stretched, find_part, find_stretched
+from splitdeconv.formats.written_convs import (
+    SUMS_DO_NOT_FIT,
+    ConvGeometry,
+    stretched_note,
+    why_left,
+    written_deconv,
+)
 from splitdeconv.results.plan import Skipped
 
 _QUANTISERS = ("DequantizeLinear", "QuantizeLinear")
 _ANY = 2**20  # an input size: of convolutions of stride 1 automatic pads do not depend on it
-
-
-@dataclass(frozen=True)
-class ConvGeometry:
-    """What a Conv, or a ConvTranspose of stride 1, does; all lists by spatial axis.
-
-    Attributes:
-        kernel, strides, dilations: of the convolution.
-        pads: zeros before and behind its input.
-        groups: of channels.
-        turned: whether it is a ConvTranspose, whose taps come in the other order.
-    """
-
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
-    pads: tuple[tuple[int, int], ...]
-    groups: int
-    turned: bool
-
-    def own_kernel(self, weight: Array) -> Array:
-        """The node's weight as a kernel IOHW with the convolution's taps in their order."""
-        if self.turned:
-            return np.flip(weight, axis=tuple(range(2, weight.ndim)))
-        grouped = weight.reshape(self.groups, -1, *weight.shape[1:])
-        swapped = np.swapaxes(grouped, 1, 2)
-        return np.ascontiguousarray(swapped.reshape(-1, *swapped.shape[2:]))
 
 
 def conv_geometry(node: ir.Node, weight_shape: tuple[int, ...]) -> ConvGeometry | None:
@@ -102,7 +80,7 @@ def stretched_at(place: Place, shapes: Shapes) -> Stretched | str | None:
         found = find_part(place, channels, len(shape), geometry.pads, shapes) or found
     if not isinstance(found, Stretched):
         return found
-    return _why_left(found, geometry, weight) or found
+    return why_left(found.kind, found.axes, geometry) or _why_left(found, weight) or found
 
 
 def _weight_shape(weight: ir.Value, opset: int) -> tuple[int, ...] | None:
@@ -112,22 +90,14 @@ def _weight_shape(weight: ir.Value, opset: int) -> tuple[int, ...] | None:
     return None if found is None else found.shape
 
 
-def _why_left(stretched: Stretched, geometry: ConvGeometry, weight: ir.Value) -> str | None:
+def _why_left(stretched: Stretched, weight: ir.Value) -> str | None:
     """Why a convolution of a stretched map stays as it is, or None."""
-    if max(geometry.strides) > 1:
-        return f"the convolution behind the upsampling has stride {max(geometry.strides)}, which is no deconv's"
     quantised = any(node.op_type in _QUANTISERS for node in stretched.nodes)
     if quantised or (_is_dequantised(weight) and _is_dequantised(stretched.source)):
         return (
-            "it is quantised: the sums of its weights over the copies of a pixel do not fit into the weights' type"
+            SUMS_DO_NOT_FIT
             if stretched.kind == "repeat"
             else "it is quantised, and inserted zeros are only looked for in float"
-        )
-    deconv = _deconv(stretched, geometry, (1, 1), None, (None,) * len(geometry.kernel))
-    if has_holes(deconv) and not goes_before(deconv):
-        return (
-            "its dilation is above the upsampling's factor and no multiple of it: no two taps meet the same pixel, so "
-            "there is nothing to save"
         )
     return None
 
@@ -136,29 +106,6 @@ def _is_dequantised(value: ir.Value) -> bool:
     node = value.producer()
     domains = (*STANDARD_DOMAINS, MICROSOFT)
     return node is not None and node.op_type == "DequantizeLinear" and node.domain in domains
-
-
-def _deconv(
-    stretched: Stretched,
-    geometry: ConvGeometry,
-    channels: tuple[int, int],
-    batch: int | None,
-    sizes: tuple[int | None, ...],
-) -> Deconv:
-    axes = [
-        stretched_axis(stretched.kind, axis.factor, kernel, dilation, (begin + axis.begin, end + axis.end), size)
-        for axis, kernel, dilation, (begin, end), size in zip(
-            stretched.axes, geometry.kernel, geometry.dilations, geometry.pads, sizes, strict=True
-        )
-    ]
-    groups = geometry.groups if channels != (1, 1) else 1
-    return Deconv(
-        tuple(axes),
-        *channels,
-        groups,
-        batch,
-        written_out=WrittenOut(stretched.kind, geometry.kernel, geometry.dilations),
-    )
 
 
 def read_stretched_site(name: str, place: Place, stretched: Stretched, shapes: Shapes) -> Site | Skipped:
@@ -178,7 +125,8 @@ def read_stretched_site(name: str, place: Place, stretched: Stretched, shapes: S
     own, beside = parts_of(geometry.own_kernel(kernel), stretched)
     batch, _, *sizes = stretched.sizes(shapes.of(stretched.source, kernel.ndim))
     try:
-        deconv = _deconv(stretched, geometry, (own.shape[0], own.shape[1] * geometry.groups), batch, tuple(sizes))
+        channels = (own.shape[0], own.shape[1] * geometry.groups)
+        deconv = written_deconv(stretched.kind, stretched.axes, geometry, channels, batch, sizes)
     except ValueError as error:
         raise InputError(f"site '{name}': {error}") from None
     written = deconv.written_out
@@ -190,6 +138,8 @@ def read_stretched_site(name: str, place: Place, stretched: Stretched, shapes: S
     if tail.crop is not None:
         deconv = deconv.cropped(tail.crop.begin, tail.crop.end)
     operators = tuple(stage.node.op_type for stage in tail.stages)
+    names = [node.op_type for node in reversed(stretched.nodes)]
+    note = stretched_note(stretched.kind, stretched.axes, names, stretched.kept.name if stretched.kept else None)
     return Site(
         name,
         Origin((place, stretched)),
@@ -197,7 +147,7 @@ def read_stretched_site(name: str, place: Place, stretched: Stretched, shapes: S
         Weights(own, bias, beside=beside),
         operators,
         place.where,
-        (_note(stretched),),
+        (note,),
     )
 
 
@@ -207,12 +157,3 @@ def parts_of(kernel: Array, stretched: Stretched) -> tuple[Array, Array | None]:
         return kernel, None
     first, last = stretched.channels
     return kernel[first:last], np.concatenate([kernel[:first], kernel[last:]])
-
-
-def _note(stretched: Stretched) -> str:
-    """What becomes of the nodes in front of the convolution."""
-    factors = "×".join(str(axis.factor) for axis in stretched.axes)
-    what = "upsampling" if stretched.kind == "repeat" else "zero insertion"
-    names = " ".join(node.op_type for node in reversed(stretched.nodes))
-    left = "" if stretched.kept is None else f", but stays too: other nodes read '{stretched.kept.name}'"
-    return f"the {what} by {factors} in front of it ({names}) becomes part of the deconv{left}"

@@ -12,12 +12,12 @@ import numpy as np
 import onnx_ir as ir
 
 from splitdeconv.deconv.weights import Array
+from splitdeconv.formats.index_maps import OTHER, ZERO
 from splitdeconv.formats.onnx import upsampling
 from splitdeconv.formats.onnx.constants import constant, evaluate_node
 from splitdeconv.formats.onnx.epilogue import BINARY, NORM, UNARY, Stage, as_stage
 from splitdeconv.formats.onnx.graph import MICROSOFT, STANDARD_DOMAINS
 
-ZERO, OTHER = -1, -2
 _SIZED = ("Shape", "Size")
 # What exporters compute sizes and constant maps with.
 _NUMBERS = frozenset(

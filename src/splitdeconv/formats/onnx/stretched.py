@@ -15,9 +15,9 @@ import onnx_ir as ir
 from splitdeconv.deconv.ops import Shape
 from splitdeconv.deconv.spec import Stretch
 from splitdeconv.deconv.weights import Array
+from splitdeconv.formats.index_maps import AxisMap, IndexMap, read, without_borders
 from splitdeconv.formats.onnx.epilogue import Stage
 from splitdeconv.formats.onnx.graph import Place, is_standard
-from splitdeconv.formats.onnx.index_map import AxisMap, IndexMap, read
 from splitdeconv.formats.onnx.movement import STRETCHING, Movement, map_inputs
 from splitdeconv.formats.onnx.shapes import Shapes
 
@@ -101,8 +101,11 @@ def find_stretched(
     stretched = [each for each in found if each.kind is not None]
     if not stretched:
         return _why_not(chain[-1][1]) if seen & {"Resize", "Upsample"} else None
-    best = max(stretched, key=lambda each: (each.factor, each.in_order, -len(each.nodes)))
-    return _without_borders(best, pads)
+    best = max(stretched, key=lambda each: (each.index.factor, each.in_order, -len(each.nodes)))
+    plain = without_borders(best.index, pads)
+    if isinstance(plain, str) or best.kind is None:
+        return plain if isinstance(plain, str) else None
+    return Stretched(best.source, best.index.perm, best.kind, *plain, best.stages, best.nodes)
 
 
 def find_part(
@@ -153,10 +156,6 @@ class _Reading:
     @property
     def kind(self) -> Stretch | None:
         return self.index.kind
-
-    @property
-    def factor(self) -> int:
-        return int(np.prod([axis.factor for axis in self.index.axes]))
 
     @property
     def in_order(self) -> bool:
@@ -283,36 +282,6 @@ def _same_type(type_of: ir.DataType | None, nodes: Sequence[ir.Node]) -> bool:
     """Whether Casts on the way only go to wider types and back."""
     to = [ir.DataType(node.attributes["to"].as_int()) for node in nodes if node.op_type == "Cast"]
     return not to or (type_of == to[0] and all(each == to[0] or _WIDTHS.get(each, 0) > _WIDTHS[to[0]] for each in to))
-
-
-def _without_borders(reading: _Reading, pads: Sequence[tuple[int, int]]) -> Stretched | str:
-    """Copies of border pixels, and crops of whole pixels before zeros, as borders of the small map."""
-    axes, borders = [], []
-    for axis, pad in zip(reading.index.axes, pads, strict=True):
-        ends = [
-            _border(axis, getattr(axis, side), clamps, zeros)
-            for side, clamps, zeros in (("begin", axis.clamps_begin, pad[0]), ("end", axis.clamps_end, pad[1]))
-        ]
-        if any(zeros > 0 > left for (_, left), zeros in zip(ends, pad, strict=True)):
-            return "a crop inside of a pixel's copies, and then zeros, are not the pads of any deconv"
-        borders.append((ends[0][0], ends[1][0]))
-        axes.append(replace(axis, begin=ends[0][1], end=ends[1][1], clamps_begin=False, clamps_end=False))
-    kind = reading.kind
-    assert kind is not None, "only stretched maps come here"
-    return Stretched(
-        reading.source, reading.index.perm, kind, tuple(axes), tuple(borders), reading.stages, reading.nodes
-    )
-
-
-def _border(axis: AxisMap, around: int, clamps: bool, zeros: int) -> tuple[int, int]:
-    """Pixels to add to the small map at one end, and what is left around the stretched one."""
-    if clamps:
-        pixels = -(-around // axis.factor)
-    elif zeros > 0 > around:
-        pixels = -(-around // axis.factor) if axis.kind == "repeat" else around // axis.factor
-    else:
-        pixels = 0
-    return pixels, around - pixels * axis.factor
 
 
 def _why_not(nodes: Sequence[ir.Node]) -> str:

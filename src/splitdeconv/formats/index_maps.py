@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from splitdeconv.deconv.spec import Stretch
 from splitdeconv.deconv.weights import Array
+
+ZERO, OTHER = -1, -2  # in the place of an element's number: what the model fills with zero, and with anything else
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,11 @@ class IndexMap:
         """How the map is stretched, or None where it is not, or in two ways."""
         kinds = {axis.kind for axis in self.axes if axis.factor > 1}
         return kinds.pop() if len(kinds) == 1 else None
+
+    @property
+    def factor(self) -> int:
+        """Places of the stretched map for each pixel."""
+        return int(np.prod([axis.factor for axis in self.axes]))
 
 
 def read(numbers: Array, shape: tuple[int, ...]) -> IndexMap | None:
@@ -128,3 +136,40 @@ def _proposals(places: Array, there: Array, size: int) -> list[tuple[Stretch, in
         if factor > 1:
             found.append(("zeros", factor, int(there[0] - values[0] * factor)))
     return [each for each in found if each[1] >= 1]
+
+
+def without_borders(
+    index: IndexMap, pads: Sequence[tuple[int, int]]
+) -> tuple[tuple[AxisMap, ...], tuple[tuple[int, int], ...]] | str:
+    """Copies of border pixels, and crops of whole pixels before zeros, as borders of the small map.
+
+    Args:
+        index: of the stretched map.
+        pads: zeros that the convolution puts around each spatial axis.
+
+    Returns:
+        The axes without them, and the pixels to add to the small map at the begin and end of each axis, negative where
+        it is cropped; or why the convolution has to stay.
+    """
+    axes, borders = [], []
+    for axis, pad in zip(index.axes, pads, strict=True):
+        ends = [
+            _border(axis, getattr(axis, side), clamps, zeros)
+            for side, clamps, zeros in (("begin", axis.clamps_begin, pad[0]), ("end", axis.clamps_end, pad[1]))
+        ]
+        if any(zeros > 0 > left for (_, left), zeros in zip(ends, pad, strict=True)):
+            return "a crop inside of a pixel's copies, and then zeros, are not the pads of any deconv"
+        borders.append((ends[0][0], ends[1][0]))
+        axes.append(replace(axis, begin=ends[0][1], end=ends[1][1], clamps_begin=False, clamps_end=False))
+    return tuple(axes), tuple(borders)
+
+
+def _border(axis: AxisMap, around: int, clamps: bool, zeros: int) -> tuple[int, int]:
+    """Pixels to add to the small map at one end, and what is left around the stretched one."""
+    if clamps:
+        pixels = -(-around // axis.factor)
+    elif zeros > 0 > around:
+        pixels = -(-around // axis.factor) if axis.kind == "repeat" else around // axis.factor
+    else:
+        pixels = 0
+    return pixels, around - pixels * axis.factor

@@ -1,0 +1,103 @@
+"""Convolutions of stretched maps in any format: what they do, the deconvs that they are, and why some stay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from splitdeconv.deconv.spec import Deconv, Stretch, WrittenOut
+from splitdeconv.deconv.weights import Array
+from splitdeconv.deconv.written import goes_before, has_holes, stretched_axis
+from splitdeconv.formats.index_maps import AxisMap
+
+SUMS_DO_NOT_FIT = (
+    "it is quantised: the sums of its weights over the copies of a pixel do not fit into the weights' type"
+)
+
+
+@dataclass(frozen=True)
+class ConvGeometry:
+    """What a Conv, or a ConvTranspose of stride 1, does; all lists by spatial axis.
+
+    Attributes:
+        kernel, strides, dilations: of the convolution.
+        pads: zeros before and behind its input.
+        groups: of channels.
+        turned: whether it is a ConvTranspose, whose taps come in the other order.
+    """
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: tuple[tuple[int, int], ...]
+    groups: int
+    turned: bool
+
+    def own_kernel(self, weight: Array) -> Array:
+        """The node's weight as a kernel IOHW with the convolution's taps in their order."""
+        if self.turned:
+            return np.flip(weight, axis=tuple(range(2, weight.ndim)))
+        grouped = weight.reshape(self.groups, -1, *weight.shape[1:])
+        swapped = np.swapaxes(grouped, 1, 2)
+        return np.ascontiguousarray(swapped.reshape(-1, *swapped.shape[2:]))
+
+
+def written_deconv(
+    kind: Stretch,
+    maps: Sequence[AxisMap],
+    geometry: ConvGeometry,
+    channels: tuple[int, int],
+    batch: int | None,
+    sizes: Sequence[int | None],
+) -> Deconv:
+    """The deconv that a convolution of a stretched map is.
+
+    Args:
+        kind: how the map is stretched.
+        maps: the stretched map's axes, without copies of border pixels.
+        geometry: of the convolution.
+        channels: of input and output.
+        batch, sizes: of the small map.
+
+    Raises:
+        ValueError: sizes that no deconv has.
+    """
+    axes = [
+        stretched_axis(kind, axis.factor, kernel, dilation, (begin + axis.begin, end + axis.end), size)
+        for axis, kernel, dilation, (begin, end), size in zip(
+            maps, geometry.kernel, geometry.dilations, geometry.pads, sizes, strict=True
+        )
+    ]
+    written = WrittenOut(kind, geometry.kernel, geometry.dilations)
+    return Deconv(tuple(axes), *channels, geometry.groups, batch, written_out=written)
+
+
+def why_left(kind: Stretch, maps: Sequence[AxisMap], geometry: ConvGeometry) -> str | None:
+    """Why a convolution of a stretched map stays as it is, whatever its types; or None."""
+    if max(geometry.strides) > 1:
+        return f"the convolution behind the upsampling has stride {max(geometry.strides)}, which is no deconv's"
+    channels = (geometry.groups, geometry.groups)
+    deconv = written_deconv(kind, maps, geometry, channels, None, (None,) * len(geometry.kernel))
+    if has_holes(deconv) and not goes_before(deconv):
+        return (
+            "its dilation is above the upsampling's factor and no multiple of it: no two taps meet the same pixel, so "
+            "there is nothing to save"
+        )
+    return None
+
+
+def stretched_note(kind: Stretch, maps: Sequence[AxisMap], names: Sequence[str], kept: str | None) -> str:
+    """What becomes of the nodes in front of the convolution.
+
+    Args:
+        kind: how the map is stretched.
+        maps: the stretched map's axes.
+        names: of the kinds of nodes, in order.
+        kept: name of what stays because others read it too, or None.
+    """
+    factors = "×".join(str(axis.factor) for axis in maps)
+    what = "upsampling" if kind == "repeat" else "zero insertion"
+    left = "" if kept is None else f", but stays too: other nodes read '{kept}'"
+    return f"the {what} by {factors} in front of it ({' '.join(names)}) becomes part of the deconv{left}"
