@@ -38,7 +38,7 @@ def test_the_command_line_has_an_option_for_each_field(name: str) -> None:
     words = {"layers": "layer", "inputs": "input", "in_shapes": "input-shape"}
     for each in fields(KINDS[name]):  # type: ignore[arg-type]
         if each.init and each.name not in INSIDE | {"progress"}:
-            assert f"--{words.get(each.name, each.name)} " in shown, each.name
+            assert f"--{words.get(each.name, each.name.replace('_', '-'))} " in shown, each.name
 
 
 def test_what_stands_behind_the_options_is_read(tmp_path: Path) -> None:
