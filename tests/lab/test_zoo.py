@@ -24,9 +24,10 @@ PAPER = {
 }
 
 
-def test_there_are_six_networks_and_a_trained_one() -> None:
+def test_there_are_the_papers_networks_a_trained_one_and_those_that_upsample() -> None:
     assert set(zoo.PAPER) == set(PAPER)
-    assert set(zoo.NETWORKS) == {*PAPER, "faces"}
+    assert set(zoo.NETWORKS) == {*PAPER, "faces", *zoo.RESIZING}
+    assert all(any(deconv.written_out for deconv in zoo.deconvs(name)) for name in zoo.RESIZING)
 
 
 @pytest.mark.parametrize("name", sorted(PAPER))
@@ -50,7 +51,7 @@ def test_the_lists_need_no_framework() -> None:
         "from splitdeconv.lab import zoo; print(sum(len(zoo.deconvs(name)) for name in zoo.NETWORKS))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "29"
+    assert found.stdout.strip() == "49"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,9 @@ from splitdeconv.report.numbers import count
 
 COUNTS = ("MAC", "NZP", "SD")  # original, zeros inserted, the paper's split
 
-group = typer.Typer(help="The paper's six networks and a small trained generator.")
+group = typer.Typer(
+    help="The paper's six networks, a small trained generator, and networks that upsample and convolve."
+)
 shared.app.add_typer(group, name="zoo")
 
 
@@ -51,7 +53,7 @@ def _describe(name: str) -> dict[str, Any]:
         "title": network.title,
         "source": network.source,
         "deconvs": [deconv.describe() for deconv in deconvs],
-        "MAC": sum(deconv.macs() for deconv in deconvs),
+        "MAC": sum(deconv.native_macs() for deconv in deconvs),
         "NZP": sum(deconv.zero_insert_macs() for deconv in deconvs),
         "SD": sum(deconv.split_macs() for deconv in deconvs),
     }
@@ -70,9 +72,12 @@ def export_network(
     weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A state dict (.pt or .npz) instead of initial weights.")
     ] = None,
+    width: Annotated[
+        int | None, typer.Option(metavar="N", help="Channels of the finest maps, of networks that have a choice.")
+    ] = None,
     json: shared.Json = None,
 ) -> None:
     """Write a network as a model file, through the official exporters and quantisers (extra `zoo`)."""
     with together([("--weights", weights)], [("OUT", out), ("--json", json)]):
-        splitdeconv.lab.zoo.export(name, out, dtype=dtype, seed=seed, weights=weights)
+        splitdeconv.lab.zoo.export(name, out, dtype=dtype, seed=seed, weights=weights, width=width)
         shared.done("zoo export", [out], json, f"written: {out}", network=name, dtype=dtype, seed=seed)

@@ -27,6 +27,8 @@ class ZooNetwork(nn.Module, ABC):
 
     input_name: ClassVar[str]
     output_names: ClassVar[tuple[str, ...]]
+    width: ClassVar[int | None] = None  # channels of its finest maps, where the constructor takes others
+    width_step: ClassVar[int] = 1  # of which the width is a multiple
 
     @abstractmethod
     def sample(self, generator: torch.Generator, batch: int = 1) -> Tensor:
@@ -62,6 +64,27 @@ class Deconv2d(nn.Module):
         begin, end = self.pads
         y: Tensor = self.deconv(x)
         return y if begin == end else y[:, :, : begin - end, : begin - end]
+
+
+class UpsampledConv2d(nn.Module):
+    """Nearest upsampling and a convolution of stride 1, the pair that is a deconv.
+
+    Shapes: ``(N, in_channels, H, W)`` to ``(N, out_channels, H·factor, W·factor)``.
+
+    Args:
+        in_channels, out_channels, kernel: as for ``torch.nn.Conv2d``; the kernel is odd.
+        factor: of the upsampling.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, factor: int = 2) -> None:
+        super().__init__()
+        self.factor = factor
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, 1, kernel // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Each pixel ``factor`` times on both axes, then the convolution."""
+        y: Tensor = self.conv(F.interpolate(x, scale_factor=float(self.factor), mode="nearest"))
+        return y
 
 
 Operation = Callable[[Tensor, "Deconv2d"], Tensor]

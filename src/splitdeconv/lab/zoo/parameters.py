@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from splitdeconv.lab.zoo.modules import ZooNetwork, settle_batch_norm
 WANTED = "wanted a state dict as torch.save (.pt) or numpy.savez (.npz) writes it"
 
 
-def make(kind: type[ZooNetwork], seed: int, weights: str | Path | None) -> ZooNetwork:
+def make(kind: Callable[[], ZooNetwork], seed: int, weights: str | Path | None) -> ZooNetwork:
     """A network with its weights, in evaluation mode; the caller's random numbers are not touched.
 
     Raises:
