@@ -149,7 +149,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["convert", "{in}", "{dir}/out.tflite"], "the model is onnx and stays so; wanted a name that ends in .onnx"),
         (["inspect", "{in}", "--input-shape", "z=1,4,5,6"], "the model has no input 'z'; it has 'x'"),
         (["inspect", "{in}", "--input-shape", "x=1,4"], "input 'x' has 4 axes, the shape given has 2"),
-        (["inspect", "{dir}"], "is a directory, wanted an .onnx or .tflite file"),
+        (["inspect", "{dir}"], "is a directory, wanted an .onnx, .tflite or .pt2 file"),
         (["inspect", "{dir}/absent.onnx"], "cannot be read (No such file or directory)"),
     ],
 )

@@ -65,7 +65,7 @@ def test_axes_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "mine.json: not JSON"),
+        ("{", "mine.json: is not JSON"),
         ("{}", "mine.json: wanted a list of layers"),
         ("[]", "mine.json: wanted a list of layers"),
         ("[3]", "layer 1: is 3, wanted an object"),
