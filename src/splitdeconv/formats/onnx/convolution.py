@@ -8,12 +8,15 @@ import numpy as np
 import onnx_ir as ir
 
 from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.deconv.written import goes_before
 from splitdeconv.errors import InputError
 from splitdeconv.formats.model import Origin, Site
 from splitdeconv.formats.onnx.constants import constant
-from splitdeconv.formats.onnx.epilogue import find_tail
+from splitdeconv.formats.onnx.epilogue import Tail, find_tail
 from splitdeconv.formats.onnx.geometry import RunTimeGeometryError, axes_from, conv_axes, read_attributes
-from splitdeconv.formats.onnx.graph import MICROSOFT, STANDARD_DOMAINS, Place, is_standard
+from splitdeconv.formats.onnx.graph import Place, is_standard
+from splitdeconv.formats.onnx.quantised import Qdq, UnsupportedError, quantised_notes, stored_kernel
+from splitdeconv.formats.onnx.quantised_stretched import on_the_way, read_stretched_qdq
 from splitdeconv.formats.onnx.shapes import Shapes
 from splitdeconv.formats.onnx.stretched import Stretched, find_part, find_stretched
 from splitdeconv.formats.written_convs import (
@@ -25,7 +28,6 @@ from splitdeconv.formats.written_convs import (
 )
 from splitdeconv.results.plan import Skipped
 
-_QUANTISERS = ("DequantizeLinear", "QuantizeLinear")
 _ANY = 2**20  # an input size: of convolutions of stride 1 automatic pads do not depend on it
 
 
@@ -80,7 +82,7 @@ def stretched_at(place: Place, shapes: Shapes) -> Stretched | str | None:
         found = find_part(place, channels, len(shape), geometry.pads, shapes) or found
     if not isinstance(found, Stretched):
         return found
-    return why_left(found.kind, found.axes, geometry) or _why_left(found, weight) or found
+    return why_left(found.kind, found.axes, geometry) or _why_left(place, found, geometry, shapes) or found
 
 
 def _weight_shape(weight: ir.Value, opset: int) -> tuple[int, ...] | None:
@@ -90,22 +92,24 @@ def _weight_shape(weight: ir.Value, opset: int) -> tuple[int, ...] | None:
     return None if found is None else found.shape
 
 
-def _why_left(stretched: Stretched, weight: ir.Value) -> str | None:
-    """Why a convolution of a stretched map stays as it is, or None."""
-    quantised = any(node.op_type in _QUANTISERS for node in stretched.nodes)
-    if quantised or (_is_dequantised(weight) and _is_dequantised(stretched.source)):
+def _why_left(place: Place, stretched: Stretched, geometry: ConvGeometry, shapes: Shapes) -> str | None:
+    """Why a convolution of a stretched map stays because of how it is quantised, or None."""
+    batch, _, *sizes = stretched.sizes(shapes.of(stretched.source, len(geometry.kernel) + 2))
+    channels = (geometry.groups, geometry.groups)
+    try:
+        deconv = written_deconv(stretched.kind, stretched.axes, geometry, channels, batch, sizes)
+        qdq = read_stretched_qdq(place, stretched, deconv.out_sizes)
+    except ValueError:  # sizes that no deconv has: said where the site is read
+        return None
+    except UnsupportedError as reason:
+        return str(reason)
+    if qdq is None:
         return (
-            SUMS_DO_NOT_FIT
-            if stretched.kind == "repeat"
-            else "it is quantised, and inserted zeros are only looked for in float"
+            "quantisers stand between its map and it, but it is not quantised itself" if on_the_way(stretched) else None
         )
-    return None
-
-
-def _is_dequantised(value: ir.Value) -> bool:
-    node = value.producer()
-    domains = (*STANDARD_DOMAINS, MICROSOFT)
-    return node is not None and node.op_type == "DequantizeLinear" and node.domain in domains
+    if stretched.beside:
+        return "it is quantised: the sum of the two convolutions of a skip connection would be rounded twice"
+    return SUMS_DO_NOT_FIT if stretched.kind == "repeat" and not goes_before(deconv) else None
 
 
 def read_stretched_site(name: str, place: Place, stretched: Stretched, shapes: Shapes) -> Site | Skipped:
@@ -116,7 +120,7 @@ def read_stretched_site(name: str, place: Place, stretched: Stretched, shapes: S
     """
     _, weight, bias_value = (*place.node.inputs, None)[:3]
     kernel, bias = constant(weight, place.opset), constant(bias_value, place.opset)
-    if kernel is None:
+    if weight is None or kernel is None:
         return Skipped(name, place.where, "its weight is computed at run time, so it cannot be split beforehand")
     if bias_value is not None and bias is None:
         return Skipped(name, place.where, "its bias is computed at run time")
@@ -134,20 +138,27 @@ def read_stretched_site(name: str, place: Place, stretched: Stretched, shapes: S
     if beside is not None:
         written = replace(written, beside=len(beside))
     deconv = replace(deconv, dtype=own.dtype.name, has_bias=bias is not None, written_out=written)
-    tail = find_tail(place, kernel.ndim, deconv.out_channels, deconv.out_sizes)
+    tail: Tail | Qdq = find_tail(place, kernel.ndim, deconv.out_channels, deconv.out_sizes)
+    weights = Weights(own, bias, beside=beside)
+    qdq = read_stretched_qdq(place, stretched, deconv.out_sizes)
+    if qdq is not None:
+        stored = parts_of(geometry.own_kernel(stored_kernel(qdq.kernel(place.opset))), stretched)[0]
+        weights = Weights(stored, qdq.read_bias(place.opset), qdq.values)
+        deconv, tail = replace(deconv, dtype=qdq.values.x_type, quant=qdq.quant()), qdq
     if tail.crop is not None:
         deconv = deconv.cropped(tail.crop.begin, tail.crop.end)
     operators = tuple(stage.node.op_type for stage in tail.stages)
     names = [node.op_type for node in reversed(stretched.nodes)]
-    note = stretched_note(stretched.kind, stretched.axes, names, stretched.kept.name if stretched.kept else None)
+    notes = [stretched_note(stretched.kind, stretched.axes, names, stretched.kept.name if stretched.kept else None)]
+    notes += quantised_notes(weights) if weights.quant else []
     return Site(
         name,
         Origin((place, stretched)),
         deconv,
-        Weights(own, bias, beside=beside),
+        weights,
         operators,
         place.where,
-        (note,),
+        tuple(notes),
     )
 
 

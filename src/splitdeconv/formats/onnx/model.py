@@ -25,11 +25,10 @@ from splitdeconv.formats.onnx.emit import refuse
 from splitdeconv.formats.onnx.find import Anchor, anchors, unread
 from splitdeconv.formats.onnx.kept import NOTHING, Kept, from_proto, to_proto
 from splitdeconv.formats.onnx.layer import layer_model
-from splitdeconv.formats.onnx.quantised import read_qdq
 from splitdeconv.formats.onnx.quantised_emit import refuse as refuse_quantised
 from splitdeconv.formats.onnx.quantised_layer import qdq_model, trained_like_weights
 from splitdeconv.formats.onnx.shapes import infer
-from splitdeconv.formats.onnx.splice import place_of, splice, stand_alone
+from splitdeconv.formats.onnx.splice import place_of, qdq_of, splice, stand_alone, stretched_of
 from splitdeconv.formats.onnx.work import operations, other_macs
 from splitdeconv.formats.open_sizes import with_batch_of_one
 from splitdeconv.results.plan import Skipped
@@ -102,7 +101,7 @@ class OnnxModel(Model):
         reason = refuse(program, place.opset)
         if reason is not None or site.weights.quant is None:
             return reason
-        qdq = read_qdq(place, lambda _: site.deconv.uncropped_sizes)
+        qdq = qdq_of(place, site.deconv, stretched_of(site))
         assert qdq is not None, "a quantised site is between DequantizeLinear and QuantizeLinear"
         return refuse_quantised(program, place.opset, site.weights.quant, site.weights.bias, qdq.stages)
 

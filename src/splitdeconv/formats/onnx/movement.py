@@ -122,10 +122,20 @@ class Movement:
         if not maps or any(each is None for each in maps):
             return None
         if node.op_type in _QUANTISERS:
-            return maps[0]
+            return self._through_quantiser(node, maps[0])
         if node.op_type in UNARY or node.op_type in BINARY or node.op_type == NORM:
             return self._element_wise(node, maps[0])
         return self._move(node, value)
+
+    def _through_quantiser(self, node: ir.Node, x: Array | None) -> Array | None:
+        """Stored zeros are zeros only where the zero-point is 0, or where real ones were stored just before."""
+        assert x is not None, "asked for above"
+        source, zero = node.inputs[0], node.inputs[2] if len(node.inputs) > 2 else None
+        paired = source is not None and (before := source.producer()) and before.op_type == "QuantizeLinear"
+        if node.op_type == "QuantizeLinear" or paired or zero is None or not (x == ZERO).any():
+            return x
+        known = constant(zero, self._opset)
+        return x if known is not None and not known.any() else np.where(x == ZERO, OTHER, x)
 
     def _element_wise(self, node: ir.Node, x: Array | None) -> Array | None:
         assert x is not None, "asked for above"

@@ -22,7 +22,7 @@ from splitdeconv.deconv.structure import diagonal_of
 from splitdeconv.deconv.weights import Array, Quantisation, Weights
 from splitdeconv.formats.onnx.constants import constant, packed
 from splitdeconv.formats.onnx.crop import Crop, read_crop
-from splitdeconv.formats.onnx.epilogue import Stage, find_tail, only_use
+from splitdeconv.formats.onnx.epilogue import Stage, Tail, find_tail, only_use
 from splitdeconv.formats.onnx.graph import Place, is_quantiser
 from splitdeconv.formats.onnx.integer_filter import StoredKernel
 from splitdeconv.formats.onnx.quantised_emit import forms
@@ -104,8 +104,7 @@ def read_qdq(place: Place, sizes_of: SizesOf) -> Qdq | None:
     Raises:
         UnsupportedError: it is quantised in a way that cannot be carried over.
     """
-    x, weight, bias = (*place.node.inputs, None)[:3]
-    from_x, from_weight = _dequantize(x), _dequantize(weight)
+    from_x, from_weight = dequantiser_of(place.node.inputs[0]), dequantiser_of(place.node.inputs[1])
     if from_x is None or from_weight is None:
         return None
     kernel = constant(from_weight.inputs[0], place.opset)
@@ -115,20 +114,53 @@ def read_qdq(place: Place, sizes_of: SizesOf) -> Qdq | None:
     groups = given.as_int() if given is not None and not given.is_ref() else 1
     sizes = sizes_of(kernel)
     tail = find_tail(place, kernel.ndim, kernel.shape[1] * groups, sizes)
-    output = _quantize_behind(tail.nodes[-1] if tail.nodes else place.node)
+    output = quantise_behind(tail.nodes[-1] if tail.nodes else place.node)
     if output is None or output.graph is not place.node.graph:
         return None
-    values = _values(place, from_x, from_weight, output, kernel)
+    values = read_values(place, from_x, from_weight, output, kernel, _OUTPUT_CHANNELS)
     diagonal = groups == 1 and diagonal_of(stored_kernel(kernel), _zero_along(kernel, values)) is not None
     if values.by_input and (diagonal or groups == kernel.shape[0]):
         values = _by_output(values, 1 if diagonal else kernel.shape[1])
-    crop, behind = _crops_behind(place, output, tail.crop, sizes)
-    stored, source = from_weight.inputs[0], from_x.inputs[0]
-    assert stored is not None, "its constant was read"
-    assert source is not None, "a DequantizeLinear has an input"
-    _set_type(stored, kernel)
-    stored_bias = _stored_bias(place, bias, values, kernel.shape[1] * groups)
-    return Qdq(source, stored, stored_bias, values, tail.stages, crop, (*tail.nodes, output, *behind), diagonal)
+    group = Group(place, from_x, from_weight, output, values)
+    return group.read(tail, sizes, kernel.shape[1] * groups, diagonal)
+
+
+@dataclass(frozen=True)
+class Group:
+    """A deconv, or a convolution, and the quantisers around it.
+
+    Attributes:
+        place: of the node.
+        from_x, from_weight: the DequantizeLinear nodes of its map and of its constant weight.
+        output: the QuantizeLinear behind it.
+        values: their scales and zero-points.
+    """
+
+    place: Place
+    from_x: ir.Node
+    from_weight: ir.Node
+    output: ir.Node
+    values: Quantisation
+
+    def read(self, tail: Tail, sizes: Sequence[Size], channels: int, diagonal: bool = False) -> Qdq:
+        """With what stands behind it.
+
+        Args:
+            tail: what stands between the node and ``output``.
+            sizes, channels: of the node's output.
+            diagonal: whether its kernel is zero between channels.
+        """
+        place = self.place
+        crop, behind = _crops_behind(place, self.output, tail.crop, sizes)
+        weight, x, bias = self.from_weight.inputs[0], self.from_x.inputs[0], (*place.node.inputs, None)[2]
+        kernel = constant(weight, place.opset)
+        assert weight is not None, "its constant was read"
+        assert kernel is not None, "its constant was read"
+        assert x is not None, "a DequantizeLinear has an input"
+        _set_type(weight, kernel)
+        bias = _stored_bias(place, bias, self.values, channels)
+        nodes = (*tail.nodes, self.output, *behind)
+        return Qdq(x, weight, bias, self.values, tail.stages, crop, nodes, diagonal)
 
 
 def _zero_along(kernel: Array, values: Quantisation) -> Array:
@@ -174,7 +206,7 @@ def _crop_behind(
         return None
     if not nodes:
         return crop, [use[0]]
-    behind = _quantize_behind(use[0])
+    behind = quantise_behind(use[0])
     if behind is None or behind.graph is not place.node.graph or not _same_parameters(behind, output, place.opset):
         return None
     return crop, [*nodes, use[0], behind]
@@ -183,7 +215,7 @@ def _crop_behind(
 def _same_parameters(node: ir.Node, output: ir.Node, opset: int) -> bool:
     """Whether scale, zero-point and type are those of ``output``."""
     try:
-        return _per_tensor(node, opset, "output") == _per_tensor(output, opset, "output")
+        return per_tensor(node, opset, "output") == per_tensor(output, opset, "output")
     except UnsupportedError:
         return False
 
@@ -197,7 +229,7 @@ def unread_weight(place: Place) -> str:
     """Why the weights of the deconv at ``place`` are not known beforehand."""
     if stored := _packed_behind(place.node.inputs[1]):
         return f"its weights are stored {stored}, which only the runtime reads, so they stay as they are"
-    node = _dequantize(place.node.inputs[1])
+    node = dequantiser_of(place.node.inputs[1])
     if node is not None and constant(node.inputs[0], place.opset) is not None:
         scale = constant(node.inputs[1], place.opset)
         if scale is not None and scale.ndim > 1 and not _integer(node, "block_size", 0):
@@ -222,7 +254,7 @@ def _packed_behind(value: ir.Value | None) -> str:
 
 def read_stored_kernel(place: Place) -> StoredKernel | None:
     """The integers behind the weights of a float deconv of which only these are quantised, or None."""
-    node = _dequantize(place.node.inputs[1])
+    node = dequantiser_of(place.node.inputs[1])
     if node is None:
         return None
     kernel = constant(node.inputs[0], place.opset)
@@ -259,12 +291,13 @@ def _set_type(stored: ir.Value, kernel: Array) -> None:
         stored.type = ir.TensorType(ir.DataType.from_numpy(kernel.dtype))
 
 
-def _dequantize(value: ir.Value | None) -> ir.Node | None:
+def dequantiser_of(value: ir.Value | None) -> ir.Node | None:
+    """The DequantizeLinear that makes ``value``, or None."""
     node = None if value is None else value.producer()
     return node if node is not None and is_quantiser(node, "DequantizeLinear") else None
 
 
-def _quantize_behind(last: ir.Node) -> ir.Node | None:
+def quantise_behind(last: ir.Node) -> ir.Node | None:
     """The QuantizeLinear that alone reads the output of ``last``."""
     uses = tuple(last.outputs[0].uses())
     if len(uses) != 1 or uses[0].idx != 0 or last.outputs[0].is_graph_output():
@@ -272,35 +305,46 @@ def _quantize_behind(last: ir.Node) -> ir.Node | None:
     return uses[0].node if is_quantiser(uses[0].node, "QuantizeLinear") else None
 
 
-def _values(place: Place, from_x: ir.Node, from_weight: ir.Node, output: ir.Node, kernel: Array) -> Quantisation:
-    """Scales and zero-points of input, weights and output."""
-    x_scale, x_zero, x_type = _per_tensor(from_x, place.opset, "input")
-    y_scale, y_zero, y_type = _per_tensor(output, place.opset, "output")
+def read_values(
+    place: Place, from_x: ir.Node, from_weight: ir.Node, output: ir.Node, kernel: Array, out_axis: int
+) -> Quantisation:
+    """Scales and zero-points of input, weights and output; ``out_axis`` is that of the kernel's output channels.
+
+    Raises:
+        UnsupportedError: there are others than those that can be carried over.
+    """
+    x_scale, x_zero, x_type = per_tensor(from_x, place.opset, "input")
+    y_scale, y_zero, y_type = per_tensor(output, place.opset, "output")
     if kernel.dtype.name not in _STORED_AS:
         raise UnsupportedError(f"its weights are quantised as {kernel.dtype.name}, wanted {_list(_STORED_AS)}")
     w_scale, w_zero = _parameters(from_weight, place.opset, "weights")
     w_zero = np.zeros(w_scale.shape, np.int32) if w_zero is None else w_zero.astype(np.int32)
-    axis = _OUTPUT_CHANNELS
+    w_axis = _OUTPUT_CHANNELS
     if w_scale.size == 1:
         w_scale, w_zero = w_scale.reshape(()), w_zero.reshape(())
     else:
         axis = _integer(from_weight, "axis", 1) % kernel.ndim
-        if axis not in (_INPUT_CHANNELS, _OUTPUT_CHANNELS) or w_scale.shape != (kernel.shape[axis],):
+        if axis > 1 or w_scale.shape != (kernel.shape[axis],):
             raise UnsupportedError(
                 f"its weights are quantised along axis {axis} with {list(w_scale.shape)} scales; "
-                f"wanted one for each output channel (axis {_OUTPUT_CHANNELS}) or input channel ({_INPUT_CHANNELS})"
+                f"wanted one for each output channel (axis {out_axis}) or input channel ({1 - out_axis})"
             )
-        if axis == _INPUT_CHANNELS and np.ptp(w_zero):
+        w_axis = _OUTPUT_CHANNELS if axis == out_axis else _INPUT_CHANNELS
+        if w_axis == _INPUT_CHANNELS and np.ptp(w_zero):
             raise UnsupportedError("its weights have a zero-point for each input channel, wanted one for all")
-    return Quantisation(x_type, x_scale, x_zero, w_scale, w_zero, y_type, y_scale, y_zero, axis)
+    return Quantisation(x_type, x_scale, x_zero, w_scale, w_zero, y_type, y_scale, y_zero, w_axis)
 
 
 def _list(names: Iterable[str]) -> str:
     return ", ".join(names)
 
 
-def _per_tensor(node: ir.Node, opset: int, what: str) -> tuple[Array, int, str]:
-    """Scale, zero-point and stored type of an activation."""
+def per_tensor(node: ir.Node, opset: int, what: str) -> tuple[Array, int, str]:
+    """Scale, zero-point and stored type of an activation; ``what`` it is, for the reason.
+
+    Raises:
+        UnsupportedError: there are others than those that can be carried over.
+    """
     scale, zero = _parameters(node, opset, what)
     if scale.size != 1:
         raise UnsupportedError(f"its {what} has a scale for each channel, wanted one")
@@ -343,7 +387,7 @@ def _integer(node: ir.Node, name: str, default: int) -> int:
 
 def _stored_bias(place: Place, bias: ir.Value | None, values: Quantisation, channels: int) -> ir.Value | None:
     """The int32 bias if its unit is that of the sums, else the float one."""
-    node = _dequantize(bias)
+    node = dequantiser_of(bias)
     if bias is None or node is None:
         return bias
     stored, (scale, zero) = node.inputs[0], _parameters(node, place.opset, "bias")

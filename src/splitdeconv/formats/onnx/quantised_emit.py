@@ -19,8 +19,9 @@ import numpy as np
 import onnx_ir as ir
 
 from splitdeconv.deconv.ops import Conv, DepthToSpace, NativeDeconv, Pad, Program
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.structure import dense_of
-from splitdeconv.deconv.weights import Array, Quantisation, conv_channels, conv_filter
+from splitdeconv.deconv.weights import Array, Quantisation, conv_channels, conv_filter, deconv_kernel
 from splitdeconv.formats.onnx.emit import Source, conv_attributes, crop_output, deconv_node, write_op, write_stage
 from splitdeconv.formats.onnx.epilogue import Stage
 from splitdeconv.formats.onnx.integer_filter import StoredKernel, write_filter
@@ -34,6 +35,7 @@ from splitdeconv.formats.onnx.quantised_values import (
     requantise,
 )
 from splitdeconv.formats.onnx.writer import Writer
+from splitdeconv.lowerings.native import as_written
 
 _CLIP_OF_8_BIT = 12  # opset
 _PAD_OF_8_BIT = 11  # opset
@@ -47,6 +49,9 @@ def refuse(
         return f"Pad of opset {opset} takes no quantised values (from {_PAD_OF_8_BIT} on)"
     if "16" in quant.y_type and any(isinstance(step.op, DepthToSpace) for step in program.steps):
         return "runtimes have no DepthToSpace of 16-bit numbers"
+    first = program.steps[0].op
+    if isinstance(first, NativeDeconv) and first.simplified and _has_scales_of_all_groups(first.deconv, quant):
+        return "a ConvTranspose of groups has no weight scale for each of their output channels"
     if not is_qlinear(program):
         return None
     bounds = clamps(stages)
@@ -60,6 +65,11 @@ def refuse(
     except ValueError as error:
         return str(error)
     return None
+
+
+def _has_scales_of_all_groups(deconv: Deconv, quant: Quantisation) -> bool:
+    per_group = deconv.out_channels // deconv.groups
+    return deconv.groups > 1 and per_group > 1 and quant.w_scale.size > per_group
 
 
 def is_qlinear(program: Program) -> bool:
@@ -145,7 +155,10 @@ def _native(
     op: NativeDeconv, writer: Writer, x: ir.Value, source: Source, quant: Quantisation, stages: Sequence[Stage]
 ) -> ir.Value:
     """The original node between its own DequantizeLinear and QuantizeLinear nodes, and the crop; or a simpler node."""
-    read, shape = source.kernel, op.deconv.kernel_shape
+    if op.deconv.written_out is not None and not op.simplified:
+        plain = replace(as_written(op.deconv, "NCHW"), quant="qdq")
+        return write_quantised(writer, plain, x, source, stages).value
+    read, shape = (lambda: deconv_kernel(source.kernel(), op.deconv)), op.deconv.kernel_shape
     axis, w_scale, w_zero = quant.w_axis, quant.w_scale, quant.w_zero
     if op.deconv.diagonal and not op.simplified:
         zero = quant.per_output(quant.w_zero, shape[0]).reshape(1, -1, *(1,) * len(shape[2:]))

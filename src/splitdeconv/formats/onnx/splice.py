@@ -22,6 +22,13 @@ from splitdeconv.formats.onnx.find import Anchor
 from splitdeconv.formats.onnx.graph import MICROSOFT, Place, places
 from splitdeconv.formats.onnx.quantised import Qdq, read_qdq, read_stored_kernel
 from splitdeconv.formats.onnx.quantised_emit import write_quantised
+from splitdeconv.formats.onnx.quantised_stretched import (
+    is_stored,
+    read_stretched_qdq,
+    real_source,
+    write_as_the_model_has_it,
+    write_stored_front,
+)
 from splitdeconv.formats.onnx.quantised_values import hand_over, requantise
 from splitdeconv.formats.onnx.stretched import Stretched
 from splitdeconv.formats.onnx.stretched_emit import StretchingCopy, write_front, write_stages
@@ -63,8 +70,10 @@ class _Front:
     def __init__(self, stretched: Stretched, source: ir.Value, *beside: ir.Value) -> None:
         self.stretched, self._source, self._beside = stretched, source, beside
 
-    def write(self, writer: Writer) -> tuple[ir.Value, list[ir.Value]]:
-        """The program's inputs."""
+    def write(self, writer: Writer, qdq: Qdq | None) -> tuple[ir.Value, list[ir.Value]]:
+        """The program's inputs; stored ones of a quantised site."""
+        if qdq is not None:
+            return write_stored_front(writer, self.stretched, self._source, qdq.values), []
         x = write_front(writer, self.stretched, self._source)
         if len(self._beside) < 2:
             return x, list(self._beside)
@@ -111,21 +120,22 @@ def _replace(
     Returns:
         The last output that is gone, and what stands for it now.
     """
-    qdq = _qdq(place, program.deconv)
+    stretched = front.stretched if front else None
+    qdq = qdq_of(place, program.deconv, stretched)
     found = _tail(place, program.deconv) if qdq is None else qdq
     stages, old = found.stages, [place.node, *found.nodes]
     parameters = [value for node in old for value in node.inputs if value is not None]
     writer = Writer(site, place.opset, constants, _notes(site, place, program))
     last = old[-1]
+    source = _source(place, program.deconv, qdq, stretched)
+    own = place.node.inputs[0] if qdq is None else qdq.x
+    x, further = (own, []) if front is None else front.write(writer, qdq)
+    assert x is not None, "a convolution has an input"
     if qdq is None:
-        x, further = (place.node.inputs[0], []) if front is None else front.write(writer)
-        assert x is not None, "a convolution has an input"
-        source = _source(place, program.deconv, stretched=front.stretched if front else None)
         output = write_program(writer, program, x, source, stages, further)
         take_over(last.outputs[0], output)
     else:
-        x = qdq.x
-        stored = write_quantised(writer, program, x, _source(place, program.deconv, qdq), stages)
+        stored = write_quantised(writer, program, x, source, stages)
         output = hand_over(writer, stored, last.outputs[0], qdq.values.y_type)
     if ir_version < _METADATA_FROM:
         _metadata_to_doc(writer.nodes)
@@ -143,9 +153,13 @@ def _tail(place: Place, deconv: Deconv) -> Tail:
     return find_tail(place, len(deconv.axes) + 2, deconv.out_channels, deconv.uncropped_sizes)
 
 
-def _qdq(place: Place, deconv: Deconv) -> Qdq | None:
+def qdq_of(place: Place, deconv: Deconv, stretched: Stretched | None) -> Qdq | None:
     """What a quantised site has, or None where it is a float one."""
-    return None if deconv.quant is None else read_qdq(place, lambda _: deconv.uncropped_sizes)
+    if deconv.quant is None:
+        return None
+    if stretched is not None:
+        return read_stretched_qdq(place, stretched, deconv.uncropped_sizes)
+    return read_qdq(place, lambda _: deconv.uncropped_sizes)
 
 
 def _source(place: Place, deconv: Deconv, qdq: Qdq | None = None, stretched: Stretched | None = None) -> Source:
@@ -203,7 +217,8 @@ def _beside_of(place: Place, stretched: Stretched) -> Callable[[Array], Array]:
 def _kernel_of(place: Place, deconv: Deconv, qdq: Qdq | None, stretched: Stretched | None) -> Callable[[Array], Array]:
     """What makes the site's kernel of its constant."""
     if stretched is not None:
-        return lambda weight: parts_of(own_kernel(place.node, weight), stretched)[0]
+        stored = np.asarray if qdq is None else qdq.stored_kernel
+        return lambda weight: parts_of(own_kernel(place.node, stored(weight)), stretched)[0]
     if qdq is not None:
         return qdq.stored_kernel
     return _diagonal if deconv.diagonal else np.asarray
@@ -263,7 +278,8 @@ def stand_alone(ir_version: int, site: Site, program: Program, weights: Weights 
     """
     place, deconv = place_of(site), site.deconv
     ir_version = max(ir_version, 4)
-    qdq = _qdq(place, deconv)
+    stretched = stretched_of(site)
+    qdq = qdq_of(place, deconv, stretched)
     stored = (weights or site.weights).kernel.dtype if qdq is None else np.dtype(qdq.values.x_type)
     dtype = ir.DataType.from_numpy(stored)
     x = ir.Value(name="x", type=ir.TensorType(dtype), shape=ir.Shape(program.in_shape))
@@ -275,14 +291,16 @@ def stand_alone(ir_version: int, site: Site, program: Program, weights: Weights 
     writer = Writer(
         site.id, place.opset, Constants(graph, ir_version, {"x", "y", *(value.name or "" for value in further)}), {}
     )
-    stretched = site.origin.nodes[1] if deconv.written_out is not None else None
     source = _source(place, deconv, qdq, stretched)
     stages = _tail(place, deconv).stages if qdq is None else qdq.stages
     if weights is not None:
         source, stages = _source_of(weights, source), ()
     others: list[ir.Value] = []
-    if deconv.written_out is not None and weights is None:
+    if stretched is not None and weights is None and qdq is None:
         y, *others = _write_stretched(writer, site, program, [x, *further], source)
+    elif stretched is not None and weights is None and qdq is not None:
+        y, *others = _write_stored_stretched(writer, site, program, x, source, qdq)
+        dtype = ir.DataType.from_numpy(np.dtype(qdq.values.y_type))
     elif source.quant is None:
         y = write_program(writer, program, x, source, stages, further)
     else:
@@ -292,7 +310,8 @@ def stand_alone(ir_version: int, site: Site, program: Program, weights: Weights 
     y.shape = ir.Shape(program.shapes()[-1])
     graph.outputs.append(y)
     for kept in others:
-        kept.name, kept.type = "kept", ir.TensorType(dtype)
+        kept.name = "kept"
+        kept.type = kept.type or ir.TensorType(dtype)
         graph.outputs.append(kept)
     graph.extend(writer.nodes)
     graph.opset_imports.update({node.domain: 1 for node in writer.nodes if node.domain == MICROSOFT})
@@ -322,6 +341,27 @@ def _write_stretched(
     return [y] if kept is None else [y, kept]
 
 
+def _write_stored_stretched(
+    writer: Writer, site: Site, program: Program, x: ir.Value, source: Source, qdq: Qdq
+) -> list[ir.Value]:
+    """As :func:`_write_stretched` of a quantised site: stored maps, and what stays stored or not."""
+    place, stretched = site.origin.nodes
+    needed = stretched.is_plain and (is_native(program) or stretched.kept)
+    copy = StretchingCopy(writer, stretched, real_source(writer, stretched, x, qdq.values)) if needed else None
+    value = copy.of(place.node.inputs[0]) if copy and is_native(program) else None
+    if value is None:
+        y = write_quantised(writer, program, x, source, qdq.stages)
+        stored = requantise(writer, y, qdq.values.y_type).value
+    else:
+        stored = crop_output(writer, site.deconv, write_as_the_model_has_it(writer, place, qdq, value))
+    kept = copy.of(stretched.kept) if copy and stretched.kept else None
+    if kept is None:
+        return [stored]
+    dtype = np.dtype(qdq.values.x_type if is_stored(stretched, stretched.kept) else np.float32)
+    kept.type = ir.TensorType(ir.DataType.from_numpy(dtype))
+    return [stored, kept]
+
+
 def _constant(value: ir.Value, place: Place) -> Array:
     found = constant(value, place.opset)
     assert found is not None, "a located site's weights are constant"
@@ -333,6 +373,11 @@ def place_of(site: Site) -> Place:
     place = site.origin.nodes[0]
     assert isinstance(place, Place), "a site of an ONNX model"
     return place
+
+
+def stretched_of(site: Site) -> Stretched | None:
+    """The stretched map that a site's convolution reads, or None of a ConvTranspose."""
+    return site.origin.nodes[1] if site.deconv.written_out is not None else None
 
 
 def _source_of(weights: Weights, like: Source) -> Source:

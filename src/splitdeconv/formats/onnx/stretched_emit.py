@@ -20,10 +20,15 @@ def write_front(writer: Writer, stretched: Stretched, source: ir.Value) -> ir.Va
     Before: source ─ stretching ─ element-wise nodes ─ Conv.
     After: source ─ [Transpose] ─ element-wise nodes on the small map ─ [Pad in mode edge, Slice] ─ program.
     """
-    value = source
-    if stretched.perm != tuple(range(len(stretched.perm))):
-        value = writer.op("Transpose", [value], {"perm": list(stretched.perm)})
+    value = write_order(writer, stretched, source)
     return write_borders(writer, stretched, write_stages(writer, stretched.stages, value))
+
+
+def write_order(writer: Writer, stretched: Stretched, source: ir.Value) -> ir.Value:
+    """The source with its axes in the convolution's order."""
+    if stretched.perm == tuple(range(len(stretched.perm))):
+        return source
+    return writer.op("Transpose", [source], {"perm": list(stretched.perm)})
 
 
 def write_stages(writer: Writer, stages: Sequence[Stage], value: ir.Value) -> ir.Value:
