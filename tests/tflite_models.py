@@ -101,16 +101,17 @@ class Tree:
         builtin = getattr(tfl.BuiltinOperator, name)
         code = tfl.OperatorCodeT(deprecatedBuiltinCode=min(builtin, 127), builtinCode=builtin, version=version)
         self.root.operatorCodes.append(code)
-        kind = 0 if options is None else getattr(tfl.BuiltinOptions, type(options).__name__[:-1])
-        self.graph.operators.append(
-            tfl.OperatorT(
-                opcodeIndex=len(self.root.operatorCodes) - 1,
-                inputs=np.asarray(inputs, np.int32),
-                outputs=np.asarray([output], np.int32),
-                builtinOptionsType=kind,
-                builtinOptions=options,
-            )
+        found = tfl.OperatorT(
+            opcodeIndex=len(self.root.operatorCodes) - 1,
+            inputs=np.asarray(inputs, np.int32),
+            outputs=np.asarray([output], np.int32),
         )
+        if options is not None:
+            union = type(options).__name__[:-1]
+            second = "" if hasattr(tfl.BuiltinOptions, union) else "2"
+            setattr(found, f"builtinOptions{second}Type", getattr(getattr(tfl, f"BuiltinOptions{second}"), union))
+            setattr(found, f"builtinOptions{second}", options)
+        self.graph.operators.append(found)
 
     def packed(self, inputs: list[int], outputs: list[int]) -> bytes:
         self.graph.inputs, self.graph.outputs = np.asarray(inputs, np.int32), np.asarray(outputs, np.int32)

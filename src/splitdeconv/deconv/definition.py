@@ -51,7 +51,7 @@ def define(x: Array, weights: Weights, spec: Deconv, *beside: Array) -> Definiti
     """
     quant = weights.quant
     if quant is None or quant.is_hybrid:
-        real = weights.as_type("float64") if quant is None else weights.as_real()
+        real = weights.as_type("float64") if quant is None else weights.as_real(spec.groups)
         return Definition.of(reference.definition(x.astype(np.float64), real, spec, *beside))
     if quant.fixed_point:
         return fixed_point_deconv(x, weights, spec)

@@ -117,12 +117,14 @@ class Weights:
     quant: Quantisation | None = None
     beside: Array | None = None
 
-    def as_real(self) -> Weights:
+    def as_real(self, groups: int = 1) -> Weights:
         """The real values of quantised weights with output scales, in float64; a float bias is real already."""
         quant = self.quant
         assert quant is not None, "float weights are real already"
         shape = self.kernel.shape
-        zero, scale = (quant.along_kernel(each, shape, 1).astype(np.float64) for each in (quant.w_zero, quant.w_scale))
+        zero, scale = (
+            quant.along_kernel(each, shape, groups).astype(np.float64) for each in (quant.w_zero, quant.w_scale)
+        )
         bias = None if self.bias is None else self.bias.astype(np.float64)
         if bias is not None and self.bias is not None and self.bias.dtype.kind == "i":
             bias = bias * quant.sum_unit

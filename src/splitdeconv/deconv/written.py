@@ -117,6 +117,12 @@ def goes_before(deconv: Deconv) -> bool:
     return all(kernel == 1 or dilation % axis.stride == 0 for axis, kernel, dilation in sizes)
 
 
+def sums_weights(deconv: Deconv) -> bool:
+    """Whether taps of the deconv are sums of several of the model's weights."""
+    written = deconv.written_out
+    return written is not None and written.stretch == "repeat" and not goes_before(deconv)
+
+
 def aligned_shift(deconv: Deconv, number: int) -> int:
     """Leading outputs of an axis to compute in addition, so that each phase begins where a pixel's copies begin."""
     return -own_pads(deconv)[number][0] % deconv.axes[number].stride

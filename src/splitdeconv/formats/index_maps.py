@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from splitdeconv.deconv.spec import Stretch
-from splitdeconv.deconv.weights import Array
+from splitdeconv.deconv import reference
+from splitdeconv.deconv.spec import Axis, Deconv, Stretch
+from splitdeconv.deconv.weights import Array, Weights
 
 ZERO, OTHER = -1, -2  # in the place of an element's number: what the model fills with zero, and with anything else
 
@@ -173,3 +174,43 @@ def _border(axis: AxisMap, around: int, clamps: bool, zeros: int) -> tuple[int, 
     else:
         pixels = 0
     return pixels, around - pixels * axis.factor
+
+
+def spread(x: Array, kernel: Array, axes: Sequence[Axis], groups: int) -> Array | None:
+    """Numbers of elements by a depthwise deconv of ones that do not overlap; None for any other deconv.
+
+    Args:
+        x: ``(N, C, *sizes)``.
+        kernel: IOHW.
+        axes: of the deconv.
+        groups: of channels, or 1 for a dense kernel that is zero between channels.
+    """
+    channels = x.shape[1]
+    if kernel.shape[0] != channels or groups not in (1, channels):
+        return None
+    taps = _taps_of_ones(kernel, groups)
+    if taps is None:
+        return None
+    ones = Weights(np.broadcast_to(taps.astype(np.int64), (channels, 1, *taps.shape)))
+    deconv = Deconv(tuple(axes), channels, channels, channels)
+    if reference.deconv(np.ones_like(x), ones, deconv).max() > 1:
+        return None
+    return reference.deconv(x - ZERO, ones, deconv) + ZERO
+
+
+def _taps_of_ones(kernel: Array, groups: int) -> Array | None:
+    """Which taps are 1, the others being 0, equal for all channels; zero between channels."""
+    if groups == 1 and kernel.shape[0] > 1:
+        channels = kernel.shape[0]
+        if kernel.shape[1] != channels:
+            return None
+        numbers = np.arange(channels)
+        diagonal = kernel[numbers, numbers]
+        if np.count_nonzero(kernel) != np.count_nonzero(diagonal):
+            return None
+        kernel = diagonal[:, np.newaxis]
+    if kernel.shape[1] != 1:
+        return None
+    ones: Array = kernel[0, 0] == 1
+    same = np.array_equal(kernel, np.broadcast_to(ones.astype(kernel.dtype), kernel.shape))
+    return ones if same else None

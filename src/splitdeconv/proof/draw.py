@@ -118,10 +118,10 @@ def _hybrid_weights(deconv: Deconv, like: Weights, seed: int) -> Weights:
     quant = like.quant
     assert quant is not None, "a hybrid site has its scales"
     rng = np.random.default_rng(seed)
-    products = deconv.in_channels * math.prod(axis.kernel for axis in deconv.axes)
+    products = deconv.in_channels // deconv.groups * math.prod(axis.kernel for axis in deconv.axes)
     share = min(1.0, 2 * HYBRID_SUM / (products * HYBRID_WEIGHT))
-    kernel = rng.integers(-HYBRID_WEIGHT, HYBRID_WEIGHT + 1, deconv.kernel_shape)
-    kernel = np.where(rng.random(deconv.kernel_shape) < share, kernel, 0).astype(like.kernel.dtype)
+    kernel = rng.integers(-HYBRID_WEIGHT, HYBRID_WEIGHT + 1, deconv.weights_shape)
+    kernel = np.where(rng.random(deconv.weights_shape) < share, kernel, 0).astype(like.kernel.dtype)
     scale = np.asarray(2.0 ** rng.integers(SMALLEST_EXPONENT, 1, quant.w_scale.shape), np.float32)
     bias = None if like.bias is None else rng.integers(-4096, 4097, deconv.out_channels).astype(np.float32)
     return Weights(kernel, bias, replace(quant, w_scale=scale, w_zero=np.zeros(scale.shape, np.int32)))

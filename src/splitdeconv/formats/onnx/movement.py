@@ -159,7 +159,7 @@ class Movement:
             case "Resize" | "Upsample":
                 return upsampling.resized(node, inputs, self._opset)
             case "ConvTranspose":
-                return upsampling.spread(node, inputs, ZERO)
+                return upsampling.spread(node, inputs)
             case "Pad":
                 return upsampling.padded(node, inputs, self._opset, ZERO, OTHER)
         feeds = {f"i{number}": each for number, each in enumerate(inputs) if each is not None}

@@ -177,13 +177,12 @@ def _sources(x: ir.Value, place: Place) -> Iterator[tuple[ir.Value, tuple[ir.Nod
 
 
 def _latest(values: Sequence[ir.Value]) -> ir.Node | None:
-    """The node that makes the latest of ``values``; None where one of them comes from outside of the graph."""
-    producers = [value.producer() for value in values]
-    if len(producers) == 1:
-        return producers[0]
-    makers = list(dict.fromkeys(node for node in producers if node is not None))
-    if None in producers or len(makers) > _MOST_BRANCHES:
+    """The node that makes the latest of ``values``; None where all of them come from outside of the graph."""
+    makers = list(dict.fromkeys(node for value in values if (node := value.producer()) is not None))
+    if len(makers) > _MOST_BRANCHES:
         return None
+    if len(makers) < 2:
+        return makers[0] if makers else None
     behind = [node for node in makers if not any(other is not node and _reads(other, node) for other in makers)]
     return behind[0] if behind else None
 

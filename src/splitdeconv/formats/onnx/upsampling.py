@@ -11,9 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from splitdeconv.deconv import reference
-from splitdeconv.deconv.spec import Deconv
-from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.deconv.weights import Array
+from splitdeconv.formats import index_maps
 from splitdeconv.formats.onnx.geometry import RunTimeGeometryError, axes_from, read_attributes
 
 Inputs = Sequence[Array | None]
@@ -120,7 +119,7 @@ def padded(node: ir.Node, inputs: Inputs, opset: int, zero: int, other: int) -> 
     return None
 
 
-def spread(node: ir.Node, inputs: Inputs, zero: int) -> Array | None:
+def spread(node: ir.Node, inputs: Inputs) -> Array | None:
     """``inputs[0]`` by a depthwise ConvTranspose of ones that do not overlap; None for any other."""
     x, kernel = inputs[0], inputs[1]
     if x is None or kernel is None or (len(inputs) > 2 and inputs[2] is not None and np.any(inputs[2])):
@@ -130,32 +129,4 @@ def spread(node: ir.Node, inputs: Inputs, zero: int) -> Array | None:
         axes = axes_from(attributes, kernel.shape[2:], x.shape[2:])
     except (ValueError, RunTimeGeometryError):
         return None
-    channels, groups = x.shape[1], attributes.get("group", 1)
-    if kernel.shape[0] != channels or groups not in (1, channels):
-        return None
-    taps = _taps_of_ones(kernel, groups)
-    if taps is None:
-        return None
-    ones = Weights(np.broadcast_to(taps.astype(np.int64), (channels, 1, *taps.shape)))
-    deconv = Deconv(axes, channels, channels, channels)
-    if reference.deconv(np.ones_like(x), ones, deconv).max() > 1:
-        return None
-    return reference.deconv(x - zero, ones, deconv) + zero
-
-
-def _taps_of_ones(kernel: Array, groups: int) -> Array | None:
-    """Which taps are 1, the others being 0, equal for all channels; zero between channels."""
-    if groups == 1 and kernel.shape[0] > 1:
-        channels = kernel.shape[0]
-        if kernel.shape[1] != channels:
-            return None
-        numbers = np.arange(channels)
-        diagonal = kernel[numbers, numbers]
-        if np.count_nonzero(kernel) != np.count_nonzero(diagonal):
-            return None
-        kernel = diagonal[:, np.newaxis]
-    if kernel.shape[1] != 1:
-        return None
-    ones: Array = kernel[0, 0] == 1
-    same = np.array_equal(kernel, np.broadcast_to(ones.astype(kernel.dtype), kernel.shape))
-    return ones if same else None
+    return index_maps.spread(x, kernel, axes, attributes.get("group", 1))

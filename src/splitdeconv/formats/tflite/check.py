@@ -34,9 +34,9 @@ _OPERANDS: dict[str, tuple[int, str]] = {
     "RELU": (1, ""),
     "RELU6": (1, ""),
     "RELU_N1_TO_1": (1, ""),
-    "CONV_2D": (2, ""),
-    "CONV_3D": (2, ""),
-    "DEPTHWISE_CONV_2D": (2, ""),
+    "CONV_2D": (2, "Conv2DOptionsT"),
+    "CONV_3D": (2, "Conv3DOptionsT"),
+    "DEPTHWISE_CONV_2D": (2, "DepthwiseConv2DOptionsT"),
     "FULLY_CONNECTED": (2, ""),
     "BATCH_MATMUL": (2, "BatchMatMulOptionsT"),
 }

@@ -21,22 +21,29 @@ from splitdeconv.deconv.ops import (
     Part,
     Program,
     Relayout,
+    Repeat,
     Reshape,
     Shape,
     Slice,
+    Subtract,
     Transpose,
+    elements,
 )
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Weights
+from splitdeconv.formats.tflite.conv_operators import conv_options, is_same, operator_of, padding_of, resizes
 from splitdeconv.formats.tflite.filters import FilterWriter
-from splitdeconv.formats.tflite.nodes import Node
+from splitdeconv.formats.tflite.node import Node
 from splitdeconv.formats.tflite.padding import LARGEST_PAD_RANK, joinable, joined
 from splitdeconv.formats.tflite.schema import ACTIVATIONS, Builtin, tfl
 from splitdeconv.formats.tflite.types import SiteTypes
 from splitdeconv.formats.tflite.writer import GraphWriter
+from splitdeconv.lowerings.native import as_written
 
 # Versions by type where they differ; the first is for float32 and uint8. Source: LiteRT's op_version.cc.
 _VERSIONS: dict[int, tuple[int, int, int]] = {  # otherwise, int8, int16
     Builtin.CONV_2D: (1, 3, 4),
+    Builtin.DEPTHWISE_CONV_2D: (2, 3, 5),
     Builtin.PAD: (1, 2, 3),
     Builtin.STRIDED_SLICE: (1, 2, 4),
     Builtin.CONCATENATION: (1, 2, 3),
@@ -46,10 +53,13 @@ _VERSIONS: dict[int, tuple[int, int, int]] = {  # otherwise, int8, int16
     Builtin.MAX_POOL_2D: (1, 2, 3),
     Builtin.ADD: (1, 2, 3),
     Builtin.RELU: (1, 2, 3),
+    Builtin.RESIZE_NEAREST_NEIGHBOR: (1, 2, 4),
+    Builtin.TILE: (1, 1, 3),
 }
-_HYBRID_CONV = 5
-_INT32_BIAS_CONV = 8
-_BIASED_DECONV = 3
+_HYBRID = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6}
+_INT32_BIAS = {"CONV_2D": 8, "DEPTHWISE_CONV_2D": 7}
+_GROUPED_CONV = 6
+_BIASED_DECONV, _ACTIVATED_DECONV = 3, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +100,18 @@ class Emitter:
     def emit(self, program: Program, source: int, result: int) -> None:
         """Write all steps of an NHWC program, from the tensor ``source`` to the tensor ``result``."""
         assert not program.inputs, "only programs of one input are written here"
+        if self.node.written is not None and is_native(program):
+            program = as_written(program.deconv, "NHWC")
+        fused = activated(program) if self.activation else frozenset()
+        if fused is None:
+            inner = self.writer.tensor(self.types.result, program.shapes()[-1], f"{self.node.id}/sum")
+            self._steps(program, source, inner, frozenset())
+            self.add(getattr(Builtin, ACTIVATIONS[self.activation]), [inner], result)
+            return
+        self._steps(program, source, result, fused)
+
+    def _steps(self, program: Program, source: int, result: int, fused: frozenset[int]) -> None:
+        """All steps; those of ``fused`` with the activation."""
         values = [Value(source, program.in_shape)]
         summed = [False]
         for number, step in enumerate(program.steps):
@@ -103,17 +125,10 @@ class Emitter:
             like = self.types.result if summed[-1] else self.types.source
             target = result if final else self.writer.tensor(like, shape, self._name(step.op, number))
             values.append(Value(target, shape))
-            self._write(step.op, inputs, values[-1], number, self._activation_of(program, number))
+            self._write(step.op, inputs, values[-1], number, self.activation if number in fused else 0)
 
     def _name(self, op: Op, number: int) -> str:
         return f"{self.node.id}/{type(op).__name__.lower()}{number}"
-
-    def _activation_of(self, program: Program, number: int) -> int:
-        """The activation, if step ``number`` is the one that completes a sum."""
-        sums = [n for n, step in enumerate(program.steps) if isinstance(step.op, Add | AddBias)]
-        if sums:
-            return self.activation if number == sums[-1] else 0
-        return self.activation if isinstance(program.steps[number].op, Conv) else 0
 
     def _write(self, op: Op, inputs: list[Value], out: Value, number: int, activation: int) -> None:
         """The operators of one step."""
@@ -121,57 +136,66 @@ class Emitter:
         match op:
             case Conv():
                 self._conv(op, x, out, number, activation)
+            case NativeDeconv(simplified=True):
+                self._composite(op.deconv, x, out, activation)
             case NativeDeconv():
                 self._native(x, out)
             case Pad():
                 self._pad(op.begin, op.end, x, out, number)
             case Slice():
-                self._slice(op, x, out)
+                self.slice(op, x, out)
             case Reshape():
-                self._reshape(x.tensor, out)
+                self.reshape(x.tensor, out)
+            case Repeat():
+                self._repeat(op, x, out, number)
+            case _:
+                self._one_operator(op, [value.tensor for value in inputs], out.tensor, activation)
+
+    def _one_operator(self, op: Op, inputs: list[int], output: int, activation: int) -> None:
+        """A step that TFLite has an operator for."""
+        match op:
             case Transpose():
-                self._add(Builtin.TRANSPOSE, [x.tensor, self._ints(op.perm)], out.tensor, tfl.TransposeOptionsT())
+                self.add(Builtin.TRANSPOSE, [*inputs, self.ints(op.perm)], output, tfl.TransposeOptionsT())
             case Concat():
-                options = tfl.ConcatenationOptionsT(axis=op.axis)
-                self._add(Builtin.CONCATENATION, [value.tensor for value in inputs], out.tensor, options)
+                self.add(Builtin.CONCATENATION, inputs, output, tfl.ConcatenationOptionsT(axis=op.axis))
             case DepthToSpace():
-                options = tfl.DepthToSpaceOptionsT(blockSize=op.block)
-                self._add(Builtin.DEPTH_TO_SPACE, [x.tensor], out.tensor, options)
+                self.add(Builtin.DEPTH_TO_SPACE, inputs, output, tfl.DepthToSpaceOptionsT(blockSize=op.block))
             case Add():
-                options = tfl.AddOptionsT(fusedActivationFunction=activation)
-                self._add(Builtin.ADD, [value.tensor for value in inputs], out.tensor, options)
+                self.add(Builtin.ADD, inputs, output, tfl.AddOptionsT(fusedActivationFunction=activation))
+            case Subtract():
+                self.add(Builtin.SUB, inputs, output, tfl.SubOptionsT())
             case AddBias():
                 options = tfl.AddOptionsT(fusedActivationFunction=activation)
-                self._add(Builtin.ADD, [x.tensor, self.filters.whole_bias()], out.tensor, options)
+                self.add(Builtin.ADD, [*inputs, self.filters.whole_bias()], output, options)
             case Relayout():
                 options = tfl.Pool2DOptionsT(
                     padding=tfl.Padding.VALID, strideW=1, strideH=1, filterWidth=1, filterHeight=1
                 )
-                self._add(Builtin.MAX_POOL_2D, [x.tensor], out.tensor, options)
+                self.add(Builtin.MAX_POOL_2D, inputs, output, options)
             case _:
                 raise TypeError(f"the TFLite writer does not know {type(op).__name__}")
 
-    def _add(self, builtin: int, inputs: list[int], output: int, options: Any = None, version: int = 0) -> None:
+    def add(self, builtin: int, inputs: list[int], output: int, options: Any = None, version: int = 0) -> None:
         otherwise, int8, int16 = _VERSIONS.get(builtin, (1, 1, 1))
         fitting = {"int8": int8, "int16": int16}.get(self.types.maps, otherwise)
         self.writer.operator(builtin, version or fitting, inputs, [output], options)
 
-    def _ints(self, values: Any) -> int:
+    def ints(self, values: Any) -> int:
         """A constant int32 vector or matrix."""
         return self.writer.constant(np.asarray(values, np.int32), f"{self.node.id}/sizes")
 
-    def _reshape(self, tensor: int, out: Value) -> None:
+    def reshape(self, tensor: int, out: Value) -> None:
         sizes = [-1 if size is None else size for size in out.shape]
         options = tfl.ReshapeOptionsT(newShape=np.asarray(sizes, np.int32))
-        self._add(Builtin.RESHAPE, [tensor, self._ints(sizes)], out.tensor, options)
+        self.add(Builtin.RESHAPE, [tensor, self.ints(sizes)], out.tensor, options)
 
-    def _slice(self, op: Slice, x: Value, out: Value) -> None:
+    def slice(self, op: Slice, x: Value, out: Value) -> None:
         """STRIDED_SLICE with explicit ends; an open axis is taken whole by its masks."""
         open_axes = sum(1 << axis for axis, size in enumerate(x.shape) if size is None)
         ends = [0 if size is None else size - end for size, end in zip(x.shape, op.end, strict=True)]
-        bounds = [self._ints(op.begin), self._ints(ends), self._ints([1] * len(ends))]
+        bounds = [self.ints(op.begin), self.ints(ends), self.ints([1] * len(ends))]
         options = tfl.StridedSliceOptionsT(beginMask=open_axes, endMask=open_axes)
-        self._add(Builtin.STRIDED_SLICE, [x.tensor, *bounds], out.tensor, options)
+        self.add(Builtin.STRIDED_SLICE, [x.tensor, *bounds], out.tensor, options)
 
     def _part(self, op: Part, x: Value, number: int) -> int:
         """One output of a SPLIT that all parts of a value share."""
@@ -190,8 +214,8 @@ class Emitter:
     def _pad(self, begin: tuple[int, ...], end: tuple[int, ...], x: Value, out: Value, number: int) -> None:
         """PAD, which fills with the zero-point; more axes than it takes are joined where nothing is padded."""
         if len(begin) <= LARGEST_PAD_RANK:
-            self._add(
-                Builtin.PAD, [x.tensor, self._ints(list(zip(begin, end, strict=True)))], out.tensor, tfl.PadOptionsT()
+            self.add(
+                Builtin.PAD, [x.tensor, self.ints(list(zip(begin, end, strict=True)))], out.tensor, tfl.PadOptionsT()
             )
             return
         groups = joinable(begin, end)
@@ -203,36 +227,70 @@ class Emitter:
             self.writer.tensor(like, padded, name + "/padded"),
         )
         counts = [(sum(begin[axis] for axis in group), sum(end[axis] for axis in group)) for group in groups]
-        self._reshape(x.tensor, Value(before, flat))
-        self._add(Builtin.PAD, [before, self._ints(counts)], after, tfl.PadOptionsT())
-        self._reshape(after, out)
+        self.reshape(x.tensor, Value(before, flat))
+        self.add(Builtin.PAD, [before, self.ints(counts)], after, tfl.PadOptionsT())
+        self.reshape(after, out)
+
+    def _repeat(self, op: Repeat, x: Value, out: Value, number: int) -> None:
+        """RESIZE_NEAREST_NEIGHBOR where it is right; else TILE of each axis, seen as the middle one of three."""
+        if resizes(x.shape, op.factors):
+            options = tfl.ResizeNearestNeighborOptionsT()
+            self.add(Builtin.RESIZE_NEAREST_NEIGHBOR, [x.tensor, self.ints(out.shape[1:3])], out.tensor, options)
+            return
+        value, like = x, self.types.source
+        for axis, factor in enumerate(op.factors):
+            if factor == 1:
+                continue
+            name = f"{self.node.id}/repeat{number}.{axis}"
+            before = None if None in value.shape[: axis + 1] else elements(value.shape[: axis + 1])
+            opened, tiled = ((before, size, elements(value.shape[axis + 1 :])) for size in (1, factor))
+            shape = Repeat(tuple(factor if n == axis else 1 for n in range(len(op.factors)))).shape(value.shape)
+            first, second = (self.writer.tensor(like, each, name) for each in (opened, tiled))
+            self.reshape(value.tensor, Value(first, opened))
+            self.add(Builtin.TILE, [first, self.ints((1, factor, 1))], second)
+            value = out if shape == out.shape else Value(self.writer.tensor(like, shape, name), shape)
+            self.reshape(second, value)
 
     def _conv(self, op: Conv, x: Value, out: Value, number: int, activation: int) -> None:
-        """CONV_2D; SAME where TFLite's rule gives these pads, else PAD and VALID."""
-        padding = _padding(op)
+        """A convolution; SAME where TFLite's rule gives these pads, else PAD and VALID."""
+        padding = padding_of(op)
         if padding is None:
             begin, end = (0, *op.pad_begin, 0), (0, *op.pad_end, 0)
             padded = Pad(begin, end).shape(x.shape)
             inner = Value(self.writer.tensor(self.types.source, padded, f"{self.node.id}/pad{number}"), padded)
             self._pad(begin, end, x, inner, number)
             x, padding = inner, tfl.Padding.VALID
-        rows, columns = op.dilations
-        options = tfl.Conv2DOptionsT(
-            padding=padding,
-            strideW=1,
-            strideH=1,
-            fusedActivationFunction=activation,
-            dilationHFactor=rows,
-            dilationWFactor=columns,
-            quantizedBiasType=self.types.bias_type,
-        )
+        name, options = operator_of(op), conv_options(op)
+        options.padding, options.fusedActivationFunction = padding, activation
+        if name == "CONV_2D":
+            options.quantizedBiasType = self.types.bias_type
         operands = self.filters.operands(op, number)
-        self._add(Builtin.CONV_2D, [x.tensor, *operands], out.tensor, options, self._conv_version())
+        self.add(getattr(Builtin, name), [x.tensor, *operands], out.tensor, options, self._conv_version(name, op))
 
-    def _conv_version(self) -> int:
+    def _conv_version(self, name: str, op: Conv) -> int:
         if self.types.is_hybrid:
-            return _HYBRID_CONV
-        return _INT32_BIAS_CONV if self.types.bias_type and self.types.maps == "int16" else 0
+            return _HYBRID.get(name, 0)
+        if self.types.bias_type and self.types.maps == "int16":
+            return _INT32_BIAS.get(name, 0)
+        return _GROUPED_CONV if name == "CONV_2D" and op.groups > 1 else 0
+
+    def _composite(self, deconv: Deconv, x: Value, out: Value, activation: int) -> None:
+        """One TRANSPOSE_CONV for a convolution of a stretched map; SAME where that means the pads, else with a crop."""
+        options = tfl.TransposeConvOptionsT(fusedActivationFunction=activation, quantizedBiasType=self.types.bias_type)
+        options.strideH, options.strideW = deconv.strides
+        same = all(is_same(axis) for axis in deconv.axes)
+        options.padding = tfl.Padding.SAME if same else tfl.Padding.VALID
+        begin, end = zip(*((axis.pad_begin, axis.pad_end) for axis in deconv.axes), strict=True)
+        cut = Slice((0, *((0, 0) if same else begin), 0), (0, *((0, 0) if same else end), 0))
+        whole = tuple(size and size + b + e for size, b, e in zip(out.shape, cut.begin, cut.end, strict=True))
+        cropped = whole != out.shape
+        target = self.writer.tensor(self.types.result, whole, f"{self.node.id}/whole") if cropped else out.tensor
+        sizes = self._output_sizes(x, whole)
+        version = _ACTIVATED_DECONV if activation else _BIASED_DECONV
+        kernel, *bias = self.filters.native(deconv)
+        self.add(Builtin.TRANSPOSE_CONV, [sizes, kernel, x.tensor, *bias], target, options, version)
+        if cropped:
+            self.slice(cut, Value(target, whole), out)
 
     def _native(self, x: Value, out: Value) -> None:
         """The original operators again, or with weights on trial the deconv and its crops."""
@@ -248,22 +306,54 @@ class Emitter:
         computed = self.is_alone and graph.content(shape) is None
         sizes = self._computed_sizes(out.shape) if computed else self.borrow(shape)
         operands = [sizes, self.borrow(kernel), x.tensor, *(self.borrow(each) for each in bias if each >= 0)]
-        self.writer.copied(graph.root, graph.operators[node.operator], operands, tensor)
-        previous = node.output
-        for number, operator in enumerate(followers):
+        self.writer.copied(graph.root, graph.operators[node.operator], operands, [tensor])
+        self._followers(tensor, out.tensor)
+
+    def original(self, x: int, result: int) -> None:
+        """The model's own convolution and what joins it, from the map ``x``."""
+        node, graph = self.node, self.node.graph
+        tensor = result
+        if node.epilogue.operators:
+            tensor = self.writer.tensor(graph.tensors[node.output], graph.shape(node.output), f"{node.id}/native")
+        operands = [
+            x if each == node.operand else self.borrow(each) for each in graph.inputs_of(node.operator) if each >= 0
+        ]
+        self.writer.copied(graph.root, graph.operators[node.operator], operands, [tensor])
+        self._followers(tensor, result)
+
+    def _followers(self, tensor: int, result: int) -> None:
+        """The operators of the epilogue again, from the output ``tensor`` of the deconv to ``result``."""
+        graph, previous = self.node.graph, self.node.output
+        operators = self.node.epilogue.operators
+        for number, operator in enumerate(operators):
             made = graph.outputs_of(operator)[0]
-            name = f"{node.id}/native{number}"
-            last = number + 1 == len(followers)
-            target = out.tensor if last else self.writer.tensor(graph.tensors[made], graph.shape(made), name)
+            name = f"{self.node.id}/native{number}"
+            last = number + 1 == len(operators)
+            target = result if last else self.writer.tensor(graph.tensors[made], graph.shape(made), name)
             inputs = [tensor if each == previous else self.borrow(each) for each in graph.inputs_of(operator)]
-            self.writer.copied(graph.root, graph.operators[operator], inputs, target)
+            self.writer.copied(graph.root, graph.operators[operator], inputs, [target])
             tensor, previous = target, made
+
+    def _output_sizes(self, x: Value, whole: Shape) -> int:
+        """The output shape of a TRANSPOSE_CONV: a constant, or with the batch of ``x`` where that is open."""
+        if whole[0] is not None:
+            return self.ints(whole)
+        like, vector = tfl.TensorT(type=tfl.TensorType.INT32), (4,)
+        shape = self.writer.tensor(like, vector, f"{self.node.id}/shape")
+        batch = self.writer.tensor(like, (1,), f"{self.node.id}/batch")
+        sizes = self.writer.tensor(like, vector, f"{self.node.id}/sizes")
+        self.writer.operator(Builtin.SHAPE, 1, [x.tensor], [shape], tfl.ShapeOptionsT(outType=tfl.TensorType.INT32))
+        bounds = [self.ints([bound]) for bound in (0, 1, 1)]
+        self.writer.operator(Builtin.STRIDED_SLICE, 1, [shape, *bounds], [batch], tfl.StridedSliceOptionsT())
+        operands = [batch, self.ints(whole[1:])]
+        self.writer.operator(Builtin.CONCATENATION, 1, operands, [sizes], tfl.ConcatenationOptionsT(axis=0))
+        return sizes
 
     def _computed_sizes(self, shape: Shape) -> int:
         """The output shape as an operator's result: runtimes take other kernels for it than for a constant."""
-        sizes = self._ints(self._native_shape(shape))
+        sizes = self.ints(self._native_shape(shape))
         made = self.writer.tensor(tfl.TensorT(type=tfl.TensorType.INT32), (4,), f"{self.node.id}/computed")
-        self._reshape(sizes, Value(made, (4,)))
+        self.reshape(sizes, Value(made, (4,)))
         return made
 
     def _native_shape(self, shape: Shape) -> list[int]:
@@ -282,18 +372,23 @@ class Emitter:
         begin, end = (0, *node.epilogue.begin, 0), (0, *node.epilogue.end, 0)
         cropped = any(begin) or any(end)
         target = self.writer.tensor(self.types.result, whole, f"{node.id}/native") if cropped else out.tensor
-        kernel, *bias = self.filters.native()
+        kernel, *bias = self.filters.native(node.deconv)
         version = max(_BIASED_DECONV, node.graph.root.operatorCodes[original.opcodeIndex].version)
-        self._add(Builtin.TRANSPOSE_CONV, [self._ints(whole), kernel, x.tensor, *bias], target, options, version)
+        self.add(Builtin.TRANSPOSE_CONV, [self.ints(whole), kernel, x.tensor, *bias], target, options, version)
         if cropped:
-            self._slice(Slice(begin, end), Value(target, whole), out)
+            self.slice(Slice(begin, end), Value(target, whole), out)
 
 
-def _padding(op: Conv) -> int | None:
-    """SAME or VALID where one of them means the convolution's pads, else None."""
-    pads = list(zip(op.pad_begin, op.pad_end, strict=True))
-    if not any(map(any, pads)):
-        return int(tfl.Padding.VALID)
-    totals = [(size - 1) * dilation for size, dilation in zip(op.kernel, op.dilations, strict=True)]
-    same = [(total // 2, total - total // 2) for total in totals]
-    return int(tfl.Padding.SAME) if pads == same else None
+def is_native(program: Program) -> bool:
+    """Whether the program is the model's own operators."""
+    (first, *others) = program.steps
+    return not others and isinstance(first.op, NativeDeconv) and not first.op.simplified
+
+
+def activated(program: Program) -> frozenset[int] | None:
+    """The steps that complete sums, and can take an activation; None where only all of the output can."""
+    additions = [number for number, step in enumerate(program.steps) if isinstance(step.op, Add | AddBias)]
+    if not additions:
+        return frozenset(n for n, step in enumerate(program.steps) if isinstance(step.op, Conv | NativeDeconv))
+    behind = program.steps[additions[-1] + 1 :]
+    return frozenset(additions[-1:]) if all(len(set(step.inputs)) == 1 for step in behind) else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.tflite.graph import Graph
 from splitdeconv.formats.tflite.schema import ACTIVATIONS
+from splitdeconv.formats.tflite.units import same_unit, unit_of
 
 _AFTER = {("", "RELU"), ("", "RELU6"), ("", "RELU_N1_TO_1"), ("RELU", "RELU"), ("RELU", "RELU6"), ("RELU6", "RELU6")}
 _INT32 = np.iinfo(np.int32)
@@ -27,7 +27,7 @@ class Epilogue:
         names: their names.
         activation: name of the activation of the whole, or empty.
         added: what is added to each output channel, in the unit of the stored bias, or None.
-        begin, end: outputs that are cropped, height and width.
+        begin, end: outputs that are cropped on each spatial axis.
         changes_bits: whether a rounding step goes away.
     """
 
@@ -36,8 +36,8 @@ class Epilogue:
     names: tuple[str, ...] = ()
     activation: str = ""
     added: Array | None = None
-    begin: tuple[int, int] = (0, 0)
-    end: tuple[int, int] = (0, 0)
+    begin: tuple[int, ...] = (0, 0)
+    end: tuple[int, ...] = (0, 0)
     changes_bits: bool = False
 
     def add_to(self, bias: Array | None, channels: int) -> Array | None:
@@ -62,17 +62,19 @@ def _cropped(axis: Axis, begin: int, end: int) -> Axis:
     return Axis(axis.kernel, axis.stride, axis.dilation, axis.pad_begin + begin, pad_end, kept, axis.in_size)
 
 
-def find_epilogue(graph: Graph, operator: int, numerics: str) -> Epilogue:
+def find_epilogue(graph: Graph, operator: int, numerics: str, axes: int = 2) -> Epilogue:
     """Follow the only reader of each output as long as it can join the deconv.
 
     Args:
         graph: the subgraph.
         operator: the deconv.
         numerics: ``exact`` keeps every rounding step of quantised models, ``fused`` does not.
+        axes: number of spatial axes.
     """
     (output, *_) = graph.outputs_of(operator)
     options = graph.operators[operator].builtinOptions
-    found = Epilogue(output, activation=ACTIVATIONS[options.fusedActivationFunction])
+    nothing = (0,) * axes
+    found = Epilogue(output, activation=ACTIVATIONS[options.fusedActivationFunction], begin=nothing, end=nothing)
     for reader in _readers(graph, output):
         joined = _join(graph, operator, reader, found, numerics)
         if joined is None:
@@ -94,11 +96,11 @@ def _join(graph: Graph, operator: int, reader: int, so_far: Epilogue, numerics: 
     (result,) = graph.outputs_of(reader)
     longer = replace(so_far, result=result, operators=(*so_far.operators, reader), names=(*so_far.names, name))
     if name in ("STRIDED_SLICE", "SLICE"):
-        return _with_crop(graph, reader, longer) if _same_unit(graph, so_far.result, result) else None
+        return _with_crop(graph, reader, longer) if same_unit(graph, so_far.result, result) else None
     if graph.shape(so_far.result) != graph.shape(result):
         return None
     quantised = graph.type_name(result) != "float32"
-    rescales = quantised and not _same_unit(graph, so_far.result, result)
+    rescales = quantised and not same_unit(graph, so_far.result, result)
     if rescales and (numerics != "fused" or not _same_type(graph, so_far.result, result)):
         return None
     if name == "ADD":
@@ -112,20 +114,6 @@ def _join(graph: Graph, operator: int, reader: int, so_far: Epilogue, numerics: 
 
 def _same_type(graph: Graph, left: int, right: int) -> bool:
     return graph.type_name(left) == graph.type_name(right)
-
-
-def _same_unit(graph: Graph, left: int, right: int) -> bool:
-    """Whether equal stored values mean equal numbers."""
-    units = [_unit(graph.tensors[tensor]) for tensor in (left, right)]
-    return _same_type(graph, left, right) and units[0] == units[1]
-
-
-def _unit(tensor: Any) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    quantization = tensor.quantization
-    if quantization is None or quantization.scale is None:
-        return (), ()
-    zero = () if quantization.zeroPoint is None else tuple(int(point) for point in quantization.zeroPoint)
-    return tuple(float(scale) for scale in quantization.scale), zero
 
 
 def _with_crop(graph: Graph, reader: int, longer: Epilogue) -> Epilogue | None:
@@ -196,9 +184,10 @@ def _with_add(graph: Graph, operator: int, reader: int, longer: Epilogue, source
 
 def _in_bias_units(graph: Graph, operator: int, tensor: int, constant: Array) -> Array | None:
     """A quantised constant in units of the deconv's bias, input scale times weight scale; None if it is too large."""
-    _, kernel, source = graph.inputs_of(operator)[:3]
-    scales, zero = _unit(graph.tensors[tensor])
-    (in_scales, _), (weight_scales, _) = _unit(graph.tensors[source]), _unit(graph.tensors[kernel])
+    operands = graph.inputs_of(operator)
+    kernel, source = operands[1], operands[2 if graph.name(operator) == "TRANSPOSE_CONV" else 0]
+    scales, zero = unit_of(graph.tensors[tensor])
+    (in_scales, _), (weight_scales, _) = unit_of(graph.tensors[source]), unit_of(graph.tensors[kernel])
     if len(scales) != 1 or len(in_scales) != 1 or not weight_scales:
         return None
     real = (constant.astype(np.float64) - (zero[0] if zero else 0)) * scales[0]

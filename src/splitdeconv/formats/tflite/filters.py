@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 
 from splitdeconv.deconv.ops import Conv
-from splitdeconv.deconv.weights import Array, Weights, conv_channels, conv_filter
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.weights import Array, Weights, conv_channels, conv_filter, deconv_kernel
+from splitdeconv.formats.tflite.conv_operators import operator_of
+from splitdeconv.formats.tflite.geometry import FILTER_AXES
 from splitdeconv.formats.tflite.schema import TYPE_NAMES, Builtin, tfl
 from splitdeconv.formats.tflite.types import FLOAT32, SiteTypes
 from splitdeconv.formats.tflite.units import zero_point
@@ -25,14 +28,16 @@ class FilterWriter:
         self.writer, self.name, self.weights, self.types = writer, name, weights, types
 
     def operands(self, conv: Conv, number: int) -> list[int]:
-        """Filter OHWI and bias (if there is one) of a convolution."""
+        """Filter and bias of a convolution, as its operator takes them."""
         name = f"{self.name}/conv{number}"
         filled = conv_filter(self.weights.kernel, conv, zero_point(self.types.kernel))
-        quantization = _repeated(self.types.kernel.quantization, conv)
-        kernel = self._filter(np.ascontiguousarray(filled.transpose(0, 2, 3, 1)), name + "/filter", quantization)
+        kind = operator_of(conv)
+        order = np.argsort(FILTER_AXES[kind])
+        quantization = _repeated(self.types.kernel.quantization, conv, FILTER_AXES[kind][0])
+        kernel = self._filter(np.ascontiguousarray(filled.transpose(order)), name + "/filter", quantization)
         bias = self._zero_bias(conv) if self.weights.bias is None or not conv.has_bias else self.weights.bias
         bias = conv_channels(bias, conv)
-        return [kernel, self._bias(bias, name + "/bias", _repeated(self.types.bias, conv))]
+        return [kernel, self._bias(bias, name + "/bias", _repeated(self.types.bias, conv, 0))]
 
     def _zero_bias(self, conv: Conv) -> Array:
         """LiteRT's CONV_2D wants a bias, TRANSPOSE_CONV does not."""
@@ -44,9 +49,9 @@ class FilterWriter:
         assert self.weights.bias is not None, "the deconv says that it has a bias"
         return self._bias(self.weights.bias, f"{self.name}/bias", None)
 
-    def native(self) -> list[int]:
-        """Kernel OHWI and bias (if there is one) as TRANSPOSE_CONV takes them."""
-        values = np.ascontiguousarray(self.weights.kernel.transpose(1, 2, 3, 0))
+    def native(self, deconv: Deconv) -> list[int]:
+        """Kernel OHWI and bias (if there is one) of the whole deconv, as TRANSPOSE_CONV takes them."""
+        values = np.ascontiguousarray(deconv_kernel(self.weights.kernel, deconv).transpose(1, 2, 3, 0))
         kernel = self._filter(values, f"{self.name}/kernel", self.types.kernel.quantization)
         if self.weights.bias is None:
             return [kernel]
@@ -69,8 +74,8 @@ class FilterWriter:
         return opened
 
 
-def _repeated(quantization: Any, conv: Conv) -> Any:
-    """Per-channel parameters in the order of the convolution's outputs."""
+def _repeated(quantization: Any, conv: Conv, axis: int) -> Any:
+    """Per-channel parameters in the order of the convolution's outputs, which are ``axis`` of the values."""
     if quantization is None or quantization.scale is None or len(quantization.scale) <= 1:
         return quantization
     scale = conv_channels(np.asarray(quantization.scale, np.float32), conv)
@@ -78,4 +83,4 @@ def _repeated(quantization: Any, conv: Conv) -> Any:
     points = np.zeros(len(scale), np.int64)
     if zero is not None and len(zero):
         points = conv_channels(np.broadcast_to(np.asarray(zero, np.int64), (conv.out_channels,)), conv)
-    return tfl.QuantizationParametersT(scale=scale, zeroPoint=points, quantizedDimension=0)
+    return tfl.QuantizationParametersT(scale=scale, zeroPoint=points, quantizedDimension=axis)

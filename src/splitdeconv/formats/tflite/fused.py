@@ -11,7 +11,7 @@ import numpy as np
 from splitdeconv.deconv import reference
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.model import FusedDifference
-from splitdeconv.formats.tflite.nodes import Node
+from splitdeconv.formats.tflite.node import Node
 from splitdeconv.formats.tflite.units import zero_point
 
 _RANGES = {"RELU": (0.0, np.inf), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0), "": (-np.inf, np.inf)}
@@ -48,7 +48,7 @@ def _ideal(node: Node, x: Array) -> tuple[Array, Array]:
     quant = stored.quant
     assert quant is not None, "only quantised sites have steps"
     real = (np.moveaxis(x, -1, 1).astype(np.float64) - quant.x_zero) * float(quant.x_scale)
-    y = reference.deconv(real, stored.as_real(), replace(node.deconv, quant=None))
+    y = reference.definition(real, stored.as_real(node.deconv.groups), replace(node.deconv, quant=None))
     low, high = _RANGES[node.epilogue.activation]
     bounds = np.iinfo(node.graph.type_name(node.result))
     steps = np.clip(_steps(y, result), bounds.min, bounds.max)

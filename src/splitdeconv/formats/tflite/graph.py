@@ -65,9 +65,13 @@ class Graph:
         """The operator that makes ``tensor``, or None."""
         return self._producers.get(tensor)
 
+    def readers(self, tensor: int) -> list[int]:
+        """The operators that read ``tensor``."""
+        return self._consumers.get(tensor, [])
+
     def only_consumer(self, tensor: int) -> int | None:
         """The one operator that reads ``tensor``, if nothing else sees it."""
-        readers = self._consumers.get(tensor, [])
+        readers = self.readers(tensor)
         if len(readers) != 1 or tensor in self.outputs or self.tensors[tensor].isVariable:
             return None
         return readers[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from splitdeconv.deconv.network import Compilable
-from splitdeconv.formats.tflite.nodes import Node
+from splitdeconv.formats.tflite.node import Node
 from splitdeconv.targets.litert import LiteRt
 from splitdeconv.targets.target import CompileError, Target
 
@@ -15,14 +15,16 @@ def left_out(nodes: Sequence[Node], model: Compilable, runner: Target) -> frozen
 
     A delegate (XNNPACK) that does not take a TRANSPOSE_CONV may take its convolutions. LiteRT's built-in kernels, too,
     round the results of 8-bit convolutions otherwise than those of 8-bit deconvs, and have other rules for the ranges
-    of hybrid ones. In 16 bits, and in the reference kernels, both are rounded by one function.
+    of hybrid ones. In 16 bits, and in the reference kernels, both are rounded by one function. A convolution of a
+    stretched map is one before and after.
 
     Args:
         nodes: of the model.
         model: as it came.
         runner: what was named as its runtime.
     """
-    asked = [node for node in nodes if node.deconv.quant is not None and node.deconv.quant.activation != "int16"]
+    quantised = [node for node in nodes if node.deconv.quant is not None and node.written is None]
+    asked = [node for node in quantised if node.deconv.quant and node.deconv.quant.activation != "int16"]
     if not asked or not isinstance(runner, LiteRt) or runner.kernels == "reference":
         return frozenset()
     try:

@@ -19,7 +19,8 @@ from splitdeconv.formats.tflite.file import Contents
 from splitdeconv.formats.tflite.fused import difference
 from splitdeconv.formats.tflite.graph import Graph, indices, text
 from splitdeconv.formats.tflite.kernels import left_out
-from splitdeconv.formats.tflite.nodes import Node, find_nodes
+from splitdeconv.formats.tflite.node import Node
+from splitdeconv.formats.tflite.nodes import find_nodes
 from splitdeconv.formats.tflite.refuse import refusal, unportable
 from splitdeconv.formats.tflite.splice import splice, stand_alone
 from splitdeconv.formats.tflite.work import operations, other_macs
@@ -82,7 +83,8 @@ class TfliteModel(Model):
         read = find_nodes(self.root, self.numerics)
         sites = tuple(_site(each) for each in read if isinstance(each, Node))
         skipped = tuple(each for each in read if isinstance(each, Skipped))
-        return Findings(sites, skipped, other_macs(self.root))
+        own = {each.operator for each in read if isinstance(each, Node) and each.graph.number == 0}
+        return Findings(sites, skipped, other_macs(self.root, own))
 
     def seen_by(self, runner: Target) -> Self:
         sites = self.find().sites

@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from splitdeconv.deconv.ops import Add, Conv, DepthToSpace, NativeDeconv, Pad, Program, Shape, Slice
+from splitdeconv.deconv.ops import (
+    Add,
+    Conv,
+    DepthToSpace,
+    NativeDeconv,
+    Pad,
+    Program,
+    Shape,
+    Slice,
+    Step,
+    Subtract,
+    Transpose,
+)
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.formats.tflite.padding import LARGEST_PAD_RANK, can_pad
+
+LARGEST_RANK = 6  # of LiteRT's TRANSPOSE, and of its ADD where sizes are repeated
 
 
 def refusal(program: Program, numerics: str, *, left_out: bool) -> str | None:
@@ -17,8 +32,9 @@ def refusal(program: Program, numerics: str, *, left_out: bool) -> str | None:
         left_out: whether the runtime has other kernels for the original than for the program.
     """
     quant = program.deconv.quant
-    if any(isinstance(step.op, NativeDeconv) for step in program.steps):
-        return None
+    native = next((step.op for step in program.steps if isinstance(step.op, NativeDeconv)), None)
+    if native is not None:
+        return _composite_refusal(program.deconv) if native.simplified else None
     if left_out and quant is not None and quant.activation == "float32":
         return "no delegate takes the original, and LiteRT's own kernels quantise its input in another way"
     if left_out and numerics == "exact":
@@ -28,8 +44,8 @@ def refusal(program: Program, numerics: str, *, left_out: bool) -> str | None:
         )
     if quant is not None and any(isinstance(step.op, Add) for step in program.steps):
         return "it adds partial sums, which would requantise twice"
-    if not all(can_pad(op, shape) for op, shape in _pads(program)):
-        return f"LiteRT pads at most {LARGEST_PAD_RANK} axes, and joins them only where their sizes are fixed"
+    if (reason := _beyond_operators(program)) is not None:
+        return reason
     moves = any(isinstance(step.op, DepthToSpace) for step in program.steps)
     if quant is not None and quant.activation == "int16" and moves:
         return "LiteRT's DEPTH_TO_SPACE does not take int16"
@@ -37,8 +53,31 @@ def refusal(program: Program, numerics: str, *, left_out: bool) -> str | None:
         return None
     if _cuts_input(program):
         return "it crops the input, which changes the range that hybrid kernels quantise it by"
-    if any(isinstance(step.op, Conv) and set(step.op.kernel) == {1} for step in program.steps):
+    whole = program.deconv.written_out is not None and set(program.deconv.written_out.kernel) == {1}
+    if not whole and any(isinstance(step.op, Conv) and set(step.op.kernel) == {1} for step in program.steps):
         return "LiteRT quantises a hybrid 1×1 convolution's input pixel by pixel, a deconv's as a whole"
+    return None
+
+
+def _beyond_operators(program: Program) -> str | None:
+    """What LiteRT's operators cannot do of a program, or None."""
+    if any(isinstance(step.op, DepthToSpace) and step.op.order == "channel_major" for step in program.steps):
+        return "LiteRT's DEPTH_TO_SPACE takes the channels of groups in another order"
+    if any(isinstance(step.op, Transpose) and len(step.op.perm) > LARGEST_RANK for step in program.steps):
+        return f"LiteRT transposes at most {LARGEST_RANK} axes"
+    if any(isinstance(step.op, Add | Subtract) and len(shape) > LARGEST_RANK for step, shape in _results(program)):
+        return f"LiteRT adds maps of at most {LARGEST_RANK} axes"
+    if not all(can_pad(op, shape) for op, shape in _pads(program)):
+        return f"LiteRT pads at most {LARGEST_PAD_RANK} axes, and joins them only where their sizes are fixed"
+    return None
+
+
+def _composite_refusal(deconv: Deconv) -> str | None:
+    """Why a convolution of a stretched map cannot be one TRANSPOSE_CONV, or None."""
+    if len(deconv.axes) != 2 or deconv.groups > 1 or any(axis.dilation > 1 for axis in deconv.axes):
+        return "LiteRT's TRANSPOSE_CONV has two axes, no groups and no dilation"
+    if deconv.quant is not None:
+        return "LiteRT rounds the results of TRANSPOSE_CONV otherwise than those of convolutions"
     return None
 
 
@@ -49,6 +88,11 @@ def unportable(program: Program) -> str | None:
     if quant is not None and quant.activation == "int8" and moves:
         return "LiteRT's reference kernels have no DEPTH_TO_SPACE of int8 (version 2)"
     return None
+
+
+def _results(program: Program) -> Iterator[tuple[Step, Shape]]:
+    """Each step with the shape that it makes."""
+    return zip(program.steps, program.shapes()[1:], strict=True)
 
 
 def _pads(program: Program) -> Iterator[tuple[Pad, Shape]]:

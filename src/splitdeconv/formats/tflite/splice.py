@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from splitdeconv.deconv.ops import NativeDeconv, Program
+from splitdeconv.deconv.ops import Program
 from splitdeconv.deconv.weights import Weights
 from splitdeconv.errors import UsageError
-from splitdeconv.formats.tflite.emit import Emitter
+from splitdeconv.formats.tflite.emit import Emitter, is_native
 from splitdeconv.formats.tflite.graph import Graph, indices
-from splitdeconv.formats.tflite.nodes import Node, nodes_of
+from splitdeconv.formats.tflite.node import Node
+from splitdeconv.formats.tflite.nodes import nodes_of
 from splitdeconv.formats.tflite.schema import Builtin, tfl
+from splitdeconv.formats.tflite.stretched_emit import StretchingCopy, write_front, write_stages
 from splitdeconv.formats.tflite.writer import GraphWriter
 
 # Operators without side effects that compute an output shape or unpack a constant.
@@ -36,13 +38,38 @@ def stand_alone(node: Node, program: Program, weights: Weights | None) -> Any:
     root.description = f"splitdeconv: site {node.id}".encode()
     writer = GraphWriter(root, 0)
     emitter = Emitter(writer, node, lambda tensor: _borrowed(writer, node.graph, tensor), weights)
-    source = writer.tensor(emitter.types.source, program.in_shape, "x")
+    first = node.graph.tensors[node.source] if node.written is not None and weights is None else emitter.types.source
+    source = writer.tensor(first, program.in_shape, "x")
     result = writer.tensor(emitter.types.result, program.shapes()[-1], "y")
-    emitter.emit(program, source, result)
+    outputs = [result]
+    if node.written is None or weights is not None:
+        emitter.emit(program, source, result)
+    else:
+        outputs += _emit_stretched(emitter, program, source, result)
     graph = writer.subgraph
     graph.operators, graph.name = writer.operators, b"main"
-    graph.inputs, graph.outputs = np.asarray([source], np.int32), np.asarray([result], np.int32)
+    graph.inputs, graph.outputs = np.asarray([source], np.int32), np.asarray(outputs, np.int32)
     return writer.root
+
+
+def _emit_stretched(emitter: Emitter, program: Program, source: int, result: int) -> list[int]:
+    """A convolution of a stretched map with all that belongs to it: as the model has it, or by its program.
+
+    The source is the small map in the convolution's layout, its borders done. Returns what stays of the stretching
+    whatever becomes of the site, so that each form's time has it.
+    """
+    node = emitter.node
+    assert node.written is not None, "asked of stretched maps only"
+    stretched = node.written.stretched
+    needed = stretched.is_plain and (is_native(program) or stretched.kept is not None)
+    copied = StretchingCopy(emitter, stretched, source) if needed else None
+    x = copied.of(node.operand) if copied is not None and is_native(program) else None
+    if x is None:
+        emitter.emit(program, write_stages(emitter, stretched, source, program.in_shape), result)
+    else:
+        emitter.original(x, result)
+    kept = None if copied is None or stretched.kept is None else copied.of(stretched.kept)
+    return [] if kept is None else [kept]
 
 
 def _borrowed(writer: GraphWriter, graph: Graph, tensor: int) -> int:
@@ -68,16 +95,12 @@ def splice(root: Any, programs: Mapping[str, Program], numerics: str) -> Any:
     nodes = {node.id: node for node in nodes_of(root, numerics)}
     if unknown := sorted(set(programs) - set(nodes)):
         raise UsageError(f"no site is called '{unknown[0]}'; there are {', '.join(nodes) or 'none'}")
-    changed = {name: program for name, program in programs.items() if not _is_native(program)}
+    changed = {name: program for name, program in programs.items() if not is_native(program)}
     new = root
     for number in sorted({nodes[name].graph.number for name in changed}):
         here = [(nodes[name], program) for name, program in changed.items() if nodes[name].graph.number == number]
         new = _splice_graph(new, here, number)
     return _without_dead_contents(root, new) if changed else root
-
-
-def _is_native(program: Program) -> bool:
-    return len(program.steps) == 1 and isinstance(program.steps[0].op, NativeDeconv)
 
 
 def _splice_graph(root: Any, sites: list[tuple[Node, Program]], number: int) -> Any:
@@ -87,10 +110,12 @@ def _splice_graph(root: Any, sites: list[tuple[Node, Program]], number: int) -> 
     removed: set[int] = set()
     for node, program in sites:
         start = len(writer.operators)
-        Emitter(writer, node).emit(program, node.source, node.result)
+        emitter = Emitter(writer, node)
+        emitter.emit(program, write_front(emitter), node.result)
         inserted[node.operator] = writer.operators[start:]
         removed |= {node.operator, *node.epilogue.operators}
-    removed = _with_dead(sites[0][0].graph, removed, inserted)
+    stretching = {each for node, _ in sites if node.written for each in node.written.stretched.operators}
+    removed = _with_dead(sites[0][0].graph, removed, inserted, stretching)
     operators = []
     for index, operator in enumerate(writer.subgraph.operators):
         operators += inserted.get(index, [])
@@ -100,8 +125,8 @@ def _splice_graph(root: Any, sites: list[tuple[Node, Program]], number: int) -> 
     return writer.root
 
 
-def _with_dead(graph: Graph, removed: set[int], inserted: Mapping[int, list[Any]]) -> set[int]:
-    """``removed`` and the operators that only fed what is removed."""
+def _with_dead(graph: Graph, removed: set[int], inserted: Mapping[int, list[Any]], stretching: set[int]) -> set[int]:
+    """``removed`` and the operators that only fed what is removed; those that stretch maps are among them."""
     gone = set(removed)
     needed = set(graph.outputs)
     for operators in inserted.values():
@@ -114,7 +139,7 @@ def _with_dead(graph: Graph, removed: set[int], inserted: Mapping[int, list[Any]
             operator
             for operator in producers
             if operator is not None
-            and graph.name(operator) in _REMOVABLE
+            and (graph.name(operator) in _REMOVABLE or operator in stretching)
             and not any(_is_read(graph, tensor, gone) or tensor in needed for tensor in graph.outputs_of(operator))
         }
         gone |= candidates

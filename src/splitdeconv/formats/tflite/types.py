@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from splitdeconv.deconv.weights import Array, Weights
-from splitdeconv.formats.tflite.nodes import Node
+from splitdeconv.formats.tflite.node import Node
 from splitdeconv.formats.tflite.schema import TYPE_NAMES, tensor_type, tfl
 
 FLOAT32 = tfl.TensorT(type=tfl.TensorType.FLOAT32)
@@ -37,8 +37,8 @@ class SiteTypes:
     def own(cls, node: Node) -> SiteTypes:
         """Those of the model."""
         tensors = node.graph.tensors
-        source, kernel = tensors[node.source], tensors[node.kernel.tensor]
-        opened = node.kernel.operand != node.kernel.tensor
+        source, kernel = tensors[node.operand], FLOAT32 if node.opens_sums else tensors[node.kernel.tensor]
+        opened = node.kernel.operand != node.kernel.tensor and not node.opens_sums
         # The epilogue may bring a bias to a deconv that has none; its unit is that of the sums.
         bias = _sum_unit(source, kernel) if node.bias is None else tensors[node.bias.tensor].quantization
         return cls(source, tensors[node.result], kernel, opened, bias, _bias_type(node))
@@ -84,4 +84,4 @@ def _sum_unit(source: Any, kernel: Any) -> Any:
 
 
 def _bias_type(node: Node) -> int:
-    return int(node.graph.operators[node.operator].builtinOptions.quantizedBiasType)
+    return int(getattr(node.graph.operators[node.operator].builtinOptions, "quantizedBiasType", 0))

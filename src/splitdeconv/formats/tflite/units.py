@@ -36,3 +36,18 @@ def zero_point(tensor: Any) -> Array:
         return np.asarray(0, np.int32)
     points = np.asarray(stored, np.int32)
     return points.reshape(()) if points.size == 1 else points
+
+
+def same_unit(graph: Graph, left: int, right: int) -> bool:
+    """Whether equal stored values of two tensors mean equal numbers."""
+    units = [unit_of(graph.tensors[tensor]) for tensor in (left, right)]
+    return graph.type_name(left) == graph.type_name(right) and units[0] == units[1]
+
+
+def unit_of(tensor: Any) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Scales and zero-points, empty where there are none."""
+    quantization = tensor.quantization
+    if quantization is None or quantization.scale is None:
+        return (), ()
+    zero = () if quantization.zeroPoint is None else tuple(int(point) for point in quantization.zeroPoint)
+    return tuple(float(scale) for scale in quantization.scale), zero

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,9 @@ from splitdeconv.deconv.ops import (
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError
+from splitdeconv.formats.tflite.geometry import same_axis
 from splitdeconv.formats.tflite.graph import Graph, text
-from splitdeconv.formats.tflite.nodes import named_operators, same_axis
+from splitdeconv.formats.tflite.nodes import named_operators
 from splitdeconv.formats.tflite.schema import tfl
 
 # The axes of each layer's filter that are output channels, input channels of a group, and spatial ones, in this order.
@@ -40,11 +41,16 @@ _ELEMENTWISE = frozenset(["CAST", "DEQUANTIZE", "LEAKY_RELU", "QUANTIZE", "RELU"
 _MATMUL = "BATCH_MATMUL"
 
 
-def other_macs(root: Any) -> int | None:
-    """Of all convolutions, dense layers and matrix products in the first subgraph; None where sizes are open."""
+def other_macs(root: Any, sites: Collection[int]) -> int | None:
+    """Of all convolutions, dense layers and matrix products in the first subgraph; None where sizes are open.
+
+    Args:
+        root: of the model.
+        sites: operators of the first subgraph that are counted elsewhere.
+    """
     graph = Graph(root, 0)
     total = 0
-    for operator in range(len(graph.operators)):
+    for operator in sorted(set(range(len(graph.operators))).difference(sites)):
         macs = _macs(graph, operator)
         if macs is None:
             return None

@@ -89,12 +89,12 @@ class GraphWriter:
         )
         self.operators.append(new)
 
-    def copied(self, root: Any, operator: Any, inputs: Sequence[int], output: int) -> None:
+    def copied(self, root: Any, operator: Any, inputs: Sequence[int], outputs: Sequence[int]) -> None:
         """Append a copy of a builtin operator of the model ``root``, connected anew."""
         code = root.operatorCodes[operator.opcodeIndex]
         new = copy.copy(operator)
         new.opcodeIndex = self._code(max(code.builtinCode, code.deprecatedBuiltinCode), code.version)
-        new.inputs, new.outputs = _int32(inputs), _int32([output])
+        new.inputs, new.outputs = _int32(inputs), _int32(outputs)
         self.operators.append(new)
 
     def _code(self, builtin: int, version: int) -> int:

@@ -1,0 +1,92 @@
+"""A convolution of a stretched map as a site: the operator's options, its weights, and the deconv that they make."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from splitdeconv.deconv.written import sums_weights
+from splitdeconv.errors import InputError
+from splitdeconv.formats.tflite.epilogue import find_epilogue
+from splitdeconv.formats.tflite.geometry import FILTER_AXES, conv_geometry
+from splitdeconv.formats.tflite.graph import Graph, text
+from splitdeconv.formats.tflite.node import Node, StretchedConv
+from splitdeconv.formats.tflite.operands import LeftAlone, arithmetic, constant_operand
+from splitdeconv.formats.tflite.schema import ACTIVATIONS
+from splitdeconv.formats.tflite.stretched import find_stretched
+from splitdeconv.formats.written_convs import SUMS_DO_NOT_FIT, stretched_note, why_left, written_deconv
+from splitdeconv.results.plan import Skipped
+
+
+def map_place(graph: Graph, operator: int) -> int:
+    """Which operand of a convolution is the map."""
+    return 2 if graph.name(operator) == "TRANSPOSE_CONV" else 0
+
+
+def stretched_at(graph: Graph, operator: int) -> StretchedConv | str | None:
+    """The stretched map that a convolution reads and what it does; or why it is left alone; or None without one."""
+    geometry = conv_geometry(graph, operator)
+    if geometry is None:
+        return None
+    x = graph.inputs_of(operator)[map_place(graph, operator)]
+    if len(graph.shape(x)) != len(geometry.kernel) + 2:
+        return None
+    found = find_stretched(graph, x, geometry.pads)
+    if found is None or isinstance(found, str):
+        return found
+    return why_left(found.kind, found.axes, geometry) or StretchedConv(found, geometry)
+
+
+def read_stretched(name: str, graph: Graph, operator: int, written: StretchedConv, numerics: str) -> Node | Skipped:
+    """The convolution as a site, or the reason why it cannot be one.
+
+    Raises:
+        InputError: the operator contradicts its input.
+    """
+    try:
+        return _read(name, graph, operator, written, numerics)
+    except LeftAlone as reason:
+        return Skipped(name, graph.describe(), str(reason))
+
+
+def _read(name: str, graph: Graph, operator: int, written: StretchedConv, numerics: str) -> Node:
+    kind, operands, (output, *_) = graph.name(operator), graph.inputs_of(operator), graph.outputs_of(operator)
+    place, stretched, geometry = map_place(graph, operator), written.stretched, written.geometry
+    kernel = constant_operand(graph, operands[1], "weights")
+    last = max(place, 1) + 1
+    bias = constant_operand(graph, operands[last], "bias") if len(operands) > last and operands[last] >= 0 else None
+    activation = graph.operators[operator].builtinOptions.fusedActivationFunction
+    if activation not in ACTIVATIONS:
+        raise LeftAlone(f"fused activation {activation} is none that all convolutions have")
+    weight = graph.shape(kernel.tensor)
+    outputs = 3 if kind == "DEPTHWISE_CONV_2D" else 0
+    dtype, quant = arithmetic(graph, kernel, operands[place], output, outputs)
+    channels = (
+        graph.shape(operands[place])[-1] or 0,
+        weight[0 if kind == "TRANSPOSE_CONV" else FILTER_AXES[kind][0]] or 0,
+    )
+    batch, *sizes = stretched.small_sizes()
+    try:
+        deconv = written_deconv(stretched.kind, stretched.axes, geometry, channels, batch, sizes)
+    except ValueError as error:
+        raise InputError(f"{name}: {error}") from None
+    if quant is not None and sums_weights(deconv):
+        raise LeftAlone(SUMS_DO_NOT_FIT)
+    epilogue = find_epilogue(graph, operator, numerics, len(sizes))
+    deconv = epilogue.applied(replace(deconv, dtype=dtype, has_bias=bias is not None, quant=quant))
+    names = [graph.name(each) for each in reversed(stretched.operators)]
+    kept = None if stretched.kept is None else text(graph.tensors[stretched.kept].name)
+    note = stretched_note(stretched.kind, stretched.axes, names, kept)
+    return Node(
+        name,
+        graph,
+        operator,
+        deconv,
+        stretched.source,
+        operands[place],
+        output,
+        kernel,
+        bias,
+        epilogue,
+        (note,),
+        written,
+    )

@@ -1,0 +1,89 @@
+"""A deconv of a TFLite model that can be rewritten."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.weights import Weights
+from splitdeconv.deconv.written import sums_weights
+from splitdeconv.formats.tflite.epilogue import Epilogue
+from splitdeconv.formats.tflite.geometry import as_stored_kernel
+from splitdeconv.formats.tflite.graph import Graph
+from splitdeconv.formats.tflite.operands import Constant, float_values
+from splitdeconv.formats.tflite.stretched import Stretched
+from splitdeconv.formats.tflite.units import quantisation
+from splitdeconv.formats.written_convs import ConvGeometry
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StretchedConv:
+    """A convolution of a stretched map: that map, and what the convolution does."""
+
+    stretched: Stretched
+    geometry: ConvGeometry
+
+    def keeping(self, operator: int | None, graph: Graph) -> StretchedConv:
+        """The same where the first output of ``operator`` stays, because others read it too."""
+        kept = None if operator is None else graph.outputs_of(operator)[0]
+        return replace(self, stretched=replace(self.stretched, kept=kept))
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One TRANSPOSE_CONV, or convolution of a stretched map, that can be rewritten.
+
+    Attributes:
+        id: unique in the model.
+        graph: the subgraph.
+        operator: its index there.
+        deconv: its geometry, with what its epilogue crops already taken off.
+        source: tensor that the rewritten deconv reads.
+        operand: the map that the operator reads: the source, or the stretched map.
+        output: output tensor of the operator itself.
+        kernel, bias: its constants, as the operator has them.
+        epilogue: the operators after it that join it.
+        notes: what the user should know.
+        written: the stretched map and the convolution's geometry, or None for a TRANSPOSE_CONV.
+    """
+
+    id: str
+    graph: Graph
+    operator: int
+    deconv: Deconv
+    source: int
+    operand: int
+    output: int
+    kernel: Constant
+    bias: Constant | None
+    epilogue: Epilogue
+    notes: tuple[str, ...]
+    written: StretchedConv | None = None
+
+    @property
+    def result(self) -> int:
+        """Tensor that the rewritten deconv makes."""
+        return self.epilogue.result
+
+    @property
+    def opens_sums(self) -> bool:
+        """Whether its weights stand behind a DEQUANTIZE, and sums of them do not fit into their stored type."""
+        opened = self.kernel.operand != self.kernel.tensor
+        return opened and self.written is not None and sums_weights(self.deconv)
+
+    def weights(self) -> Weights:
+        """Its values as stored: kernel IOHW, and the bias with what the epilogue adds to it."""
+        kernel = self.graph.content(self.kernel.tensor)
+        assert kernel is not None, "nodes have constant kernels"
+        if self.opens_sums:
+            kernel = float_values(self.graph, self.kernel)
+        kernel = as_stored_kernel(self.graph.name(self.operator), kernel)
+        if self.written is not None:
+            kernel = self.written.geometry.own_kernel(kernel)
+        bias = None if self.bias is None else self.graph.content(self.bias.tensor)
+        bias = None if bias is None else bias.reshape(-1)  # a folded batch norm leaves it as (1, 1, 1, O)
+        bias = self.epilogue.add_to(bias, self.deconv.out_channels)
+        quant = None
+        if self.deconv.quant is not None:
+            quant = quantisation(self.graph, self.operand, self.kernel.tensor, self.result)
+        return Weights(kernel, bias, quant)
