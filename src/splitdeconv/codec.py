@@ -42,9 +42,14 @@ def _decoder(kind: Any) -> Callable[[Any], Any]:
     return BasicDecoder(kind, default_dialect=_Records).decode
 
 
-def to_object(record: Any) -> Json:
-    """A dataclass as plain dictionaries, lists, texts and numbers."""
-    return cast("Json", _encoder(cast("Any", type(record)))(record))
+def to_object(record: Any, kind: Any = None) -> Json:
+    """A dataclass as plain dictionaries, lists, texts and numbers.
+
+    Args:
+        record: a dataclass, or what ``kind`` says.
+        kind: such as ``Mapping[str, SomeDataclass]``.
+    """
+    return cast("Json", _encoder(kind or cast("Any", type(record)))(record))
 
 
 def from_object(kind: type[Value], values: object, source: str, wanted: str = WANTED) -> Value:

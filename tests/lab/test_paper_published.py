@@ -40,10 +40,11 @@ def test_what_is_not_confirmed_says_so() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("status = ", "state = "), "exactly the keys"),
-        (('"confirmed"', '"sure"'), "status is 'sure'"),
+        (("status = ", "state = "), "status is missing.*exactly the keys"),
+        (("unit = ", "extra = 1\nunit = "), "exactly the keys"),
+        (('"confirmed"', '"sure"'), "status is sure.*a status of confirmed, recollected, unknown"),
         (('"s"', '""'), "a source that are not empty"),
-        (("{ dcgan = 1 }", '{ dcgan = "1" }'), "a table of numbers"),
+        (("{ dcgan = 1 }", '{ dcgan = "one" }'), "values is .*a table of numbers"),
         (("{ dcgan = 1 }", "{}"), "an unknown figure has no values"),
     ],
 )

@@ -14,12 +14,12 @@ from splitdeconv.lab.paper.store import StoredStep
 
 
 def step(inputs: Mapping[str, str] | None = None, *, effort: bool = False, packages: tuple[str, ...] = ()) -> PaperStep:
-    return PaperStep("s", "counted", "make s", packages, lambda _progress: {}, inputs or {}, effort)
+    return PaperStep("s", "counted", "make s", packages, lambda _progress: {}, Mapping[str, int], inputs or {}, effort)
 
 
 def keep(folder: Path, made: PaperStep, *, quick: bool = False) -> StoredStep:
     stored = StoredStep("p", made.name, made.kind, made.command, made.environment(), quick, store.now(), 0.5, {"n": 1})
-    store.keep(folder, stored)
+    store.keep(folder, stored, made.holds)
     return stored
 
 
@@ -58,6 +58,10 @@ def test_another_schema_is_done_again_and_another_file_is_an_error(tmp_path: Pat
     path = store.path_of(tmp_path, "p", "s")
     path.write_text(path.read_text().replace(f'"schema": {store.SCHEMA}', '"schema": 0'))
     assert "another form" in store.find(tmp_path, "p", step(), quick=False)[1]
+    keep(tmp_path, step())
+    path.write_text(path.read_text().replace('"n": 1', '"n": "one"'))
+    with pytest.raises(InputError, match=r"s\.json: found: .*wanted a result of this command"):
+        store.find(tmp_path, "p", step(), quick=False)
     path.write_text("[]")
     with pytest.raises(InputError, match=r"s\.json: .*wanted a result of this command"):
         store.find(tmp_path, "p", step(), quick=False)

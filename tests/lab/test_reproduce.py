@@ -11,13 +11,17 @@ from pathlib import Path
 import onnx
 import pytest
 
+from splitdeconv import codec
 from splitdeconv.cli import main
 from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.lab.paper import commodity, runtimes
 from splitdeconv.lab.paper import reproduce as paper_reproduce
 from splitdeconv.lab.paper.part import PaperPart, PaperSetting, PaperStep
-from splitdeconv.lab.paper.result import Kind, Result
+from splitdeconv.lab.paper.result import Result
 from splitdeconv.lab.paper.runtimes import RUNTIMES
+from splitdeconv.lab.paper.times import FORMS, PaperTimes
+from splitdeconv.report.page import Kind
+from splitdeconv.results.bench import BenchRecord
 from tests import pages
 from tests.models import deconv_model
 
@@ -161,10 +165,14 @@ def test_networks_are_timed_and_a_full_run_times_them_again(
     assert "Chosen plan over NZP, deconv parts" in text
     assert "ONNX Runtime, float32: whole networks" in text
     assert "splitdeconv zoo export dcgan dcgan-float32.onnx" in text
-    times = stored(tmp_path, "commodity", "onnxruntime-float32.dcgan")["found"]
-    assert set(times["whole"]) == {"native", "zero_insert", "split", "chosen"}  # type: ignore[index, call-overload]
-    (layer,) = times["layers"]  # type: ignore[index, call-overload]
-    assert all(layer["times"][form]["rounds"] >= 5 for form in ("native", "zero_insert", "split", "chosen"))
+    values = stored(tmp_path, "commodity", "onnxruntime-float32.dcgan")["found"]
+    times = PaperTimes(codec.from_object(BenchRecord, values, "dcgan"))
+    (layer,) = times.record.layers
+    for form in FORMS:
+        assert times.whole(form) is not None, form
+        alone = times.layer(layer, form)
+        assert alone is not None, form
+        assert alone.rounds >= 5, form
     assert (tmp_path / "tables" / "onnxruntime-float32-layers.csv").exists()
     capsys.readouterr()
     assert main(["reproduce", str(tmp_path), "--only", "commodity"]) == 0
@@ -200,7 +208,7 @@ def test_what_is_not_timed_is_done_before_what_is(
             done.append(f"file of {name}")
             raise UsageError("told by the step")
 
-        return PaperStep(name, kind, "", (), run, prepare=prepare)
+        return PaperStep(name, kind, "", (), run, dict, prepare=prepare)
 
     part = PaperPart(
         "invented", "", "", lambda _setting: (step("timed", "measured"), step("counted", "counted")), lambda _: Result()

@@ -15,6 +15,7 @@ from splitdeconv.report import page, plots
 from splitdeconv.report.page import (
     Badge,
     Code,
+    Column,
     Columns,
     Details,
     Facts,
@@ -90,6 +91,17 @@ def test_columns_of_numbers_align_right() -> None:
     tree = parsed(page.html(full_page()))
     table = next(tree.iter("table"))
     assert [header.attrib.get("class") for header in table.iter("th")][:5] == [None, None, "number", "number", None]
+
+
+def test_numbers_have_their_unit_on_the_page_and_all_digits_in_the_file() -> None:
+    headers = ("name", Column("time", "ms", 1), Column("ratio", "×"), Column("count"))
+    table = Table("A table", headers, (("a, b", 1.26, 2.0, 1000), ("c", None, None, None)))
+    assert table.texts() == (("a, b", "1.3 ms", "2.00×", "1,000"), ("c", "–", "–", "–"))
+    assert table.csv() == 'name,time [ms],ratio [×],count\n"a, b",1.26,2.0,1000\nc,,,\n'
+    tree = parsed(page.html(Page("", "", (Section("", "", (table,)),))))
+    shown = [cell.text for cell in tree.iter("td")]
+    assert shown == ["1.3 ms", "2.00×", "1,000", "–", "–", "–"]
+    assert [header.attrib.get("class") for header in tree.iter("th")][:4] == [None, "number", "number", "number"]
 
 
 def test_plots_keep_their_text_and_follow_the_page() -> None:

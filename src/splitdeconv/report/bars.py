@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from splitdeconv.report import plots
+from splitdeconv.report.page import Kind, Plot
 
+MILLISECONDS = "milliseconds; shorter is better"  # an axis
 _BAR, _TITLE, _GAP, _AXIS = 19, 21, 10, 44  # pixels: of a bar, its group's title, between groups, of the axis
 _ROOM = 478  # pixels for bars and what is written at their ends
 _LETTER = 6.6  # pixels, on the average
@@ -39,6 +41,14 @@ class Group:
 
     title: str
     bars: tuple[Bar, ...]
+
+
+def plot(caption: str, groups: Sequence[Group], kind: Kind | None, axis: str) -> Plot:
+    """The bars as a block of a page, with a description in words; arguments and errors as :func:`figure`."""
+    described = "; ".join(
+        f"{group.title}: " + ", ".join(f"{bar.name} {bar.text}" for bar in group.bars) for group in groups
+    )
+    return Plot(caption, plots.to_svg(figure(groups, axis), described), kind)
 
 
 def figure(groups: Sequence[Group], axis: str) -> Any:

@@ -121,15 +121,13 @@ def _whole(record: BenchRecord, model: ModelTimes, title: str) -> Section:
         Bar(NAMES[name], time.median_ms, _beside(model, name, time), SERIES[name], (time.low_ms, time.high_ms))
         for name, time in model.times.items()
     ]
-    caption = "Time of the whole model"
-    described = "; ".join(f"{bar.name} {bar.text}" for bar in drawn)
-    svg = plots.to_svg(bars.figure([Group("whole model", tuple(drawn))], "milliseconds; shorter is better"), described)
+    plot = bars.plot("Time of the whole model", [Group("whole model", tuple(drawn))], kind, bars.MILLISECONDS)
     rows = tuple(
         (NAMES[name], milliseconds(time), times_of(model.ratio("native", name)), time.rounds)
         for name, time in model.times.items()
     )
     table = Table("The same in numbers", ("model", "ms", "speed", "rounds"), rows, sites.SPREAD, kind)
-    return Section(title, f"Converted: {captured_in_words(model)}.", (Plot(caption, svg, kind), table))
+    return Section(title, f"Converted: {captured_in_words(model)}.", (plot, table))
 
 
 def captured_in_words(model: ModelTimes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from splitdeconv.deconv.spec import Deconv
-from splitdeconv.report import bars, plots, run, sites
+from splitdeconv.report import bars, run, sites
 from splitdeconv.report.bars import Bar, Group
 from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, times_of
 from splitdeconv.report.page import Block, Cell, Columns, Kind, Plot, Section, Table, Unbroken
@@ -27,7 +27,7 @@ def section(record: RunRecord) -> Section | None:
     drawn: list[Block] = []
     if found:
         groups = [Group(_name(choice.site, choice.deconv), _pair(before, after)) for choice, before, after in found]
-        drawn.append(_plot("Time of each deconv alone, before and after", groups, kind))
+        drawn.append(bars.plot("Time of each deconv alone, before and after", groups, kind, bars.MILLISECONDS))
     if record.work:
         drawn.append(_work_plot(record.work))
     if not drawn:
@@ -35,7 +35,7 @@ def section(record: RunRecord) -> Section | None:
     blocks: list[Block] = [Columns(tuple(drawn))] if len(drawn) > 1 else drawn
     if whole is not None:
         group = Group("whole model", _pair(whole.before, whole.after))
-        blocks.insert(0, _plot("Time of the whole model, before and after", [group], kind))
+        blocks.insert(0, bars.plot("Time of the whole model, before and after", [group], kind, bars.MILLISECONDS))
     if found or whole is not None:
         blocks.append(_times(record, whole, kind))
     if record.work:
@@ -63,13 +63,6 @@ def kind_of(record: RunRecord) -> Kind:
 def _where(record: RunRecord) -> str:
     found = next((each for each in record.environments if each.target == record.plan.target), None)
     return f"On {run.where(found)}." if found is not None else ""
-
-
-def _plot(caption: str, groups: Sequence[Group], kind: Kind, axis: str = "milliseconds; shorter is better") -> Plot:
-    described = "; ".join(
-        f"{group.title}: " + ", ".join(f"{bar.name} {bar.text}" for bar in group.bars) for group in groups
-    )
-    return Plot(caption, plots.to_svg(bars.figure(groups, axis), described), kind)
 
 
 def _pair(before: Measurement, after: Measurement) -> tuple[Bar, ...]:
@@ -125,7 +118,7 @@ def _work_table(record: RunRecord) -> Table:
 def _work_plot(works: Sequence[SiteWork]) -> Plot:
     groups = [Group(_name(each.site, each.deconv), _work_bars(each)) for each in works]
     caption = "Multiply-accumulates of each deconv, before and after"
-    return _plot(caption, groups, "counted", "millions of multiply-accumulates")
+    return bars.plot(caption, groups, "counted", "millions of multiply-accumulates")
 
 
 def _counts(work: SiteWork) -> tuple[str, str, str]:

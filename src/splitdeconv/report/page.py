@@ -7,6 +7,8 @@ asks for nothing from anywhere: style, plots and pictures are inside, and there 
 from __future__ import annotations
 
 import base64
+import csv
+import io
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from typing import Any, Literal, TypeAlias
 
 from splitdeconv.errors import MissingExtraError
 from splitdeconv.files import write_text
+from splitdeconv.report.numbers import NO_NUMBER
 from splitdeconv.version import __version__
 
 Kind: TypeAlias = Literal["measured", "estimated", "counted"]
@@ -46,7 +49,32 @@ class Unbroken:
     text: str
 
 
-Cell: TypeAlias = str | int | float | Badge | Code | Unbroken
+Cell: TypeAlias = str | int | float | Badge | Code | Unbroken | None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """The header of a column of numbers.
+
+    Attributes:
+        title: heading.
+        unit: behind each number of the page; in a CSV file it stands in the heading.
+        digits: after the point, on the page; a CSV file has all of them.
+    """
+
+    title: str
+    unit: str = ""
+    digits: int = 2
+
+    def text(self, cell: Cell) -> Cell:
+        """A number as the page shows it; what is none, as it is."""
+        if not isinstance(cell, int | float):
+            return cell
+        unit = self.unit if self.unit in ("×", "") else f" {self.unit}"
+        return f"{cell:,}{unit}" if isinstance(cell, int) else f"{cell:.{self.digits}f}{unit}"
+
+
+Header: TypeAlias = str | Column
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +83,16 @@ class Table:
 
     Attributes:
         caption: what it shows, in one sentence.
-        headers: one for each column.
-        rows: as many cells in each as there are headers. Columns of numbers, with or without units, align right.
+        headers: one for each column; a :class:`Column` rounds its numbers and writes their unit.
+        rows: as many cells in each as there are headers, None where there is nothing. Columns of numbers, with or
+            without units, align right.
         notes: under the table, one sentence each.
         kind: where the numbers come from; shown as a label. Measured and estimated numbers never share a table.
         marked: numbers of the rows that stand out, such as the chosen one; say so in a cell too.
     """
 
     caption: str
-    headers: tuple[str, ...]
+    headers: tuple[Header, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
     kind: Kind | None = None
@@ -74,6 +103,30 @@ class Table:
             if len(row) != len(self.headers):
                 wanted = f"{len(self.headers)} as in {self.headers}"
                 raise ValueError(f"table '{self.caption}': row {row} has {len(row)} cells, wanted {wanted}")
+
+    def titles(self) -> tuple[str, ...]:
+        """The headings."""
+        return tuple(each.title if isinstance(each, Column) else each for each in self.headers)
+
+    def texts(self) -> tuple[tuple[Cell, ...], ...]:
+        """The rows as the page shows them."""
+        return tuple(tuple(map(_shown_in, self.headers, row)) for row in self.rows)
+
+    def csv(self) -> str:
+        """The numbers in full; a cell without one is empty."""
+        out = io.StringIO()
+        table = csv.writer(out, lineterminator="\n")
+        units = (each.unit if isinstance(each, Column) else "" for each in self.headers)
+        heads = zip(self.titles(), units, strict=True)
+        table.writerow([f"{title} [{unit}]" if unit else title for title, unit in heads])
+        table.writerows(self.rows)
+        return out.getvalue()
+
+
+def _shown_in(header: Header, cell: Cell) -> Cell:
+    if cell is None:
+        return NO_NUMBER
+    return header.text(cell) if isinstance(header, Column) else cell
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,14 +333,15 @@ def _paragraphs(text: str) -> list[str]:
 
 # A number with an optional sign, unit, spread or range: 12, −3.1, 52.43 M, 1.2 ms ±3%, 2.41×, 1.9–2.2, ≤ 4.
 _NUMBER = re.compile(r"[-−+±<>≤≥~≈]? ?\d[\d.,]*(e[-+]?\d+)?( ?[×%]| [^\W\d]{1,4})?( ?[±–(].*)?")
-_BLANK = ("", "–", "—", "?")
+_BLANK = ("", NO_NUMBER, "—", "?")
 
 
 def _numeric_columns(table: Table) -> list[bool]:
     """Which columns hold numbers only; one without any word or number is as the one before it."""
     found: list[bool] = []
+    rows = table.texts()
     for number in range(len(table.headers)):
-        cells = [row[number] for row in table.rows if row[number] not in _BLANK]
+        cells = [row[number] for row in rows if row[number] not in _BLANK]
         found.append(all(_is_number(cell) for cell in cells) if cells else found[-1:] == [True])
     return found
 

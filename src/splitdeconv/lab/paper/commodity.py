@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from splitdeconv import codec
 from splitdeconv.lab.paper.networks import ARTGAN, NAMES, TITLES
 from splitdeconv.lab.paper.part import PaperPart, PaperSetting, PaperStep, Progress
 from splitdeconv.lab.paper.published import published
-from splitdeconv.lab.paper.result import Cell, Chart, Column, Result, Sheet, geometric
+from splitdeconv.lab.paper.result import Chart, Result, geometric, grouped
 from splitdeconv.lab.paper.runtimes import RUNTIMES, PaperRuntime, export_of, time_network
-from splitdeconv.lab.paper.times import Times
-from splitdeconv.results.schema import Json
+from splitdeconv.lab.paper.times import FORMS, PaperTimes
+from splitdeconv.report.page import Cell, Column, Header, Table
+from splitdeconv.results.bench import BenchRecord
 from splitdeconv.results.times import Measurement
 
-Found = Mapping[str, Mapping[str, Times]]  # runtime → network → times
+Found = Mapping[str, Mapping[str, PaperTimes]]  # runtime → network → times
 
 
 def _steps(setting: PaperSetting) -> Sequence[PaperStep]:
@@ -24,8 +24,8 @@ def _steps(setting: PaperSetting) -> Sequence[PaperStep]:
 def _step(setting: PaperSetting, runtime: PaperRuntime, name: str) -> PaperStep:
     folder = setting.models
 
-    def run(progress: Progress) -> Json:
-        return codec.to_object(time_network(name, runtime, folder, progress, quick=setting.quick))
+    def run(progress: Progress) -> BenchRecord:
+        return time_network(name, runtime, folder, progress, quick=setting.quick)
 
     return PaperStep(
         f"{runtime.name}.{name}",
@@ -33,6 +33,7 @@ def _step(setting: PaperSetting, runtime: PaperRuntime, name: str) -> PaperStep:
         _command(runtime, name),
         runtime.all_packages,
         run,
+        BenchRecord,
         effort=True,
         prepare=export_of(name, runtime, folder),
     )
@@ -47,25 +48,30 @@ def _command(runtime: PaperRuntime, name: str) -> str:
     return f"{export} && splitdeconv bench {model} --target {runtime.target} --every"
 
 
-def _result(found: Mapping[str, Json]) -> Result:
-    times: dict[str, dict[str, Times]] = {}
-    for step, values in found.items():
+def _result(found: Mapping[str, BenchRecord]) -> Result:
+    inserts_zeros = {runtime.name: runtime.inserts_zeros for runtime in RUNTIMES}
+    times: dict[str, dict[str, PaperTimes]] = {}
+    for step, record in found.items():
         runtime, _, name = step.partition(".")
-        times.setdefault(runtime, {})[name] = codec.from_object(Times, values, step)
-    known = [runtime for runtime in RUNTIMES if runtime.name in times]
-    sheets = [_reached(times, whole=False), *(_sheet(each, times[each.name], whole=False) for each in known)]
-    sheets += [_sheet(each, times[each.name], whole=True) for each in known]
-    sheets += [_layers(each, times[each.name]) for each in known]
-    charts = [_chart(each, times[each.name]) for each in known]
-    return Result((*(sheet for sheet in sheets if sheet.rows), *_paper()), tuple(charts), notes=_notes(times))
+        times.setdefault(runtime, {})[name] = PaperTimes(record, inserts_zeros[runtime])
+    known = {runtime: times[runtime.name] for runtime in RUNTIMES if runtime.name in times}
+    tables = {
+        "over-nzp": _reached(times),
+        **{f"{each.name}-deconvs": _table(each, of, whole=False) for each, of in known.items()},
+        **{f"{each.name}-whole": _table(each, of, whole=True) for each, of in known.items()},
+        "published-processors": _paper(),
+    }
+    charts = {f"{each.name}-over-nzp": _chart(each, of) for each, of in known.items()}
+    files = {f"{each.name}-layers": _layers(each, of) for each, of in known.items()}
+    return Result(tables, charts, notes=_notes(times), files=files)
 
 
-def _reached(times: Found, *, whole: bool) -> Sheet:
+def _reached(times: Found) -> Table:
     """The chosen plan over NZP on every measured runtime, with the geometric mean."""
     measured = [runtime for runtime in RUNTIMES if runtime.name in times and runtime.kind == "measured"]
     rows: list[tuple[Cell, ...]] = []
     for name in NAMES:
-        ratios = [_ratio(times, runtime, name, "chosen", whole=whole) for runtime in measured]
+        ratios = [_ratio(times, runtime, name) for runtime in measured]
         rows.append((TITLES[name], *ratios))
     columns = zip(*(row[1:] for row in rows), strict=True)
     numbers = [[each for each in column if isinstance(each, float)] for column in columns]
@@ -78,8 +84,8 @@ def _reached(times: Found, *, whole: bool) -> Sheet:
         _reaching(f"Every network that was timed reaches {low:g}× on", measured, rows[-1], low),
         "Sums over a network's deconvs, each timed as a model of its own, all its forms in the same rounds.",
     )
-    heads = (Column("network"), *(Column(runtime.title, "×") for runtime in measured))
-    return Sheet("over-nzp", "Chosen plan over NZP, deconv parts", "measured", heads, tuple(rows), notes)
+    heads: tuple[Header, ...] = ("network", *(Column(runtime.title, "×") for runtime in measured))
+    return Table("Chosen plan over NZP, deconv parts", heads, tuple(rows), notes, "measured")
 
 
 def _reaching(text: str, runtimes: Sequence[PaperRuntime], row: tuple[Cell, ...], least: float) -> str:
@@ -89,109 +95,78 @@ def _reaching(text: str, runtimes: Sequence[PaperRuntime], row: tuple[Cell, ...]
     return f"{text}: {'; '.join(names) or 'none'}."
 
 
-def _ratio(times: Found, runtime: PaperRuntime, name: str, fast: str, *, whole: bool) -> float | None:
+def _ratio(times: Found, runtime: PaperRuntime, name: str) -> float | None:
     found = times[runtime.name].get(name)
-    return None if found is None else found.ratio("zero_insert", fast, whole=whole)
+    return None if found is None else found.ratio("zero_insert", "converted")
 
 
-def _sheet(runtime: PaperRuntime, of: Mapping[str, Times], *, whole: bool) -> Sheet:
+def _table(runtime: PaperRuntime, of: Mapping[str, PaperTimes], *, whole: bool) -> Table:
     """Times and ratios of one runtime."""
     rows: list[tuple[Cell, ...]] = []
     for name in (name for name in NAMES if name in of):
         found = of[name]
-        times = [found.of(form, whole=whole) for form in ("zero_insert", "native", "split", "chosen")]
-        pairs = (("zero_insert", "split"), ("zero_insert", "chosen"), ("native", "chosen"))
+        times = [found.ms(form, whole=whole) for form in FORMS]
+        spread = found.spread("converted", whole=whole)
+        pairs = (("zero_insert", "split"), ("zero_insert", "converted"), ("native", "converted"))
         ratios = [found.ratio(*pair, whole=whole) for pair in pairs]
-        rows.append((TITLES[name], *times, _spread(found, whole=whole), *ratios))
-    columns = (
-        Column("network"),
-        *(Column(form, "ms", 3) for form in ("NZP", "native", "SD", "chosen plan")),
+        rows.append((TITLES[name], *times, None if spread is None else 100 * spread, *ratios))
+    columns: tuple[Header, ...] = (
+        "network",
+        *(Column(title, "ms", 3) for title in FORMS.values()),
         Column("spread", "%", 0),
         Column("SD over NZP", "×"),
         Column("plan over NZP", "×"),
         Column("plan over native", "×"),
     )
     what = "whole networks" if whole else "deconv parts"
-    key = "whole" if whole else "deconvs"
-    return Sheet(
-        f"{runtime.name}-{key}", f"{runtime.title}: {what}", runtime.kind, columns, tuple(rows), _own_notes(of)
-    )
+    return Table(f"{runtime.title}: {what}", columns, tuple(rows), _own_notes(of), runtime.kind)
 
 
-def _spread(found: Times, *, whole: bool) -> float | None:
-    """Half of the interquartile range of the chosen plan, in percent; nothing for estimates."""
-    if whole:
-        time = found.whole.get("chosen")
-        if time is None or time.kind == "estimated":
-            return None
-        return 50 * (time.high_ms - time.low_ms) / time.median_ms
-    share = found.spread("chosen")
-    return None if share is None or not _is_measured(found) else 100 * share
-
-
-def _is_measured(found: Times) -> bool:
-    times = (time for layer in found.layers for time in layer.times.values())
-    return any(time is not None and time.kind == "measured" for time in times)
-
-
-def _own_notes(of: Mapping[str, Times]) -> tuple[str, ...]:
+def _own_notes(of: Mapping[str, PaperTimes]) -> tuple[str, ...]:
     """What was noted for the networks of a runtime, each sentence once."""
     by_note: dict[str, list[str]] = {}
     for name, found in of.items():
-        for note in found.notes:
+        for note in found.notes():
             by_note.setdefault(note, []).append(TITLES[name])
     return tuple(
         f"{note}." if len(names) == len(of) else f"{', '.join(names)}: {note}." for note, names in by_note.items()
     )
 
 
-def _layers(runtime: PaperRuntime, of: Mapping[str, Times]) -> Sheet:
+def _layers(runtime: PaperRuntime, of: Mapping[str, PaperTimes]) -> Table:
     """Every deconv with every time, as CSV."""
-    forms = ("zero_insert", "native", "split", "chosen")
     rows: list[tuple[Cell, ...]] = []
     for name, found in of.items():
-        for layer in found.layers:
-            cells: list[Cell] = []
-            for form in forms:
-                time = layer.times.get(form)
-                cells += [None] * len(_KEYS) if time is None else _numbers(time)
-            rows.append((TITLES[name], layer.name, layer.what, layer.plan, layer.split, *cells))
-    heads = [Column(head) for head in ("network", "site", "deconv", "chosen plan", "SD")]
-    for form in forms:
-        heads += [Column(f"{form} {key}", unit) for key, unit in zip(_KEYS, _UNITS, strict=True)]
-    caption = f"{runtime.title}: every deconv"
-    return Sheet(f"{runtime.name}-layers", caption, runtime.kind, tuple(heads), tuple(rows), on_page=False)
+        for layer in found.record.layers:
+            cells = [cell for form in FORMS for cell in _numbers(found.layer(layer, form))]
+            split = found.candidate(layer, "split") or ""
+            rows.append((TITLES[name], layer.name, layer.deconv.describe(), str(layer.chosen), str(split), *cells))
+    heads: list[Header] = ["network", "site", "deconv", "chosen plan", "SD"]
+    heads += [Column(f"{title} {key}", unit) for title in FORMS.values() for key, unit in _NUMBERS.items()]
+    return Table(f"{runtime.title}: every deconv", tuple(heads), tuple(rows), kind=runtime.kind)
 
 
-def _numbers(time: Measurement) -> list[Cell]:
-    return [time.median_ms, time.low_ms, time.high_ms, 0 if time.kind == "estimated" else time.rounds]
+_NUMBERS = {"median": "ms", "lower quartile": "ms", "upper quartile": "ms", "rounds": ""}
 
 
-_KEYS, _UNITS = ("median", "lower quartile", "upper quartile", "rounds"), ("ms", "ms", "ms", "")
+def _numbers(time: Measurement | None) -> Sequence[Cell]:
+    if time is None:
+        return (None,) * len(_NUMBERS)
+    return time.median_ms, time.low_ms, time.high_ms, 0 if time.kind == "estimated" else time.rounds
 
 
-def _chart(runtime: PaperRuntime, of: Mapping[str, Times]) -> Chart:
+def _chart(runtime: PaperRuntime, of: Mapping[str, PaperTimes]) -> Chart:
     names = [name for name in NAMES if name in of]
     series = {
-        label: tuple(of[name].ratio("zero_insert", form) for name in names)
-        for label, form in {"native": "native", "SD": "split", "chosen plan": "chosen"}.items()
+        title: [of[name].ratio("zero_insert", form) for name in names]
+        for form, title in FORMS.items()
+        if form != "zero_insert"
     }
-    low, high = (published("speed-up").values[key] for key in ("low", "high"))
-    marks = {"the paper, lowest": low, "the paper, highest": high}
-    caption = f"{runtime.title}: speed of the deconv parts, NZP = 1"
-    return Chart(
-        f"{runtime.name}-over-nzp",
-        caption,
-        runtime.kind,
-        "bars",
-        tuple(TITLES[name] for name in names),
-        series,
-        "times NZP's speed",
-        marks,
-    )
+    groups = grouped([TITLES[name] for name in names], series, published("speed-up").values)
+    return Chart(f"{runtime.title}: speed of the deconv parts, NZP = 1", runtime.kind, groups, "times NZP's speed")
 
 
-def _paper() -> tuple[Sheet, ...]:
+def _paper() -> Table:
     """What the authors measured on their processors."""
     groups = {
         "Edge TPU, .tflite": ("edgetpu-tflite-nzp", "edgetpu-tflite-sd"),
@@ -206,10 +181,9 @@ def _paper() -> tuple[Sheet, ...]:
             (f"{title}: SD ms", *(pair[1] for pair in pairs)),
             (f"{title}: ratio", *(one / other for one, other in pairs)),
         ]
-    columns = (Column("the authors' processors"), *(Column(TITLES[name]) for name in NAMES))
+    columns: tuple[Header, ...] = ("the authors' processors", *(Column(TITLES[name]) for name in NAMES))
     source = f"Source: {published('ncs2-sd').source}."
-    sheet = Sheet("published-processors", "What the authors measured", "measured", columns, tuple(rows), (source,))
-    return (sheet,)
+    return Table("What the authors measured", columns, tuple(rows), (source,), "measured")
 
 
 def _notes(times: Found) -> tuple[str, ...]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from splitdeconv.errors import InputError
 from splitdeconv.files import make_folder, write_text
-from splitdeconv.lab.paper import drawing
 from splitdeconv.lab.paper.published import all_published
 from splitdeconv.lab.paper.reproduce import Finished
-from splitdeconv.lab.paper.result import Chart, Gallery, Sheet
-from splitdeconv.report import page, plots
+from splitdeconv.report import bars, page, plots
+from splitdeconv.report.numbers import NO_NUMBER
 from splitdeconv.version import __version__
 
 REPORT = "report.html"
@@ -38,14 +38,15 @@ def write(out: Path, finished: Sequence[Finished], *, quick: bool) -> Path:
     """
     for folder in (out / TABLES, out / CHARTS):
         make_folder(folder)
-    sections = []
     for part in finished:
-        for sheet in part.result.sheets:
-            write_text(out / TABLES / f"{sheet.name}.csv", sheet.csv())
-        sections.append(_section(out, part))
+        for name, table in {**part.result.tables, **part.result.files}.items():
+            write_text(out / TABLES / f"{name}.csv", table.csv())
+        for name, chart in part.result.charts.items():
+            plots.save(bars.figure(chart.groups, chart.axis), out / CHARTS / f"{name}.svg")
+    sections = (*(_section(out, part) for part in finished), _published())
     report = out / REPORT
-    first = _first([sheet for part in finished for sheet in part.result.sheets])
-    page.write_page(page.Page(TITLE, _lead(finished, quick=quick), (*sections, _published()), first), report)
+    first = _first({name: table for part in finished for name, table in part.result.tables.items()})
+    page.write_page(page.Page(TITLE, _lead(finished, quick=quick), sections, first), report)
     return report
 
 
@@ -59,17 +60,16 @@ def _lead(finished: Sequence[Finished], *, quick: bool) -> str:
     )
 
 
-def _first(sheets: Sequence[Sheet]) -> tuple[page.Block, ...]:
+def _first(tables: Mapping[str, page.Table]) -> tuple[page.Block, ...]:
     """The few figures that are looked for first, as far as they are there."""
-    by_name = {sheet.name: sheet for sheet in sheets}
     figures: list[page.Figure] = []
-    if (ratios := by_name.get("over-nzp")) is not None:
-        (means,) = (row for row in ratios.rows if row[0] == "geometric mean")
-        for column, mean in list(zip(ratios.columns, means, strict=True))[1:]:
-            if mean is not None:
-                detail = "chosen plan over NZP, deconv parts, geometric mean"
-                figures.append(page.Figure(column.title, column.text(mean), detail, kind=ratios.kind))
-    if (pictures := by_name.get("ssim")) is not None:
+    if (ratios := tables.get("over-nzp")) is not None:
+        (means,) = (row for row in ratios.texts() if row[0] == "geometric mean")
+        detail = "chosen plan over NZP, deconv parts, geometric mean"
+        for title, mean in list(zip(ratios.titles(), means, strict=True))[1:]:
+            if mean != NO_NUMBER:
+                figures.append(page.Figure(title, str(mean), detail, kind=ratios.kind))
+    if (pictures := tables.get("ssim")) is not None:
         found = [row[2] for row in pictures.rows if row[1] == "SD" and isinstance(row[2], float)]
         if found:
             exact = "exactly 1" if min(found) == 1 else f"{min(found):.6f}"
@@ -78,44 +78,28 @@ def _first(sheets: Sequence[Sheet]) -> tuple[page.Block, ...]:
 
 
 def _section(out: Path, part: Finished) -> page.Section:
-    blocks: list[page.Block] = [_table(sheet) for sheet in part.result.sheets if sheet.on_page]
-    drawn: list[page.Block] = [_plot(out, chart) for chart in part.result.charts]
+    found = part.result
+    blocks: list[page.Block] = [
+        replace(table, notes=(*table.notes, f"In full: {TABLES}/{name}.csv.")) for name, table in found.tables.items()
+    ]
+    drawn = [chart.plot() for chart in found.charts.values()]
     blocks += [page.Columns(tuple(drawn[n : n + 2])) for n in range(0, len(drawn), 2)]
-    blocks += [_pictures(out, gallery) for gallery in part.result.galleries]
-    blocks += [page.Note(note) for note in part.result.notes]
+    blocks += [_pictures(out, caption, files) for caption, files in found.pictures.items()]
+    blocks += [page.Note(note) for note in found.notes]
     blocks += [page.Note(reason, "warn") for reason in part.left_out]
     if part.steps:
         blocks.append(_trace(part))
     return page.Section(part.part.title, part.part.text, tuple(blocks))
 
 
-def _table(sheet: Sheet) -> page.Table:
-    rows = tuple(
-        tuple(column.text(cell) for column, cell in zip(sheet.columns, row, strict=True)) for row in sheet.rows
-    )
-    return page.Table(
-        sheet.caption,
-        tuple(column.title for column in sheet.columns),
-        rows,
-        (*sheet.notes, f"In full: {TABLES}/{sheet.name}.csv."),
-        sheet.kind,
-    )
-
-
-def _plot(out: Path, chart: Chart) -> page.Plot:
-    figure = drawing.figure(chart)
-    plots.save(figure, out / CHARTS / f"{chart.name}.svg")
-    return page.Plot(chart.caption, plots.to_svg(figure, drawing.description(chart)), chart.kind)
-
-
-def _pictures(out: Path, gallery: Gallery) -> page.Pictures:
+def _pictures(out: Path, caption: str, files: Mapping[str, str]) -> page.Pictures:
     pictures = []
-    for label, file in gallery.pictures:
+    for label, file in files.items():
         try:
             pictures.append(page.Picture(label, (out / file).read_bytes()))
         except OSError as error:
             raise InputError(f"{out / file}: cannot be read ({error.strerror}); make it again with --fresh") from None
-    return page.Pictures(gallery.caption, tuple(pictures))
+    return page.Pictures(caption, tuple(pictures))
 
 
 def _trace(part: Finished) -> page.Details:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +15,18 @@ from splitdeconv.accelerator.layers import Network
 from splitdeconv.accelerator.sparsity import Skip
 from splitdeconv.deconv.layers import ConvAxis, PlainConv
 from splitdeconv.deconv.network import Compilable, Layer
+from splitdeconv.files import make_folder
 from splitdeconv.lab.paper.child import in_child
-from splitdeconv.lab.paper.models import digest, models_folder
+from splitdeconv.lab.paper.models import digest
 from splitdeconv.lab.paper.part import PaperPart, PaperSetting, PaperStep, Progress, needing
 from splitdeconv.lab.paper.published import published
-from splitdeconv.lab.paper.result import Cell, Chart, Column, Kind, Result, Sheet
+from splitdeconv.lab.paper.result import Chart, Result, grouped
 from splitdeconv.lab.paper.simulated import ARRAYS
 from splitdeconv.lab.simulation.forms import ZERO_INSERT
 from splitdeconv.lab.simulation.network import NetworkResult, simulate
+from splitdeconv.report.page import Cell, Column, Header, Kind, Table
 from splitdeconv.results.bench import NATIVE
-from splitdeconv.results.schema import Json
+from splitdeconv.results.times import Measurement
 
 INS, OUTS = 256, 128  # channels, as in the authors' study
 MAPS, FILTER = (8, 16, 32, 64, 128), 3  # map sizes at one filter size ...
@@ -35,22 +37,17 @@ _PACKAGES = {"onnxruntime": ("onnxruntime", "onnx"), "litert": ("ai-edge-litert"
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """One convolution on one processor.
-
-    Attributes:
-        size, kernel: of its map and of its filter, on both axes.
-        rate: multiply-accumulates per second.
-        low, high: the same at the quartiles of the time; of an estimate the same number.
-        rounds: how many were timed; 0 for an estimate.
-    """
+class ConvTime:
+    """The time of one convolution; ``size`` and ``kernel`` are those of its map and of its filter, on both axes."""
 
     size: int
     kernel: int
-    rate: float
-    low: float
-    high: float
-    rounds: int = 0
+    time: Measurement
+
+    @property
+    def rate(self) -> float:
+        """Multiply-accumulates per second."""
+        return macs(self.size, self.kernel) / self.time.median_ms * 1e3
 
 
 def points() -> tuple[tuple[int, int], ...]:
@@ -68,7 +65,7 @@ def pads(kernel: int) -> tuple[int, int]:
     return (kernel - 1) // 2, kernel // 2
 
 
-def simulated(array: str) -> tuple[Rate, ...]:
+def simulated(array: str) -> tuple[ConvTime, ...]:
     """Every convolution on a modelled array."""
     arch = load_architecture(array)
     found = []
@@ -77,8 +74,8 @@ def simulated(array: str) -> tuple[Rate, ...]:
         network = Network("conv", "", "", (Layer("conv", spec),))
         result = simulate(network, arch, load_energies(arch.energy), ZERO_INSERT, Skip())
         assert isinstance(result, NetworkResult), result
-        rate = macs(size, kernel) * float(arch.clock_hz) / int(result.counts(deconvs_only=False).cycles)
-        found.append(Rate(size, kernel, rate, rate, rate))
+        ms = int(result.counts(deconvs_only=False).cycles) / float(arch.clock_hz) * 1e3
+        found.append(ConvTime(size, kernel, Measurement(ms, ms, ms, 0, "estimated")))
     return tuple(found)
 
 
@@ -111,11 +108,12 @@ class Convolutions:
         with needing("an ONNX convolution", "onnx"):
             from splitdeconv.lab.paper.convolutions import write_convolution  # noqa: PLC0415
         suffix = RUNTIMES[self.runtime]
-        path = models_folder(self.folder) / f"conv{kernel}x{kernel}-{size}-{digest(_PACKAGES[self.runtime])}{suffix}"
+        make_folder(self.folder)
+        path = self.folder / f"conv{kernel}x{kernel}-{size}-{digest(_PACKAGES[self.runtime])}{suffix}"
         return path, *in_child(write_convolution, path, size, kernel, (INS, OUTS), pads(kernel))
 
 
-def measured(convolutions: Convolutions, seconds: float, progress: Progress) -> tuple[Rate, ...]:
+def measured(convolutions: Convolutions, seconds: float, progress: Progress) -> tuple[ConvTime, ...]:
     """Every convolution in float32 on a runtime.
 
     Raises:
@@ -129,8 +127,7 @@ def measured(convolutions: Convolutions, seconds: float, progress: Progress) -> 
         path, name, shape = convolutions.made(size, kernel)
         x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
         time = target.measure({NATIVE: target.compile(Compilable(path))}, {name: x}, seconds)[NATIVE]
-        rate, low, high = (macs(size, kernel) / ms * 1e3 for ms in (time.median_ms, time.high_ms, time.low_ms))
-        found.append(Rate(size, kernel, rate, low, high, time.rounds))
+        found.append(ConvTime(size, kernel, time))
     return tuple(found)
 
 
@@ -145,48 +142,47 @@ def _steps(setting: PaperSetting) -> Sequence[PaperStep]:
 def _step(name: str, kind: Kind, command: str, setting: PaperSetting) -> PaperStep:
     convolutions = Convolutions(name, setting.models) if kind == "measured" else None
 
-    def run(progress: Progress) -> Json:
+    def run(progress: Progress) -> tuple[ConvTime, ...]:
         seconds = QUICK_SECONDS if setting.quick else FULL_SECONDS
-        found = simulated(name) if convolutions is None else measured(convolutions, seconds, progress)
-        return {"rates": [asdict(each) for each in found]}
+        return simulated(name) if convolutions is None else measured(convolutions, seconds, progress)
 
-    packages = _PACKAGES.get(name, ())
-    return PaperStep(name, kind, command, packages, run, effort=kind == "measured", prepare=convolutions)
-
-
-def _result(found: Mapping[str, Json]) -> Result:
-    rates = {name: tuple(Rate(**each) for each in values["rates"]) for name, values in found.items()}
-    kinds: dict[Kind, list[str]] = {
-        "estimated": [name for name in rates if name in ARRAYS],
-        "measured": [name for name in rates if name in RUNTIMES],
-    }
-    sheets = [
-        _sheet(kind, names, rates, which) for kind, names in kinds.items() if names for which in ("maps", "filters")
-    ]
-    charts = [
-        _chart(kind, names, rates, which) for kind, names in kinds.items() if names for which in ("maps", "filters")
-    ]
-    return Result(tuple(sheets), tuple(charts), notes=_NOTES)
+    packages, holds = _PACKAGES.get(name, ()), tuple[ConvTime, ...]
+    return PaperStep(name, kind, command, packages, run, holds, effort=convolutions is not None, prepare=convolutions)
 
 
-def _series(found: Sequence[Rate], which: str) -> list[Rate]:
-    """The convolutions of one of both studies, smallest first."""
+def _result(found: Mapping[str, Sequence[ConvTime]]) -> Result:
+    tables, charts = {}, {}
+    kinds: dict[Kind, Mapping[str, str]] = {"estimated": ARRAYS, "measured": RUNTIMES}
+    for kind, known in kinds.items():
+        of = {name: times for name, times in found.items() if name in known}
+        for which in ("maps", "filters") if of else ():
+            tables[f"efficiency-{which}-{kind}"] = _table(kind, of, which)
+            charts[f"efficiency-{which}-{kind}"] = _chart(kind, of, which)
+    return Result(tables, charts, notes=_NOTES)
+
+
+def _rates(found: Sequence[ConvTime], which: str) -> list[float]:
+    """Of the convolutions of one of both studies, smallest first."""
     if which == "maps":
-        return [each for each in found if each.kernel == FILTER]
-    return sorted((each for each in found if each.size == MAP), key=lambda each: each.kernel)
+        return [each.rate for each in found if each.kernel == FILTER]
+    return [each.rate for each in sorted((each for each in found if each.size == MAP), key=lambda each: each.kernel)]
 
 
-def _sheet(kind: Kind, names: Sequence[str], rates: Mapping[str, Sequence[Rate]], which: str) -> Sheet:
+def _sizes(which: str) -> tuple[int, ...]:
+    return MAPS if which == "maps" else FILTERS
+
+
+def _table(kind: Kind, of: Mapping[str, Sequence[ConvTime]], which: str) -> Table:
     theirs = published(f"efficiency-{which}")
     rows: list[tuple[Cell, ...]] = []
-    for place, size in enumerate(MAPS if which == "maps" else FILTERS):
+    for place, size in enumerate(_sizes(which)):
         cells: list[Cell] = []
-        for name in names:
-            series = _series(rates[name], which)
-            cells += [series[place].rate / 1e9, series[place].rate / series[0].rate]
+        for times in of.values():
+            rates = _rates(times, which)
+            cells += [rates[place] / 1e9, rates[place] / rates[0]]
         rows.append((f"{size}×{size}", *cells, theirs.value(str(size))))
-    heads = [Column("map" if which == "maps" else "filter")]
-    for name in names:
+    heads: list[Header] = [which.removesuffix("s")]
+    for name in of:
         heads += [Column(f"{name}, 10⁹ MAC/s"), Column(f"{name}, normalised", "×")]
     fixed = f"filters of {FILTER}×{FILTER}" if which == "maps" else f"maps of {MAP}×{MAP}"
     caption = f"Speed of a convolution {INS}→{OUTS} with {fixed}"
@@ -194,20 +190,19 @@ def _sheet(kind: Kind, names: Sequence[str], rates: Mapping[str, Sequence[Rate]]
         "float32, one convolution after the other; the smallest is 1." if kind == "measured" else "The smallest is 1."
     )
     columns = (*heads, Column("authors' Edge TPU, normalised", "×"))
-    return Sheet(f"efficiency-{which}-{kind}", caption, kind, columns, tuple(rows), (note,))
+    return Table(caption, columns, tuple(rows), (note,), kind)
 
 
-def _chart(kind: Kind, names: Sequence[str], rates: Mapping[str, Sequence[Rate]], which: str) -> Chart:
-    sizes = MAPS if which == "maps" else FILTERS
-    series: dict[str, tuple[float | None, ...]] = {}
-    for name in names:
-        found = _series(rates[name], which)
-        series[name] = tuple(each.rate / found[0].rate for each in found)
-    series["authors' Edge TPU"] = tuple(published(f"efficiency-{which}").value(str(size)) for size in sizes)
-    what = "map" if which == "maps" else "filter"
-    ticks = tuple(f"{size}×{size}" for size in sizes)
-    caption = f"Speed against {what} size, {kind}; the smallest is 1"
-    return Chart(f"efficiency-{which}-{kind}", caption, kind, "lines", ticks, series, "normalised speed", {})
+def _chart(kind: Kind, of: Mapping[str, Sequence[ConvTime]], which: str) -> Chart:
+    series: dict[str, Sequence[float | None]] = {}
+    for name, times in of.items():
+        rates = _rates(times, which)
+        series[name] = [rate / rates[0] for rate in rates]
+    theirs = published(f"efficiency-{which}")
+    series["authors' Edge TPU"] = [theirs.value(str(size)) for size in _sizes(which)]
+    groups = grouped([f"{size}×{size}" for size in _sizes(which)], series)
+    caption = f"Speed against {which.removesuffix('s')} size, {kind}; the smallest is 1"
+    return Chart(caption, kind, groups, "normalised speed")
 
 
 _NOTES = (

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from splitdeconv.errors import OutputError
 from splitdeconv.lab.paper.part import environment
 
 SEED = 0
@@ -16,19 +15,6 @@ def digest(packages: Sequence[str]) -> str:
     """A short text that is another one for other versions of ``packages``, for names of files made by them."""
     versions = sorted(environment(packages).items())
     return hashlib.sha256(repr((versions, SEED)).encode()).hexdigest()[:8]
-
-
-def models_folder(folder: Path) -> Path:
-    """``folder``, made if it is missing.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror}); wanted a folder for models") from None
-    return folder
 
 
 def zoo_model(name: str, path: Path, dtype: str = "float32", plain: Path | None = None) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 
 from splitdeconv.deconv.layers import Dense, PlainConv
@@ -11,9 +12,10 @@ from splitdeconv.deconv.ops import Conv
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.lab.paper.networks import ARTGAN, NAMES, TITLES, network
 from splitdeconv.lab.paper.part import PaperPart, Progress, single
-from splitdeconv.lab.paper.result import Cell, Column, Result, Sheet
+from splitdeconv.lab.paper.result import Result
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.report.page import Cell, Column, Table
 
 _MILLION = 1e6
 
@@ -45,32 +47,54 @@ def _weights(layers: Sequence[Layer], form: str) -> int:
 _FORMS = {"sd": Candidate("split", "full", "transpose"), "ours": Candidate("split_phases")}
 
 
-def parameters(progress: Progress) -> Result:
-    """Deconvs, and whole networks."""
-    rows: list[tuple[Cell, ...]] = []
+@dataclass(frozen=True, slots=True)
+class WeightCounts:
+    """Weights of one network in the original, in SD and in our form.
+
+    Attributes:
+        deconvs: of its deconvs.
+        whole: of all its layers.
+    """
+
+    deconvs: tuple[int, int, int]
+    whole: tuple[int, int, int]
+
+
+def parameters(progress: Progress) -> dict[str, WeightCounts]:
+    """Of each of the six networks."""
+    counted = {}
     for number, name in enumerate(NAMES):
         progress(TITLES[name], number / len(NAMES))
         found = network(name)
-        deconvs = [_weights(found.deconvs, form) / _MILLION for form in ("", "sd", "ours")]
-        whole = [_weights(found.layers, form) / _MILLION for form in ("", "sd", "ours")]
+        counted[name] = WeightCounts(_in_all_forms(found.deconvs), _in_all_forms(found.layers))
+    return counted
+
+
+def _in_all_forms(layers: Sequence[Layer]) -> tuple[int, int, int]:
+    return _weights(layers, ""), _weights(layers, "sd"), _weights(layers, "ours")
+
+
+def shown(found: Mapping[str, WeightCounts]) -> Result:
+    """Deconvs, and whole networks."""
+    rows: list[tuple[Cell, ...]] = []
+    for name, each in found.items():
+        deconvs, whole = ([count / _MILLION for count in counts] for counts in (each.deconvs, each.whole))
         rows.append((TITLES[name], *deconvs, deconvs[1] / deconvs[0], *whole))
     heads = [Column(f"deconvs, {form}", "M", 3) for form in ("original", "SD", "ours")]
     wholes = [Column(f"whole, {form}", "M", 3) for form in ("original", "SD", "ours")]
-    sheet = Sheet(
-        "parameters",
+    table = Table(
         "Weights, in millions",
-        "counted",
-        (Column("network"), *heads, Column("SD over original", "×"), *wholes),
+        ("network", *heads, Column("SD over original", "×"), *wholes),
         tuple(rows),
         (
             "SD extends each filter with zeros to a multiple of the stride; ours is split_phases, which has no zero "
             "tap.",
             "Biases and normalisation are not counted. The whole networks are the layers of our lists.",
         ),
+        "counted",
     )
-    return Result(
-        (sheet,), notes=("The paper's parameter counts are not known here, so there is nothing beside ours.", ARTGAN)
-    )
+    notes = ("The paper's parameter counts are not known here, so there is nothing beside ours.", ARTGAN)
+    return Result({"parameters": table}, notes=notes)
 
 
 PART: PaperPart = single(
@@ -79,4 +103,6 @@ PART: PaperPart = single(
     "How many weights each form stores.",
     "counted",
     parameters,
+    Mapping[str, WeightCounts],
+    shown,
 )

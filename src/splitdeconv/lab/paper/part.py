@@ -8,16 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
-from splitdeconv import codec
 from splitdeconv.errors import MissingExtraError
-from splitdeconv.lab.paper.result import Kind, Result
-from splitdeconv.results.schema import Json
+from splitdeconv.lab.paper.result import Result
+from splitdeconv.report.page import Kind
 from splitdeconv.targets import processor
 from splitdeconv.version import __version__
 
+Value = TypeVar("Value")
 Progress = Callable[[str, float], None]
 NOT_INSTALLED = "not installed"  # in place of a package's version
 
@@ -51,7 +52,8 @@ class PaperStep:
         kind: of its numbers.
         command: what gives the same numbers by hand.
         packages: distributions whose versions the numbers depend on, besides this one and NumPy.
-        run: does it; told where progress is shown. Returns plain values.
+        run: does it; told where progress is shown.
+        holds: type of what it returns, as :mod:`splitdeconv.codec` writes and reads it.
         inputs: what else the numbers depend on: name → digest or setting.
         effort: whether ``--quick`` makes it shorter, so that a full run does it again.
         prepare: makes the files that ``run`` reads, while other steps' files are made; equal ones are made once. None
@@ -62,7 +64,8 @@ class PaperStep:
     kind: Kind
     command: str
     packages: tuple[str, ...]
-    run: Callable[[Progress], Json]
+    run: Callable[[Progress], Any]
+    holds: Any
     inputs: Mapping[str, str] = field(default_factory=dict)
     effort: bool = False
     prepare: Callable[[Progress], object] | None = None
@@ -86,14 +89,14 @@ class PaperPart:
         title: its heading.
         text: what it shows, in a paragraph.
         steps: what it is made of.
-        result: from the steps that were done, by name, to tables and charts.
+        result: from what the steps have found, by name, to tables and charts.
     """
 
     name: str
     title: str
     text: str
     steps: Callable[[PaperSetting], Sequence[PaperStep]]
-    result: Callable[[Mapping[str, Json]], Result]
+    result: Callable[[Mapping[str, Any]], Result]
 
 
 def environment(packages: Sequence[str]) -> dict[str, str]:
@@ -127,13 +130,18 @@ def needing(what: str, extra: str) -> Iterator[None]:
         raise MissingExtraError(what, error.name or extra, extra) from error
 
 
-def single(name: str, title: str, text: str, kind: Kind, function: Callable[[Progress], Result]) -> PaperPart:
-    """A part of one step that needs no packages and no effort: ``function`` returns its result."""
-
-    def run(progress: Progress) -> Json:
-        return codec.to_object(function(progress))
+def single(
+    name: str,
+    title: str,
+    text: str,
+    kind: Kind,
+    run: Callable[[Progress], Value],
+    holds: Any,
+    shown: Callable[[Value], Result],
+) -> PaperPart:
+    """A part of one step that needs no packages and no effort."""
 
     def steps(setting: PaperSetting) -> Sequence[PaperStep]:
-        return (PaperStep(name, kind, f"splitdeconv reproduce {setting.out} --only {name}", (), run),)
+        return (PaperStep(name, kind, f"splitdeconv reproduce {setting.out} --only {name}", (), run, holds),)
 
-    return PaperPart(name, title, text, steps, lambda found: codec.from_object(Result, found[name], name))
+    return PaperPart(name, title, text, steps, lambda found: shown(found[name]))

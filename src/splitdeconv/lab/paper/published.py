@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, get_args
 
+from splitdeconv import codec
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.files import read_toml
 
 Status = Literal["confirmed", "recollected", "unknown"]
-STATUSES: tuple[Status, ...] = ("confirmed", "recollected", "unknown")
-_KEYS = {"name", "title", "unit", "status", "source", "values"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,13 @@ class PublishedFigure:
         return self.values.get(key)
 
 
+_KEYS = {each.name for each in fields(PublishedFigure)}
+WANTED = (
+    f"wanted exactly the keys {', '.join(sorted(_KEYS))}: a name and a source that are not empty, a status of "
+    f"{', '.join(get_args(Status))}, a table of numbers"
+)
+
+
 @cache
 def all_published() -> Mapping[str, PublishedFigure]:
     """Every figure of ``published.toml`` by name."""
@@ -66,33 +72,20 @@ def read_figures(path: Path) -> dict[str, PublishedFigure]:
     Raises:
         InputError: a key is missing or wrong; the message names the file, the figure and what was wanted.
     """
-    figures = [_figure(entry, f"{path.name}: figure {number}") for number, entry in enumerate(_entries(path), 1)]
-    found = {figure.name: figure for figure in figures}
-    if len(found) < len(figures):
-        raise InputError(f"{path.name}: two figures have the same name")
-    return found
-
-
-def _entries(path: Path) -> list[Any]:
     entries = read_toml(path).get("figure")
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{path.name}: found no [[figure]], wanted at least one")
-    return entries
+    found = [_figure(entry, f"{path.name}: figure {number}") for number, entry in enumerate(entries, 1)]
+    by_name = {figure.name: figure for figure in found}
+    if len(by_name) < len(found):
+        raise InputError(f"{path.name}: two figures have the same name")
+    return by_name
 
 
 def _figure(entry: Any, where: str) -> PublishedFigure:
-    if not isinstance(entry, dict) or set(entry) != _KEYS:
-        raise InputError(f"{where}: wanted exactly the keys {', '.join(sorted(_KEYS))}")
-    texts = {key: entry[key] for key in _KEYS - {"values"}}
-    values = entry["values"]
-    if not all(isinstance(text, str) for text in texts.values()) or not texts["name"] or not texts["source"]:
-        raise InputError(f"{where}: wanted texts, and a name and a source that are not empty")
-    if texts["status"] not in STATUSES:
-        raise InputError(f"{where}: status is '{texts['status']}', wanted one of {', '.join(STATUSES)}")
-    if not isinstance(values, dict) or not all(type(number) in (int, float) for number in values.values()):
-        raise InputError(f"{where}: values: wanted a table of numbers")
-    if (texts["status"] == "unknown") != (not values):
+    figure = codec.from_object(PublishedFigure, entry, where, WANTED)
+    if set(entry) != _KEYS or not figure.name or not figure.source:
+        raise InputError(f"{where}: {WANTED}")
+    if (figure.status == "unknown") != (not figure.values):
         raise InputError(f"{where}: an unknown figure has no values, every other one has some")
-    numbers = {str(key): float(number) for key, number in values.items()}
-    status = cast("Status", texts["status"])
-    return PublishedFigure(texts["name"], texts["title"], texts["unit"], status, texts["source"], numbers)
+    return figure

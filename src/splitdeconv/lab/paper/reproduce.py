@@ -202,7 +202,7 @@ def _step(task: _Task, request: ReproduceRequest) -> StoredStep | str:
     made = StoredStep(
         part.name, step.name, step.kind, step.command, environment, setting.quick, started, seconds, found
     )
-    store.keep(setting.out, made)
+    store.keep(setting.out, made, step.holds)
     request.say(f"{where}: {seconds:.1f} s")
     return made
 

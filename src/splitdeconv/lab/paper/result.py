@@ -1,128 +1,82 @@
-"""What a part of the reproduction returns: tables, charts and pictures as plain values, for JSON, CSV and the page."""
+"""What a part of the reproduction shows: blocks of its page, by the names of the files that have the same."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
 
+from splitdeconv.report import bars
+from splitdeconv.report.bars import Bar, Group
+from splitdeconv.report.page import Kind, Plot, Table
 from splitdeconv.results.bench import geometric_mean
 
-Kind = Literal["counted", "estimated", "measured"]
-Cell = str | int | float | None
-ABSENT = "–"
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of a table.
-
-    Attributes:
-        title: heading.
-        unit: behind each number of the page; in the CSV it stands in the heading.
-        digits: after the point, on the page; the CSV has all of them.
-    """
-
-    title: str
-    unit: str = ""
-    digits: int = 2
-
-    def text(self, cell: Cell) -> str:
-        """The cell as the page shows it."""
-        if cell is None:
-            return ABSENT
-        if isinstance(cell, str):
-            return cell
-        unit = self.unit if self.unit in ("×", "") else f" {self.unit}"
-        return f"{cell:,}{unit}" if isinstance(cell, int) else f"{cell:.{self.digits}f}{unit}"
-
-
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    """A table whose numbers are all of one kind, but for the published ones beside them, which say so.
-
-    Attributes:
-        name: of its CSV file, without the ending.
-        caption: what is in it.
-        kind: whether ours were counted, estimated or measured.
-        columns: the first one names the rows.
-        rows: one cell for each column.
-        notes: below it, one sentence each.
-        on_page: False for a long table that is written as CSV only.
-    """
-
-    name: str
-    caption: str
-    kind: Kind
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    notes: tuple[str, ...] = ()
-    on_page: bool = True
-
-    def csv(self) -> str:
-        """The numbers in full; a cell without one is empty."""
-        out = io.StringIO()
-        table = csv.writer(out, lineterminator="\n")
-        table.writerow([f"{each.title} [{each.unit}]" if each.unit else each.title for each in self.columns])
-        table.writerows([["" if cell is None else cell for cell in row] for row in self.rows])
-        return out.getvalue()
+Series = Mapping[str, Sequence[float | None]]
+_PAPER = 2  # series of the published bars
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Lines or groups of bars.
+    """Groups of bars, for the page and for a file.
 
     Attributes:
-        name: of its SVG file, without the ending.
         caption: what it shows.
         kind: of its numbers.
-        shape: ``bars`` or ``lines``.
-        ticks: labels of the horizontal axis.
-        series: label → a height for each tick, or None.
-        y_label: of the vertical axis.
-        marks: label → height of a horizontal line: what the paper publishes.
-        logarithmic: the vertical axis.
+        groups, axis: as ``report.bars`` takes them.
     """
 
-    name: str
     caption: str
     kind: Kind
-    shape: Literal["bars", "lines"]
-    ticks: tuple[str, ...]
-    series: Mapping[str, tuple[float | None, ...]]
-    y_label: str
-    marks: Mapping[str, float]
-    logarithmic: bool = False
+    groups: tuple[Group, ...]
+    axis: str
 
-
-@dataclass(frozen=True, slots=True)
-class Gallery:
-    """Pictures side by side.
-
-    Attributes:
-        caption: what they show.
-        pictures: label and PNG file, relative to the report's folder.
-    """
-
-    caption: str
-    pictures: tuple[tuple[str, str], ...]
+    def plot(self) -> Plot:
+        """The block of the page."""
+        return bars.plot(self.caption, self.groups, self.kind, self.axis)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Everything that a part found.
+    """Everything that a part shows.
 
     Attributes:
-        sheets, charts, galleries: in the order of the page.
+        tables, charts: by the names of their CSV and SVG files, without the ending, in the order of the page.
+        pictures: caption → label → PNG file in the report's folder; those of one caption stand side by side.
         notes: differences from the paper and their reasons, and what was left out; one sentence each.
+        files: long tables that are written as CSV only.
     """
 
-    sheets: tuple[Sheet, ...] = ()
-    charts: tuple[Chart, ...] = ()
-    galleries: tuple[Gallery, ...] = ()
+    tables: Mapping[str, Table] = field(default_factory=dict)
+    charts: Mapping[str, Chart] = field(default_factory=dict)
+    pictures: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    files: Mapping[str, Table] = field(default_factory=dict)
+
+
+def grouped(titles: Sequence[str], series: Series, published: Mapping[str, float] | None = None) -> tuple[Group, ...]:
+    """A group of bars for each title, with one bar of each series that has a number there.
+
+    Args:
+        titles: of the groups.
+        series: label → a length for each group, or None.
+        published: label → what the paper publishes, as a last group.
+    """
+    found = [
+        Group(title, tuple(_bars({label: lengths[place] for label, lengths in series.items()})))
+        for place, title in enumerate(titles)
+    ]
+    if published:
+        found.append(
+            Group("the paper", tuple(Bar(label, each, f"{each:g}", _PAPER) for label, each in published.items()))
+        )
+    return tuple(found)
+
+
+def _bars(lengths: Mapping[str, float | None]) -> list[Bar]:
+    return [
+        Bar(label, length, f"{length:.2f}", number)
+        for number, (label, length) in enumerate(lengths.items())
+        if length is not None
+    ]
 
 
 def geometric(ratios: Sequence[float | None]) -> float | None:

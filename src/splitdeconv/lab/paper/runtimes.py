@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from splitdeconv import targets
+from splitdeconv.files import make_folder
 from splitdeconv.lab.paper.child import in_child
-from splitdeconv.lab.paper.models import digest, models_folder, zoo_model
+from splitdeconv.lab.paper.models import SEED, digest, zoo_model
 from splitdeconv.lab.paper.part import Progress
-from splitdeconv.lab.paper.result import Kind
-from splitdeconv.lab.paper.times import Times, from_record
 from splitdeconv.pipeline import bench
 from splitdeconv.pipeline.request import BenchRequest
+from splitdeconv.report.page import Kind
+from splitdeconv.results.bench import BenchRecord
 
 QUICK_SECONDS, FULL_SECONDS = 2.0, 20.0  # for each network on each runtime, all its forms together
 QUICK_FORMS = 3  # of each deconv, besides those of the paper ...
@@ -107,7 +108,7 @@ class Export:
         path, plain = self.path(dtype), self.path("float32")
         if not path.exists():
             progress("exporting", 0.0)
-            models_folder(self.folder)
+            make_folder(self.folder)
             in_child(zoo_model, self.network, path, dtype, plain if plain.exists() else None)
         return path
 
@@ -117,7 +118,7 @@ def export_of(name: str, runtime: PaperRuntime, folder: Path) -> Export | None:
     return Export(name, runtime.suffix, folder) if runtime.suffix else None
 
 
-def time_network(name: str, runtime: PaperRuntime, folder: Path, progress: Progress, *, quick: bool) -> Times:
+def time_network(name: str, runtime: PaperRuntime, folder: Path, progress: Progress, *, quick: bool) -> BenchRecord:
     """Every form of every deconv of a network, and the whole network, in one run.
 
     Args:
@@ -142,10 +143,13 @@ def time_network(name: str, runtime: PaperRuntime, folder: Path, progress: Progr
         equal_work=False,
         progress=progress,
     )
-    if export is None:
-        from splitdeconv.lab.paper.torch_times import network_module  # noqa: PLC0415  # needs torch, an extra
+    if export is not None:
+        return bench.bench_model(export.made(runtime.dtype, progress), request)
+    import torch  # noqa: PLC0415  # an extra
 
-        module, inputs = network_module(name)
-        return from_record(bench.bench_model(module, replace(request, inputs=inputs)))
-    model = export.made(runtime.dtype, progress)
-    return from_record(bench.bench_model(model, request), inserts_zeros=runtime.inserts_zeros)
+    from splitdeconv.formats.torch.modules import ModuleModel  # noqa: PLC0415  # needs torch
+    from splitdeconv.lab import zoo  # noqa: PLC0415  # as above
+
+    network = zoo.build(name, SEED)
+    module = ModuleModel.of(network, (network.sample(torch.Generator().manual_seed(SEED)),), measured=True)
+    return bench.bench_model(module, replace(request, inputs=module.feeds()))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,16 +15,29 @@ from splitdeconv.lab.paper.child import in_child
 from splitdeconv.lab.paper.inexact import EXACT
 from splitdeconv.lab.paper.models import trained_model, zoo_model
 from splitdeconv.lab.paper.part import PaperPart, PaperSetting, PaperStep, Progress, needing
-from splitdeconv.lab.paper.pictures import compare_model, feeds_of, save
+from splitdeconv.lab.paper.pictures import Compared, compare_model, feeds_of, save
 from splitdeconv.lab.paper.published import published
-from splitdeconv.lab.paper.result import Cell, Column, Gallery, Result, Sheet
-from splitdeconv.results.schema import Json
+from splitdeconv.lab.paper.result import Result
+from splitdeconv.report.page import Cell, Column, Table
 
 GENERATOR, FST = "generator", "fst"
 _PACKAGES = ("onnx", "onnx-ir", "scikit-image")
 
 
-def _measure(source: str, model: Path, out: Path, progress: Progress) -> Json:
+@dataclass(frozen=True, slots=True)
+class Similarity:
+    """One model's pictures by every scheme.
+
+    Attributes:
+        compared: as in :class:`splitdeconv.lab.paper.pictures.Comparison`.
+        pictures: scheme → PNG file, relative to the report's folder.
+    """
+
+    compared: Mapping[str, tuple[Compared, ...] | str]
+    pictures: Mapping[str, str]
+
+
+def _measure(source: str, model: Path, out: Path, progress: Progress) -> Similarity:
     """Compare, and keep the pictures in the report's folder."""
     with needing("SSIM", "paper"):
         found = compare_model(model, feeds_of(model), progress)
@@ -33,11 +45,7 @@ def _measure(source: str, model: Path, out: Path, progress: Progress) -> Json:
     for number, (scheme, picture) in enumerate(found.pictures.items()):
         files[scheme] = f"ssim/{source}-{number}-{scheme.split(' ', 1)[0].lower()}.png"
         save(out / files[scheme], picture)
-    compared = {
-        scheme: each if isinstance(each, str) else [asdict(one) for one in each]
-        for scheme, each in found.compared.items()
-    }
-    return {"compared": compared, "pictures": files}
+    return Similarity(found.compared, files)
 
 
 def _steps(setting: PaperSetting) -> Sequence[PaperStep]:
@@ -48,10 +56,10 @@ def _steps(setting: PaperSetting) -> Sequence[PaperStep]:
     """
     command = f"splitdeconv reproduce {setting.out} --only ssim"
 
-    def generator(progress: Progress) -> Json:
+    def generator(progress: Progress) -> Similarity:
         return _measure(GENERATOR, trained_model(), setting.out, progress)
 
-    def fst(progress: Progress) -> Json:
+    def fst(progress: Progress) -> Similarity:
         if setting.fst is not None:
             return _measure(FST, setting.fst, setting.out, progress)
         with tempfile.TemporaryDirectory() as folder:
@@ -63,8 +71,8 @@ def _steps(setting: PaperSetting) -> Sequence[PaperStep]:
     packages = _PACKAGES if setting.fst is not None else (*_PACKAGES, "torch")
     with_own = command if setting.fst is None else f"{command} --fst {setting.fst}"
     return (
-        PaperStep(GENERATOR, "counted", command, _PACKAGES, generator, {"model": _digest(trained_model())}),
-        PaperStep(FST, "counted", with_own, packages, fst, own),
+        PaperStep(GENERATOR, "counted", command, _PACKAGES, generator, Similarity, {"model": _digest(trained_model())}),
+        PaperStep(FST, "counted", with_own, packages, fst, Similarity, own),
     )
 
 
@@ -83,46 +91,37 @@ def _digest(path: Path) -> str:
 _TITLES = {GENERATOR: "trained generator", FST: "fast style transfer"}
 
 
-def _result(found: Mapping[str, Json]) -> Result:
+def _result(found: Mapping[str, Similarity]) -> Result:
     rows: list[tuple[Cell, ...]] = []
-    galleries = []
+    pictures = {}
     for source, step in found.items():
-        compared = {scheme: each for scheme, each in step["compared"].items() if scheme != EXACT}
-        rows += [_row(_TITLES[source], scheme, each) for scheme, each in compared.items()]
-        pictures = tuple((scheme, file) for scheme, file in step["pictures"].items())
-        galleries.append(
-            Gallery(f"{_TITLES[source]}: what each conversion makes of the same input; grey is lost", pictures)
-        )
+        rows += [_row(_TITLES[source], scheme, each) for scheme, each in step.compared.items() if scheme != EXACT]
+        pictures[f"{_TITLES[source]}: what each conversion makes of the same input; grey is lost"] = step.pictures
     columns = (
-        Column("model"),
-        Column("conversion"),
-        Column("SSIM, whole picture", "", 4),
-        Column("SSIM, common part", "", 4),
-        Column("size"),
-        Column("first row, column"),
-        Column("largest difference"),
-        Column("paper's SSIM"),
+        "model",
+        "conversion",
+        Column("SSIM, whole picture", digits=4),
+        Column("SSIM, common part", digits=4),
+        "size",
+        "first row, column",
+        "largest difference",
+        "paper's SSIM",
     )
-    sheet = Sheet(
-        "ssim", "Pictures against the exact ones, evaluated in float64", "counted", columns, tuple(rows), _NOTES
-    )
-    return Result((sheet,), galleries=tuple(galleries))
+    caption = "Pictures against the exact ones, evaluated in float64"
+    return Result({"ssim": Table(caption, columns, tuple(rows), _NOTES, "counted")}, pictures=pictures)
 
 
-def _row(source: str, scheme: str, found: Any) -> tuple[Cell, ...]:
+def _row(source: str, scheme: str, found: Sequence[Compared] | str) -> tuple[Cell, ...]:
     if isinstance(found, str):
         return (source, scheme, None, None, f"none: {found}", None, None, None)
-    one = found[0]
-    whole, overlap = (float(np.mean([each[key] for each in found])) for key in ("whole", "overlap"))
-    largest = max(each["largest"] for each in found)
-    size, offset = ("×".join(map(str, one["size"])), ", ".join(map(str, one["offset"])))
+    largest = max(each.largest for each in found)
     return (
         source,
         scheme,
-        whole,
-        overlap,
-        size,
-        offset,
+        float(np.mean([each.whole for each in found])),
+        float(np.mean([each.overlap for each in found])),
+        "×".join(map(str, found[0].size)),
+        ", ".join(map(str, found[0].offset)),
         f"{largest:.2g}" if largest else "0, equal bits",
         _theirs(scheme),
     )

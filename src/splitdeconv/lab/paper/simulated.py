@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from splitdeconv.accelerator.arch import load_architecture
 from splitdeconv.accelerator.energy import load_energies
@@ -10,39 +11,53 @@ from splitdeconv.accelerator.sparsity import SKIPS, Skip
 from splitdeconv.lab.paper.networks import ARTGAN, NAMES, TITLES, network
 from splitdeconv.lab.paper.part import PaperPart, Progress, single
 from splitdeconv.lab.paper.published import published
-from splitdeconv.lab.paper.result import Cell, Chart, Column, Result, Sheet
+from splitdeconv.lab.paper.result import Chart, Result, grouped
 from splitdeconv.lab.simulation.forms import CROPPED, FULL, NATIVE, ZERO_INSERT
 from splitdeconv.lab.simulation.records import Row, paper_name, rows
+from splitdeconv.lab.simulation.sensitivity import Sensitivity
+from splitdeconv.report.page import Cell, Column, Header, Table
 
 ARRAYS = {"dot-product-16x16": "fcn-engine-16x16", "regular-2d-32x7": "fcn-engine-32x7"}
 ENGINE = "FCN-Engine (our model)"
 WHOLE = "whole network, SD-WAsparse"
 FORMS = tuple((form, skip) for form in (FULL, CROPPED) for skip in SKIPS.values())
 _CHARTED = ("SD", "SD-Asparse", "SD-Wsparse", "SD-WAsparse", "SD cropped-WAsparse", ENGINE)
-_PERCENT = 100.0
-
-Found = Mapping[str, Mapping[str, Row]]  # form → network → its row
 
 
-def simulated(progress: Progress) -> Result:
-    """Tables and charts of both arrays."""
-    sheets: list[Sheet] = []
-    charts: list[Chart] = []
-    for number, array in enumerate(ARRAYS):
-        found = _of_array(array, progress, number)
-        sheets += [_speed_ups(array, found), _savings(array, found), _ranges(array, found)]
-        charts += [_chart(array, found)]
-    return Result(tuple(sheets), tuple(charts), notes=_NOTES)
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """One form of one network against NZP on the same array.
+
+    Attributes:
+        speed_up, saving: of the deconvs; None where the array does not take the form.
+        whole_speed_up, whole_saving: of the whole network.
+        spread: of the deconvs' under changed assumptions.
+    """
+
+    speed_up: float | None
+    saving: float | None
+    whole_speed_up: float | None
+    whole_saving: float | None
+    spread: Sensitivity | None
 
 
-def _of_array(array: str, progress: Progress, number: int) -> Found:
-    found: dict[str, dict[str, Row]] = {paper_name(*form): {} for form in ((ZERO_INSERT, Skip()), *FORMS)}
+Gains = Mapping[str, Mapping[str, Gain]]  # form → network → its gain
+
+
+def simulated(progress: Progress) -> dict[str, Gains]:
+    """Of both arrays, by name."""
+    return {array: _of_array(array, progress, number) for number, array in enumerate(ARRAYS)}
+
+
+def _of_array(array: str, progress: Progress, number: int) -> Gains:
+    found: dict[str, dict[str, Gain]] = {paper_name(*form): {} for form in ((ZERO_INSERT, Skip()), *FORMS)}
     found[ENGINE] = {}
     for place, name in enumerate(NAMES):
         progress(f"{TITLES[name]} on {array}", (number + place / len(NAMES)) / len(ARRAYS))
         for row in _rows(array, name, ((ZERO_INSERT, Skip()), *FORMS)):
-            found[row.name()][name] = row
-        (found[ENGINE][name],) = _rows(ARRAYS[array], name, ((NATIVE, Skip()),))
+            found[row.name()][name] = _gain(row)
+        (engine,) = _rows(ARRAYS[array], name, ((NATIVE, Skip()),))
+        found[ENGINE][name] = _gain(engine)
     return found
 
 
@@ -51,67 +66,65 @@ def _rows(array: str, name: str, forms: tuple[tuple[str, Skip], ...]) -> list[Ro
     return rows(network(name), arch, load_energies(arch.energy), forms, spread=True)
 
 
-def _speed_ups(array: str, found: Found) -> Sheet:
-    body: list[tuple[Cell, ...]] = [
-        (form, *(_known(of[name], of[name].speed_up) for name in NAMES)) for form, of in found.items()
-    ]
+def _gain(row: Row) -> Gain:
+    if isinstance(row.result, str):
+        return Gain(None, None, None, None, None)
+    return Gain(row.speed_up, row.saving, row.whole_speed_up, row.whole_saving, row.spread)
+
+
+def shown(found: Mapping[str, Gains]) -> Result:
+    """Tables and charts of both arrays."""
+    tables = {}
+    for array, gains in found.items():
+        tables[f"simulated-speed-up-{array}"] = _speed_ups(array, gains)
+        tables[f"simulated-energy-{array}"] = _savings(array, gains)
+    charts = {f"simulated-{array}": _chart(array, gains) for array, gains in found.items()}
+    files = {f"simulated-ranges-{array}": _ranges(array, gains) for array, gains in found.items()}
+    return Result(tables, charts, notes=_NOTES, files=files)
+
+
+def _speed_ups(array: str, found: Gains) -> Table:
+    body: list[tuple[Cell, ...]] = [(form, *(of[name].speed_up for name in NAMES)) for form, of in found.items()]
     body.append((WHOLE, *(found["SD-WAsparse"][name].whole_speed_up for name in NAMES)))
-    low, high = _bounds("speed-up")
+    low, high = published("speed-up").values.values()
     note = f"The paper's range over its networks and variants, both arrays: {low:g}–{high:g}×."
-    columns = (Column("form"), *(Column(TITLES[name], "×") for name in NAMES))
-    caption = f"Speed-up over NZP, deconv layers, {array}"
-    return Sheet(f"simulated-speed-up-{array}", caption, "estimated", columns, tuple(body), (note,))
+    columns: tuple[Header, ...] = ("form", *(Column(TITLES[name], "×") for name in NAMES))
+    return Table(f"Speed-up over NZP, deconv layers, {array}", columns, tuple(body), (note,), "estimated")
 
 
-def _savings(array: str, found: Found) -> Sheet:
+def _savings(array: str, found: Gains) -> Table:
     body: list[tuple[Cell, ...]] = [
-        (form, *(_known(of[name], _PERCENT * of[name].saving) for name in NAMES)) for form, of in found.items()
+        (form, *(_percent(of[name].saving) for name in NAMES)) for form, of in found.items()
     ]
-    body.append((WHOLE, *(_PERCENT * found["SD-WAsparse"][name].whole_saving for name in NAMES)))
-    low, high = _bounds("energy-saving")
-    table = load_architecture(array).energy
-    note = f"The paper's range: {low:g}–{high:g} %. Energies per action: {table}."
-    columns = (Column("form"), *(Column(TITLES[name], "%", 1) for name in NAMES))
-    caption = f"Energy saved against NZP, deconv layers, {array}"
-    return Sheet(f"simulated-energy-{array}", caption, "estimated", columns, tuple(body), (note,))
+    body.append((WHOLE, *(_percent(found["SD-WAsparse"][name].whole_saving) for name in NAMES)))
+    low, high = published("energy-saving").values.values()
+    energies = load_architecture(array).energy
+    note = f"The paper's range: {low:g}–{high:g} %. Energies per action: {energies}."
+    columns: tuple[Header, ...] = ("form", *(Column(TITLES[name], "%", 1) for name in NAMES))
+    return Table(f"Energy saved against NZP, deconv layers, {array}", columns, tuple(body), (note,), "estimated")
 
 
-def _ranges(array: str, found: Found) -> Sheet:
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _ranges(array: str, found: Gains) -> Table:
     """Every ratio with its range when one assumption changes at a time."""
     body: list[tuple[Cell, ...]] = []
     for form, of in found.items():
-        for name, row in of.items():
-            if row.spread is not None:
-                fast, saved = row.spread.speed_up_range, row.spread.saving_range
-                body.append((form, TITLES[name], row.speed_up, *fast, row.saving, *saved))
-    heads = ("speed-up", "lowest", "highest", "energy saved", "lowest saved", "highest saved")
-    columns = (Column("form"), Column("network"), *(Column(head) for head in heads))
+        for name, gain in of.items():
+            if gain.spread is not None:
+                fast, saved = gain.spread.speed_up_range, gain.spread.saving_range
+                body.append((form, TITLES[name], gain.speed_up, *fast, gain.saving, *saved))
+    heads = ("form", "network", "speed-up", "lowest", "highest", "energy saved", "lowest saved", "highest saved")
     caption = f"Ratios with their ranges under one changed assumption at a time, {array}"
-    return Sheet(f"simulated-ranges-{array}", caption, "estimated", columns, tuple(body), on_page=False)
+    return Table(caption, heads, tuple(body), kind="estimated")
 
 
-def _chart(array: str, found: Found) -> Chart:
-    series = {form: tuple(_known(found[form][name], found[form][name].speed_up) for name in NAMES) for form in _CHARTED}
-    low, high = _bounds("speed-up")
-    return Chart(
-        f"simulated-{array}",
-        f"Estimated speed-up over NZP, {array}",
-        "estimated",
-        "bars",
-        tuple(TITLES[name] for name in NAMES),
-        series,
-        "times NZP's speed",
-        {"the paper, lowest": low, "the paper, highest": high},
-    )
-
-
-def _known(row: Row, number: float) -> float | None:
-    return None if isinstance(row.result, str) else number
-
-
-def _bounds(name: str) -> tuple[float, float]:
-    values = published(name).values
-    return values["low"], values["high"]
+def _chart(array: str, found: Gains) -> Chart:
+    series = {form: [found[form][name].speed_up for name in NAMES] for form in _CHARTED}
+    groups = grouped([TITLES[name] for name in NAMES], series, published("speed-up").values)
+    return Chart(f"Estimated speed-up over NZP, {array}", "estimated", groups, "times NZP's speed")
 
 
 _NOTES = (
@@ -135,4 +148,6 @@ PART: PaperPart = single(
     "Nothing here was run; the assumptions page of the documentation has every number that the models rest on.",
     "estimated",
     simulated,
+    Mapping[str, Gains],
+    shown,
 )

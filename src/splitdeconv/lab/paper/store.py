@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from splitdeconv import codec
 from splitdeconv.files import make_folder, parse_json, read_text, write_text
 from splitdeconv.lab.paper.part import PaperStep
-from splitdeconv.results.schema import Json
 
-SCHEMA = 2
+SCHEMA = 3
 WANTED = "wanted a result of this command: remove it, or measure with --fresh"
 
 
@@ -28,7 +28,7 @@ class StoredStep:
         environment: versions, processor and inputs.
         quick: whether it was made with less time than a full run takes.
         started, seconds: when (UTC), and for how long.
-        found: the step's own values.
+        found: the step's own values, as its ``holds`` says.
         schema: of this file.
     """
 
@@ -40,7 +40,7 @@ class StoredStep:
     quick: bool
     started: str
     seconds: float
-    found: Json
+    found: Any
     schema: int = SCHEMA
 
 
@@ -54,15 +54,16 @@ def path_of(folder: Path, part: str, step: str) -> Path:
     return folder / "results" / part / f"{step}.json"
 
 
-def keep(folder: Path, stored: StoredStep) -> None:
-    """Write a result whole or not at all.
+def keep(folder: Path, stored: StoredStep, holds: Any) -> None:
+    """Write a result, whose values are of type ``holds``, whole or not at all.
 
     Raises:
         OutputError: it cannot be written.
     """
     path = path_of(folder, stored.part, stored.step)
     make_folder(path.parent)
-    write_text(path, json.dumps(codec.to_object(stored), indent=1, ensure_ascii=False) + "\n")
+    values = codec.to_object(replace(stored, found=codec.to_object(stored.found, holds)))
+    write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
 
 def find(folder: Path, part: str, step: PaperStep, *, quick: bool, asked: bool = True) -> tuple[StoredStep | None, str]:
@@ -92,7 +93,9 @@ def find(folder: Path, part: str, step: PaperStep, *, quick: bool, asked: bool =
     if not asked:
         now = {name: text for name, text in now.items() if name in stored.environment and name not in step.inputs}
     changed = _changes({name: text for name, text in stored.environment.items() if asked or name in now}, now)
-    return (None, changed) if changed else (stored, "")
+    if changed:
+        return None, changed
+    return replace(stored, found=codec.from_object(step.holds, stored.found, f"{path}: found", WANTED)), ""
 
 
 def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:
