@@ -18,6 +18,7 @@ from typing import Literal
 Stretch = Literal["repeat", "zeros"]  # of a map: its pixels several times, or zeros between them
 Tap = int | range | None  # one tap of a filter; several whose sum it is; or none, which is zero
 Taps = tuple[Tap, ...]
+MOST_PHASES = 2**14  # of an axis; spectral layers have a thousand, and beyond forms take minutes to work out
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Axis:
     """One spatial axis of a deconv. Sizes are in pixels.
 
     Attributes:
-        kernel, stride, dilation: at least 1.
+        kernel, stride, dilation: at least 1; strides at most ``MOST_PHASES``.
         pad_begin, pad_end: outputs that are cut off at either end (negative values would add outputs).
         output_pad: outputs that are added at the end, computed like all others.
         in_size: input size, or None where the model leaves it open.
@@ -147,6 +148,8 @@ class Axis:
         for name in ("kernel", "stride", "dilation"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, wanted at least 1")
+        if self.stride > MOST_PHASES:
+            raise ValueError(f"stride is {self.stride}, wanted at most {MOST_PHASES}: there is a phase for each")
         if self.in_size is not None and self.in_size < 1:
             raise ValueError(f"input size is {self.in_size}, wanted at least 1")
         if self.out_size is not None and self.out_size < 1:

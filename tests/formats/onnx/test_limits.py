@@ -7,10 +7,10 @@ import onnx
 import pytest
 from onnx import helper
 
-from splitdeconv.formats.onnx import constants
+from splitdeconv.formats.onnx import constants, model, shapes
 from splitdeconv.formats.onnx.constants import constant
 from splitdeconv.formats.onnx.writer import Constants
-from tests.onnx_models import build, load
+from tests.onnx_models import OPSET, build, load
 
 
 def chain(length: int) -> onnx.ModelProto:
@@ -65,3 +65,75 @@ def test_constants_beyond_a_gib_are_not_folded(size: int, folded: bool) -> None:
     model = load(build(nodes, {"x": (1,)}, {"y": None}, {"size": np.array([size])})).ir
     found = constant(model.graph[1].inputs[1], 17)
     assert (found is not None) is folded
+
+
+def test_a_model_is_inferred_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    inferred: list[object] = []
+    infer = model.infer
+    monkeypatch.setattr(model, "infer", lambda *args: (inferred.append(args), infer(*args))[1])
+    opened = load(chain(3))
+    for _ in range(2):
+        opened.find()
+    assert len(inferred) == 1
+
+
+def test_a_stride_of_a_million_is_refused_at_once() -> None:
+    nodes = [helper.make_node("ConvTranspose", ["x", "w"], ["y"], name="site", strides=[10**6])]
+    found = load(build(nodes, {"x": (1, 1, 4)}, {"y": None}, {"w": np.ones((1, 1, 3), np.float32)})).find()
+    assert [each.reason for each in found.skipped] == [
+        "stride is 1000000, wanted at most 16384: there is a phase for each"
+    ]
+
+
+def test_too_little_memory_is_not_called_a_fault_of_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(model, "infer", fail)
+    with pytest.raises(MemoryError):
+        load(chain(3)).find()
+
+
+def sliced_in_a_function(pads: list[int], opset: int = OPSET) -> onnx.ModelProto:
+    """A deconv, a call of a function that cuts a pixel off its last axis, and a deconv behind."""
+    at = {"starts": 1, "ends": 2**31, "axes": 3}
+    body = [helper.make_node("Constant", [], [name], value_ints=[value]) for name, value in at.items()]
+    body.append(helper.make_node("Slice", ["a", *at], ["b"]))
+    cut = helper.make_function("own", "Cut", ["a"], ["b"], body, [helper.make_opsetid("", opset)])
+    nodes = [
+        helper.make_node("ConvTranspose", ["x", "w"], ["a"], name="first", strides=[2, 2], pads=pads),
+        helper.make_node("Cut", ["a"], ["b"], domain="own"),
+        helper.make_node("ConvTranspose", ["b", "w"], ["y"], name="second", strides=[2, 2]),
+    ]
+    proto = build(nodes, {"x": (1, 2, 5, 5)}, {"y": None}, {"w": np.ones((2, 2, 3, 3), np.float32)})
+    proto.functions.append(cut)
+    proto.opset_import.append(helper.make_opsetid("own", 1))
+    return proto
+
+
+def test_sizes_are_followed_through_functions() -> None:
+    _, second = load(sliced_in_a_function([0, 0, 0, 0])).find().sites
+    assert second.deconv.in_sizes == (11, 10)
+
+
+@pytest.mark.parametrize(
+    "opset", [OPSET, OPSET - 1]
+)  # as the model, and another, of which functions are not written out
+def test_a_slice_of_a_negative_size_in_a_function_does_not_end_the_process(opset: int) -> None:
+    """ONNX's inference aborts there; so the size behind it is unknown."""
+    found = load(sliced_in_a_function([0, 90, 0, 0], opset)).find()
+    assert [site.deconv.in_sizes for site in found.sites] == [(None, None)]
+    assert [each.site for each in found.skipped] == ["first"]
+
+
+def test_functions_that_call_each_other_many_times_are_not_written_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    proto = sliced_in_a_function([0, 0, 0, 0])
+    for n in range(40):
+        last = f"Twice{n - 1}" if n else "Cut"
+        twice = [helper.make_node(last, [a], [b], domain="own") for a, b in (("a", "b"), ("b", "c"))]
+        imports = [helper.make_opsetid("own", 1), helper.make_opsetid("", OPSET)]
+        proto.functions.append(helper.make_function("own", f"Twice{n}", ["a"], ["c"], twice, imports))
+    proto.graph.node[1].op_type = "Twice39"
+    monkeypatch.setattr(shapes.onnx.inliner, "inline_local_functions", lambda *_: pytest.fail("written out"))
+    _, second = load(proto).find().sites
+    assert second.deconv.in_sizes == (None, None)

@@ -35,7 +35,7 @@ def models() -> list[onnx.ModelProto]:
 
 
 def inferred(proto: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
-    return shapes._merged(shapes._shapes(shapes._inferred(proto).graph))
+    return dict(shapes._read(shapes._inferred(proto).graph).by_name)
 
 
 @pytest.mark.parametrize("number", range(len(models())))

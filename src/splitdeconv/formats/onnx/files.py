@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import onnx
@@ -30,6 +30,8 @@ def load(path: Path) -> tuple[ir.Model, tuple[Path, ...], Kept]:
     try:
         model, kept = from_proto(onnx.load(path, load_external_data=False))
         set_base_dir(model.graph, path.parent)
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged file makes the parser fail in many ways
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{path}: not a readable ONNX model ({reason}); wanted a complete .onnx file") from None
@@ -42,8 +44,9 @@ def load(path: Path) -> tuple[ir.Model, tuple[Path, ...], Kept]:
         for value in graph.outputs:
             if not _is_made(value):
                 raise unsound(path, f"nothing makes the output '{value.name}' of '{graph.name}'")
-    linked = {id(tensor) for tensor in external_tensors(model) if _in_store(path, tensor)}
-    names = data_files(model)
+    external = tuple(external_tensors(model))
+    linked = {id(tensor) for tensor in external if _in_store(path, tensor)}
+    names = _files_of(external)
     if linked:
         _replace_external(model, lambda tensor, _: _from_store(path, tensor) if id(tensor) in linked else tensor)
     return model, names, kept
@@ -72,7 +75,11 @@ def put_in_order(model: ir.Model, path: Path | None) -> tuple[str, ...]:
 
 def data_files(model: ir.Model) -> tuple[Path, ...]:
     """The files that hold external data."""
-    return tuple(Path(path) for path in dict.fromkeys(str(tensor.path) for tensor in external_tensors(model)))
+    return _files_of(external_tensors(model))
+
+
+def _files_of(tensors: Iterable[ir.ExternalTensor]) -> tuple[Path, ...]:
+    return tuple(Path(path) for path in dict.fromkeys(str(tensor.path) for tensor in tensors))
 
 
 def unsound(path: Path | None, reason: object) -> InputError:

@@ -51,6 +51,8 @@ def _opset(imports: dict[str, int]) -> int:
 def _walk(graph: ir.Graph | ir.Function, where: str, opset: int, in_function: bool) -> Iterator[Place]:
     for node in graph:
         yield Place(node, graph, where, opset, in_function)
+        if not node.attributes:
+            continue
         for attribute in node.attributes.values():
             for name, body in _bodies(attribute):
                 yield from _walk(body, f"{name} of {node.op_type} '{node.name or ''}'", opset, in_function)

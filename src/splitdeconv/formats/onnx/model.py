@@ -27,7 +27,7 @@ from splitdeconv.formats.onnx.kept import NOTHING, Kept, from_proto, to_proto
 from splitdeconv.formats.onnx.layer import layer_model
 from splitdeconv.formats.onnx.quantised_emit import refuse as refuse_quantised
 from splitdeconv.formats.onnx.quantised_layer import qdq_model, trained_like_weights
-from splitdeconv.formats.onnx.shapes import infer
+from splitdeconv.formats.onnx.shapes import Shapes, infer
 from splitdeconv.formats.onnx.splice import place_of, qdq_of, splice, stand_alone, stretched_of
 from splitdeconv.formats.onnx.work import operations, other_macs
 from splitdeconv.formats.open_sizes import with_batch_of_one
@@ -84,7 +84,7 @@ class OnnxModel(Model):
 
     def find(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
         with _reading(self.path):
-            shapes = infer(self.ir, in_shapes)
+            shapes = infer(self.ir, in_shapes) if in_shapes else self._stated
             trained = self.kept.trained()
             read = [_trained(each, trained) or each.read(shapes, self.ir.ir_version) for each in self._anchors]
             sites = tuple(each for each in read if isinstance(each, Site))
@@ -94,7 +94,12 @@ class OnnxModel(Model):
     @cached_property
     def _anchors(self) -> tuple[Anchor, ...]:
         """What the sites are made of: the same whatever sizes are given for open inputs."""
-        return anchors(self.ir, infer(self.ir))
+        return anchors(self.ir, self._stated)
+
+    @cached_property
+    def _stated(self) -> Shapes:
+        """All sizes, from those that the inputs state."""
+        return infer(self.ir)
 
     def refuse(self, site: Site, program: Program) -> str | None:
         place = place_of(site)
@@ -165,7 +170,7 @@ def _reading(path: Path | None) -> Iterator[None]:
     """What cannot be copied, or has tensors unlike their shapes, fails in many ways, which become one."""
     try:
         yield
-    except SplitdeconvError:
+    except (SplitdeconvError, MemoryError):
         raise
     except Exception as error:
         raise files.unsound(path, error) from None

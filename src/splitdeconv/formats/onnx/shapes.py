@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx
+import onnx.inliner
 import onnx_ir as ir
 from onnx_ir import serde
 
@@ -17,6 +18,7 @@ from splitdeconv.formats.onnx.kept import to_proto
 
 _SMALL = 1024  # bytes; larger constants never hold a shape, and inference does without their values
 
+_MOST_NODES = 10**6  # functions that call others many times over are not written out beyond it
 _HIDDEN = "splitdeconv.hidden"  # a domain that inference does not know
 
 
@@ -59,8 +61,7 @@ def infer(model: ir.Model, in_shapes: Mapping[str, tuple[int, ...]] | None = Non
     _forget_negative_sizes(proto.graph)
     for name, shape in (in_shapes or {}).items():
         _set_input(proto.graph, name, shape)
-    inferred = _inferred(proto).graph
-    return Shapes(_merged(_shapes(inferred)), dict(_types(inferred)), dict(_symbols(inferred)))
+    return _read(_inferred(_inlined(proto)).graph)
 
 
 def _forget_negative_sizes(graph: onnx.GraphProto) -> None:
@@ -73,13 +74,53 @@ def _forget_negative_sizes(graph: onnx.GraphProto) -> None:
         _forget_negative_sizes(body)
 
 
+def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the nodes of its functions in the place of their calls.
+
+    Functions of another opset stay: inference goes into them, where a Slice of a negative size aborts it as elsewhere.
+    """
+    if not proto.functions:
+        return proto
+    if _count_inlined(proto) > _MOST_NODES:
+        del proto.functions[:]  # what they make is unknown
+        return proto
+    proto = onnx.inliner.inline_local_functions(proto)
+    for function in proto.functions:
+        function.opset_import.append(onnx.helper.make_opsetid(_HIDDEN, 1))
+        for node in _nodes(function):
+            if _is_slice(node):
+                node.domain = _HIDDEN
+    return proto
+
+
+def _is_slice(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Slice" and node.domain in STANDARD_DOMAINS
+
+
+def _count_inlined(proto: onnx.ModelProto) -> float:
+    """How many nodes the model has when every call is written out; infinitely many where a function calls itself."""
+    functions = {(each.domain, each.name): each for each in proto.functions}
+    counts: dict[tuple[str, str], float] = {}
+
+    def count(nodes: Iterable[onnx.NodeProto]) -> float:
+        return sum(1 + called((node.domain, node.op_type)) for node in nodes)
+
+    def called(name: tuple[str, str]) -> float:
+        if name in functions and name not in counts:
+            counts[name] = math.inf  # until its own calls are counted
+            counts[name] = count(_nodes(functions[name]))
+        return counts.get(name, 0)
+
+    return count(_nodes(proto.graph))
+
+
 def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model with the sizes of its values, as far as ONNX's inference finds them.
 
     It aborts the whole process at a Slice of a negative size, which pads larger than a map make (onnx 1.23.2). So each
     Slice is hidden from it until its input is known to have none.
     """
-    hidden = [node for node in _nodes(proto.graph) if node.op_type == "Slice" and node.domain in STANDARD_DOMAINS]
+    hidden = [node for node in _nodes(proto.graph) if _is_slice(node)]
     for node in hidden:
         node.domain = _HIDDEN
     while True:
@@ -92,23 +133,24 @@ def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
         for node in ready:
             node.domain = ""
         hidden = [node for node in hidden if node.domain == _HIDDEN]
-        if not ready and not _batches_filled(proto.graph, dict(_shapes(inferred.graph))):
+        if not ready and not _batches_filled(proto.graph, inferred.graph):
             return inferred
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """The nodes of a graph and of its bodies."""
+def _nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph or function and of its bodies."""
     yield from graph.node
     for body in _bodies(graph):
         yield from _nodes(body)
 
 
-def _bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+def _bodies(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.GraphProto]:
     for node in graph.node:
         for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                if body.node:
-                    yield body
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield attribute.g
+            elif attribute.type == onnx.AttributeProto.GRAPHS:
+                yield from attribute.graphs
 
 
 def _without_negative_sizes(graph: onnx.GraphProto) -> Iterator[str]:
@@ -123,10 +165,12 @@ def _without_negative_sizes(graph: onnx.GraphProto) -> Iterator[str]:
         yield from _without_negative_sizes(body)
 
 
-def _batches_filled(graph: onnx.GraphProto, known: Mapping[str, Shape]) -> bool:
+def _batches_filled(graph: onnx.GraphProto, inferred: onnx.GraphProto) -> bool:
     """Whether hidden nodes of the graph have got the batches of their inputs, so that inference finds more."""
     stated = {value.name: sizes[0] for value in graph.value_info if (sizes := value.type.tensor_type.shape.dim)}
-    filled = False
+    if not stated:
+        return False
+    known, filled = _read(inferred).by_name, False
     for node in graph.node:
         batch = known.get(node.input[0], ())[:1] if node.domain == _HIDDEN and node.input else ()
         if batch and batch[0] and node.output[0] in stated and not stated[node.output[0]].dim_value:
@@ -269,29 +313,41 @@ def _merged(shapes: Iterable[tuple[str, Shape]]) -> dict[str, Shape]:
     return {name: shape for name, shape in merged.items() if name not in ambiguous}
 
 
-def _shapes(graph: onnx.GraphProto) -> Iterator[tuple[str, Shape]]:
-    for value in (*graph.input, *graph.value_info, *graph.output):
+def _read(graph: onnx.GraphProto) -> Shapes:
+    """What inference has found."""
+    shapes: list[tuple[str, Shape]] = []
+    types: dict[str, int] = {}
+    symbols: dict[str, tuple[int | str, ...]] = {}
+    for value, is_in_body in _values(graph):
         tensor = value.type.tensor_type
-        if value.type.HasField("tensor_type") and tensor.HasField("shape"):
-            yield value.name, tuple(_size(dim) for dim in tensor.shape.dim)
-    for initializer in graph.initializer:
-        yield initializer.name, tuple(initializer.dims)
+        types[value.name] = tensor.elem_type
+        sizes = _sizes(tensor.shape)
+        if not is_in_body:
+            symbols[value.name] = sizes
+        if sizes or tensor.HasField("shape"):
+            shapes.append((value.name, _known(sizes)))
+    for held in (graph, *_all_bodies(graph)):
+        shapes.extend((initializer.name, tuple(initializer.dims)) for initializer in held.initializer)
+    return Shapes(_merged(shapes), types, symbols)
+
+
+def _values(graph: onnx.GraphProto) -> Iterator[tuple[onnx.ValueInfoProto, bool]]:
+    """The values of a graph and of its bodies, and whether a body has it."""
+    for held in (graph, *_all_bodies(graph)):
+        for value in (*held.input, *held.value_info, *held.output):
+            yield value, held is not graph
+
+
+def _all_bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     for body in _bodies(graph):
-        yield from _shapes(body)
+        yield body
+        yield from _all_bodies(body)
 
 
-def _symbols(graph: onnx.GraphProto) -> Iterator[tuple[str, tuple[int | str, ...]]]:
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        dims = value.type.tensor_type.shape.dim
-        yield value.name, tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param for dim in dims)
+def _sizes(shape: onnx.TensorShapeProto) -> tuple[int | str, ...]:
+    """The sizes, or the names of those that are unknown."""
+    return tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param for dim in shape.dim)
 
 
-def _types(graph: onnx.GraphProto) -> Iterator[tuple[str, int]]:
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        yield value.name, value.type.tensor_type.elem_type
-    for body in _bodies(graph):
-        yield from _types(body)
-
-
-def _size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
-    return dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
+def _known(sizes: Iterable[int | str]) -> Shape:
+    return tuple(size if isinstance(size, int) else None for size in sizes)
