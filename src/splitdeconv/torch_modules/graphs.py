@@ -107,14 +107,14 @@ def _call(node: fx.Node) -> Call | None:
     if node.target == ATEN.convolution.default and node.args[6]:
         x, weight, bias, stride, padding, dilation, _, output_padding, groups = node.args
         geometry = Geometry(tuple(stride), tuple(padding), tuple(output_padding), groups, tuple(dilation))
-        return Call(node, x, weight, bias, geometry, _owner(node))
+        return Call(node, x, weight, bias, geometry, owner_of(node))
     if node.target not in RANKS:
         return None
     x, weight, bias, geometry = call_arguments(node.args, node.kwargs, RANKS[node.target])
-    return Call(node, x, weight, bias, geometry, _owner(node))
+    return Call(node, x, weight, bias, geometry, owner_of(node))
 
 
-def _owner(node: fx.Node) -> str:
+def owner_of(node: fx.Node) -> str:
     """The innermost module of the source in whose forward the node was made."""
     stack: Mapping[str, Sequence[Any]] = node.meta.get("nn_module_stack") or {}
     paths = [str(entry[0]) for entry in stack.values()]

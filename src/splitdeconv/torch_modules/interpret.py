@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache, partial
 from typing import Any, Literal
 
@@ -41,8 +42,9 @@ from splitdeconv.deconv.ops import (
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.lowerings.native import as_written
 from splitdeconv.torch_modules import assemble, native, packed
-from splitdeconv.torch_modules.filters import bias_split, filter_split
+from splitdeconv.torch_modules.filters import bias_split, composite_split, filter_split
 from splitdeconv.torch_modules.native import Apply, per_channel, torch_pads
 
 Filters = tuple[Tensor | None, ...]
@@ -114,7 +116,7 @@ def operations(deconv: Deconv, form: Form) -> tuple[Program, list[Operation]]:
 def interpret(program: Program, layout: FormLayout | None = None) -> Routine:
     """``program`` as PyTorch operations; ``layout`` is that of its form where it is not the program's own."""
     assert not program.inputs, "only programs of one input are run here"
-    program = shuffle_by_channels(program)
+    program = shuffle_by_channels(_written_plainly(program))
     steps = _operations(program, APPLY)
     compiled = _operations(program, APPLY_COMPILED)
     unrecorded = _with_assembly(program, steps)
@@ -136,6 +138,14 @@ def interpret(program: Program, layout: FormLayout | None = None) -> Routine:
         return _run(program.layout, eager, packed.channels_last(x), filters)
 
     return Routine(program, split, partial(_pack, program) if last else None, apply, apply_packed)
+
+
+def _written_plainly(program: Program) -> Program:
+    """The same program, but what the model writes out as PyTorch's own upsampling, or zeros, and convolution."""
+    op = program.steps[0].op
+    if isinstance(op, NativeDeconv) and op.deconv.written_out is not None and not op.simplified:
+        return dataclasses.replace(as_written(op.deconv, program.layout), name=program.name)
+    return program
 
 
 def _run(layout: Layout, steps: Sequence[Operation], x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
@@ -229,10 +239,13 @@ def shuffle_by_channels(program: Program) -> Program:
 def _split(op: Conv | NativeDeconv | AddBias, deconv: Deconv) -> Callable[[Tensor, Tensor | None], Filters]:
     """Which tensors an arithmetic operation needs, made from the deconv's parameters."""
     if isinstance(op, NativeDeconv):
-        return lambda weight, bias: (weight, bias)
+        if op.deconv.written_out is None:
+            return lambda weight, bias: (weight, bias)
+        kernel = composite_split(op.deconv)
+        return lambda weight, bias: (kernel(weight), bias)
     if isinstance(op, AddBias):
         return lambda _, bias: (None, bias)
-    filters = filter_split(op, tuple(axis.kernel for axis in deconv.axes))
+    filters = filter_split(op, deconv.weights_shape[2:])
     biases = bias_split(op)
     if not op.has_bias:
         return lambda weight, _: (filters(weight), None)
@@ -347,13 +360,23 @@ def _subtract(_op: Subtract, _: int) -> Apply:
 
 
 def _repeat(op: Repeat, _: int) -> Apply:
+    spatial = [float(factor) for factor in op.factors[2:]]
+    nearest = op.factors[:2] == (1, 1) and all(_is_exact(factor) for factor in op.factors)
+
     def apply(values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
         (x,) = values
+        if nearest:
+            return F.interpolate(x, scale_factor=spatial)
         for axis, factor in enumerate(op.factors):
             x = x.repeat_interleave(factor, axis) if factor > 1 else x
         return x
 
     return apply
+
+
+def _is_exact(factor: int) -> bool:
+    """Whether PyTorch's upsampling reads the right pixels: it multiplies by the float32 of ``1/factor``."""
+    return Fraction(torch.tensor(1 / factor).item()) * factor >= 1
 
 
 def _add_bias(op: AddBias, at: int) -> Apply:

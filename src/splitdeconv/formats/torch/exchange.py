@@ -173,7 +173,7 @@ def weights_of(deconv: Deconv, parameters: Sequence[Tensor | None]) -> Weights:
     """The values of a weight and a bias as float32; random ones where a tensor holds none yet, or none of its own."""
     weight, bias = parameters
     return Weights(
-        _values(weight, deconv.kernel_shape), None if not deconv.has_bias else _values(bias, (deconv.out_channels,))
+        _values(weight, deconv.weights_shape), None if not deconv.has_bias else _values(bias, (deconv.out_channels,))
     )
 
 

@@ -20,6 +20,7 @@ from splitdeconv.formats.torch.exchange import weights_of
 from splitdeconv.formats.torch.model import TorchModel, evaluate, input_of
 from splitdeconv.formats.torch.sizes import Sizes, sizes_of
 from splitdeconv.formats.torch.splice import Splice
+from splitdeconv.formats.torch.stretched import StretchedConv, find_stretched, name_for
 from splitdeconv.formats.torch.written import alone
 from splitdeconv.results.plan import Skipped
 from splitdeconv.torch_modules import archive, graphs
@@ -52,11 +53,22 @@ class ExportedModel(TorchModel):
         return cls(archive.load(path), path)
 
     def find(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
-        graph, sizes = self.program.graph_module, sizes_of(self.program, in_shapes or {})
-        constants = StoredTensors(self.program)
-        found = [_read(call, sizes, constants) for call in graphs.find_calls(graph)]
+        module, constants = self.program.graph_module, StoredTensors(self.program)
+        calls = {call.node: call for call in graphs.find_calls(module)}
+        stretched = {}
+        for each in find_stretched(module.graph, constants):
+            node, what = (each.node, each) if isinstance(each, StretchedConv) else each
+            stretched[node] = what
+        deconvs = {*calls, *(node for node, what in stretched.items() if isinstance(what, StretchedConv))}
+        sizes = sizes_of(self.program, in_shapes or {}, deconvs)
+        found: list[Site | Skipped] = []
+        for node in module.graph.nodes:
+            if node in calls:
+                found.append(_read(calls[node], sizes, constants))
+            elif node in stretched:
+                found.append(_read_stretched(node, stretched[node], sizes, constants))
         sites = tuple(each for each in found if isinstance(each, Site))
-        skipped = (*(each for each in found if isinstance(each, Skipped)), *_nested(graph))
+        skipped = (*(each for each in found if isinstance(each, Skipped)), *_nested(module))
         return Findings(sites, skipped, sizes.other_macs)
 
     def emit(self, site: Site, program: Program, weights: Weights | None = None) -> Compilable:
@@ -95,6 +107,20 @@ def _read(call: graphs.Call, sizes: Sizes, constants: StoredTensors) -> Site | S
     batch = shape[0] if len(shape) == rank + 2 else 1
     deconv = deconv.with_in_sizes(batch, shape[-rank:])
     return Site(call.name, Origin((call,)), deconv, weights_of(deconv, (weight, bias)))
+
+
+def _read_stretched(
+    node: fx.Node, found: StretchedConv | str, sizes: Sizes, constants: StoredTensors
+) -> Site | Skipped:
+    """One convolution behind an upsampling or inserted zeros."""
+    if isinstance(found, str):
+        return Skipped(name_for(node), "graph", found)
+    weight, bias = (None if each is None else constants.value(each) for each in (found.weight, found.bias))
+    if weight is None or (bias is None) != (found.bias is None):
+        return Skipped(found.name, "graph", COMPUTED)
+    deconv = found.deconv(sizes.of(found.source))
+    weights = weights_of(deconv, (found.own_kernel(weight), bias))
+    return Site(found.name, Origin((found,)), deconv, weights, notes=(found.note(),))
 
 
 def _nested(module: nn.Module, where: str = "") -> Iterator[Skipped]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ from torch.export import ExportedProgram
 from torch.utils.flop_counter import FlopCounterMode
 
 from splitdeconv.errors import InputError
-from splitdeconv.torch_modules import graphs
 from splitdeconv.torch_modules.flat import first_line, user_inputs
 
 Shape = tuple[int | None, ...]
@@ -36,8 +35,8 @@ class Sizes:
         return self.shapes[node.name]
 
 
-def sizes_of(program: ExportedProgram, in_shapes: Mapping[str, tuple[int, ...]]) -> Sizes:
-    """The sizes for inputs of ``in_shapes``, and as the program states them for the others.
+def sizes_of(program: ExportedProgram, in_shapes: Mapping[str, tuple[int, ...]], deconvs: Collection[fx.Node]) -> Sizes:
+    """The sizes for inputs of ``in_shapes``, as the program states them for the others, and the work but ``deconvs``.
 
     Raises:
         InputError: the program does not take inputs of these shapes.
@@ -47,7 +46,7 @@ def sizes_of(program: ExportedProgram, in_shapes: Mapping[str, tuple[int, ...]])
     if any(None in shape for shape in shapes.values()):
         return Sizes(stated)
     try:
-        run = _Run(program, shapes)
+        run = _Run(program, shapes, deconvs)
     except Exception as error:  # assertions of the program about its sizes, and operators that have no shapes
         given = ", ".join(f"{name}={'×'.join(map(str, shape))}" for name, shape in shapes.items())
         raise InputError(f"the model does not take inputs of {given} ({first_line(error)})") from None
@@ -62,11 +61,11 @@ def _stated(value: Any) -> Shape:
 class _Run(fx.Interpreter):
     """The program on tensors that have shapes and no values."""
 
-    def __init__(self, program: ExportedProgram, in_shapes: Mapping[str, Shape]) -> None:
+    def __init__(self, program: ExportedProgram, in_shapes: Mapping[str, Shape], deconvs: Collection[fx.Node]) -> None:
         super().__init__(program.graph_module)
         self.shapes: dict[str, Shape] = {}
         self.other_flops = 0
-        self._deconvs = {call.node for call in graphs.find_calls(program.graph_module)}
+        self._deconvs = deconvs
         with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
             self._counter = counter
             given = [

@@ -22,6 +22,7 @@ from torch.export.graph_signature import (
 
 from splitdeconv.deconv.ops import Program
 from splitdeconv.formats.torch.constants import StoredTensors
+from splitdeconv.formats.torch.stretched import StretchedConv, find_stretched, unread_writes
 from splitdeconv.formats.torch.written import Written, write
 from splitdeconv.torch_modules import graphs
 
@@ -50,6 +51,9 @@ class Splice:
         for call in graphs.find_calls(self._module):
             if call.name in programs:
                 self._replace(call, programs[call.name])
+        for site in find_stretched(self._module.graph, self._constants):
+            if isinstance(site, StretchedConv) and site.name in programs:
+                self._replace_stretched(site, programs[site.name])
         self._module.graph.lint()
         self._module.recompile()
         old = self._program
@@ -66,15 +70,29 @@ class Splice:
         )
 
     def _replace(self, call: graphs.Call, program: Program) -> None:
-        weight = self._constants.value(call.weight)
-        bias = None if call.bias is None else self._constants.value(call.bias)
-        assert weight is not None, "only calls with stored weights are sites"
+        weight, bias = self._values(call)
         written = write(program, call.x.meta["val"], weight, bias, like=call.node.meta["val"])
-        filters = [self._buffer(f"{call.node.name}_filter", each) for each in written.filters]
-        new = self._inlined(call.node, written, [call.x, *filters])
-        call.node.replace_all_uses_with(new)
-        self._outputs = [_renamed(spec, call.node.name, new.name) for spec in self._outputs]
-        self._erase(call.node)
+        self._put(call.node, call.x, written)
+
+    def _replace_stretched(self, site: StretchedConv, program: Program) -> None:
+        weight, bias = self._values(site)
+        kernel, like = site.own_kernel(weight), site.node.meta["val"]
+        self._put(site.node, site.source, write(program, site.source.meta["val"], kernel, bias, like, site.front))
+        for node in unread_writes(site):
+            self._take_out(node)
+
+    def _values(self, call: graphs.Call | StretchedConv) -> tuple[Tensor, Tensor | None]:
+        weight = self._constants.value(call.weight)
+        assert weight is not None, "only calls with stored weights are sites"
+        return weight, None if call.bias is None else self._constants.value(call.bias)
+
+    def _put(self, node: fx.Node, x: fx.Node, written: Written) -> None:
+        """``written``, which reads ``x``, in the place of ``node``."""
+        filters = [self._buffer(f"{node.name}_filter", each) for each in written.filters]
+        new = self._inlined(node, written, [x, *filters])
+        node.replace_all_uses_with(new)
+        self._outputs = [_renamed(spec, node.name, new.name) for spec in self._outputs]
+        self._erase(node)
 
     def _inlined(self, node: fx.Node, written: Written, inputs: Sequence[fx.Node]) -> fx.Node:
         """The nodes of ``written`` in the place of ``node``; returns the last."""
@@ -114,6 +132,9 @@ class Splice:
             self._state.pop(str(spec.target), None)
         elif node.is_impure():
             return
+        self._take_out(node)
+
+    def _take_out(self, node: fx.Node) -> None:
         sources = node.all_input_nodes
         self._module.graph.erase_node(node)
         for each in sources:

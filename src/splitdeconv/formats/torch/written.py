@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +31,14 @@ class Written:
     filters: tuple[Tensor, ...]
 
 
-def write(program: Program, x: Tensor, weight: Tensor, bias: Tensor | None, like: Tensor | None = None) -> Written:
+def write(
+    program: Program,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    like: Tensor | None = None,
+    front: Callable[[Tensor], Tensor] | None = None,
+) -> Written:
     """The graph of ``program``.
 
     Args:
@@ -38,6 +46,7 @@ def write(program: Program, x: Tensor, weight: Tensor, bias: Tensor | None, like
         x: an input of the site, or one that stands for it; sizes that are symbols stay open.
         weight, bias: the site's parameters.
         like: an output of the site whose memory format is to be kept; contiguous without one.
+        front: what is done with the input before the program.
     """
     routine = interpret(program, layout_of(program))
     with torch.no_grad():
@@ -47,6 +56,7 @@ def write(program: Program, x: Tensor, weight: Tensor, bias: Tensor | None, like
 
     def compute(x: Tensor, *filters: Tensor) -> Tensor:
         given = iter(filters)
+        x = x if front is None else front(x)
         batched = x if x.dim() == len(program.deconv.axes) + 2 else x.unsqueeze(0)
         y = routine.apply(batched, [None if each is None else next(given) for each in split])
         y = y.movedim(1, -1).contiguous().movedim(-1, 1) if last else y.contiguous()
