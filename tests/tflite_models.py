@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from splitdeconv.formats.tflite import TfliteModel, file
 
-TYPES = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int64": 4, "int16": 7, "int8": 9}
+TYPES = {"float32": 0, "float16": 1, "int32": 2, "uint8": 3, "int64": 4, "bool": 6, "int16": 7, "int8": 9}
 KINDS = ("float32", "float16", "hybrid", "int8", "int8_per_channel", "uint8", "int16")
 ACTIVATIONS = (0, 1, 2, 3)  # none, RELU, RELU_N1_TO_1, RELU6
 
@@ -83,6 +83,7 @@ class Tree:
 
     root: Any = field(default_factory=lambda: tfl.ModelT(version=3, operatorCodes=[], buffers=[tfl.BufferT()]))
     graph: Any = field(default_factory=lambda: tfl.SubGraphT(tensors=[], operators=[], name=b"main"))
+    further: list[Any] = field(default_factory=list)  # subgraphs that operators of the first one call
 
     def tensor(self, dtype: str, shape: Any, name: str, quant: Any = None, values: Any = None) -> int:
         buffer = 0
@@ -115,7 +116,7 @@ class Tree:
 
     def packed(self, inputs: list[int], outputs: list[int]) -> bytes:
         self.graph.inputs, self.graph.outputs = np.asarray(inputs, np.int32), np.asarray(outputs, np.int32)
-        self.root.subgraphs = [self.graph]
+        self.root.subgraphs = [self.graph, *self.further]
         builder = flatbuffers.Builder(1024)
         builder.Finish(self.root.Pack(builder), file_identifier=b"TFL3")
         return bytes(builder.Output())

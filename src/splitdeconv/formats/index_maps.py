@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from splitdeconv.deconv import reference
+from splitdeconv.deconv.ops import Shape
 from splitdeconv.deconv.spec import Axis, Deconv, Stretch
 from splitdeconv.deconv.weights import Array, Weights
 
@@ -87,6 +88,12 @@ def read(numbers: Array, shape: tuple[int, ...]) -> IndexMap | None:
         if all(axis is not None for axis in axes):
             return IndexMap(perm, tuple(axis for axis in axes if axis is not None))
     return None
+
+
+def only_channels_differ(known: Shape, tried: tuple[int, ...], index: IndexMap) -> bool:
+    """Whether a run over ``tried`` sizes, few of the channels, says how a map of ``known`` sizes is stretched."""
+    sizes = enumerate(zip(known, tried, strict=True))
+    return all(size in (None, few) for axis, (size, few) in sizes if axis != index.perm[1])
 
 
 def _by_axis(numbers: Array, shape: tuple[int, ...], perm: tuple[int, ...]) -> list[Array] | None:

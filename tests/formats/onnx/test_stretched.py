@@ -203,6 +203,12 @@ def test_sizes_that_are_fixed_while_the_input_is_open_have_no_ratio() -> None:
     assert "whole number of times, whatever the size" in found.skipped[0].reason
 
 
+def test_large_maps_of_fixed_sizes_keep_their_factor() -> None:
+    """They are followed with few channels; few columns would look stretched further."""
+    model = model_of(models.resize_by_sizes(1280, 1280), dims=(1, CHANNELS, 640, 640))
+    assert the_site(model).deconv.strides == (2, 2)
+
+
 @pytest.mark.parametrize(
     ("front", "attributes", "reason"),
     [

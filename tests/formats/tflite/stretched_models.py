@@ -161,6 +161,24 @@ def line_of_pixels(front: Front) -> None:
     front.reshape(batch, 1, 2 * width, channels)
 
 
+def line_of_columns(front: Front) -> None:
+    """litert-torch's 1-D upsampling: NCW, GATHER_ND of the columns, then a height of 1 behind the channels."""
+    batch, channels, width = front.shape
+    front.op("TRANSPOSE", (width, batch, channels), front.ints([2, 0, 1]), options=tfl.TransposeOptionsT())
+    places = np.arange(2 * width)[:, np.newaxis] // 2
+    front.op("GATHER_ND", (2 * width, batch, channels), front.ints(places), options=tfl.GatherNdOptionsT())
+    front.op("TRANSPOSE", (batch, channels, 2 * width), front.ints([1, 2, 0]), options=tfl.TransposeOptionsT())
+    front.reshape(batch, channels, 1, 2 * width)
+    shape = (batch, 1, 2 * width, channels)
+    front.op("TRANSPOSE", shape, front.ints([0, 2, 3, 1]), options=tfl.TransposeOptionsT())
+
+
+def to_channels_last(front: Front) -> None:
+    batch, channels, height, width = front.shape
+    shape = (batch, height, width, channels)
+    front.op("TRANSPOSE", shape, front.ints([0, 2, 3, 1]), options=tfl.TransposeOptionsT())
+
+
 def bilinear(front: Front) -> None:
     batch, height, width, channels = front.shape
     sizes = (2 * height, 2 * width)

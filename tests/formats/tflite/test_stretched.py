@@ -123,6 +123,18 @@ def test_a_source_with_its_channels_first_is_transposed() -> None:
     assert_rewritten(model_of(models.channels_first, dims=(1, CHANNELS, *SIZES)), (1, CHANNELS, *SIZES))
 
 
+def test_large_maps_with_their_channels_first_keep_their_factor() -> None:
+    """They are followed with few channels; few columns would look stretched further, to sizes that are fixed."""
+    dims = (1, CHANNELS, 640, 640)
+    _, site = the_site(model_of(models.to_channels_last, resize(), dims=dims, weights="float16"))
+    assert site.deconv.strides == (2, 2)
+
+
+@pytest.mark.parametrize("content", [model_of(models.line_of_columns, dims=(1, CHANNELS, 6), kernel=(1, 3))])
+def test_a_map_of_columns_is_seen_with_a_height_of_one(content: bytes) -> None:
+    assert_rewritten(content, (1, CHANNELS, 6))
+
+
 def test_a_map_of_one_axis_is_seen_with_a_height_of_one() -> None:
     content = model_of(models.line_of_pixels, dims=(2, 6, CHANNELS), kernel=(1, 5))
     _, site = the_site(content)

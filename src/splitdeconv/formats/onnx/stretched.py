@@ -15,7 +15,7 @@ import onnx_ir as ir
 from splitdeconv.deconv.ops import Shape
 from splitdeconv.deconv.spec import Stretch
 from splitdeconv.deconv.weights import Array
-from splitdeconv.formats.index_maps import AxisMap, IndexMap, read, without_borders
+from splitdeconv.formats.index_maps import AxisMap, IndexMap, only_channels_differ, read, without_borders
 from splitdeconv.formats.onnx.epilogue import Stage
 from splitdeconv.formats.onnx.graph import Place, is_standard
 from splitdeconv.formats.onnx.movement import STRETCHING, Movement, map_inputs
@@ -218,6 +218,8 @@ def _reading(
         first = results[0]
         if first is not None and all(each is not None and each[0] == first[0] for each in results):
             index, stages = first
+            if not only_channels_differ(known, trial[0], index):
+                continue
             ordered = {stage.node: stage for stage in stages}
             return _Reading(source, index, tuple(ordered[node] for node in reversed(nodes) if node in ordered), nodes)
     return None

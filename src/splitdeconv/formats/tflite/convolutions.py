@@ -69,6 +69,8 @@ def _read(name: str, graph: Graph, operator: int, written: StretchedConv, numeri
         deconv = written_deconv(stretched.kind, stretched.axes, geometry, channels, batch, sizes)
     except ValueError as error:
         raise InputError(f"{name}: {error}") from None
+    if any(found not in (None, size) for found, size in zip(graph.shape(output)[1:-1], deconv.out_sizes, strict=True)):
+        raise LeftAlone(f"its recorded output shape {graph.shape(output)} is not the one that it makes")
     if quant is not None and sums_weights(deconv):
         raise LeftAlone(SUMS_DO_NOT_FIT)
     epilogue = find_epilogue(graph, operator, numerics, len(sizes))

@@ -21,7 +21,7 @@ TYPE_NAMES: Mapping[int, str] = {
 DTYPES: Mapping[int, str] = {
     code: name
     for code, name in TYPE_NAMES.items()
-    if name in ("float32", "float16", "int8", "uint8", "int16", "int32", "int64")
+    if name in ("bool", "float32", "float16", "int8", "uint8", "int16", "int32", "int64")
 }
 
 # Fused activations that are element-wise and that CONV_2D and ADD have too.

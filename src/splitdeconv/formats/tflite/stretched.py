@@ -13,7 +13,7 @@ import numpy as np
 
 from splitdeconv.deconv.ops import Shape, elements
 from splitdeconv.deconv.spec import Stretch
-from splitdeconv.formats.index_maps import AxisMap, IndexMap, read, without_borders
+from splitdeconv.formats.index_maps import AxisMap, IndexMap, only_channels_differ, read, without_borders
 from splitdeconv.formats.tflite.elementwise import Stage
 from splitdeconv.formats.tflite.graph import Graph
 from splitdeconv.formats.tflite.movement import Movement, Passed, map_inputs
@@ -124,18 +124,27 @@ def _sources(graph: Graph, x: int) -> Iterator[tuple[int, tuple[int, ...]]]:
 
 def _reading(graph: Graph, source: int, operators: tuple[int, ...], x: int, rank: int) -> _Reading | None:
     """How the elements of ``source`` arrive in ``x``, in the same way for all sizes that are tried."""
-    known = graph.shape(source)
-    if len(known) == rank - 1:
-        known = (*known[:1], 1, *known[1:])
-    if len(known) != rank or None in known[1:] or 0 in known or not _same_types(graph, source, operators):
+    if not _same_types(graph, source, operators):
         return None
-    for trial in _trials(known):
-        results = [_run(graph, source, shape, x) for shape in trial]
-        first = results[0]
-        if first is not None and all(each is not None and each[0] == first[0] for each in results):
-            index, stages = first
-            return _Reading(source, known, index, tuple(stages[each] for each in sorted(stages)), operators)
+    for known in _seen(graph.shape(source), rank):
+        for trial in _trials(known):
+            results = [_run(graph, source, shape, x) for shape in trial]
+            first = results[0]
+            if first is not None and all(each is not None and each[0] == first[0] for each in results):
+                index, stages = first
+                if not only_channels_differ(known, trial[0], index):
+                    continue
+                return _Reading(source, known, index, tuple(stages[each] for each in sorted(stages)), operators)
     return None
+
+
+def _seen(known: Shape, rank: int) -> list[Shape]:
+    """A source's shape as one of ``rank`` axes, only the batch open: with a height of 1 where it lacks one."""
+    if None in known[1:] or 0 in known:
+        return []
+    if len(known) == 3 and rank == 4:
+        return [(known[0], 1, *known[1:]), (*known[:2], 1, known[2])]
+    return [known] if len(known) == rank else []
 
 
 def _same_types(graph: Graph, source: int, operators: Sequence[int]) -> bool:
@@ -152,9 +161,9 @@ def _trials(known: Shape) -> list[list[tuple[int, ...]]]:
 
 
 def _run(graph: Graph, source: int, shape: tuple[int, ...], x: int) -> tuple[IndexMap, dict[int, Stage]] | None:
-    """One run over given sizes; the tensor lacks a height of 1 that ``shape`` has."""
-    own = shape if len(graph.shape(source)) == len(shape) else (shape[0], *shape[2:])
-    movement = Movement(graph, source, own)
+    """One run over given sizes; the tensor may lack a height of 1 that ``shape`` has."""
+    own = graph.shape(source)
+    movement = Movement(graph, source, shape if len(own) == len(shape) else (shape[0], own[1] or 1, shape[-1]))
     numbers = movement.of(x)
     index = None if numbers is None else read(np.moveaxis(numbers, -1, 1), shape)
     if index is None or not all(_in_order(each, shape, index) for each in movement.passed.values()):
