@@ -64,6 +64,8 @@ def from_object(kind: type[Value], values: object, source: str, wanted: str = WA
     Raises:
         InputError: a field is missing or has another type; the message names its place.
     """
+    if is_dataclass(kind) and not isinstance(values, Mapping):
+        raise InputError(f"{source}: is no object of names and values; {wanted}")
     try:
         return cast("Value", _decoder(cast("Any", kind))(values))
     except (MissingField, InvalidFieldValue) as error:

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from splitdeconv import formats, targets
+from splitdeconv import codec, formats, targets
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.errors import MissingExtraError, UsageError
-from splitdeconv.files import read_text, staged
+from splitdeconv.files import parse_json, read_text, staged
 from splitdeconv.formats.model import Model
 from splitdeconv.measuring.cache import TimingCache, default_path
-from splitdeconv.results.plan import plan_sites
+from splitdeconv.results.plan import PlanFile
+from splitdeconv.results.schema import SCHEMA_VERSION
 from splitdeconv.targets.target import Target
 
 AUTO, GENERIC = "auto", "generic"  # targets by rule: the format's installed runtime; none, with nothing measured
@@ -142,8 +143,13 @@ def read_plan(path: Path) -> dict[str, str]:
 
     Raises:
         InputError: it cannot be read, or is not a plan.
+        UsageError: it is one of another schema.
     """
-    return plan_sites(read_text(path, "wanted a plan file, as --save-plan writes it"), str(path))
+    wanted = "wanted the file that --save-plan writes"
+    found = codec.from_object(PlanFile, parse_json(read_text(path, wanted), str(path), wanted), str(path), wanted)
+    if found.schema != SCHEMA_VERSION:
+        raise UsageError(f"{path}: plan of schema {found.schema}, this version reads {SCHEMA_VERSION}; plan anew")
+    return dict(found.sites)
 
 
 @contextmanager

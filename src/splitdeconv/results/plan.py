@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 from splitdeconv.deconv.spec import Deconv
-from splitdeconv.errors import InputError, UsageError
-from splitdeconv.files import parse_json
 from splitdeconv.lowerings.candidate import Candidate, Refusal
 from splitdeconv.results.schema import SCHEMA_VERSION
 from splitdeconv.results.times import Measurement
@@ -87,26 +86,23 @@ class Plan:
 
     def to_json(self) -> str:
         """The plan file: sites and their candidates only, the same text for the same plan."""
-        chosen = {choice.site: str(choice.chosen) for choice in self.choices}
-        return json.dumps({"schema": SCHEMA_VERSION, "target": self.target, "sites": chosen}, indent=2) + "\n"
+        sites = {choice.site: str(choice.chosen) for choice in self.choices}
+        return json.dumps(asdict(PlanFile(schema=SCHEMA_VERSION, target=self.target, sites=sites)), indent=2) + "\n"
 
 
-def plan_sites(text: str, source: str) -> dict[str, str]:
-    """Sites and candidate names from a plan file.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanFile:
+    """What a plan file holds.
 
-    Raises:
-        InputError: not a plan of this schema version.
+    Attributes:
+        schema: its version.
+        target: what the plan was made for.
+        sites: site → name of its candidate.
     """
-    wanted = "wanted the file that --save-plan writes"
-    found = parse_json(text, source, wanted)
-    try:
-        version, sites = found["schema"], found["sites"]
-        names = {str(site): str(name) for site, name in sites.items()}
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{source}: not a plan file ({error}); {wanted}") from None
-    if version != SCHEMA_VERSION:
-        raise UsageError(f"{source}: plan of schema {version}, this version reads {SCHEMA_VERSION}; plan anew")
-    return names
+
+    schema: int
+    target: str = ""
+    sites: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
