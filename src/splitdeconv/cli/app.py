@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from splitdeconv.cli import terminal
 from splitdeconv.files import write_text
+from splitdeconv.pipeline.open import quiet
 from splitdeconv.report.listing import say
 from splitdeconv.results.bench import BenchRecord
 from splitdeconv.results.record import RunRecord
@@ -74,8 +75,11 @@ def console() -> Console:
 def progress_bar() -> Iterator[Callable[[str, float], None]]:
     """A progress line on a terminal; nothing elsewhere."""
     line = Console(stderr=True)
+    if not line.is_terminal:  # where rich below 15 writes an empty line, even if it is disabled
+        yield quiet
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=line, transient=True, disable=not line.is_terminal) as bar:
+    with Progress(*columns, console=line, transient=True) as bar:
         task = bar.add_task("", total=1.0)
 
         def show(stage: str, share: float) -> None:
