@@ -99,9 +99,9 @@ def test_a_module_in_the_folder_is_not_taken_for_the_childs_own(
 
 def test_news_come_before_the_answer_and_prolong_its_time() -> None:
     script = "import time; from splitdeconv.workers.serve import serve_with_news\n"
-    script += "def answer(request, tell):\n for n in range(4):\n  time.sleep(0.4); tell(b'%d' % n)\n return b'end'\n"
+    script += "def answer(request, tell):\n for n in range(4):\n  time.sleep(1.2); tell(b'%d' % n)\n return b'end'\n"
     heard: list[bytes] = []
-    child = Child(["-c", script + "serve_with_news(answer)"], patience_s=1.0)
+    child = Child(["-c", script + "serve_with_news(answer)"], patience_s=4.0)
     assert child.ask(b"", heard=heard.append) == b"end"
     assert heard == [b"0", b"1", b"2", b"3"]
 

@@ -79,7 +79,7 @@ def axes_from(attributes: Attributes, kernel: Sequence[int], in_sizes: Sequence[
     pads = list(attributes.get("pads") or [0] * (2 * rank))
     if len(pads) != 2 * rank or min(pads) < 0:
         raise ValueError(f"pads is {pads}, wanted {2 * rank} numbers that are at least 0")
-    if automatic.startswith("SAME") and any(output_pads):
+    if automatic.startswith("SAME") and any(output_pads) and not any(shapes):
         raise ValueError(
             f"auto_pad is {automatic} with output_padding {output_pads}, of which runtimes make other sizes"
         )
