@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -181,6 +181,15 @@ class Model(ABC):
         Raises:
             InputError: a deconv contradicts itself or its input.
         """
+
+    def sized_by(self, in_shapes: Mapping[str, tuple[int, ...]], run: Callable[[Model], Mapping[str, Array]]) -> Self:
+        """The model with the sizes of maps that only a run tells; itself where there are none, or the format says all.
+
+        Args:
+            in_shapes: sizes for inputs whose shape the model leaves open, as in ``run``.
+            run: the outputs of a model with the same inputs; none where it does not run.
+        """
+        return self
 
     def seen_by(self, runner: Target) -> Self:
         """The model with what only a runtime can say of its sites, for :meth:`refuse`; itself where that is nothing.

@@ -34,7 +34,8 @@ from splitdeconv.pipeline.open import (
 )
 from splitdeconv.pipeline.printable import Printable
 from splitdeconv.pipeline.request import BenchRequest
-from splitdeconv.pipeline.sites import Entrant, site_table, time_sites
+from splitdeconv.pipeline.sites import UNKNOWN_SIZES, Entrant, site_table, time_sites
+from splitdeconv.pipeline.sizes import find_sized
 from splitdeconv.proof.whole import Given
 from splitdeconv.report import printed
 from splitdeconv.report.bench import page as bench_page
@@ -76,14 +77,16 @@ def bench_model(source: object, request: BenchRequest) -> Benchmark:
     model = open_model(source)
     request = replace(request, in_shapes=named_shapes(model, request.in_shapes))
     target = open_target(model.runtime if request.target == AUTO else request.target, model, request.options)
-    model, _ = proving(model, target, request.options)
+    model, runner = proving(model, target, request.options)
     shapes, assumed = definite_shapes(model, request.in_shapes)
-    findings = model.find(shapes)
+    findings = find_sized(model, shapes, request.inputs, runner)
     # The tables are those of the open sizes, as in a conversion.
     sites = model.find().sites
     tables = [site_table(model, site, target, baseline=target.kind == "measured") for site in sites]
     pairs = zip(with_sizes(sites, findings.sites), tables, strict=True)
-    entrants = [Entrant(model, site, table) for site, table in pairs if request.takes(site.id)]
+    asked = [Entrant(model, site, table) for site, table in pairs if request.takes(site.id)]
+    entrants = [each for each in asked if None not in each.site.deconv.in_sizes]
+    unsized = tuple(f"site '{each.site.id}' is not timed: {UNKNOWN_SIZES}" for each in asked if each not in entrants)
     layers, plan, notes = _time_layers(entrants, target, request, request.options.site_seconds)
     whole, found = _time_model(model, plan, shapes, target, request)
     return Benchmark(
@@ -92,7 +95,7 @@ def bench_model(source: object, request: BenchRequest) -> Benchmark:
         layers,
         whole,
         findings.skipped,
-        (*assumed, *found, *notes),
+        (*assumed, *unsized, *found, *notes),
         provenance.of_this_run(),
     )
 

@@ -37,6 +37,7 @@ from splitdeconv.pipeline.open import (
 from splitdeconv.pipeline.printable import Printable
 from splitdeconv.pipeline.request import ConvertRequest
 from splitdeconv.pipeline.sites import Entrant, cost_of, site_table, time_sites
+from splitdeconv.pipeline.sizes import find_sized
 from splitdeconv.proof.inputs import check_inputs, check_shapes
 from splitdeconv.proof.prove import prove
 from splitdeconv.proof.whole import Given
@@ -133,11 +134,12 @@ def convert(source: object, out: Path | None, request: ConvertRequest) -> Conver
     target = None if name == GENERIC else open_target(name, model, request.options)
     # Without a target nothing is measured, and sizes that nobody has stated are not needed.
     shapes, assumed = definite_shapes(model, request.in_shapes) if target else (request.in_shapes, ())
-    sized = model.find(shapes) if shapes else findings
     runner: Target | None = None
     if findings.sites:
         with suppress(UsageError):  # said where it is needed, if it is
             model, runner = proving(model, target, request.options)
+    runs = target is not None or request.verify
+    sized = find_sized(model, shapes, request.inputs, runner if runs else None)
     with workplace(model, out) as folder:
         case = _Case(source, model, runner, findings, shapes, sized, target, name, reason, request, folder, out)
         started = time.monotonic()

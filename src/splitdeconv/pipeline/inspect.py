@@ -18,6 +18,7 @@ from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.pipeline.open import GENERIC, Options, Shapes, name_of, open_model, open_target, proving
 from splitdeconv.pipeline.printable import Printable
 from splitdeconv.pipeline.sites import site_table
+from splitdeconv.pipeline.sizes import find_sized
 from splitdeconv.report import listing
 from splitdeconv.report.listing import Listing
 from splitdeconv.report.numbers import count
@@ -64,10 +65,12 @@ def inspect(source: object, in_shapes: Shapes, target_names: Sequence[str]) -> I
         SplitdeconvError: see ``errors``.
     """
     model = open_model(source)
+    runner: Target | None = None
     with suppress(UsageError):  # what its runtime says of it is left out where that is not installed
-        model, _ = proving(model, None, Options())
+        model, runner = proving(model, None, Options())
     shapes = named_shapes(model, in_shapes)
-    findings = model.find(shapes)
+    is_open = any(each.shape is None or None in each.shape for each in model.inputs() if each.name not in shapes)
+    findings = find_sized(model, shapes, {}, None if is_open else runner)
     tables = [site_table(model, site, None) for site in findings.sites]
     asked = {name: open_target(name, model, Options()) for name in target_names}
     answers = {
@@ -84,7 +87,6 @@ def inspect(source: object, in_shapes: Shapes, target_names: Sequence[str]) -> I
         other_macs=_other_macs(model, findings, shapes),
         provenance=provenance.of_this_run(),
     )
-    is_open = any(each.shape is None or None in each.shape for each in model.inputs() if each.name not in shapes)
     return Inspection(findings, plan, answers, record, is_open)
 
 

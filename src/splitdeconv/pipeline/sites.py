@@ -27,7 +27,7 @@ from splitdeconv.results.plan import Cost, Option, SiteTable
 from splitdeconv.results.times import Measurement
 from splitdeconv.targets.target import KEEP_ALL, Target
 
-_UNKNOWN_SIZES = "the sizes of its input are not known before the model runs, so nothing can be timed"
+UNKNOWN_SIZES = "the sizes of its input are not known before the model runs, so nothing can be timed"
 CHECK_SHARE = 0.4  # part of a site's seconds in which its candidates are compiled and checked; timing has the rest
 
 Share = rounds.Progress
@@ -159,7 +159,7 @@ def _timeable(entrant: Entrant, overrides: Overrides) -> Entrant:
     native = tuple(option for option in table.options if option.candidate == NATIVE)
     if None not in sizes or not native or overrides.forces(table.site):
         return entrant
-    others = tuple(Refusal(each.candidate, _UNKNOWN_SIZES) for each in table.options if each.candidate != NATIVE)
+    others = tuple(Refusal(each.candidate, UNKNOWN_SIZES) for each in table.options if each.candidate != NATIVE)
     return replace(entrant, table=replace(table, options=native, refusals=(*others, *table.refusals)))
 
 

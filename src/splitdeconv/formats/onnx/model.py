@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx_ir import serde
 
 from splitdeconv.deconv.network import Compilable, Operations
-from splitdeconv.deconv.ops import Layout, Program
+from splitdeconv.deconv.ops import Layout, Program, Shape
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import SplitdeconvError
@@ -29,6 +29,7 @@ from splitdeconv.formats.onnx.quantised_emit import refuse as refuse_quantised
 from splitdeconv.formats.onnx.quantised_layer import qdq_model, trained_like_weights
 from splitdeconv.formats.onnx.shapes import Shapes, infer
 from splitdeconv.formats.onnx.splice import place_of, qdq_of, splice, stand_alone, stretched_of
+from splitdeconv.formats.onnx.watched import sizes, unknown, watched
 from splitdeconv.formats.onnx.work import operations, other_macs
 from splitdeconv.formats.open_sizes import with_batch_of_one
 from splitdeconv.results.plan import Skipped
@@ -48,6 +49,7 @@ class OnnxModel(Model):
         path: where it came from, or None for a model that was handed over in memory.
         data_files: files that hold its external data; a model that came with some is written in that way.
         kept: what onnx_ir does not carry.
+        seen: shapes of inner maps in a run, by name, for sizes of inputs as that run had.
     """
 
     format: ClassVar[str] = "onnx"
@@ -62,6 +64,7 @@ class OnnxModel(Model):
     numerics: str = "exact"
     kept: Kept = NOTHING
     notes: tuple[str, ...] = ()
+    seen: Mapping[str, Shape] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path, numerics: str = "exact") -> Self:
@@ -84,12 +87,21 @@ class OnnxModel(Model):
 
     def find(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
         with _reading(self.path):
-            shapes = infer(self.ir, in_shapes) if in_shapes else self._stated
+            shapes = self._shapes(in_shapes)
             trained = self.kept.trained()
             read = [_trained(each, trained) or each.read(shapes, self.ir.ir_version) for each in self._anchors]
             sites = tuple(each for each in read if isinstance(each, Site))
             skipped = (*(each for each in read if isinstance(each, Skipped)), *unread(self.ir))
             return Findings(sites, skipped, other_macs(self.ir, shapes, {place_of(site).node for site in sites}))
+
+    def sized_by(self, in_shapes: Mapping[str, tuple[int, ...]], run: Callable[[Model], Mapping[str, Array]]) -> Self:
+        with _reading(self.path):
+            names = unknown(self.ir, self._shapes(in_shapes))
+            return replace(self, seen=sizes(names, run(replace(self, ir=watched(self.ir, names))))) if names else self
+
+    def _shapes(self, in_shapes: Mapping[str, tuple[int, ...]] | None) -> Shapes:
+        shapes = infer(self.ir, in_shapes) if in_shapes else self._stated
+        return replace(shapes, by_name={**shapes.by_name, **self.seen}) if self.seen else shapes
 
     @cached_property
     def _anchors(self) -> tuple[Anchor, ...]:

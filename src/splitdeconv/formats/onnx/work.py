@@ -41,7 +41,7 @@ def other_macs(model: ir.Model, shapes: Shapes, sites: Collection[ir.Node]) -> i
     """MACs of all convolutions and matrix products outside of functions but ``sites``; None where a size is unknown."""
     total = 0
     for place in places(model):
-        if place.in_function or place.node in sites or place.node.op_type == OP or not _is_layer(place.node):
+        if place.in_function or place.node in sites or place.node.op_type == OP or not is_layer(place.node):
             continue
         macs = _macs(place.node, shapes)
         if macs is None:
@@ -50,7 +50,8 @@ def other_macs(model: ir.Model, shapes: Shapes, sites: Collection[ir.Node]) -> i
     return total
 
 
-def _is_layer(node: ir.Node) -> bool:
+def is_layer(node: ir.Node) -> bool:
+    """Whether a node is a convolution or a matrix product."""
     return node.op_type in _FACTORS and is_standard(node, node.op_type)
 
 
@@ -122,7 +123,7 @@ class _NodeReader:
         inputs = tuple(value.name or "" for value in node.inputs if value is not None)
         in_shape, shape = self._sizes(node.inputs[0] if node.inputs else None), self._sizes(output)
         what: Layer | Op | None = None
-        if _is_layer(node):
+        if is_layer(node):
             what = self._layer(node, in_shape, shape)
         elif is_standard(node, node.op_type):
             what = self._movement(node, number, in_shape, shape)

@@ -1,0 +1,46 @@
+"""Sizes of inner maps that only a run of the model tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from splitdeconv.deconv.weights import Array
+from splitdeconv.formats.model import Findings, Model
+from splitdeconv.pipeline.open import Shapes, saved
+from splitdeconv.proof.whole import TRIALS, Given
+from splitdeconv.targets.target import CompileError, Target
+
+
+def find_sized(model: Model, shapes: Shapes, inputs: Mapping[str, Array], runner: Target | None) -> Findings:
+    """The deconvs of a model over inputs of ``shapes``; sizes that cannot be inferred are those of one run.
+
+    Args:
+        model: whose deconvs are looked for.
+        shapes: of inputs that the model leaves open.
+        inputs: of the user; the others are drawn.
+        runner: what runs the model, or None where nothing may run; then such sizes stay unknown.
+    """
+    found = model.find(shapes)
+    if runner is None or all(None not in site.deconv.in_sizes for site in found.sites):
+        return found
+
+    def run(watched: Model) -> dict[str, Array]:
+        return _outputs(watched, Given(inputs, shapes), runner)
+
+    return model.sized_by(shapes, run).find(shapes)
+
+
+def _outputs(model: Model, given: Given, runner: Target) -> dict[str, Array]:
+    """What the model makes of the first inputs on which it runs; nothing where it does not run."""
+    with TemporaryDirectory() as folder:
+        for trial in range(TRIALS):
+            feeds = given.feeds(model, trial)
+            if isinstance(feeds, str):
+                continue
+            try:
+                return runner.compile(saved(model, Path(folder) / f"sizes{model.suffix}"), whole=True).run(feeds)
+            except CompileError:
+                continue
+    return {}
