@@ -14,6 +14,7 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("splitdeconv.torch", "torch", "torch") from error
 
 from splitdeconv.torch.convert import bench, convert, record, restore
+from splitdeconv.torch.merge import merge_upsampling
 from splitdeconv.torch_modules.functions import split_conv_transpose1d, split_conv_transpose2d, split_conv_transpose3d
 from splitdeconv.torch_modules.modules import (
     LazySplitConvTranspose1d,
@@ -25,6 +26,7 @@ from splitdeconv.torch_modules.modules import (
     freeze,
     thaw,
 )
+from splitdeconv.torch_modules.upsampled import SplitUpsampledConv1d, SplitUpsampledConv2d, SplitUpsampledConv3d
 
 __all__ = [
     "LazySplitConvTranspose1d",
@@ -33,9 +35,13 @@ __all__ = [
     "SplitConvTranspose1d",
     "SplitConvTranspose2d",
     "SplitConvTranspose3d",
+    "SplitUpsampledConv1d",
+    "SplitUpsampledConv2d",
+    "SplitUpsampledConv3d",
     "bench",
     "convert",
     "freeze",
+    "merge_upsampling",
     "record",
     "restore",
     "split_conv_transpose1d",
