@@ -16,6 +16,8 @@ SUMS_DO_NOT_FIT = (
     "it is quantised: the sums of its weights over the copies of a pixel do not fit into the weights' type"
 )
 
+ROUNDED_TWICE = "it is quantised: the sum of the two convolutions of a skip connection would be rounded twice"
+
 
 @dataclass(frozen=True)
 class ConvGeometry:

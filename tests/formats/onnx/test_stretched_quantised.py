@@ -256,6 +256,7 @@ def test_what_must_stay_stays_with_the_true_reason() -> None:
     assert "sums of its weights over the copies" in reason_of(model_of(resize()))
     skip = model_of(models.skip(), around=("v", "s"), kernel=np.full((4, 2 * CHANNELS, 3, 3), 5))
     assert "rounded twice" in reason_of(skip)
+    assert "rounded twice" in reason_of(model_of(models.skip(), kernel=np.full((4, 2 * CHANNELS, 3, 3), 5)))
     assert "another scale" in reason_of(with_other_scale(model_of(models.upfirdn2d(), around=("lattice", "u"))))
     relu = models.then(models.upfirdn2d(), [lambda x, y: node("Relu", [x], y)], {})
     assert "Relu between" in reason_of(model_of(relu, around=("v0", "u")))

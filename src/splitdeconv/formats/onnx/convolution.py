@@ -20,6 +20,7 @@ from splitdeconv.formats.onnx.quantised_stretched import on_the_way, read_stretc
 from splitdeconv.formats.onnx.shapes import Shapes
 from splitdeconv.formats.onnx.stretched import Stretched, find_part, find_stretched
 from splitdeconv.formats.written_convs import (
+    ROUNDED_TWICE,
     SUMS_DO_NOT_FIT,
     ConvGeometry,
     stretched_note,
@@ -108,7 +109,7 @@ def _why_left(place: Place, stretched: Stretched, geometry: ConvGeometry, shapes
             "quantisers stand between its map and it, but it is not quantised itself" if on_the_way(stretched) else None
         )
     if stretched.beside:
-        return "it is quantised: the sum of the two convolutions of a skip connection would be rounded twice"
+        return ROUNDED_TWICE
     return SUMS_DO_NOT_FIT if stretched.kind == "repeat" and not goes_before(deconv) else None
 
 

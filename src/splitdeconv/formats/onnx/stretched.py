@@ -17,9 +17,10 @@ from splitdeconv.deconv.spec import Stretch
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.index_maps import AxisMap, IndexMap, only_channels_differ, read, without_borders
 from splitdeconv.formats.onnx.epilogue import Stage
-from splitdeconv.formats.onnx.graph import Place, is_standard
+from splitdeconv.formats.onnx.graph import Place, is_quantiser, is_standard
 from splitdeconv.formats.onnx.movement import STRETCHING, Movement, map_inputs
 from splitdeconv.formats.onnx.shapes import Shapes
+from splitdeconv.formats.written_convs import ROUNDED_TWICE
 
 _LONGEST = 200  # nodes between the map and the convolution; what exporters write has at most 70
 _ELEMENTS = 2**20  # of a map whose numbers are followed; of larger ones fewer channels, if that is possible
@@ -113,12 +114,15 @@ def find_part(
 ) -> Stretched | str | None:
     """As :func:`find_stretched`, of one part of a concatenation of channels: a skip connection's other part.
 
+    Where the concatenation is quantised anew, the reason why it stays.
+
     Before: Concat of a stretched map and others, Conv.
     After: a convolution of the stretched map, one of the others, and their sum. Of several stretched parts the one that
     has most work is taken; the rest are as they stand.
     """
-    x = place.node.inputs[0]
-    concat = None if x is None else x.producer()
+    concat, is_quantised = _producer(place.node.inputs[0]), False
+    while concat is not None and any(is_quantiser(concat, each) for each in ("DequantizeLinear", "QuantizeLinear")):
+        concat, is_quantised = _producer(concat.inputs[0]), True
     if concat is None or not is_standard(concat, "Concat") or concat.graph is not place.graph:
         return None
     axis = concat.attributes.get("axis")
@@ -136,7 +140,11 @@ def find_part(
             others = (*parts[:number], *parts[number + 1 :])
             begin = end - (count or 0)
             found.append(replace(each, nodes=(concat, *each.nodes), beside=others, channels=(begin, end)))
-    return max(found, key=_products_saved, default=None)
+    return ROUNDED_TWICE if is_quantised and found else max(found, key=_products_saved, default=None)
+
+
+def _producer(value: ir.Value | None) -> ir.Node | None:
+    return None if value is None else value.producer()
 
 
 def _products_saved(part: Stretched) -> int:
