@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from splitdeconv.accelerator.arch import load_architecture
 from splitdeconv.accelerator.energy import load_energies
@@ -13,8 +12,7 @@ from splitdeconv.lab.paper.part import PaperPart, Progress, single
 from splitdeconv.lab.paper.published import published
 from splitdeconv.lab.paper.result import Chart, Result, grouped
 from splitdeconv.lab.simulation.forms import CROPPED, FULL, NATIVE, ZERO_INSERT
-from splitdeconv.lab.simulation.records import Row, paper_name, rows
-from splitdeconv.lab.simulation.sensitivity import Sensitivity
+from splitdeconv.lab.simulation.records import Row, SimulatedGain, paper_name, rows
 from splitdeconv.report.page import Cell, Column, Header, Table
 
 ARRAYS = {"dot-product-16x16": "fcn-engine-16x16", "regular-2d-32x7": "fcn-engine-32x7"}
@@ -24,24 +22,7 @@ FORMS = tuple((form, skip) for form in (FULL, CROPPED) for skip in SKIPS.values(
 _CHARTED = ("SD", "SD-Asparse", "SD-Wsparse", "SD-WAsparse", "SD cropped-WAsparse", ENGINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """One form of one network against NZP on the same array.
-
-    Attributes:
-        speed_up, saving: of the deconvs; None where the array does not take the form.
-        whole_speed_up, whole_saving: of the whole network.
-        spread: of the deconvs' under changed assumptions.
-    """
-
-    speed_up: float | None
-    saving: float | None
-    whole_speed_up: float | None
-    whole_saving: float | None
-    spread: Sensitivity | None
-
-
-Gains = Mapping[str, Mapping[str, Gain]]  # form → network → its gain
+Gains = Mapping[str, Mapping[str, SimulatedGain]]  # form → network → its gain; absent where the array refuses the form
 
 
 def simulated(progress: Progress) -> dict[str, Gains]:
@@ -50,26 +31,21 @@ def simulated(progress: Progress) -> dict[str, Gains]:
 
 
 def _of_array(array: str, progress: Progress, number: int) -> Gains:
-    found: dict[str, dict[str, Gain]] = {paper_name(*form): {} for form in ((ZERO_INSERT, Skip()), *FORMS)}
+    found: dict[str, dict[str, SimulatedGain]] = {paper_name(*form): {} for form in ((ZERO_INSERT, Skip()), *FORMS)}
     found[ENGINE] = {}
     for place, name in enumerate(NAMES):
         progress(f"{TITLES[name]} on {array}", (number + place / len(NAMES)) / len(ARRAYS))
-        for row in _rows(array, name, ((ZERO_INSERT, Skip()), *FORMS)):
-            found[row.name()][name] = _gain(row)
-        (engine,) = _rows(ARRAYS[array], name, ((NATIVE, Skip()),))
-        found[ENGINE][name] = _gain(engine)
+        named = [(row.name(), row) for row in _rows(array, name, ((ZERO_INSERT, Skip()), *FORMS))]
+        named += [(ENGINE, row) for row in _rows(ARRAYS[array], name, ((NATIVE, Skip()),))]
+        for form, row in named:
+            if row.gain is not None:
+                found[form][name] = row.gain
     return found
 
 
 def _rows(array: str, name: str, forms: tuple[tuple[str, Skip], ...]) -> list[Row]:
     arch = load_architecture(array)
     return rows(network(name), arch, load_energies(arch.energy), forms, spread=True)
-
-
-def _gain(row: Row) -> Gain:
-    if isinstance(row.result, str):
-        return Gain(None, None, None, None, None)
-    return Gain(row.speed_up, row.saving, row.whole_speed_up, row.whole_saving, row.spread)
 
 
 def shown(found: Mapping[str, Gains]) -> Result:
@@ -84,28 +60,31 @@ def shown(found: Mapping[str, Gains]) -> Result:
 
 
 def _speed_ups(array: str, found: Gains) -> Table:
-    body: list[tuple[Cell, ...]] = [(form, *(of[name].speed_up for name in NAMES)) for form, of in found.items()]
-    body.append((WHOLE, *(found["SD-WAsparse"][name].whole_speed_up for name in NAMES)))
     low, high = published("speed-up").values.values()
     note = f"The paper's range over its networks and variants, both arrays: {low:g}–{high:g}×."
+    rows = _by_network(found, "speed_up", 1.0)
     columns: tuple[Header, ...] = ("form", *(Column(TITLES[name], "×") for name in NAMES))
-    return Table(f"Speed-up over NZP, deconv layers, {array}", columns, tuple(body), (note,), "estimated")
+    return Table(f"Speed-up over NZP, deconv layers, {array}", columns, rows, (note,), "estimated")
 
 
 def _savings(array: str, found: Gains) -> Table:
-    body: list[tuple[Cell, ...]] = [
-        (form, *(_percent(of[name].saving) for name in NAMES)) for form, of in found.items()
-    ]
-    body.append((WHOLE, *(_percent(found["SD-WAsparse"][name].whole_saving) for name in NAMES)))
     low, high = published("energy-saving").values.values()
     energies = load_architecture(array).energy
     note = f"The paper's range: {low:g}–{high:g} %. Energies per action: {energies}."
+    rows = _by_network(found, "energy_saving", 100.0)
     columns: tuple[Header, ...] = ("form", *(Column(TITLES[name], "%", 1) for name in NAMES))
-    return Table(f"Energy saved against NZP, deconv layers, {array}", columns, tuple(body), (note,), "estimated")
+    return Table(f"Energy saved against NZP, deconv layers, {array}", columns, rows, (note,), "estimated")
 
 
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
+def _by_network(found: Gains, key: str, factor: float) -> tuple[tuple[Cell, ...], ...]:
+    """A row for each form, and one for whole networks."""
+    rows = {form: _numbers(of, key, factor) for form, of in found.items()}
+    rows[WHOLE] = _numbers(found["SD-WAsparse"], f"whole_{key}", factor)
+    return tuple((form, *numbers) for form, numbers in rows.items())
+
+
+def _numbers(of: Mapping[str, SimulatedGain], key: str, factor: float = 1.0) -> list[float | None]:
+    return [factor * getattr(of[name], key) if name in of else None for name in NAMES]
 
 
 def _ranges(array: str, found: Gains) -> Table:
@@ -115,14 +94,14 @@ def _ranges(array: str, found: Gains) -> Table:
         for name, gain in of.items():
             if gain.spread is not None:
                 fast, saved = gain.spread.speed_up_range, gain.spread.saving_range
-                body.append((form, TITLES[name], gain.speed_up, *fast, gain.saving, *saved))
+                body.append((form, TITLES[name], gain.speed_up, *fast, gain.energy_saving, *saved))
     heads = ("form", "network", "speed-up", "lowest", "highest", "energy saved", "lowest saved", "highest saved")
     caption = f"Ratios with their ranges under one changed assumption at a time, {array}"
     return Table(caption, heads, tuple(body), kind="estimated")
 
 
 def _chart(array: str, found: Gains) -> Chart:
-    series = {form: [found[form][name].speed_up for name in NAMES] for form in _CHARTED}
+    series = {form: _numbers(found[form], "speed_up") for form in _CHARTED}
     groups = grouped([TITLES[name] for name in NAMES], series, published("speed-up").values)
     return Chart(f"Estimated speed-up over NZP, {array}", "estimated", groups, "times NZP's speed")
 

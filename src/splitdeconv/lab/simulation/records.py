@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from splitdeconv import codec
 from splitdeconv.accelerator.arch import Architecture
 from splitdeconv.accelerator.counts import Counts
 from splitdeconv.accelerator.energy import Energies
@@ -18,6 +19,22 @@ from splitdeconv.lab.simulation.sensitivity import Sensitivity, ratios, sensitiv
 BASELINE = (ZERO_INSERT, Skip())
 
 
+@dataclass(frozen=True, slots=True)
+class SimulatedGain:
+    """What a form gains over the baseline.
+
+    Attributes:
+        speed_up, energy_saving: of the deconvs only; ``whole_speed_up``, ``whole_energy_saving``: of all layers.
+        spread: of the deconvs under varied assumptions, if asked for.
+    """
+
+    speed_up: float
+    energy_saving: float
+    whole_speed_up: float
+    whole_energy_saving: float
+    spread: Sensitivity | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
     """One form with one kind of skipping, against the baseline.
@@ -25,18 +42,13 @@ class Row:
     Attributes:
         form, skip: which.
         result: counts, or the reason why there are none.
-        speed_up, saving: over the baseline, deconvs only; ``whole_speed_up``, ``whole_saving``: all layers.
-        spread: the same under varied assumptions, if asked for.
+        gain: over the baseline; None where there are no counts.
     """
 
     form: str
     skip: Skip
     result: NetworkResult | str
-    speed_up: float = float("nan")
-    saving: float = float("nan")
-    whole_speed_up: float = float("nan")
-    whole_saving: float = float("nan")
-    spread: Sensitivity | None = None
+    gain: SimulatedGain | None = None
 
     def name(self) -> str:
         """The paper's name where it has one."""
@@ -64,7 +76,8 @@ def rows(
         (speed_up, saving), (whole_speed_up, whole_saving) = (ratios(result, baseline, only) for only in (True, False))
         moved = sensitivity(network, arch, energies, (form, skip), BASELINE) if spread else None
         numbers = float(speed_up), float(saving), float(whole_speed_up), float(whole_saving)
-        found.append(Row(form, skip, result, *numbers, None if isinstance(moved, str) else moved))
+        gain = SimulatedGain(*numbers, None if isinstance(moved, str) else moved)
+        found.append(Row(form, skip, result, gain))
     return found
 
 
@@ -93,21 +106,14 @@ def _row(row: Row, energies: Energies) -> dict[str, Any]:
     base: dict[str, Any] = {"form": row.form, "skip": str(row.skip), "name": row.name()}
     if isinstance(row.result, str):
         return {**base, "refused": row.result}
-    spread = {}
-    if row.spread is not None:
-        varied = {label: {"speed_up": r.speed_up, "saving": r.saving} for label, r in row.spread.varied.items()}
-        spread = {
-            "speed_up_range": list(row.spread.speed_up_range),
-            "saving_range": list(row.spread.saving_range),
-            "varied": varied,
-        }
+    gain = codec.to_object(row.gain)
+    spread = gain.pop("spread")
+    if row.gain is not None and row.gain.spread is not None:
+        ranges = {"speed_up_range": row.gain.spread.speed_up_range, "saving_range": row.gain.spread.saving_range}
+        gain |= {**ranges, "varied": spread["varied"]}
     return {
         **base,
-        "speed_up": row.speed_up,
-        "energy_saving": row.saving,
-        "whole_speed_up": row.whole_speed_up,
-        "whole_energy_saving": row.whole_saving,
-        **spread,
+        **gain,
         "deconvs": _totals(row.result, energies, deconvs_only=True),
         "whole": _totals(row.result, energies, deconvs_only=False),
         "layers": [_layer(row.result, number) for number in range(len(row.result.layers))],
