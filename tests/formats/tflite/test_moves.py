@@ -14,7 +14,7 @@ from ai_edge_litert import schema_py_generated as tfl
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.index_maps import OTHER, ZERO
 from splitdeconv.formats.tflite.graph import Graph
-from splitdeconv.formats.tflite.movement import Movement
+from splitdeconv.formats.tflite.movement import TensorMovement
 from splitdeconv.targets.litert import LiteRtModel, interpreter
 from tests.formats.tflite.stretched_models import Front
 from tests.tflite_models import loaded
@@ -27,7 +27,7 @@ OTHER_VALUE = -5
 def moved(content: bytes) -> Array:
     """What arrives, as the numbers of :data:`NUMBERS`; 0 for zeros."""
     graph = Graph(loaded(content).root, 0)
-    found = Movement(graph, graph.root.subgraphs[0].inputs[0], SHAPE).of(graph.outputs[0])
+    found = TensorMovement(graph, graph.root.subgraphs[0].inputs[0], SHAPE).of(graph.outputs[0])
     assert found is not None
     return np.where(found == ZERO, 0, np.where(found == OTHER, OTHER_VALUE, found + 1))
 

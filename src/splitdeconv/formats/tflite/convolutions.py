@@ -9,7 +9,7 @@ from splitdeconv.errors import InputError
 from splitdeconv.formats.tflite.epilogue import find_epilogue
 from splitdeconv.formats.tflite.geometry import FILTER_AXES, conv_geometry
 from splitdeconv.formats.tflite.graph import Graph, text
-from splitdeconv.formats.tflite.node import Node, StretchedConv
+from splitdeconv.formats.tflite.node import Node, WrittenConv
 from splitdeconv.formats.tflite.operands import LeftAlone, arithmetic, constant_operand
 from splitdeconv.formats.tflite.schema import ACTIVATIONS
 from splitdeconv.formats.tflite.stretched import find_stretched
@@ -22,7 +22,7 @@ def map_place(graph: Graph, operator: int) -> int:
     return 2 if graph.name(operator) == "TRANSPOSE_CONV" else 0
 
 
-def stretched_at(graph: Graph, operator: int) -> StretchedConv | str | None:
+def stretched_at(graph: Graph, operator: int) -> WrittenConv | str | None:
     """The stretched map that a convolution reads and what it does; or why it is left alone; or None without one."""
     geometry = conv_geometry(graph, operator)
     if geometry is None:
@@ -33,10 +33,10 @@ def stretched_at(graph: Graph, operator: int) -> StretchedConv | str | None:
     found = find_stretched(graph, x, geometry.pads)
     if found is None or isinstance(found, str):
         return found
-    return why_left(found.kind, found.axes, geometry) or StretchedConv(found, geometry)
+    return why_left(found.kind, found.axes, geometry) or WrittenConv(found, geometry)
 
 
-def read_stretched(name: str, graph: Graph, operator: int, written: StretchedConv, numerics: str) -> Node | Skipped:
+def read_stretched(name: str, graph: Graph, operator: int, written: WrittenConv, numerics: str) -> Node | Skipped:
     """The convolution as a site, or the reason why it cannot be one.
 
     Raises:
@@ -48,7 +48,7 @@ def read_stretched(name: str, graph: Graph, operator: int, written: StretchedCon
         return Skipped(name, graph.describe(), str(reason))
 
 
-def _read(name: str, graph: Graph, operator: int, written: StretchedConv, numerics: str) -> Node:
+def _read(name: str, graph: Graph, operator: int, written: WrittenConv, numerics: str) -> Node:
     kind, operands, (output, *_) = graph.name(operator), graph.inputs_of(operator), graph.outputs_of(operator)
     place, stretched, geometry = map_place(graph, operator), written.stretched, written.geometry
     kernel = constant_operand(graph, operands[1], "weights")

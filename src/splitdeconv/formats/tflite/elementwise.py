@@ -16,7 +16,7 @@ _WITH_CONSTANT = frozenset(["ADD", "DIV", "MAXIMUM", "MINIMUM", "MUL", "PRELU", 
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stage:
+class ElementWise:
     """One element-wise operator.
 
     Attributes:
@@ -62,7 +62,7 @@ def map_operand(graph: Graph, operator: int) -> int | None:
     return maps[0] if len(maps) == 1 else None
 
 
-def as_stage(graph: Graph, operator: int) -> Stage | None:
+def as_stage(graph: Graph, operator: int) -> ElementWise | None:
     """The element-wise operator, or None where it is none."""
     place = map_operand(graph, operator)
     if place is None:
@@ -71,7 +71,7 @@ def as_stage(graph: Graph, operator: int) -> Stage | None:
     constant = operands[1 - place] if len(operands) == 2 else None
     values = None if constant is None else graph.content(constant)
     keeps = _keeps_zero(graph, operator, place, constant, values)
-    return Stage(operator, place, operands[place], result, constant, values, keeps)
+    return ElementWise(operator, place, operands[place], result, constant, values, keeps)
 
 
 def _keeps_zero(graph: Graph, operator: int, place: int, constant: int | None, values: Array | None) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.index_maps import OTHER, ZERO
-from splitdeconv.formats.tflite.elementwise import Stage, as_stage, map_operand
+from splitdeconv.formats.tflite.elementwise import ElementWise, as_stage, map_operand
 from splitdeconv.formats.tflite.graph import Graph
 from splitdeconv.formats.tflite.moves import MOVES, NUMBERS, Operands, Unmoved
 from splitdeconv.formats.tflite.units import same_unit, zero_point
@@ -63,11 +63,11 @@ def is_number(graph: Graph, tensor: int, depth: int = 0) -> bool:
 class Passed:
     """An element-wise operator on the way, and the numbers of the elements that it works on."""
 
-    stage: Stage
+    stage: ElementWise
     numbers: Array
 
 
-class Movement:
+class TensorMovement:
     """What arrives where, of the elements of ``source``.
 
     Args:

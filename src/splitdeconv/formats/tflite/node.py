@@ -11,19 +11,19 @@ from splitdeconv.formats.tflite.epilogue import Epilogue
 from splitdeconv.formats.tflite.geometry import as_stored_kernel
 from splitdeconv.formats.tflite.graph import Graph
 from splitdeconv.formats.tflite.operands import Constant, float_values
-from splitdeconv.formats.tflite.stretched import Stretched
+from splitdeconv.formats.tflite.stretched import StretchedTensor
 from splitdeconv.formats.tflite.units import quantisation
 from splitdeconv.formats.written_convs import ConvGeometry
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StretchedConv:
+class WrittenConv:
     """A convolution of a stretched map: that map, and what the convolution does."""
 
-    stretched: Stretched
+    stretched: StretchedTensor
     geometry: ConvGeometry
 
-    def keeping(self, operator: int | None, graph: Graph) -> StretchedConv:
+    def keeping(self, operator: int | None, graph: Graph) -> WrittenConv:
         """The same where the first output of ``operator`` stays, because others read it too."""
         kept = None if operator is None else graph.outputs_of(operator)[0]
         return replace(self, stretched=replace(self.stretched, kept=kept))
@@ -58,7 +58,7 @@ class Node:
     bias: Constant | None
     epilogue: Epilogue
     notes: tuple[str, ...]
-    written: StretchedConv | None = None
+    written: WrittenConv | None = None
 
     @property
     def result(self) -> int:

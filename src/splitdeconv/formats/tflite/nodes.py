@@ -11,7 +11,7 @@ from splitdeconv.formats.tflite.convolutions import read_stretched, stretched_at
 from splitdeconv.formats.tflite.epilogue import find_epilogue
 from splitdeconv.formats.tflite.geometry import same_axis
 from splitdeconv.formats.tflite.graph import Graph, text
-from splitdeconv.formats.tflite.node import Node, StretchedConv
+from splitdeconv.formats.tflite.node import Node, WrittenConv
 from splitdeconv.formats.tflite.operands import Constant, LeftAlone, arithmetic, constant_operand
 from splitdeconv.formats.tflite.schema import ACTIVATIONS, tfl
 from splitdeconv.formats.tflite.shapes import shape_value
@@ -38,8 +38,8 @@ def _find_in(graph: Graph, names: dict[int, str], taken: set[str], numerics: str
     """The deconvs of one subgraph; ``names`` are those of its transposed convolutions."""
     every = range(len(graph.operators))
     stretched = {operator: each for operator in every if (each := stretched_at(graph, operator)) is not None}
-    replaced = {operator for operator, each in stretched.items() if isinstance(each, StretchedConv)}
-    inner = {n for each in stretched.values() if isinstance(each, StretchedConv) for n in each.stretched.operators}
+    replaced = {operator for operator, each in stretched.items() if isinstance(each, WrittenConv)}
+    inner = {n for each in stretched.values() if isinstance(each, WrittenConv) for n in each.stretched.operators}
     found: list[Node | Skipped] = []
     for operator in every:
         each = stretched.get(operator)
@@ -49,7 +49,7 @@ def _find_in(graph: Graph, names: dict[int, str], taken: set[str], numerics: str
             continue
         name = names.get(operator) or _unique(_name(graph, operator), taken)
         taken.add(name)
-        if isinstance(each, StretchedConv):
+        if isinstance(each, WrittenConv):
             kept = (n for n in each.stretched.operators if _read_by_others(graph, n, inner | replaced))
             found.append(read_stretched(name, graph, operator, each.keeping(next(kept, None), graph), numerics))
         else:

@@ -16,7 +16,7 @@ from splitdeconv.formats.tflite.graph import Graph, indices
 from splitdeconv.formats.tflite.node import Node
 from splitdeconv.formats.tflite.nodes import nodes_of
 from splitdeconv.formats.tflite.schema import Builtin, tfl
-from splitdeconv.formats.tflite.stretched_emit import StretchingCopy, write_front, write_stages
+from splitdeconv.formats.tflite.stretched_emit import OperatorCopies, write_front, write_stages
 from splitdeconv.formats.tflite.writer import GraphWriter
 
 # Operators without side effects that compute an output shape or unpack a constant.
@@ -62,7 +62,7 @@ def _emit_stretched(emitter: Emitter, program: Program, source: int, result: int
     assert node.written is not None, "asked of stretched maps only"
     stretched = node.written.stretched
     needed = stretched.is_plain and (is_native(program) or stretched.kept is not None)
-    copied = StretchingCopy(emitter, stretched, source) if needed else None
+    copied = OperatorCopies(emitter, stretched, source) if needed else None
     x = copied.of(node.operand) if copied is not None and is_native(program) else None
     if x is None:
         emitter.emit(program, write_stages(emitter, stretched, source, program.in_shape), result)

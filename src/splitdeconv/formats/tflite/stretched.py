@@ -14,9 +14,9 @@ import numpy as np
 from splitdeconv.deconv.ops import Shape, elements
 from splitdeconv.deconv.spec import Stretch
 from splitdeconv.formats.index_maps import AxisMap, IndexMap, only_channels_differ, read, without_borders
-from splitdeconv.formats.tflite.elementwise import Stage
+from splitdeconv.formats.tflite.elementwise import ElementWise
 from splitdeconv.formats.tflite.graph import Graph
-from splitdeconv.formats.tflite.movement import Movement, Passed, map_inputs
+from splitdeconv.formats.tflite.movement import Passed, TensorMovement, map_inputs
 from splitdeconv.formats.tflite.moves import STRETCHING
 
 _LONGEST = 1000  # operators between the map and the convolution; one for each line of an axis where it is cut so
@@ -27,7 +27,7 @@ _FEW = 2  # channels of large maps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stretched:
+class StretchedTensor:
     """What stands between a map and a convolution.
 
     Attributes:
@@ -49,7 +49,7 @@ class Stretched:
     kind: Stretch
     axes: tuple[AxisMap, ...]
     borders: tuple[tuple[int, int], ...]
-    stages: tuple[Stage, ...]
+    stages: tuple[ElementWise, ...]
     operators: tuple[int, ...]
     kept: int | None = None
 
@@ -71,17 +71,17 @@ class Stretched:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Reading:
+class _Arrival:
     """A source, and how its elements arrive."""
 
     source: int
     shape: Shape
     index: IndexMap
-    stages: tuple[Stage, ...]
+    stages: tuple[ElementWise, ...]
     operators: tuple[int, ...]
 
 
-def find_stretched(graph: Graph, x: int, pads: Sequence[tuple[int, int]]) -> Stretched | str | None:
+def find_stretched(graph: Graph, x: int, pads: Sequence[tuple[int, int]]) -> StretchedTensor | str | None:
     """The stretched map that a convolution reads, the reason why it cannot be taken for one, or None without one.
 
     Args:
@@ -105,7 +105,7 @@ def find_stretched(graph: Graph, x: int, pads: Sequence[tuple[int, int]]) -> Str
     plain, kind = without_borders(best.index, pads), best.index.kind
     if isinstance(plain, str) or kind is None:
         return plain if isinstance(plain, str) else None
-    return Stretched(best.source, best.shape, best.index.perm, kind, *plain, best.stages, best.operators)
+    return StretchedTensor(best.source, best.shape, best.index.perm, kind, *plain, best.stages, best.operators)
 
 
 def _sources(graph: Graph, x: int) -> Iterator[tuple[int, tuple[int, ...]]]:
@@ -122,7 +122,7 @@ def _sources(graph: Graph, x: int) -> Iterator[tuple[int, tuple[int, ...]]]:
             yield frontier[0], tuple(operators)
 
 
-def _reading(graph: Graph, source: int, operators: tuple[int, ...], x: int, rank: int) -> _Reading | None:
+def _reading(graph: Graph, source: int, operators: tuple[int, ...], x: int, rank: int) -> _Arrival | None:
     """How the elements of ``source`` arrive in ``x``, in the same way for all sizes that are tried."""
     if not _same_types(graph, source, operators):
         return None
@@ -134,7 +134,7 @@ def _reading(graph: Graph, source: int, operators: tuple[int, ...], x: int, rank
                 index, stages = first
                 if not only_channels_differ(known, trial[0], index):
                     continue
-                return _Reading(source, known, index, tuple(stages[each] for each in sorted(stages)), operators)
+                return _Arrival(source, known, index, tuple(stages[each] for each in sorted(stages)), operators)
     return None
 
 
@@ -160,10 +160,10 @@ def _trials(known: Shape) -> list[list[tuple[int, ...]]]:
     return [*few, whole] if count <= _MOST_ELEMENTS else few
 
 
-def _run(graph: Graph, source: int, shape: tuple[int, ...], x: int) -> tuple[IndexMap, dict[int, Stage]] | None:
+def _run(graph: Graph, source: int, shape: tuple[int, ...], x: int) -> tuple[IndexMap, dict[int, ElementWise]] | None:
     """One run over given sizes; the tensor may lack a height of 1 that ``shape`` has."""
     own = graph.shape(source)
-    movement = Movement(graph, source, shape if len(own) == len(shape) else (shape[0], own[1] or 1, shape[-1]))
+    movement = TensorMovement(graph, source, shape if len(own) == len(shape) else (shape[0], own[1] or 1, shape[-1]))
     numbers = movement.of(x)
     index = None if numbers is None else read(np.moveaxis(numbers, -1, 1), shape)
     if index is None or not all(_in_order(each, shape, index) for each in movement.passed.values()):

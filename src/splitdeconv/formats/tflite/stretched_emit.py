@@ -8,7 +8,7 @@ from splitdeconv.deconv.ops import Shape, Slice, Transpose, plus
 from splitdeconv.formats.tflite.emit import Emitter, Value
 from splitdeconv.formats.tflite.movement import is_number
 from splitdeconv.formats.tflite.schema import Builtin, tfl
-from splitdeconv.formats.tflite.stretched import Stretched
+from splitdeconv.formats.tflite.stretched import StretchedTensor
 
 
 def write_front(emitter: Emitter) -> int:
@@ -40,7 +40,7 @@ def _transposed(emitter: Emitter, value: Value, order: tuple[int, ...], like: ob
     return result
 
 
-def write_stages(emitter: Emitter, stretched: Stretched, tensor: int, shape: Shape) -> int:
+def write_stages(emitter: Emitter, stretched: StretchedTensor, tensor: int, shape: Shape) -> int:
     """Element-wise operators, with their constants along the last axis."""
     graph, writer = emitter.node.graph, emitter.writer
     for number, stage in enumerate(stretched.stages):
@@ -56,7 +56,7 @@ def write_stages(emitter: Emitter, stretched: Stretched, tensor: int, shape: Sha
     return tensor
 
 
-def _write_borders(emitter: Emitter, stretched: Stretched, value: Value) -> Value:
+def _write_borders(emitter: Emitter, stretched: StretchedTensor, value: Value) -> Value:
     """Copies of the border pixels, one ring at a time, and crops."""
     like = emitter.node.graph.tensors[emitter.node.operand]
     for ring in range(max(0, *(count for pair in stretched.borders for count in pair))):
@@ -76,7 +76,7 @@ def _write_borders(emitter: Emitter, stretched: Stretched, value: Value) -> Valu
     return result
 
 
-class StretchingCopy:
+class OperatorCopies:
     """The model's own operators between a map and a convolution, copied once each.
 
     Args:
@@ -85,7 +85,7 @@ class StretchingCopy:
         x: the small map in the convolution's layout.
     """
 
-    def __init__(self, emitter: Emitter, stretched: Stretched, x: int) -> None:
+    def __init__(self, emitter: Emitter, stretched: StretchedTensor, x: int) -> None:
         self._emitter, self._stretched = emitter, stretched
         graph = emitter.node.graph
         like, order = graph.tensors[stretched.source], stretched.order
