@@ -20,10 +20,11 @@ def test_the_demo_converts_and_draws(
     pytest.importorskip("PIL")
     monkeypatch.setitem(sys.modules, "torch", None)  # not needed
     monkeypatch.setattr(opening, "DEFAULT_SECONDS", 1.0)
-    assert main(["demo", str(tmp_path / "demo")]) == 0
+    assert main(["demo", str(tmp_path / "demo"), "--json", str(tmp_path / "also.json")]) == 0
     names = {path.name for path in (tmp_path / "demo").iterdir()}
     assert names == {"faces.onnx", "faces_split.onnx", "record.json", "before.png", "after.png"}
     assert json.loads((tmp_path / "demo" / "record.json").read_text())["command"] == "convert"
+    assert (tmp_path / "also.json").read_text() == (tmp_path / "demo" / "record.json").read_text()
     assert "largest difference of a pixel" in capsys.readouterr().out
 
 

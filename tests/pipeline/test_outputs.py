@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,10 +14,11 @@ pytest.importorskip("onnxruntime")
 
 import splitdeconv
 from splitdeconv.deconv.weights import Array
-from splitdeconv.errors import UsageError, VerificationError
+from splitdeconv.errors import CompileError, UsageError, VerificationError
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.pipeline.convert import Conversion
-from tests.onnx_models import build
+from splitdeconv.proof.whole import Given
+from tests.onnx_models import build, load
 
 FLOATS = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
 
@@ -151,3 +153,26 @@ def test_a_site_of_unknown_sizes_is_not_timed_and_the_reason_is_said(monkeypatch
     )
     forced = splitdeconv.convert(proto, target="onnxruntime", lowering="split", cache=False, budget=1.0)
     assert forced.plan.choices[0].chosen.lowering == "split"
+
+
+class OnNoZeros:
+    """A target, and a model on it that does not run on zeros."""
+
+    gives_outputs = True
+
+    def compile(self, *_: object, **__: object) -> OnNoZeros:
+        return self
+
+    def run(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        if not feeds["t"].any():
+            raise CompileError("division by zero")
+        return feeds
+
+
+def test_whole_inputs_are_small_values_for_times_too_where_zeros_do_not_run() -> None:
+    loaded = load(gather_model())
+    drawn = Given({}, {}).feeds(loaded, 1)
+    feeds = Given({}, {}).feeds_that_run(loaded, loaded.compilable(Path("unused")), OnNoZeros())  # type: ignore[arg-type]
+    assert isinstance(feeds, dict)
+    assert isinstance(drawn, dict)
+    np.testing.assert_array_equal(feeds["t"], drawn["t"])

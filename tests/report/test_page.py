@@ -183,3 +183,9 @@ def test_words_and_bars_stand_out_from_what_is_behind_them(theme: str) -> None:
             assert contrast(here[word], here[f"{tone}-back"]) >= 4.5, (word, tone)
     for number in range(1, len(plots.SERIES) + 1):
         assert contrast(here[f"series-{number}"], here["paper"]) >= 3, number
+
+
+def test_names_are_not_read_as_mathematics() -> None:
+    with plots.drawing(100) as figure:
+        figure.subplots().set_title("$w^{2}$ \\frac{")
+        assert "$w^{2}$ \\frac{" in plots.to_svg(figure, "")

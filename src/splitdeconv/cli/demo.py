@@ -28,6 +28,7 @@ def demo(
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="A folder for the models, the images and the record.")
     ] = Path("demo"),
+    json: shared.Json = None,
 ) -> None:
     """Convert a trained generator of faces, which comes along, and show the faces before and after (extra `demo`)."""
     _check()
@@ -36,13 +37,18 @@ def demo(
     shutil.copyfile(trained(), before)
     with shared.progress_bar() as progress:
         conversion = splitdeconv.convert(before, after, progress=progress)
-    console = shared.console()
-    conversion.show(console)
-    shared.emit_json(codec.run_to_json(conversion.record), out / "record.json")
+    record = codec.run_to_json(conversion.record)
+    shared.emit_json(record, out / "record.json")
     latents = np.random.default_rng(1).standard_normal((COLUMNS * ROWS, LATENT)).astype(np.float32)
     old, new = _images(before, latents), _images(after, latents)
     _write(out / "before.png", old)
     _write(out / "after.png", new)
+    if json is not None:
+        shared.emit_json(record, json)
+    if json is not None and str(json) == "-":
+        return
+    console = shared.console()
+    conversion.show(console)
     listing.say(console, f"images: {out / 'before.png'}, {out / 'after.png'}")
     listing.say(console, f"largest difference of a pixel: {np.abs(old - new).max():.1e} of values between -1 and 1")
 

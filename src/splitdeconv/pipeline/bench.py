@@ -176,7 +176,8 @@ def _time_model(
 
     Half of the seconds go to what a conversion does, half to the times side by side.
     """
-    feeds = Given(request.inputs, shapes).feeds(model, 0)
+    with as_it_came(model) as original:
+        feeds = Given(request.inputs, shapes).feeds_that_run(model, original, target)
     if isinstance(feeds, str):
         return ModelTimes(reason=feeds), ()
     seconds = request.options.model_seconds / 2

@@ -240,7 +240,7 @@ def _without_what_does_not_run(case: _Case, plan: Plan, verdict: Verdict) -> Pla
 def _settled(case: _Case, plan: Plan, original: Compilable, target: Target, seconds: float) -> Settled:
     """See :func:`in_model.settle`."""
     request = case.request
-    feeds = Given(request.inputs, case.shapes).feeds(case.model, 0)
+    feeds = Given(request.inputs, case.shapes).feeds_that_run(case.model, original, target)
     return settle(
         case.model, original, plan, feeds, target, request.overrides, request.options, seconds, request.progress
     )

@@ -11,7 +11,7 @@ from splitdeconv.formats.model import Model, Site
 from splitdeconv.proof.sites import check_fused, noise_of_site, prove_site, wrong_numbers
 from splitdeconv.proof.whole import Given, compare
 from splitdeconv.results.verdict import Verdict
-from splitdeconv.targets.target import Target
+from splitdeconv.targets.target import CompileError, Target
 
 Progress = Callable[[str, float], None]
 
@@ -49,7 +49,11 @@ def prove(
     progress("comparing the whole model", 0.9)
     fused = [site for site in programs if model.numerics == "fused" and _is_integer(site)]
     if fused:
-        checks = [check_fused(model, site, programs[site], runner) for site in fused]
+        try:
+            checks = [check_fused(model, site, programs[site], runner) for site in fused]
+        except CompileError as error:
+            failure = f"fused numerics cannot be compared with the original on {runner.name} ({error})"
+            return Verdict(tuple(proofs), tuple(noise), notes=tuple(doubts), failure=failure)
         notes = (*(note for _, note in checks), "fused numerics change the outputs, which are not compared")
         return Verdict(tuple(proofs), tuple(noise), tuple(check for check, _ in checks), notes)
     quantised = any(site.deconv.quant is not None for site in programs)

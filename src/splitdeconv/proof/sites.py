@@ -159,6 +159,9 @@ def check_fused(model: Model, site: Site, program: Program, runner: Target) -> t
     """How far a quantised site is from the original when its epilogue is folded in, and one sentence with the figures.
 
     Errors are in steps of the output's scale.
+
+    Raises:
+        CompileError: the runner does not take one of them.
     """
     deconv = site.deconv
     limits = np.iinfo(np.dtype(deconv.quant.activation if deconv.quant else "int8"))

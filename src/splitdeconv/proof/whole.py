@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,6 +156,26 @@ class Given:
         missing = [each for each in model.inputs() if each.name not in self.inputs]
         drawn = random_inputs(missing, self.shapes, trial)
         return drawn if isinstance(drawn, str) else {**drawn, **self.inputs}
+
+    def feeds_that_run(self, model: Model, original: Compilable, target: Target) -> dict[str, Array] | str:
+        """The first inputs on which the target runs the model; the first of all where it runs on none, or gives none.
+
+        Drawn whole numbers are 0 at first, which not every model takes.
+        """
+        feeds = self.feeds(model, 0)
+        drawn = (each for each in model.inputs() if each.name not in self.inputs)
+        if (
+            isinstance(feeds, str)
+            or not target.gives_outputs
+            or all(feeds[each.name].dtype.kind == "f" for each in drawn)
+        ):
+            return feeds
+        for trial in range(self.trials(model)):
+            others = self.feeds(model, trial)
+            with suppress(CompileError):
+                if not isinstance(others, str) and target.compile(original, whole=True).run(others):
+                    return others
+        return feeds
 
     def infinite(self) -> tuple[str, ...]:
         """Notes on arrays of the user that hold no numbers everywhere."""

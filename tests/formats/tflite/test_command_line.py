@@ -9,7 +9,9 @@ import pytest
 pytest.importorskip("ai_edge_litert")
 
 from splitdeconv.cli import main
+from splitdeconv.errors import CompileError
 from splitdeconv.formats.tflite import TfliteModel
+from splitdeconv.proof import prove
 from tests.tflite_models import Case, build
 
 KERAS = Case(kind="int8_per_channel", in_sizes=(6, 7), bias=False, after=("ADD", "RELU*"))
@@ -39,6 +41,19 @@ def test_fused_numerics_are_reported(model: Path, capsys: pytest.CaptureFixture[
     assert "root mean square error against float64" in printed
     kept = TfliteModel.load(out).root.subgraphs[0].operators
     assert len(kept) < 3 + len(TfliteModel.load(model).root.subgraphs[0].operators)
+
+
+def test_a_runtime_that_stops_at_fused_numerics_is_one_line(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise CompileError("out of memory")
+
+    monkeypatch.setattr(prove, "check_fused", stop)
+    out = model.with_name("out.tflite")
+    assert main(["convert", str(model), str(out), "--target", "generic", "--numerics", "fused"]) == 1
+    assert "fused numerics cannot be compared with the original on litert" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_an_unknown_kind_of_numerics_is_refused(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
