@@ -45,9 +45,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
-        pixels = self.norm(x).flatten(2).transpose(1, 2)
+        pixels = self.norm(x).flatten(2).transpose(1, 2).unsqueeze(1)  # the exporter to ONNX wants an axis of heads
         seen = F.scaled_dot_product_attention(self.query(pixels), self.key(pixels), self.value(pixels))
-        return x + self.out(seen).transpose(1, 2).reshape(x.shape)
+        return x + self.out(seen).squeeze(1).transpose(1, 2).reshape(x.shape)
 
 
 class VAE(ZooNetwork):
