@@ -123,6 +123,15 @@ def test_parts_that_do_not_fit_are_named(changes: dict[str, object], message: st
         file.from_bytes(broken(**changes), "model.tflite")
 
 
+def test_a_deconv_that_contradicts_itself_is_skipped() -> None:
+    model = loaded(SOURCES[0])
+    (options,) = (each.builtinOptions for each in model.root.subgraphs[0].operators if each.builtinOptionsType == 49)
+    options.strideH = 0
+    found = model.find()
+    assert found.sites == ()
+    assert [each.reason for each in found.skipped] == ["stride is 0, wanted at least 1"]
+
+
 def test_an_unreadable_path(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         TfliteModel.load(tmp_path / "missing.tflite")

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from splitdeconv.deconv.spec import Axis, Deconv
-from splitdeconv.errors import InputError
 from splitdeconv.formats.tflite.convolutions import read_stretched, stretched_at
 from splitdeconv.formats.tflite.epilogue import find_epilogue
 from splitdeconv.formats.tflite.geometry import same_axis
@@ -19,11 +18,7 @@ from splitdeconv.results.plan import Skipped
 
 
 def find_nodes(root: Any, numerics: str) -> list[Node | Skipped]:
-    """All deconvs of all subgraphs, in order; convolutions of stretched maps are looked for first.
-
-    Raises:
-        InputError: a deconv contradicts its input.
-    """
+    """All deconvs of all subgraphs, in order; convolutions of stretched maps are looked for first."""
     named = list(named_operators(root))
     taken = {name for name, _, _ in named}
     found: list[Node | Skipped] = []
@@ -123,9 +118,7 @@ class _Reader:
             )
         operands = self.graph.inputs_of(self.operator)
         if len(operands) < 3 or min(operands[:3]) < 0 or not self.graph.outputs_of(self.operator):
-            raise InputError(
-                f"{self.name}: TRANSPOSE_CONV has {len(operands)} inputs, wanted output_shape, weights, input"
-            )
+            raise LeftAlone(f"TRANSPOSE_CONV has {len(operands)} inputs, wanted output_shape, weights, input")
         shape, kernel_operand, source = operands[:3]
         output = self.graph.outputs_of(self.operator)[0]
         kernel = constant_operand(self.graph, kernel_operand, "weights")
@@ -140,15 +133,13 @@ class _Reader:
     ) -> tuple[Deconv, tuple[str, ...]]:
         options = self.graph.operators[self.operator].builtinOptions
         if options is None or not isinstance(options, tfl.TransposeConvOptionsT):
-            raise InputError(f"{self.name}: TRANSPOSE_CONV without its options, wanted strides and padding")
+            raise LeftAlone("TRANSPOSE_CONV without its options, wanted strides and padding")
         if options.fusedActivationFunction not in ACTIVATIONS:
             raise LeftAlone(f"fused activation {options.fusedActivationFunction} is none that CONV_2D has")
         batch, *in_sizes, in_channels = self._four(self.graph.shape(source), "input")
         out_channels, *kernel_sizes, kernel_in = self._four(self.graph.shape(kernel.tensor), "weights")
         if in_channels != kernel_in:
-            raise InputError(
-                f"{self.name}: weights have {kernel_in} input channels, the input has {in_channels} (NHWC)"
-            )
+            raise LeftAlone(f"weights have {kernel_in} input channels, the input has {in_channels} (NHWC)")
         assert out_channels is not None, "constants have known shapes"
         assert in_channels is not None, "constants have known shapes"
         out_sizes, notes = self._out_sizes(shape, output, batch, out_channels)
@@ -163,7 +154,7 @@ class _Reader:
 
     def _four(self, shape: tuple[int | None, ...], what: str) -> tuple[int | None, ...]:
         if len(shape) != 4:
-            raise InputError(f"{self.name}: {what} has {len(shape)} axes, wanted 4")
+            raise LeftAlone(f"{what} has {len(shape)} axes, wanted 4")
         return shape
 
     def _out_sizes(
@@ -182,9 +173,9 @@ class _Reader:
         if len(value) != 4 or None in value[1:3]:
             raise LeftAlone("its output shape is computed from sizes that the model leaves open")
         if value[0] is not None and batch is not None and value[0] != batch:
-            raise InputError(f"{self.name}: output shape {value} has another batch than the input ({batch})")
+            raise LeftAlone(f"output shape {value} has another batch than the input ({batch})")
         if value[3] not in (None, out_channels):
-            raise InputError(f"{self.name}: output shape {value} has another number of channels than {out_channels}")
+            raise LeftAlone(f"output shape {value} has another number of channels than {out_channels}")
         return [size for size in value[1:3] if size is not None], notes
 
     def _axis(self, in_size: int | None, out_size: int, kernel: int | None, stride: int, same: bool) -> Axis:
@@ -192,11 +183,11 @@ class _Reader:
             raise LeftAlone("its input's height or width is open, and its output shape is fixed")
         assert kernel is not None, "constants have known shapes"
         if stride < 1:
-            raise InputError(f"{self.name}: stride is {stride}, wanted at least 1")
+            raise LeftAlone(f"stride is {stride}, wanted at least 1")
         forward = -(-out_size // stride) if same else (out_size - kernel + stride) // stride
         if forward != in_size:
             raise LeftAlone(f"its output size {out_size} does not belong to input size {in_size}, which LiteRT refuses")
         try:
             return same_axis(in_size, out_size, kernel, stride, same)
         except ValueError as error:
-            raise InputError(f"{self.name}: {error}") from None
+            raise LeftAlone(str(error)) from None
