@@ -154,12 +154,14 @@ def test_auto_pad_same_gives_the_input_size_times_the_stride(
     outs = [(axis.in_size or 0) * axis.stride for axis in plain.axes]
     pads = [pads_of(auto_pad, axis, out) for axis, out in zip(plain.axes, outs, strict=True)]
     assume(all(min(pair) >= 0 for pair in pads))
+    assume(opset > 1 or not is_open)  # at opset 1 some deconvs with open sizes have no other form
     check_pads(plain, pads, {"auto_pad": auto_pad}, opset, is_open)
 
 
 @given(deconvs(negative_pads=False), st.sampled_from([1, 11, 22]), st.booleans())
 @settings(max_examples=10)
 def test_auto_pad_valid_is_without_pads(deconv: Deconv, opset: int, is_open: bool) -> None:
+    assume(opset > 1 or not is_open)  # at opset 1 some deconvs with open sizes have no other form
     check_pads(deconv, [(0, 0)] * len(deconv.axes), {"auto_pad": "VALID"}, opset, is_open)
 
 
