@@ -16,7 +16,8 @@ import onnx_ir as ir
 
 from splitdeconv.choosing import planner
 from splitdeconv.deconv.layers import ListedLayer, read_layers
-from splitdeconv.deconv.ops import Conv, Program
+from splitdeconv.deconv.ops import Conv
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv, Quant
 from splitdeconv.formats.model import Site
 from splitdeconv.formats.onnx import OnnxModel

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from splitdeconv.deconv import reference
-from splitdeconv.deconv.ops import Add, NativeDeconv, Program
+from splitdeconv.deconv.ops import Add, NativeDeconv
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.lowerings.lowering import Builder
 from tests.strategies import integer_tensors

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitdeconv.deconv import reference
-from splitdeconv.deconv.ops import Conv, DepthToSpace, Layout, Program, Reshape
+from splitdeconv.deconv.ops import Conv, DepthToSpace, Layout, Reshape
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv, Quant, WrittenOut
 from splitdeconv.deconv.written import stretched_axis
 from splitdeconv.errors import UsageError

@@ -11,7 +11,8 @@ pytest.importorskip("onnxruntime")
 
 import splitdeconv
 from splitdeconv import targets
-from splitdeconv.deconv.ops import Conv, Program
+from splitdeconv.deconv.ops import Conv
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.lowerings import lower

@@ -17,7 +17,6 @@ from splitdeconv.deconv.ops import (
     NativeDeconv,
     Op,
     Pad,
-    Program,
     Reshape,
     Slice,
     Spread,
@@ -25,6 +24,7 @@ from splitdeconv.deconv.ops import (
     elements,
     spatial_axes,
 )
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv, Phase, Taps, Window, merge
 from splitdeconv.deconv.weights import Array, conv_filter
 

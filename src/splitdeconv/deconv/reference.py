@@ -22,7 +22,6 @@ from splitdeconv.deconv.ops import (
     Op,
     Pad,
     Part,
-    Program,
     Relayout,
     Repeat,
     Reshape,
@@ -32,6 +31,7 @@ from splitdeconv.deconv.ops import (
     Transpose,
     channel_axis,
 )
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.structure import axis_matrix, vectors_of
 from splitdeconv.deconv.weights import Array, Weights, conv_channels, conv_filter, deconv_kernel

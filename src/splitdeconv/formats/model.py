@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from splitdeconv.deconv.network import Compilable, Operations
-from splitdeconv.deconv.ops import Layout, Program
+from splitdeconv.deconv.ops import Layout
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.results.plan import Skipped

@@ -11,7 +11,8 @@ from dataclasses import replace
 from functools import lru_cache
 
 from splitdeconv import plugins
-from splitdeconv.deconv.ops import Layout, Program, Relayout, Step
+from splitdeconv.deconv.ops import Layout, Relayout
+from splitdeconv.deconv.program import Program, Step
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.written import goes_before, without_beside
 from splitdeconv.errors import SplitdeconvError, UsageError

@@ -10,7 +10,8 @@ from dataclasses import replace
 from itertools import product
 from math import prod
 
-from splitdeconv.deconv.ops import Concat, Dim, Layout, Order, Program, Reshape, spatial_axes
+from splitdeconv.deconv.ops import Concat, Dim, Layout, Order, Reshape, spatial_axes
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv, Phase, Window
 from splitdeconv.deconv.written import in_original_taps, without_beside
 from splitdeconv.lowerings.lowering import Builder

@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import product
 from math import prod
 
-from splitdeconv.deconv.ops import Add, AddBias, Conv, Layout, Order, Program, spatial_axes
+from splitdeconv.deconv.ops import Add, AddBias, Conv, Layout, Order, spatial_axes
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv, Taps
 from splitdeconv.deconv.written import original_taps
 from splitdeconv.lowerings.candidate import Candidate

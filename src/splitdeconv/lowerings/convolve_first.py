@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from splitdeconv.deconv.ops import Layout, Program
+from splitdeconv.deconv.ops import Layout
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv, Window
 from splitdeconv.deconv.written import aligned_shift, goes_before, own_pads
 from splitdeconv.lowerings.candidate import Candidate

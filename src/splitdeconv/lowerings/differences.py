@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-from splitdeconv.deconv.ops import Add, Concat, Dim, Layout, Program, Reshape, Subtract, spatial_axes
+from splitdeconv.deconv.ops import Add, Concat, Dim, Layout, Reshape, Subtract, spatial_axes
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv, Taps, Window, merge
 from splitdeconv.deconv.written import aligned_shift, in_original_taps, own_pads
 from splitdeconv.lowerings.candidate import Candidate

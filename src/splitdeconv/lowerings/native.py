@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from splitdeconv.deconv.ops import Add, Layout, NativeDeconv, Program, Repeat, spatial_axes
+from splitdeconv.deconv.ops import Add, Layout, NativeDeconv, Repeat, spatial_axes
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv, Window
 from splitdeconv.deconv.written import beside_shape, goes_before, own_pads, without_beside
 from splitdeconv.lowerings.candidate import COMPOSITE, Candidate

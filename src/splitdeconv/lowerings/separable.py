@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from splitdeconv.deconv.ops import AddBias, Layout, Program, Spread, Transpose
+from splitdeconv.deconv.ops import AddBias, Layout, Spread, Transpose
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from splitdeconv.deconv.ops import Layout, Order, Program
+from splitdeconv.deconv.ops import Layout, Order
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv, merge
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering

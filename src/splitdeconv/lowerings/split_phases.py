@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import product
 from math import prod
 
-from splitdeconv.deconv.ops import Layout, Program
+from splitdeconv.deconv.ops import Layout
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv, merge
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering, too_many

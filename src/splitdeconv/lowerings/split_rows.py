@@ -7,7 +7,8 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import groupby, product
 
-from splitdeconv.deconv.ops import Layout, Part, Program
+from splitdeconv.deconv.ops import Layout, Part
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv, Phase, Window, merge
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering, too_many

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
-from splitdeconv.deconv.ops import Dim, Layout, Program, Reshape, spatial_axes
+from splitdeconv.deconv.ops import Dim, Layout, Reshape, spatial_axes
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv, Window
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering

@@ -13,7 +13,7 @@ from splitdeconv import formats
 from splitdeconv.choosing import planner
 from splitdeconv.choosing.planner import Overrides
 from splitdeconv.deconv.layers import ListedLayer, read_layers
-from splitdeconv.deconv.ops import Program
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv, Quant
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.formats.model import Model

@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from splitdeconv import lowerings
-from splitdeconv.deconv.ops import Layout, Program
+from splitdeconv.deconv.ops import Layout
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.deconv.written import beside_shape

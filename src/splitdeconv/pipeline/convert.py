@@ -15,7 +15,7 @@ from rich.console import Console
 from splitdeconv import formats, lowerings
 from splitdeconv.choosing import planner
 from splitdeconv.deconv.network import Compilable
-from splitdeconv.deconv.ops import Program
+from splitdeconv.deconv.program import Program
 from splitdeconv.errors import CompileError, InputError, UsageError, VerificationError
 from splitdeconv.formats.model import Findings, Model, Site
 from splitdeconv.formats.open_sizes import definite_shapes, named_shapes, with_sizes

@@ -14,7 +14,7 @@ from splitdeconv.choosing import entrants, planner
 from splitdeconv.choosing.entrants import Chosen
 from splitdeconv.choosing.planner import Overrides
 from splitdeconv.deconv.network import Compilable
-from splitdeconv.deconv.ops import Program
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.model import Model
 from splitdeconv.lowerings.candidate import NATIVE

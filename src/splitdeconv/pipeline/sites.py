@@ -11,7 +11,8 @@ from functools import lru_cache
 from splitdeconv import lowerings
 from splitdeconv.choosing import planner
 from splitdeconv.choosing.planner import Overrides
-from splitdeconv.deconv.ops import Conv, NativeDeconv, Program
+from splitdeconv.deconv.ops import Conv, NativeDeconv
+from splitdeconv.deconv.program import Program
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Model, Site
 from splitdeconv.lowerings.candidate import NATIVE, Candidate, Refusal

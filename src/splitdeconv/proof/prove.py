@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from splitdeconv.deconv.network import Compilable
-from splitdeconv.deconv.ops import Program
+from splitdeconv.deconv.program import Program
 from splitdeconv.errors import VerificationError
 from splitdeconv.formats.model import Model, Site
 from splitdeconv.proof.sites import check_fused, noise_of_site, prove_site, wrong_numbers

@@ -36,14 +36,14 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class BarGroup:
     """Bars that are compared with each other."""
 
     title: str
     bars: tuple[Bar, ...]
 
 
-def plot(caption: str, groups: Sequence[Group], kind: Kind | None, axis: str) -> Plot:
+def plot(caption: str, groups: Sequence[BarGroup], kind: Kind | None, axis: str) -> Plot:
     """The bars as a block of a page, with a description in words; arguments and errors as :func:`figure`."""
     described = "; ".join(
         f"{group.title}: " + ", ".join(f"{bar.name} {bar.text}" for bar in group.bars) for group in groups
@@ -51,7 +51,7 @@ def plot(caption: str, groups: Sequence[Group], kind: Kind | None, axis: str) ->
     return Plot(caption, plots.to_svg(figure(groups, axis), described), kind)
 
 
-def figure(groups: Sequence[Group], axis: str) -> Any:
+def figure(groups: Sequence[BarGroup], axis: str) -> Any:
     """All groups on one scale that starts at zero.
 
     Args:
@@ -75,7 +75,7 @@ def figure(groups: Sequence[Group], axis: str) -> Any:
     return made
 
 
-def _group(panel: Any, group: Group, top: int) -> None:
+def _group(panel: Any, group: BarGroup, top: int) -> None:
     title = plots.shortened(group.title, _LONGEST_TITLE)
     panel.text(0, top + _TITLE - 4, f" {title}", va="bottom", color=plots.INK, fontweight="bold", fontsize=12)
     for number, bar in enumerate(group.bars):
@@ -93,7 +93,7 @@ def _words(bar: Bar) -> str:
     return f"{bar.name}: {bar.text}"
 
 
-def _longest(groups: Sequence[Group]) -> float:
+def _longest(groups: Sequence[BarGroup]) -> float:
     """Where the axis ends, so that there is room for what is written at the end of each bar."""
     bars = [bar for group in groups for bar in group.bars]
     reach = [

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from splitdeconv.report import bars, plots, ratios, run, sites
-from splitdeconv.report.bars import Bar, Group
+from splitdeconv.report.bars import Bar, BarGroup
 from splitdeconv.report.numbers import NO_NUMBER, milliseconds, number_of, times_of
 from splitdeconv.report.page import (
     Block,
@@ -121,7 +121,7 @@ def _whole(record: BenchRecord, model: ModelTimes, title: str) -> Section:
         Bar(NAMES[name], time.median_ms, _beside(model, name, time), SERIES[name], (time.low_ms, time.high_ms))
         for name, time in model.times.items()
     ]
-    plot = bars.plot("Time of the whole model", [Group("whole model", tuple(drawn))], kind, bars.MILLISECONDS)
+    plot = bars.plot("Time of the whole model", [BarGroup("whole model", tuple(drawn))], kind, bars.MILLISECONDS)
     rows = tuple(
         (NAMES[name], milliseconds(time), times_of(model.ratio("native", name)), time.rounds)
         for name, time in model.times.items()

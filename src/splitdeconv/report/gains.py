@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.report import bars, run, sites
-from splitdeconv.report.bars import Bar, Group
+from splitdeconv.report.bars import Bar, BarGroup
 from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, times_of
 from splitdeconv.report.page import Block, Cell, Columns, Kind, Plot, Section, Table, Unbroken
 from splitdeconv.results import times
@@ -26,7 +26,7 @@ def section(record: RunRecord) -> Section | None:
     kind = kind_of(record)
     drawn: list[Block] = []
     if found:
-        groups = [Group(_name(choice.site, choice.deconv), _pair(before, after)) for choice, before, after in found]
+        groups = [BarGroup(_name(choice.site, choice.deconv), _pair(before, after)) for choice, before, after in found]
         drawn.append(bars.plot("Time of each deconv alone, before and after", groups, kind, bars.MILLISECONDS))
     if record.work:
         drawn.append(_work_plot(record.work))
@@ -34,7 +34,7 @@ def section(record: RunRecord) -> Section | None:
         return None
     blocks: list[Block] = [Columns(tuple(drawn))] if len(drawn) > 1 else drawn
     if whole is not None:
-        group = Group("whole model", _pair(whole.before, whole.after))
+        group = BarGroup("whole model", _pair(whole.before, whole.after))
         blocks.insert(0, bars.plot("Time of the whole model, before and after", [group], kind, bars.MILLISECONDS))
     if found or whole is not None:
         blocks.append(_times(record, whole, kind))
@@ -116,7 +116,7 @@ def _work_table(record: RunRecord) -> Table:
 
 
 def _work_plot(works: Sequence[SiteWork]) -> Plot:
-    groups = [Group(_name(each.site, each.deconv), _work_bars(each)) for each in works]
+    groups = [BarGroup(_name(each.site, each.deconv), _work_bars(each)) for each in works]
     caption = "Multiply-accumulates of each deconv, before and after"
     return bars.plot(caption, groups, "counted", "millions of multiply-accumulates")
 

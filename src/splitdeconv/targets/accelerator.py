@@ -12,7 +12,7 @@ from splitdeconv.accelerator.evaluate import evaluate_network
 from splitdeconv.accelerator.model_work import model_works
 from splitdeconv.accelerator.sparsity import Skip
 from splitdeconv.deconv.network import Compilable
-from splitdeconv.deconv.ops import Program
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress

@@ -15,7 +15,8 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from splitdeconv.deconv.network import Compilable
-from splitdeconv.deconv.ops import DepthToSpace, Program, Relayout
+from splitdeconv.deconv.ops import DepthToSpace, Relayout
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
 from splitdeconv.results.record import Environment

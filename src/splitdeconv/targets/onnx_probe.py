@@ -10,7 +10,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from splitdeconv.deconv.network import Compilable
-from splitdeconv.deconv.ops import Concat, Conv, DepthToSpace, NativeDeconv, Op, Pad, Program, Spread, Transpose
+from splitdeconv.deconv.ops import Concat, Conv, DepthToSpace, NativeDeconv, Op, Pad, Spread, Transpose
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.targets.operators import Operator, operators
 from splitdeconv.targets.target import CompileError, one_line

@@ -6,7 +6,8 @@ from typing import Any
 
 from splitdeconv import plugins
 from splitdeconv.deconv.network import Compilable
-from splitdeconv.deconv.ops import NativeDeconv, Program
+from splitdeconv.deconv.ops import NativeDeconv
+from splitdeconv.deconv.program import Program
 from splitdeconv.errors import UsageError
 from splitdeconv.results.record import Environment
 from splitdeconv.targets import onnx_probe, operators, processor

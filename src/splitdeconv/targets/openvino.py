@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from splitdeconv import plugins
-from splitdeconv.deconv.ops import Program
+from splitdeconv.deconv.program import Program
 from splitdeconv.errors import UsageError
 from splitdeconv.results.record import Environment
 from splitdeconv.targets import onnx_probe, processor

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from splitdeconv.deconv.ops import Op, Program
+from splitdeconv.deconv.ops import Op
+from splitdeconv.deconv.program import Program
 
 
 @dataclass(frozen=True, slots=True)

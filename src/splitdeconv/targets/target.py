@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal, Protocol, TypeVar, cast
 
 from splitdeconv.deconv.network import Compilable
-from splitdeconv.deconv.ops import Program
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import CompileError
 from splitdeconv.lowerings.candidate import Candidate

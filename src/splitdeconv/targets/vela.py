@@ -13,7 +13,8 @@ from typing import Any, cast
 import ethosu.config_files  # a namespace of Vela's; its absence means that the extra is missing
 
 from splitdeconv.deconv.network import Compilable
-from splitdeconv.deconv.ops import DepthToSpace, Program
+from splitdeconv.deconv.ops import DepthToSpace
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings.candidate import RELAYOUT, Candidate

@@ -14,7 +14,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from splitdeconv.deconv.ops import Concat, Conv, DepthToSpace, Program, Reshape, Slice, Transpose, spatial_axes
+from splitdeconv.deconv.ops import Concat, Conv, DepthToSpace, Reshape, Slice, Transpose, spatial_axes
+from splitdeconv.deconv.program import Program
 from splitdeconv.torch_modules.packed import as_wide
 
 Values = Sequence[Tensor]

@@ -30,15 +30,14 @@ from splitdeconv.deconv.ops import (
     Op,
     Pad,
     Part,
-    Program,
     Relayout,
     Repeat,
     Reshape,
     Slice,
-    Step,
     Subtract,
     Transpose,
 )
+from splitdeconv.deconv.program import Program, Step
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate

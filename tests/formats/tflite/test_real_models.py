@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("ai_edge_litert")
 
 from splitdeconv.deconv import reference
-from splitdeconv.deconv.ops import Program
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.tflite import TfliteModel
 from splitdeconv.lowerings import candidates, lower

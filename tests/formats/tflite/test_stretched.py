@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("ai_edge_litert")
 
-from splitdeconv.deconv.ops import Conv, Program
+from splitdeconv.deconv.ops import Conv
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import WrittenOut
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.model import Site

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 pytest.importorskip("ai_edge_litert")
 
 from splitdeconv.deconv.definition import Definition, fixed_point_deconv
-from splitdeconv.deconv.ops import Conv, Program
+from splitdeconv.deconv.ops import Conv
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array, Quantisation, Weights
 from splitdeconv.formats.model import Model, Site

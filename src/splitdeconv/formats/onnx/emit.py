@@ -17,7 +17,6 @@ from splitdeconv.deconv.ops import (
     NativeDeconv,
     Op,
     Pad,
-    Program,
     Repeat,
     Reshape,
     Shape,
@@ -26,6 +25,7 @@ from splitdeconv.deconv.ops import (
     Subtract,
     Transpose,
 )
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.structure import axis_matrix, dense_of, vectors_of
 from splitdeconv.deconv.weights import Array, Quantisation, conv_channels, conv_filter, deconv_kernel

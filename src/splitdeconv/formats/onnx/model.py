@@ -15,7 +15,8 @@ from onnx.reference import ReferenceEvaluator
 from onnx_ir import serde
 
 from splitdeconv.deconv.network import Compilable, Operations
-from splitdeconv.deconv.ops import Layout, Program, Shape
+from splitdeconv.deconv.ops import Layout, Shape
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import SplitdeconvError

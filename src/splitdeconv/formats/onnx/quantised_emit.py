@@ -18,7 +18,8 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from splitdeconv.deconv.ops import Conv, DepthToSpace, NativeDeconv, Pad, Program
+from splitdeconv.deconv.ops import Conv, DepthToSpace, NativeDeconv, Pad
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.structure import dense_of
 from splitdeconv.deconv.weights import Array, Quantisation, conv_channels, conv_filter, deconv_kernel

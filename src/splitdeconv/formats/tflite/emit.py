@@ -19,7 +19,6 @@ from splitdeconv.deconv.ops import (
     Op,
     Pad,
     Part,
-    Program,
     Relayout,
     Repeat,
     Reshape,
@@ -29,6 +28,7 @@ from splitdeconv.deconv.ops import (
     Transpose,
     elements,
 )
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Weights
 from splitdeconv.formats.tflite.conv_operators import conv_options, is_same, operator_of, padding_of, resizes

@@ -4,19 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from splitdeconv.deconv.ops import (
-    Add,
-    Conv,
-    DepthToSpace,
-    NativeDeconv,
-    Pad,
-    Program,
-    Shape,
-    Slice,
-    Step,
-    Subtract,
-    Transpose,
-)
+from splitdeconv.deconv.ops import Add, Conv, DepthToSpace, NativeDeconv, Pad, Shape, Slice, Subtract, Transpose
+from splitdeconv.deconv.program import Program, Step
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.formats.tflite.padding import LARGEST_PAD_RANK, can_pad
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from splitdeconv.deconv.ops import Program
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Weights
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.tflite.emit import Emitter, is_native

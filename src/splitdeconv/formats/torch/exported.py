@@ -12,7 +12,7 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 
 from splitdeconv.deconv.network import Compilable
-from splitdeconv.deconv.ops import Program
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.model import Findings, Input, Origin, Site
 from splitdeconv.formats.torch.constants import StoredTensors

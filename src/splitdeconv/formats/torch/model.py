@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.utils.flop_counter import FlopCounterMode
 
-from splitdeconv.deconv.ops import Layout, Program
+from splitdeconv.deconv.ops import Layout
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.model import Input, Model, Site

@@ -72,7 +72,7 @@ def stretches(nodes: Sequence[fx.Node]) -> bool:
     return any(name in (*larger, "slice_scatter", "stack") or name.startswith(UPSAMPLING) for name in names)
 
 
-class Graph:
+class MovedGraph:
     """A program's graph, and which of its nodes hold maps that depend on its inputs.
 
     Args:
@@ -146,7 +146,7 @@ def viewed(node: Any) -> Any:
     return node
 
 
-class Movement:
+class ExportedMovement:
     """One run over definite sizes.
 
     Args:
@@ -155,7 +155,7 @@ class Movement:
         shape: of the source.
     """
 
-    def __init__(self, graph: Graph, size_of: Callable[[Any], int], source: fx.Node, shape: Sequence[int]) -> None:
+    def __init__(self, graph: MovedGraph, size_of: Callable[[Any], int], source: fx.Node, shape: Sequence[int]) -> None:
         self._graph, self._size_of = graph, size_of
         numbers = torch.arange(1, int(np.prod(shape)) + 1, dtype=torch.float64).reshape(tuple(shape))
         self._known: dict[fx.Node, Any] = {source: numbers}

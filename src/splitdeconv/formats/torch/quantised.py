@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from splitdeconv.deconv.ops import Program
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Quantisation, Weights
 from splitdeconv.formats.torch.exchange import call_numbers

@@ -20,7 +20,7 @@ from torch.export.graph_signature import (
     TensorArgument,
 )
 
-from splitdeconv.deconv.ops import Program
+from splitdeconv.deconv.program import Program
 from splitdeconv.formats.torch.constants import StoredTensors
 from splitdeconv.formats.torch.stretched import StretchedConv, find_stretched, unread_writes
 from splitdeconv.formats.torch.written import Written, write

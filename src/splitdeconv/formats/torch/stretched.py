@@ -19,8 +19,8 @@ from splitdeconv.formats.index_maps import AxisMap, IndexMap, read, without_bord
 from splitdeconv.formats.torch.constants import StoredTensors
 from splitdeconv.formats.torch.movement import (
     VIEWS,
-    Graph,
-    Movement,
+    ExportedMovement,
+    MovedGraph,
     is_element_wise,
     name_of,
     plain_target,
@@ -129,12 +129,12 @@ def name_for(node: fx.Node) -> str:
 
 def find_stretched(graph: fx.Graph, constants: StoredTensors) -> Iterator[StretchedConv | tuple[fx.Node, str]]:
     """The convolutions of stretched maps, or why one behind an upsampling stays; each as it is when it is reached."""
-    known, size = Graph(graph, constants), len(graph.nodes)
+    known, size = MovedGraph(graph, constants), len(graph.nodes)
     for node in list(graph.nodes):
         if (call := _convolution(node)) is None:
             continue
         if len(graph.nodes) != size:
-            known, size = Graph(graph, constants), len(graph.nodes)
+            known, size = MovedGraph(graph, constants), len(graph.nodes)
         if (found := _stretched(known, node, *call)) is not None:
             yield found if isinstance(found, StretchedConv) else (node, found)
 
@@ -170,7 +170,7 @@ def _pads(pads: Any, kernel: tuple[int, ...], dilations: tuple[int, ...]) -> tup
 
 
 def _stretched(
-    graph: Graph, node: fx.Node, x: fx.Node, weight: fx.Node, bias: fx.Node | None, geometry: ConvGeometry
+    graph: MovedGraph, node: fx.Node, x: fx.Node, weight: fx.Node, bias: fx.Node | None, geometry: ConvGeometry
 ) -> StretchedConv | str | None:
     chain = list(graph.sources(x, node, _LONGEST))
     if not any(stretches(nodes) for _, nodes in chain):
@@ -204,7 +204,7 @@ def _interpolated(node: fx.Node) -> str | None:
     return f"its upsampling is {kind}: only that of nearest pixels makes a deconv of it"
 
 
-def _index(graph: Graph, source: fx.Node, nodes: tuple[fx.Node, ...], x: fx.Node) -> IndexMap | None:
+def _index(graph: MovedGraph, source: fx.Node, nodes: tuple[fx.Node, ...], x: fx.Node) -> IndexMap | None:
     """How the elements of ``source`` arrive in ``x``, in the same way for all sizes that are tried."""
     value = source.meta.get("val")
     if not isinstance(value, Tensor) or value.dim() != x.meta["val"].dim() or value.dtype != x.meta["val"].dtype:
@@ -223,11 +223,16 @@ def _index(graph: Graph, source: fx.Node, nodes: tuple[fx.Node, ...], x: fx.Node
 
 
 def _run(
-    graph: Graph, size_of: Callable[[Any], int], source: fx.Node, shape: list[int], nodes: Sequence[fx.Node], x: fx.Node
+    graph: MovedGraph,
+    size_of: Callable[[Any], int],
+    source: fx.Node,
+    shape: list[int],
+    nodes: Sequence[fx.Node],
+    x: fx.Node,
 ) -> IndexMap | None:
     try:
         with torch.no_grad():
-            numbers = Movement(graph, size_of, source, shape).run(nodes, x)
+            numbers = ExportedMovement(graph, size_of, source, shape).run(nodes, x)
     except Exception:  # sizes that the nodes do not take, told by PyTorch in many ways
         return None
     return read(numbers, tuple(shape))

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from splitdeconv.deconv.network import Compilable
-from splitdeconv.deconv.ops import Program
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Weights
 from splitdeconv.formats.torch.exchange import example_of, layout_of
 from splitdeconv.torch_modules.flat import Flat

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from splitdeconv.report import bars
-from splitdeconv.report.bars import Bar, Group
+from splitdeconv.report.bars import Bar, BarGroup
 from splitdeconv.report.page import Kind, Plot, Table
 from splitdeconv.results.bench import geometric_mean
 
@@ -26,7 +26,7 @@ class Chart:
 
     caption: str
     kind: Kind
-    groups: tuple[Group, ...]
+    groups: tuple[BarGroup, ...]
     axis: str
 
     def plot(self) -> Plot:
@@ -52,7 +52,9 @@ class Result:
     files: Mapping[str, Table] = field(default_factory=dict)
 
 
-def grouped(titles: Sequence[str], series: Series, published: Mapping[str, float] | None = None) -> tuple[Group, ...]:
+def grouped(
+    titles: Sequence[str], series: Series, published: Mapping[str, float] | None = None
+) -> tuple[BarGroup, ...]:
     """A group of bars for each title, with one bar of each series that has a number there.
 
     Args:
@@ -61,12 +63,12 @@ def grouped(titles: Sequence[str], series: Series, published: Mapping[str, float
         published: label → what the paper publishes, as a last group.
     """
     found = [
-        Group(title, tuple(_bars({label: lengths[place] for label, lengths in series.items()})))
+        BarGroup(title, tuple(_bars({label: lengths[place] for label, lengths in series.items()})))
         for place, title in enumerate(titles)
     ]
     if published:
         found.append(
-            Group("the paper", tuple(Bar(label, each, f"{each:g}", _PAPER) for label, each in published.items()))
+            BarGroup("the paper", tuple(Bar(label, each, f"{each:g}", _PAPER) for label, each in published.items()))
         )
     return tuple(found)
 

@@ -51,7 +51,7 @@ class Modulation(nn.Module):
         return style[:, :, None, None], strength[:, :, None, None]
 
 
-class Layer(nn.Module):
+class StyledLayer(nn.Module):
     """A 3×3 convolution with a style, noise and leaky ReLU; a deconv of stride 2 and a blur where it enlarges."""
 
     def __init__(self, in_channels: int, out_channels: int, size: int, up: bool) -> None:
@@ -87,11 +87,11 @@ class StyleGAN2(ZooNetwork):
         self.register_buffer("filter2d", torch.outer(taps, taps) / taps.sum() ** 2)
         channels = 2 * width
         self.constant = nn.Parameter(torch.randn(channels, SMALLEST, SMALLEST))
-        self.first = Layer(channels, channels, SMALLEST, up=False)
+        self.first = StyledLayer(channels, channels, SMALLEST, up=False)
         for size in SIZES:
             out = width if size == SIZES[-1] else 2 * width
-            setattr(self, f"up{size}", Layer(channels, out, size, up=True))
-            setattr(self, f"conv{size}", Layer(out, out, size, up=False))
+            setattr(self, f"up{size}", StyledLayer(channels, out, size, up=True))
+            setattr(self, f"conv{size}", StyledLayer(out, out, size, up=False))
             setattr(self, f"style{size}", nn.Linear(STYLES, out))
             setattr(self, f"rgb{size}", nn.Conv2d(out, 3, 1))
             channels = out

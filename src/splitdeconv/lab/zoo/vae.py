@@ -18,7 +18,7 @@ GROUPS, EPSILON = 32, 1e-6  # of group norm
 SCALING = 0.18215  # of latents, as published
 
 
-class Residual(nn.Module):
+class ResidualBlock(nn.Module):
     """Two convolutions behind group norm and SiLU, added to the input."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -66,9 +66,11 @@ class VAE(ZooNetwork):
         channels = levels[0]
         self.post_quant = nn.Conv2d(LATENT, LATENT, 1)
         self.conv_in = nn.Conv2d(LATENT, channels, 3, 1, 1)
-        self.middle = nn.Sequential(Residual(channels, channels), Attention(channels), Residual(channels, channels))
+        self.middle = nn.Sequential(
+            ResidualBlock(channels, channels), Attention(channels), ResidualBlock(channels, channels)
+        )
         for level, out in enumerate(levels):
-            blocks: list[nn.Module] = [Residual(out if number else channels, out) for number in range(BLOCKS)]
+            blocks: list[nn.Module] = [ResidualBlock(out if number else channels, out) for number in range(BLOCKS)]
             if level < len(levels) - 1:
                 blocks.append(UpsampledConv2d(out, out))
             setattr(self, f"level{level}", nn.Sequential(*blocks))
