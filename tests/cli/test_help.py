@@ -14,6 +14,7 @@ import pytest
 import typer
 from onnx import helper, numpy_helper
 
+from splitdeconv import targets
 from splitdeconv.cli import app, main
 from tests.models import deconv_model
 
@@ -106,8 +107,9 @@ def test_open_sizes_are_marked_and_can_be_set(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_sizes_that_the_model_computes_are_not_for_the_user_to_set(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(targets.TARGETS, "onnxruntime", "package_that_is_not_there:Runtime")  # which could tell them
     model = deconv_model()
     model.graph.node.insert(0, helper.make_node("Reshape", ["x", "sizes"], ["r"]))
     model.graph.input.append(helper.make_tensor_value_info("sizes", 7, [4]))

@@ -106,7 +106,7 @@ def test_every_file_converts_and_is_proved(
     if ending == ".tflite":
         pytest.importorskip("litert_torch", reason="the exporter for TFLite")
     path = exported(name, ending, dtype)
-    conversion = splitdeconv.convert(path, tmp_path / f"converted{ending}")
+    conversion = splitdeconv.convert(path, tmp_path / f"converted{ending}", target="generic")
     found = [site.deconv for site in splitdeconv.inspect(path).findings.sites]
     assert [deconv.axes for deconv in found] == [deconv.axes for deconv in zoo.deconvs(name)]
     assert all((deconv.quant is not None) == (dtype == "int8") for deconv in found)
