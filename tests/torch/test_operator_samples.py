@@ -11,8 +11,8 @@ samples = pytest.importorskip(
 )
 
 import splitdeconv.torch as split  # noqa: E402
-from splitdeconv.torch_modules.forms import all_forms  # noqa: E402
 from splitdeconv.torch_modules.functions import Geometry, deconv_of  # noqa: E402
+from tests.torch.forms import all_forms  # noqa: E402
 
 OPERATORS = {op.name: op for op in samples.op_db if op.name.startswith("nn.functional.conv_transpose")}
 OURS = {

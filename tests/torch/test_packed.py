@@ -19,9 +19,10 @@ import splitdeconv.torch as split  # noqa: E402
 from splitdeconv.deconv import reference  # noqa: E402
 from splitdeconv.deconv.spec import Axis, Deconv  # noqa: E402
 from splitdeconv.torch_modules import assemble, packed  # noqa: E402
-from splitdeconv.torch_modules.forms import all_forms, inference_form  # noqa: E402
+from splitdeconv.torch_modules.forms import inference_form  # noqa: E402
 from splitdeconv.torch_modules.interpret import routine  # noqa: E402
 from tests.strategies import deconvs, integer_tensors  # noqa: E402
+from tests.torch.forms import all_forms  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not packed.is_available(), reason="this build of PyTorch has no oneDNN")
 

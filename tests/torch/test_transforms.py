@@ -12,8 +12,8 @@ from torch.export import Dim  # noqa: E402
 
 import splitdeconv.torch as split  # noqa: E402
 from splitdeconv.lowerings import LOWERINGS  # noqa: E402
-from splitdeconv.torch_modules.forms import all_forms  # noqa: E402
 from splitdeconv.torch_modules.functions import Geometry, deconv_of  # noqa: E402
+from tests.torch.forms import all_forms  # noqa: E402
 
 GEOMETRY = Geometry((2, 3), (1, 2), (1, 0), 1, (1, 1))
 WEIGHT = (4, 6, 4, 5)
