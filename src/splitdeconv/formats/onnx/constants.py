@@ -33,6 +33,13 @@ def constant(value: ir.Value | None, opset: int, depth: int = _DEPTH) -> Array |
     return _constant(value, opset, depth, {})
 
 
+def known_constant(value: ir.Value, opset: int) -> Array:
+    """The value of what was found to be constant before."""
+    found = constant(value, opset)
+    assert found is not None, "a located site's weights are constant"
+    return found
+
+
 def _constant(value: ir.Value | None, opset: int, depth: int, folded: dict[ir.Value, Array | None]) -> Array | None:
     """As :func:`constant`; ``folded`` is what was computed on the way, which several nodes may read."""
     if value is None or depth == 0:

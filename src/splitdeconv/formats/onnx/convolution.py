@@ -15,8 +15,9 @@ from splitdeconv.formats.onnx.constants import constant
 from splitdeconv.formats.onnx.epilogue import Tail, find_tail
 from splitdeconv.formats.onnx.geometry import RunTimeGeometryError, axes_from, conv_axes, read_attributes
 from splitdeconv.formats.onnx.graph import Place, is_standard
-from splitdeconv.formats.onnx.quantised import Qdq, UnsupportedError, quantised_notes, stored_kernel
+from splitdeconv.formats.onnx.quantised import Qdq, quantised_notes
 from splitdeconv.formats.onnx.quantised_stretched import on_the_way, read_stretched_qdq
+from splitdeconv.formats.onnx.quantisers import UnsupportedError, stored_kernel
 from splitdeconv.formats.onnx.shapes import Shapes
 from splitdeconv.formats.onnx.stretched import Stretched, find_part, find_stretched
 from splitdeconv.formats.written_convs import (

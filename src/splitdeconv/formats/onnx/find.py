@@ -17,7 +17,8 @@ from splitdeconv.formats.onnx.convolution import read_stretched_site, stretched_
 from splitdeconv.formats.onnx.epilogue import Tail, find_tail
 from splitdeconv.formats.onnx.geometry import ContradictionError, RunTimeGeometryError, axes_from, read_attributes
 from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, Place, is_standard, places
-from splitdeconv.formats.onnx.quantised import Qdq, UnsupportedError, quantised_notes, read_qdq, unread_weight
+from splitdeconv.formats.onnx.quantised import Qdq, quantised_notes, read_qdq, unread_weight
+from splitdeconv.formats.onnx.quantisers import UnsupportedError
 from splitdeconv.formats.onnx.shapes import Shapes
 from splitdeconv.formats.onnx.stretched import Stretched
 from splitdeconv.results.plan import Skipped

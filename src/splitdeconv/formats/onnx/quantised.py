@@ -10,7 +10,7 @@ A crop behind the QuantizeLinear stands alone or between a DequantizeLinear and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,17 +20,27 @@ from splitdeconv.deconv.ops import Size
 from splitdeconv.deconv.spec import Quant
 from splitdeconv.deconv.structure import diagonal_of
 from splitdeconv.deconv.weights import Array, Quantisation, Weights
-from splitdeconv.formats.onnx.constants import constant, packed
+from splitdeconv.formats.onnx.constants import constant, known_constant, packed
 from splitdeconv.formats.onnx.crop import Crop, read_crop
 from splitdeconv.formats.onnx.epilogue import Stage, Tail, find_tail, only_use
 from splitdeconv.formats.onnx.graph import Place, is_quantiser
 from splitdeconv.formats.onnx.integer_filter import StoredKernel
 from splitdeconv.formats.onnx.quantised_emit import forms
+from splitdeconv.formats.onnx.quantisers import (
+    INPUT_CHANNELS,
+    OUTPUT_CHANNELS,
+    STORED_AS,
+    UnsupportedError,
+    dequantiser_of,
+    integer,
+    parameters,
+    per_tensor,
+    quantise_behind,
+    read_values,
+    stored_kernel,
+)
 
 _CHAIN = 20  # nodes between a stored constant and the weight that is made of it
-_ACTIVATIONS = ("uint8", "int8", "uint16", "int16")
-_STORED_AS = {"uint8": "uint8", "int8": "int8", "uint4": "uint8", "int4": "int8", "uint16": "uint16", "int16": "int16"}
-_INPUT_CHANNELS, _OUTPUT_CHANNELS = 0, 1  # axes of a ConvTranspose's weight, (in_channels, out_channels // groups, …)
 _SCALE_ROUNDING = 2.0**-22  # how far a bias scale may be from x_scale·w_scale: two roundings of float32
 
 SizesOf = Callable[[Array], Sequence[Size]]  # from a deconv's kernel to its output's spatial sizes, None where unknown
@@ -39,10 +49,6 @@ _FLOAT_NOTE = (
     "no integer kernel computes activations or weights of 16 bits, or a weight scale for each input channel: its "
     "convolutions are computed in float, as the original is"
 )
-
-
-class UnsupportedError(Exception):
-    """A quantisation that cannot be carried over; the message is the reason for skipping the node."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +76,7 @@ class Qdq:
 
     def kernel(self, opset: int) -> Array:
         """The weights as the model has them."""
-        found = constant(self.weight, opset)
-        assert found is not None, "a located site has constant weights"
-        return found
+        return known_constant(self.weight, opset)
 
     def stored_kernel(self, found: Array) -> Array:
         """The stored weights; those of 4 bits as 8 bits, and without those between channels that are 0."""
@@ -90,7 +94,7 @@ class Qdq:
     def quant(self) -> Quant:
         """The quantisation without its values."""
         assert self.weight.dtype is not None, "set where it was read"
-        weight = _STORED_AS[str(self.weight.dtype.numpy().name)]
+        weight = STORED_AS[str(self.weight.dtype.numpy().name)]
         return Quant(self.values.x_type, weight, self.values.w_scale.ndim > 0, forms(self.values, weight))
 
 
@@ -117,7 +121,7 @@ def read_qdq(place: Place, sizes_of: SizesOf) -> Qdq | None:
     output = quantise_behind(tail.nodes[-1] if tail.nodes else place.node)
     if output is None or output.graph is not place.node.graph:
         return None
-    values = read_values(place, from_x, from_weight, output, kernel, _OUTPUT_CHANNELS)
+    values = read_values(place, from_x, from_weight, output, kernel, OUTPUT_CHANNELS)
     diagonal = groups == 1 and diagonal_of(stored_kernel(kernel), _zero_along(kernel, values)) is not None
     if values.by_input and (diagonal or groups == kernel.shape[0]):
         values = _by_output(values, 1 if diagonal else kernel.shape[1])
@@ -153,11 +157,9 @@ class Group:
         place = self.place
         crop, behind = _crops_behind(place, self.output, tail.crop, sizes)
         weight, x, bias = self.from_weight.inputs[0], self.from_x.inputs[0], (*place.node.inputs, None)[2]
-        kernel = constant(weight, place.opset)
         assert weight is not None, "its constant was read"
-        assert kernel is not None, "its constant was read"
         assert x is not None, "a DequantizeLinear has an input"
-        _set_type(weight, kernel)
+        _set_type(weight, known_constant(weight, place.opset))
         bias = _stored_bias(place, bias, self.values, channels)
         nodes = (*tail.nodes, self.output, *behind)
         return Qdq(x, weight, bias, self.values, tail.stages, crop, nodes, diagonal)
@@ -172,7 +174,7 @@ def _zero_along(kernel: Array, values: Quantisation) -> Array:
 def _by_output(values: Quantisation, per_group: int) -> Quantisation:
     """Scales for each input channel as those of the output channels, which read only one input channel each."""
     scale, zero = (np.repeat(each, per_group) for each in (values.w_scale, values.w_zero))
-    return replace(values, w_scale=scale, w_zero=zero, w_axis=_OUTPUT_CHANNELS)
+    return replace(values, w_scale=scale, w_zero=zero, w_axis=OUTPUT_CHANNELS)
 
 
 def _crops_behind(
@@ -220,11 +222,6 @@ def _same_parameters(node: ir.Node, output: ir.Node, opset: int) -> bool:
         return False
 
 
-def stored_kernel(found: Array) -> Array:
-    """The stored weights; those of 4 bits as 8 bits."""
-    return found.astype(_STORED_AS[found.dtype.name], copy=False)
-
-
 def unread_weight(place: Place) -> str:
     """Why the weights of the deconv at ``place`` are not known beforehand."""
     if stored := _packed_behind(place.node.inputs[1]):
@@ -232,7 +229,7 @@ def unread_weight(place: Place) -> str:
     node = dequantiser_of(place.node.inputs[1])
     if node is not None and constant(node.inputs[0], place.opset) is not None:
         scale = constant(node.inputs[1], place.opset)
-        if scale is not None and scale.ndim > 1 and not _integer(node, "block_size", 0):
+        if scale is not None and scale.ndim > 1 and not integer(node, "block_size", 0):
             return (
                 f"the scales of its weights have the shape {list(scale.shape)}: ONNX has one number or a list, "
                 "and runtimes refuse the model as it is"
@@ -260,15 +257,15 @@ def read_stored_kernel(place: Place) -> StoredKernel | None:
     kernel = constant(node.inputs[0], place.opset)
     scale = constant(node.inputs[1], place.opset)
     zero = constant(node.inputs[2], place.opset) if len(node.inputs) > 2 else None
-    if kernel is None or scale is None or kernel.dtype.name not in _STORED_AS or _integer(node, "block_size", 0):
+    if kernel is None or scale is None or kernel.dtype.name not in STORED_AS or integer(node, "block_size", 0):
         return None
-    axis = _integer(node, "axis", 1) % kernel.ndim
+    axis = integer(node, "axis", 1) % kernel.ndim
     if scale.size == 1:
         scale = scale.reshape(())
-    elif axis not in (_INPUT_CHANNELS, _OUTPUT_CHANNELS) or scale.shape != (kernel.shape[axis],):
+    elif axis not in (INPUT_CHANNELS, OUTPUT_CHANNELS) or scale.shape != (kernel.shape[axis],):
         return None
     zeros = np.zeros(scale.shape, np.int32) if zero is None else zero.astype(np.int32).reshape(scale.shape)
-    if axis == _INPUT_CHANNELS and np.ptp(zeros):
+    if axis == INPUT_CHANNELS and np.ptp(zeros):
         return None
     stored = stored_kernel(kernel)
     return StoredKernel(lambda: stored, ir.DataType.from_numpy(stored.dtype), scale, zeros, axis)
@@ -291,106 +288,12 @@ def _set_type(stored: ir.Value, kernel: Array) -> None:
         stored.type = ir.TensorType(ir.DataType.from_numpy(kernel.dtype))
 
 
-def dequantiser_of(value: ir.Value | None) -> ir.Node | None:
-    """The DequantizeLinear that makes ``value``, or None."""
-    node = None if value is None else value.producer()
-    return node if node is not None and is_quantiser(node, "DequantizeLinear") else None
-
-
-def quantise_behind(last: ir.Node) -> ir.Node | None:
-    """The QuantizeLinear that alone reads the output of ``last``."""
-    uses = tuple(last.outputs[0].uses())
-    if len(uses) != 1 or uses[0].idx != 0 or last.outputs[0].is_graph_output():
-        return None
-    return uses[0].node if is_quantiser(uses[0].node, "QuantizeLinear") else None
-
-
-def read_values(
-    place: Place, from_x: ir.Node, from_weight: ir.Node, output: ir.Node, kernel: Array, out_axis: int
-) -> Quantisation:
-    """Scales and zero-points of input, weights and output; ``out_axis`` is that of the kernel's output channels.
-
-    Raises:
-        UnsupportedError: there are others than those that can be carried over.
-    """
-    x_scale, x_zero, x_type = per_tensor(from_x, place.opset, "input")
-    y_scale, y_zero, y_type = per_tensor(output, place.opset, "output")
-    if kernel.dtype.name not in _STORED_AS:
-        raise UnsupportedError(f"its weights are quantised as {kernel.dtype.name}, wanted {_list(_STORED_AS)}")
-    w_scale, w_zero = _parameters(from_weight, place.opset, "weights")
-    w_zero = np.zeros(w_scale.shape, np.int32) if w_zero is None else w_zero.astype(np.int32)
-    w_axis = _OUTPUT_CHANNELS
-    if w_scale.size == 1:
-        w_scale, w_zero = w_scale.reshape(()), w_zero.reshape(())
-    else:
-        axis = _integer(from_weight, "axis", 1) % kernel.ndim
-        if axis > 1 or w_scale.shape != (kernel.shape[axis],):
-            raise UnsupportedError(
-                f"its weights are quantised along axis {axis} with {list(w_scale.shape)} scales; "
-                f"wanted one for each output channel (axis {out_axis}) or input channel ({1 - out_axis})"
-            )
-        w_axis = _OUTPUT_CHANNELS if axis == out_axis else _INPUT_CHANNELS
-        if w_axis == _INPUT_CHANNELS and np.ptp(w_zero):
-            raise UnsupportedError("its weights have a zero-point for each input channel, wanted one for all")
-    return Quantisation(x_type, x_scale, x_zero, w_scale, w_zero, y_type, y_scale, y_zero, w_axis)
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(names)
-
-
-def per_tensor(node: ir.Node, opset: int, what: str) -> tuple[Array, int, str]:
-    """Scale, zero-point and stored type of an activation; ``what`` it is, for the reason.
-
-    Raises:
-        UnsupportedError: there are others than those that can be carried over.
-    """
-    scale, zero = _parameters(node, opset, what)
-    if scale.size != 1:
-        raise UnsupportedError(f"its {what} has a scale for each channel, wanted one")
-    name = _stored_type(node) if zero is None else zero.dtype.name
-    if name not in _ACTIVATIONS:
-        raise UnsupportedError(f"its {what} is quantised as {name}, wanted {_list(_ACTIVATIONS)}")
-    return scale.reshape(()), 0 if zero is None else int(zero.reshape(())), name
-
-
-def _stored_type(node: ir.Node) -> str:
-    """The quantised type of a node without a zero-point."""
-    if node.op_type == "QuantizeLinear":
-        stated = _integer(node, "output_dtype", 0)
-        return str(ir.DataType(stated).numpy().name) if stated else "uint8"
-    source = node.inputs[0]
-    producer = None if source is None else source.producer()
-    if producer is not None and is_quantiser(producer, "QuantizeLinear"):
-        return _stored_type(producer)
-    return "an unknown type" if source is None or source.dtype is None else str(source.dtype.numpy().name)
-
-
-def _parameters(node: ir.Node, opset: int, what: str) -> tuple[Array, Array | None]:
-    """Scale and zero-point as stored."""
-    scale = constant(node.inputs[1], opset) if len(node.inputs) > 1 else None
-    given = node.inputs[2] if len(node.inputs) > 2 else None
-    zero = constant(given, opset)
-    if scale is None or (given is not None and zero is None):
-        raise UnsupportedError(f"the scale or zero-point of its {what} is computed at run time")
-    if scale.dtype != np.float32:
-        raise UnsupportedError(f"the scale of its {what} is {scale.dtype.name}, wanted float32")
-    if _integer(node, "block_size", 0):
-        raise UnsupportedError(f"a scale for each block of its {what}, wanted one for each channel or tensor")
-    return scale, zero
-
-
-def _integer(node: ir.Node, name: str, default: int) -> int:
-    attribute = node.attributes.get(name)
-    return default if attribute is None or attribute.is_ref() else int(attribute.as_int())
-
-
 def _stored_bias(place: Place, bias: ir.Value | None, values: Quantisation, channels: int) -> ir.Value | None:
     """The int32 bias if its unit is that of the sums, else the float one."""
     node = dequantiser_of(bias)
     if bias is None or node is None:
         return bias
-    stored, (scale, zero) = node.inputs[0], _parameters(node, place.opset, "bias")
+    stored, (scale, zero) = node.inputs[0], parameters(node, place.opset, "bias")
     assert stored is not None, "a DequantizeLinear has an input"
     if values.by_input:
         return bias

@@ -16,20 +16,19 @@ import numpy as np
 import onnx_ir as ir
 
 from splitdeconv.deconv.ops import Size
-from splitdeconv.deconv.weights import Array, Quantisation
-from splitdeconv.formats.onnx.constants import constant
+from splitdeconv.deconv.weights import Quantisation
+from splitdeconv.formats.onnx.constants import constant, known_constant
 from splitdeconv.formats.onnx.epilogue import find_tail
 from splitdeconv.formats.onnx.graph import Place, is_standard
-from splitdeconv.formats.onnx.quantised import (
-    Group,
-    Qdq,
+from splitdeconv.formats.onnx.quantised import Group, Qdq
+from splitdeconv.formats.onnx.quantised_values import Stored, dequantize, quantize, requantise
+from splitdeconv.formats.onnx.quantisers import (
     UnsupportedError,
     dequantiser_of,
     per_tensor,
     quantise_behind,
     read_values,
 )
-from splitdeconv.formats.onnx.quantised_values import Stored, dequantize, quantize, requantise
 from splitdeconv.formats.onnx.stretched import Stretched
 from splitdeconv.formats.onnx.stretched_emit import write_borders, write_order, write_stages
 from splitdeconv.formats.onnx.writer import Writer
@@ -136,15 +135,12 @@ def _copied_constant(writer: Writer, value: ir.Value | None) -> ir.Value | None:
         return None
     node = dequantiser_of(value)
     if node is None:
-        return writer.array("constant", _constant(value, writer.opset))
-    inputs = [None if each is None else writer.array("constant", _constant(each, writer.opset)) for each in node.inputs]
-    return writer.copy(node, inputs)
+        return _copied(writer, value)
+    return writer.copy(node, [None if each is None else _copied(writer, each) for each in node.inputs])
 
 
-def _constant(value: ir.Value, opset: int) -> Array:
-    found = constant(value, opset)
-    assert found is not None, "a located site's weights are constant"
-    return found
+def _copied(writer: Writer, value: ir.Value) -> ir.Value:
+    return writer.array("constant", known_constant(value, writer.opset))
 
 
 def is_stored(stretched: Stretched, value: ir.Value) -> bool:

@@ -15,7 +15,7 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.structure import diagonal_of
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.model import Site
-from splitdeconv.formats.onnx.constants import constant, drop_unused
+from splitdeconv.formats.onnx.constants import drop_unused, known_constant
 from splitdeconv.formats.onnx.convolution import own_kernel, parts_of
 from splitdeconv.formats.onnx.emit import Source, crop_output, write_program
 from splitdeconv.formats.onnx.epilogue import Tail, find_tail
@@ -189,9 +189,7 @@ def _reader(value: ir.Value, opset: int, of: Callable[[Array], Array] = np.asarr
     """Reads ``of`` a constant: of a stored one when it is called, of a folded one now, before its nodes are gone."""
 
     def read() -> Array:
-        found = constant(value, opset)
-        assert found is not None, "a located site's weights are constant"
-        return of(found)
+        return of(known_constant(value, opset))
 
     if value.const_value is not None:
         return read
@@ -235,9 +233,7 @@ def _diagonal(kernel: Array) -> Array:
 def _dtype(value: ir.Value, opset: int) -> ir.DataType:
     if value.const_value is not None:
         return value.const_value.dtype
-    known = constant(value, opset)
-    assert known is not None, "a located site's weights are constant"
-    return ir.DataType.from_numpy(known.dtype)
+    return ir.DataType.from_numpy(known_constant(value, opset).dtype)
 
 
 def _notes(site: str, place: Place, program: Program) -> dict[str, str]:
@@ -335,7 +331,7 @@ def _write_stretched(
     if value is None:
         y = write_program(writer, program, write_stages(writer, stretched.stages, x), source, stages, further)
     else:
-        weights = [writer.array("weight", _constant(each, place)) for each in place.node.inputs[1:] if each]
+        weights = [writer.array("weight", known_constant(each, place.opset)) for each in place.node.inputs[1:] if each]
         y = crop_output(writer, site.deconv, writer.copy(place.node, [value, *weights]))
         y = write_stages(writer, stages, y)
     kept = copy.of(stretched.kept) if copy and stretched.kept else None
@@ -361,12 +357,6 @@ def _write_stored_stretched(
     dtype = np.dtype(qdq.values.x_type if is_stored(stretched, stretched.kept) else np.float32)
     kept.type = ir.TensorType(ir.DataType.from_numpy(dtype))
     return [stored, kept]
-
-
-def _constant(value: ir.Value, place: Place) -> Array:
-    found = constant(value, place.opset)
-    assert found is not None, "a located site's weights are constant"
-    return found
 
 
 def place_of(site: Site) -> Place:

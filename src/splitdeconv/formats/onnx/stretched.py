@@ -20,7 +20,7 @@ from splitdeconv.formats.onnx.epilogue import Stage
 from splitdeconv.formats.onnx.graph import Place, is_quantiser, is_standard
 from splitdeconv.formats.onnx.movement import STRETCHING, Movement, map_inputs
 from splitdeconv.formats.onnx.shapes import Shapes
-from splitdeconv.formats.written_convs import ROUNDED_TWICE
+from splitdeconv.formats.written_convs import ROUNDED_TWICE, UNPROVEN
 
 _LONGEST = 200  # nodes between the map and the convolution; what exporters write has at most 70
 _ELEMENTS = 2**20  # of a map whose numbers are followed; of larger ones fewer channels, if that is possible
@@ -299,7 +299,4 @@ def _why_not(nodes: Sequence[ir.Node]) -> str:
         mode = node.attributes.get("mode")
         if node.op_type in ("Resize", "Upsample") and mode is not None and mode.as_string() != "nearest":
             return f"its upsampling is {mode.as_string()}: only that of nearest pixels makes a deconv of it"
-    return (
-        "the upsampling in front of it cannot be shown to repeat each pixel a fixed, whole number of times, whatever "
-        "the size"
-    )
+    return UNPROVEN
