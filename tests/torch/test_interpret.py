@@ -21,7 +21,8 @@ from splitdeconv.lowerings import LOWERINGS, candidates, lower  # noqa: E402
 from splitdeconv.lowerings.candidate import Candidate  # noqa: E402
 from splitdeconv.torch_modules.filters import bias_split, filter_split  # noqa: E402
 from splitdeconv.torch_modules.forms import LAYOUTS, default_form, find_form  # noqa: E402
-from splitdeconv.torch_modules.interpret import APPLY, Form, interpret, routine  # noqa: E402
+from splitdeconv.torch_modules.interpret import Form, interpret, routine  # noqa: E402
+from splitdeconv.torch_modules.operators import APPLY  # noqa: E402
 from tests.strategies import deconvs, integer_tensors  # noqa: E402
 
 DCGAN2 = Deconv((Axis(5, 2, 1, 2, 2, 1, 16), Axis(5, 2, 1, 2, 2, 1, 16)), 8, 4)

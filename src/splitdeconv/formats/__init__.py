@@ -16,7 +16,7 @@ from splitdeconv.formats.model import Model
 _OWN = {
     "onnx": "splitdeconv.formats.onnx:OnnxModel",
     "tflite": "splitdeconv.formats.tflite:TfliteModel",
-    "torch": "splitdeconv.formats.torch:TorchModel",
+    "torch": "splitdeconv.formats.torch:ExportedModel",
 }
 SUFFIXES = {".onnx": "onnx", ".tflite": "tflite", ".pt2": "torch"}
 FORMATS = plugins.registry("format", _OWN)

@@ -15,7 +15,10 @@ from splitdeconv.formats.index_maps import AxisMap
 SUMS_DO_NOT_FIT = (
     "it is quantised: the sums of its weights over the copies of a pixel do not fit into the weights' type"
 )
-
+UNPROVEN = (
+    "the upsampling in front of it cannot be shown to repeat each pixel a fixed, whole number of times, whatever "
+    "the size"
+)
 ROUNDED_TWICE = "it is quantised: the sum of the two convolutions of a skip connection would be rounded twice"
 
 

@@ -266,6 +266,26 @@ def per_axis(value: Sizes, rank: int) -> tuple[int, ...]:
     return (int(value),) * rank
 
 
+def pads_around(padding: str | Sizes, kernel: Sequence[int], dilation: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Zeros before and behind each axis that a convolution puts around its input.
+
+    Args:
+        padding: as a convolution has it: ``same``, whose larger half is behind, ``valid``, or counts.
+        kernel, dilation: of the convolution, by axis.
+    """
+    if padding == "same":
+        reaches = [(size - 1) * gap for size, gap in zip(kernel, dilation, strict=True)]
+        return tuple((reach // 2, reach - reach // 2) for reach in reaches)
+    counts = (0,) * len(kernel) if isinstance(padding, str) else per_axis(padding, len(kernel))
+    return tuple((count, count) for count in counts)
+
+
+def deconv_weight(weight: Tensor, groups: int) -> Tensor:
+    """A convolution's weight ``(out, in // groups, *kernel)`` as a deconv has it, ``(in, out // groups, *kernel)``."""
+    grouped = weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2)
+    return grouped.reshape(-1, *grouped.shape[2:])
+
+
 def is_channels_last(x: Tensor) -> bool:
     """Whether the channels are innermost in memory, as PyTorch's convolutions judge it; told from the strides.
 

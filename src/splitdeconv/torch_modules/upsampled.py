@@ -13,7 +13,15 @@ from splitdeconv.deconv.spec import Deconv, WrittenOut
 from splitdeconv.deconv.written import goes_before, stretched_axis
 from splitdeconv.errors import UsageError
 from splitdeconv.torch_modules.forms import find_form
-from splitdeconv.torch_modules.functions import LIBRARY, Sizes, is_channels_last, per_axis, weight_shape
+from splitdeconv.torch_modules.functions import (
+    LIBRARY,
+    Sizes,
+    deconv_weight,
+    is_channels_last,
+    pads_around,
+    per_axis,
+    weight_shape,
+)
 from splitdeconv.torch_modules.interpret import Routine, routine
 
 BEFORE, WHOLE = "convolve_first", "native:deconv"  # the forms of those that name none
@@ -48,7 +56,8 @@ class SplitUpsampledConv:
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # torch's own name
         """The convolution of the upsampled ``input``, ``(N, in_channels, *sizes)`` or without ``N``."""
         module = cast("Any", self)
-        around = [pad for pair in _pads(module) for pad in pair]
+        pads = pads_around(module.padding, module.kernel_size, module.dilation)
+        around = [pad for pair in pads for pad in pair]
         numbers = list(self.factor), around, list(module.dilation), module.groups, self.lowering
         compute = torch.ops.splitdeconv.upsampled_conv if torch.compiler.is_dynamo_compiling() else _upsampled_conv
         y: Tensor = compute(input, module.weight, module.bias, *numbers)
@@ -101,17 +110,9 @@ def routine_for(conv: Any, factor: tuple[int, ...], lowering: str | None, channe
     Raises:
         UsageError: there is no such form, or it refuses this convolution.
     """
-    shape, pads = weight_shape(conv.weight), tuple(_pads(conv))
+    shape, pads = weight_shape(conv.weight), pads_around(conv.padding, conv.kernel_size, conv.dilation)
     has_bias = conv.bias is not None
     return _planned(shape, has_bias, factor, pads, tuple(conv.dilation), conv.groups, lowering, channels_last)
-
-
-def _pads(conv: Any) -> list[tuple[int, int]]:
-    """Zeros before and behind each axis; the larger half of ``same`` is behind."""
-    if conv.padding == "same":
-        reaches = [(size - 1) * gap for size, gap in zip(conv.kernel_size, conv.dilation, strict=True)]
-        return [(reach // 2, reach - reach // 2) for reach in reaches]
-    return [(0, 0)] * len(conv.kernel_size) if conv.padding == "valid" else [(pad, pad) for pad in conv.padding]
 
 
 def _upsampled_conv(
@@ -130,8 +131,7 @@ def _upsampled_conv(
     pads = tuple(zip(around[::2], around[1::2], strict=True))
     numbers = tuple(factor), pads, tuple(dilation), groups, lowering, last
     found = _planned(weight_shape(weight), bias is not None, *numbers)
-    grouped = weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2)
-    y = found.apply(batched, found.split(grouped.reshape(-1, *grouped.shape[2:]), bias))
+    y = found.apply(batched, found.split(deconv_weight(weight, groups), bias))
     y = y.movedim(1, -1).contiguous().movedim(-1, 1) if last else y.contiguous()
     return y if batched is x else y.squeeze(0)
 

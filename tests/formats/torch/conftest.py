@@ -1,19 +1,3 @@
-"""What the PyTorch tests share."""
+"""The tests of this folder all start afresh."""
 
-from __future__ import annotations
-
-import pytest
-
-try:
-    import torch
-except ModuleNotFoundError:
-    pass
-else:
-
-    @pytest.fixture(autouse=True)
-    def _fresh_torch():
-        """The same random numbers in every test, no compiled code of another one, one thread for small tensors."""
-        torch.manual_seed(0)
-        torch.set_num_threads(1)
-        yield
-        torch.compiler.reset()
+from tests.fresh_torch import fresh_torch  # noqa: F401  # a fixture that pytest finds here

@@ -1,5 +1,5 @@
 """PyTorch: exported programs (``.pt2``), and modules as they stand in a program."""
 
-from splitdeconv.formats.torch.model import TorchModel
+from splitdeconv.formats.torch.exported import ExportedModel
 
-__all__ = ["TorchModel"]
+__all__ = ["ExportedModel"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +13,13 @@ from torch.export import ExportedProgram
 
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.program import Program
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.model import Findings, Input, Origin, Site
 from splitdeconv.formats.torch.constants import StoredTensors
 from splitdeconv.formats.torch.exchange import weights_of
 from splitdeconv.formats.torch.model import TorchModel, evaluate, input_of
+from splitdeconv.formats.torch.modules import ModuleModel
 from splitdeconv.formats.torch.sizes import Sizes, sizes_of
 from splitdeconv.formats.torch.splice import Splice
 from splitdeconv.formats.torch.stretched import StretchedConv, find_stretched, name_for
@@ -51,6 +53,14 @@ class ExportedModel(TorchModel):
     @classmethod
     def load(cls, path: Path, numerics: str = "exact") -> Self:
         return cls(archive.load(path), path)
+
+    @classmethod
+    def from_object(cls, source: object, numerics: str = "exact") -> Self | None:
+        return cls(source) if isinstance(source, ExportedProgram) else None
+
+    @classmethod
+    def layer(cls, deconv: Deconv, epilogue: Sequence[str]) -> ModuleModel:  # type: ignore[override]  # no program
+        return ModuleModel.layer(deconv, epilogue)
 
     def find(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
         module, constants = self.program.graph_module, StoredTensors(self.program)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.export import ExportedProgram
 from torch.utils.flop_counter import FlopCounterMode
 
 from splitdeconv.deconv.ops import Layout
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.model import Input, Model, Site
 from splitdeconv.torch_modules.flat import Flat, first_line
-from splitdeconv.torch_modules.interpret import APPLY
+from splitdeconv.torch_modules.operators import APPLY
 
 FLOAT64_MACS = 2_000_000_000  # of a model that is evaluated in float64: a few seconds
 
@@ -32,25 +29,6 @@ class TorchModel(Model):
     runtime: ClassVar[str] = "torch"
     reference_runtime: ClassVar[str] = "torch"
     numerics = "exact"
-
-    @classmethod
-    def load(cls, path: Path, numerics: str = "exact") -> Any:
-        from splitdeconv.formats.torch.exported import ExportedModel  # noqa: PLC0415  # a subclass of this one
-
-        return ExportedModel.load(path, numerics)
-
-    @classmethod
-    def from_object(cls, source: object, numerics: str = "exact") -> Any:
-        from splitdeconv.formats.torch.exported import ExportedModel  # noqa: PLC0415  # as above
-
-        return ExportedModel(source) if isinstance(source, ExportedProgram) else None
-
-    @classmethod
-    def layer(cls, deconv: Deconv, epilogue: Sequence[str]) -> Any:
-        """A deconv module. PyTorch moves no element-wise work to another place, so ``epilogue`` is left out."""
-        from splitdeconv.formats.torch.modules import layer_model  # noqa: PLC0415  # as above
-
-        return layer_model(deconv)
 
     def refuse(self, site: Site, program: Program) -> str | None:
         missing = [type(step.op).__name__ for step in program.steps if type(step.op) not in APPLY]

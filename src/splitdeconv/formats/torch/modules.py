@@ -20,7 +20,7 @@ from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
-from splitdeconv.errors import UsageError
+from splitdeconv.errors import InputError, UsageError
 from splitdeconv.formats.model import Findings, Input, Origin, Site
 from splitdeconv.formats.torch.exchange import (
     Interpreted,
@@ -96,6 +96,26 @@ class ModuleModel(TorchModel):
         if seen.functional and not isinstance(module, fx.GraphModule):
             module, skipped = _exported(module, example, dynamic_shapes, seen)
         return cls(module, example, seen, skipped, lowering, measured)
+
+    @classmethod
+    def load(cls, path: Path, numerics: str = "exact") -> Self:
+        raise InputError(f"{path}: no file holds a module; torch.export.save writes exported programs")
+
+    @classmethod
+    def from_object(cls, source: object, numerics: str = "exact") -> Self | None:
+        return cls.of(source, None) if isinstance(source, nn.Module) else None
+
+    @classmethod
+    def layer(cls, deconv: Deconv, epilogue: Sequence[str]) -> ModuleModel:
+        """A deconv module. PyTorch moves no element-wise work to another place, so ``epilogue`` is left out."""
+        if deconv.quant is not None:
+            why = "PyTorch runs quantised deconvs in float, so measuring tells nothing"
+            raise UsageError(f"{deconv.describe()}: {why}")
+        try:
+            module = layer_module(deconv)
+        except UsageError:
+            return UnevenLayer(nn.Identity(), measured=True, deconv=deconv)
+        return cls.of(module, (example_of(deconv),), measured=True)
 
     def find(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
         found = [*self._modules(), *self._calls()]
@@ -278,21 +298,6 @@ class UnevenLayer(ModuleModel):
 
     def emit(self, site: Site, program: Program, weights: Weights | None = None) -> Compilable:
         return alone(program, weights or site.weights)
-
-
-def layer_model(deconv: Deconv) -> ModuleModel:
-    """The model of one deconv with random weights.
-
-    Raises:
-        UsageError: a quantised one.
-    """
-    if deconv.quant is not None:
-        raise UsageError(f"{deconv.describe()}: PyTorch runs quantised deconvs in float, so measuring tells nothing")
-    try:
-        module = layer_module(deconv)
-    except UsageError:
-        return UnevenLayer(nn.Identity(), measured=True, deconv=deconv)
-    return ModuleModel.of(module, (example_of(deconv),), measured=True)
 
 
 def _exported(

@@ -28,8 +28,8 @@ from splitdeconv.formats.torch.movement import (
     viewed,
     works_in_place,
 )
-from splitdeconv.formats.written_convs import ConvGeometry, stretched_note, why_left, written_deconv
-from splitdeconv.torch_modules.functions import per_axis
+from splitdeconv.formats.written_convs import UNPROVEN, ConvGeometry, stretched_note, why_left, written_deconv
+from splitdeconv.torch_modules.functions import deconv_weight, pads_around, per_axis
 from splitdeconv.torch_modules.graphs import ATEN, owner_of
 
 _LONGEST = 200  # nodes between the map and the convolution
@@ -44,10 +44,6 @@ _CONVOLUTIONS = {
     **dict.fromkeys([ATEN.conv2d.default, ATEN.conv2d.padding], 2),
     **dict.fromkeys([ATEN.conv3d.default, ATEN.conv3d.padding], 3),
 }
-UNPROVEN = (
-    "the upsampling in front of it cannot be shown to repeat each pixel a fixed, whole number of times, whatever "
-    "the size"
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,8 +95,7 @@ class StretchedConv:
 
     def own_kernel(self, weight: Tensor) -> Tensor:
         """The convolution's weight as a deconv has it, IOHW."""
-        grouped = weight.reshape(self.geometry.groups, -1, *weight.shape[1:]).transpose(1, 2)
-        return grouped.reshape(-1, *grouped.shape[2:])
+        return deconv_weight(weight, self.geometry.groups)
 
     def front(self, x: Tensor) -> Tensor:
         """The map that the deconv reads, from the source."""
@@ -156,17 +151,8 @@ def _convolution(node: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node | None, ConvG
     if x.meta["val"].dim() != len(kernel) + 2:
         return None
     strides, dilations = per_axis(strides, len(kernel)), per_axis(dilations, len(kernel))
-    around = _pads(pads, kernel, dilations)
+    around = pads_around(pads, kernel, dilations)
     return x, weight, bias, ConvGeometry(kernel, strides, dilations, around, groups, turned=False)
-
-
-def _pads(pads: Any, kernel: tuple[int, ...], dilations: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-    """Zeros before and behind each axis; the larger half of ``same`` is behind."""
-    if pads == "same":
-        reaches = [(size - 1) * gap for size, gap in zip(kernel, dilations, strict=True)]
-        return tuple((reach // 2, reach - reach // 2) for reach in reaches)
-    counts = (0,) * len(kernel) if pads == "valid" else per_axis(pads, len(kernel))
-    return tuple((count, count) for count in counts)
 
 
 def _stretched(

@@ -1,0 +1,203 @@
+"""The table of PyTorch operations that programs are run by.
+
+No operation depends on sizes. ``at``, the second argument of what makes one, is the place of its filter among a
+routine's tensors; its bias follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812  # the name that all PyTorch code uses
+from torch import Tensor
+
+from splitdeconv.deconv.ops import (
+    Add,
+    AddBias,
+    Concat,
+    Conv,
+    DepthToSpace,
+    Dim,
+    NativeDeconv,
+    Op,
+    Pad,
+    Part,
+    Relayout,
+    Repeat,
+    Reshape,
+    Slice,
+    Subtract,
+    Transpose,
+)
+from splitdeconv.torch_modules import native, packed
+from splitdeconv.torch_modules.native import Apply, per_channel, torch_pads
+
+CONVS = (F.conv1d, F.conv2d, F.conv3d)
+
+
+def _conv(op: Conv, at: int) -> Apply:
+    convolve = CONVS[len(op.kernel) - 1]
+    padding, (begin, end) = packed.pads(op)
+    even = not any((*begin, *end))
+    around = torch_pads((0, 0, *begin), (0, 0, *end))
+
+    def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
+        x = values[0] if op.layout == "NCHW" else values[0].movedim(-1, 1)
+        if not even:
+            x = F.pad(x, around)
+        y = convolve(x, filters[at], filters[at + 1], 1, padding, op.dilations, op.groups)
+        return y if op.layout == "NCHW" else y.movedim(1, -1)
+
+    return apply
+
+
+def _packed_conv(op: Conv, at: int) -> Apply:
+    _, (begin, end) = packed.pads(op)
+    even = not any((*begin, *end))
+    around = torch_pads((0, 0, *begin), (0, 0, *end))
+
+    def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
+        x = values[0] if op.layout == "NCHW" else values[0].movedim(-1, 1)
+        weight = filters[at]
+        assert weight is not None, "a convolution has a filter"
+        y = packed.convolve(op, x if even else F.pad(x, around), weight, filters[at + 1])
+        return y if op.layout == "NCHW" else y.movedim(1, -1)
+
+    return apply
+
+
+def _pad(op: Pad, _: int) -> Apply:
+    around = torch_pads(op.begin, op.end)
+    return lambda values, _: F.pad(values[0], around)
+
+
+def _slice(op: Slice, _: int) -> Apply:
+    index = tuple(slice(begin, -end if end else None) for begin, end in zip(op.begin, op.end, strict=True))
+    return lambda values, _: values[0][index]
+
+
+def _reshape(op: Reshape, _: int) -> Apply:
+    def apply(values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
+        x = values[0]
+        return x.reshape([dim.times if dim.axis is None else _size(dim, x.shape[dim.axis]) for dim in op.dims])
+
+    return apply
+
+
+def _size(dim: Dim, size: Any) -> Any:
+    """A size of a reshape; symbolic ones stay as simple as they are."""
+    times = size if dim.times == 1 else size * dim.times
+    return times if dim.over == 1 else times // dim.over
+
+
+def _transpose(op: Transpose, _: int) -> Apply:
+    return lambda values, _: values[0].permute(op.perm)
+
+
+def _copied_transpose(op: Transpose, _: int) -> Apply:
+    return lambda values, _: packed.contiguous(values[0].permute(op.perm))
+
+
+def _concat(op: Concat, _: int) -> Apply:
+    return lambda values, _: torch.cat(values, op.axis)
+
+
+def _part(op: Part, _: int) -> Apply:
+    def apply(values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
+        size = values[0].shape[op.axis] // op.parts
+        return values[0].narrow(op.axis, op.index * size, size)
+
+    return apply
+
+
+def _relayout(_op: Relayout, _: int) -> Apply:
+    return lambda values, _: values[0]
+
+
+def _depth_to_space(op: DepthToSpace, _: int) -> Apply:
+    if op.layout == "NCHW" and op.order == "channel_major":
+        return lambda values, _: F.pixel_shuffle(values[0], op.block)
+    first = 1 if op.order == "channel_major" else 0
+    channel_at, row_at, column_at = (0 if first else 2), first, first + 1
+
+    def apply(values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
+        x = values[0] if op.layout == "NHWC" else values[0].movedim(1, -1)
+        batch, height, width, depth = x.shape
+        channels = depth // op.block**2
+        sizes = [op.block, op.block]
+        sizes.insert(channel_at, channels)
+        split = x.reshape(batch, height, width, *sizes)
+        whole = split.permute(0, 1, 3 + row_at, 2, 3 + column_at, 3 + channel_at)
+        y = whole.reshape(batch, height * op.block, width * op.block, channels)
+        return y if op.layout == "NHWC" else y.movedim(-1, 1)
+
+    return apply
+
+
+def _add(_op: Add, _: int) -> Apply:
+    return lambda values, _: values[0] + values[1]
+
+
+def _subtract(_op: Subtract, _: int) -> Apply:
+    return lambda values, _: values[0] - values[1]
+
+
+def _repeat(op: Repeat, _: int) -> Apply:
+    spatial = [float(factor) for factor in op.factors[2:]]
+    nearest = op.factors[:2] == (1, 1) and all(_is_exact(factor) for factor in op.factors)
+
+    def apply(values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
+        (x,) = values
+        if nearest:
+            return F.interpolate(x, scale_factor=spatial)
+        for axis, factor in enumerate(op.factors):
+            x = x.repeat_interleave(factor, axis) if factor > 1 else x
+        return x
+
+    return apply
+
+
+def _is_exact(factor: int) -> bool:
+    """Whether PyTorch's upsampling reads the right pixels: it multiplies by the float32 of ``1/factor``."""
+    return Fraction(torch.tensor(1 / factor).item()) * factor >= 1
+
+
+def _add_bias(op: AddBias, at: int) -> Apply:
+    def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
+        bias = filters[at + 1]
+        y = values[0]
+        return y if bias is None else y + per_channel(bias, y, 1 if op.layout == "NCHW" else y.dim() - 1)
+
+    return apply
+
+
+APPLY: dict[type[Op], Callable[..., Apply]] = {
+    Conv: _conv,
+    NativeDeconv: native.native,
+    Pad: _pad,
+    Slice: _slice,
+    Reshape: _reshape,
+    Transpose: _transpose,
+    Concat: _concat,
+    Part: _part,
+    Relayout: _relayout,
+    DepthToSpace: _depth_to_space,
+    Repeat: _repeat,
+    Add: _add,
+    Subtract: _subtract,
+    AddBias: _add_bias,
+}
+# with packed filters: in a graph, whose compiler joins the steps, and one operation after the other
+APPLY_COMPILED: dict[type[Op], Callable[..., Apply]] = {
+    **APPLY,
+    Conv: _packed_conv,
+    NativeDeconv: native.packed_native,
+}
+APPLY_EAGER: dict[type[Op], Callable[..., Apply]] = {
+    **APPLY_COMPILED,
+    NativeDeconv: native.assembled_native,
+    Transpose: _copied_transpose,
+}
