@@ -7,12 +7,15 @@ import onnx
 import pytest
 from onnx import helper
 
+import splitdeconv
+from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.pipeline.bench import bench_model
 from splitdeconv.pipeline.inspect import inspect
 from splitdeconv.pipeline.request import BenchRequest
 from splitdeconv.pipeline.sizes import find_sized
 from splitdeconv.targets.target import CompileError
-from tests.onnx_models import build, load
+from tests.onnx_models import build, load, single
+from tests.strategies import integer_tensors
 
 pytest.importorskip("onnxruntime")
 
@@ -56,3 +59,13 @@ def test_bench_does_not_time_a_site_of_unknown_size(monkeypatch: pytest.MonkeyPa
     found = bench_model(indexed(), BenchRequest(target="onnxruntime", budget=0.2))
     assert found.layers == ()
     assert any("'up' is not timed" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("target", ["generic", "onnxruntime"])
+def test_a_site_that_the_given_sizes_rule_out_keeps_its_open_ones(target: str) -> None:
+    deconv = Deconv((Axis(4, 2, pad_begin=3, pad_end=3, in_size=8),), 2, 2)
+    _, weights = integer_tensors(deconv, 3, "float32")
+    model = single(deconv, weights, in_dims=(1, 2, "n"))
+    assert "output size is -2" in str(inspect(model, {"x": (1, 2, 1)}, ()))
+    (choice,) = splitdeconv.convert(model, target=target, in_shapes={"x": (1, 2, 1)}).record.plan.choices
+    assert choice.deconv.in_sizes == (None,)

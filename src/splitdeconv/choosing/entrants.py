@@ -47,7 +47,7 @@ def uniform(plan: Plan, is_free: Callable[[str], bool]) -> list[Chosen]:
     free = [choice for choice in plan.choices if is_free(choice.site)]
     forms = dict.fromkeys(_family(candidate) for choice in free for candidate in _times(choice))
     plans = [
-        {choice.site: _of_family(choice, form) if choice in free else choice.chosen for choice in plan.choices}
+        {choice.site: _of_family(choice, form) if is_free(choice.site) else choice.chosen for choice in plan.choices}
         for form in forms
     ]
     native = sum(_times(choice).get(NATIVE, math.inf) for choice in free)

@@ -65,6 +65,6 @@ def with_batch_of_one(inputs: Sequence[Input], in_shapes: Mapping[str, tuple[int
 
 
 def with_sizes(sites: Sequence[Site], sized: Sequence[Site]) -> list[Site]:
-    """The same sites with definite sizes, without those that can only be rewritten where the sizes are definite."""
-    known = {site.id for site in sites}
-    return [site for site in sized if site.id in known]
+    """Each of the sites with definite sizes; as it is where it cannot be rewritten with them."""
+    known = {site.id: site for site in sized}
+    return [known.get(site.id, site) for site in sites]

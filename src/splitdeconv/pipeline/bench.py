@@ -16,7 +16,7 @@ from splitdeconv.deconv.layers import ListedLayer, read_layers
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv, Quant
 from splitdeconv.errors import InputError, UsageError
-from splitdeconv.formats.model import Model
+from splitdeconv.formats.model import Model, Site
 from splitdeconv.formats.open_sizes import definite_shapes, named_shapes, with_sizes
 from splitdeconv.lowerings.bound import least_work
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
@@ -24,7 +24,6 @@ from splitdeconv.pipeline.compiling import compile_equal_work
 from splitdeconv.pipeline.in_model import programs_of, race, settle
 from splitdeconv.pipeline.open import (
     AUTO,
-    Shapes,
     as_it_came,
     name_of,
     open_model,
@@ -32,14 +31,14 @@ from splitdeconv.pipeline.open import (
     proving,
     saved,
 )
-from splitdeconv.pipeline.printable import Printable
+from splitdeconv.pipeline.printable import Reportable
 from splitdeconv.pipeline.request import BenchRequest
 from splitdeconv.pipeline.sites import UNKNOWN_SIZES, Entrant, site_table, time_sites
 from splitdeconv.pipeline.sizes import find_sized
 from splitdeconv.proof.whole import Given
 from splitdeconv.report import printed
 from splitdeconv.report.bench import page as bench_page
-from splitdeconv.report.page import write_page
+from splitdeconv.report.page import Page
 from splitdeconv.results import provenance
 from splitdeconv.results.bench import ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes, fixed_split
 from splitdeconv.results.plan import Choice, Plan, SiteTable
@@ -51,21 +50,16 @@ DEFAULT_OF_LAYERS = "onnxruntime"  # of lists, which have no format
 DTYPES = {"float32": None, "float16": None, "int8": Quant("uint8", "int8", per_channel=True)}
 
 
-class Benchmark(Printable, BenchRecord):
+class Benchmark(Reportable, BenchRecord):
     """What a benchmark returns: its record; its text is what the command prints."""
 
     def show(self, out: Console) -> None:
         """Print it as the command does."""
         printed.benchmark(out, self)
 
-    def report(self, path: str | Path) -> None:
-        """Write the report for people, one self-contained HTML page.
-
-        Raises:
-            OutputError: it cannot be written there.
-            MissingExtraError: a package of the extra ``report`` is not installed.
-        """
-        write_page(bench_page([self]), Path(path))
+    def page(self) -> Page:
+        """What :meth:`report` writes."""
+        return bench_page([self])
 
 
 def bench_model(source: object, request: BenchRequest) -> Benchmark:
@@ -82,13 +76,15 @@ def bench_model(source: object, request: BenchRequest) -> Benchmark:
     findings = find_sized(model, shapes, request.inputs, runner)
     # The tables are those of the open sizes, as in a conversion.
     sites = model.find().sites
+    sized = with_sizes(sites, findings.sites)
     tables = [site_table(model, site, target, baseline=target.kind == "measured") for site in sites]
-    pairs = zip(with_sizes(sites, findings.sites), tables, strict=True)
+    pairs = zip(sized, tables, strict=True)
     asked = [Entrant(model, site, table) for site, table in pairs if request.takes(site.id)]
     entrants = [each for each in asked if None not in each.site.deconv.in_sizes]
     unsized = tuple(f"site '{each.site.id}' is not timed: {UNKNOWN_SIZES}" for each in asked if each not in entrants)
     layers, plan, notes = _time_layers(entrants, target, request, request.options.site_seconds)
-    whole, found = _time_model(model, plan, shapes, target, request)
+    feeds = Given(request.inputs, shapes)
+    whole, found = _time_model(model, plan, feeds, target, request, list(zip(sites, sized, strict=True)))
     return Benchmark(
         name_of(source),
         target.environment(),
@@ -170,22 +166,22 @@ def _layer_times(entrant: Entrant, table: SiteTable, choice: Choice) -> LayerTim
 
 
 def _time_model(
-    model: Model, plan: Plan, shapes: Shapes, target: Target, request: BenchRequest
+    model: Model, plan: Plan, given: Given, target: Target, request: BenchRequest, sites: Sequence[tuple[Site, Site]]
 ) -> tuple[ModelTimes, tuple[str, ...]]:
     """The whole model as it came, with zero insertion or the paper's split everywhere, and as ``convert`` leaves it.
 
-    Half of the seconds go to what a conversion does, half to the times side by side.
+    Half of the seconds go to what a conversion does, half to the times side by side. ``sites`` are as the model states
+    them, and with definite sizes.
     """
-    with as_it_came(model) as original:
-        feeds = Given(request.inputs, shapes).feeds_that_run(model, original, target)
-    if isinstance(feeds, str):
-        return ModelTimes(reason=feeds), ()
     seconds = request.options.model_seconds / 2
     with as_it_came(model) as original, tempfile.TemporaryDirectory() as folder:
+        feeds = given.feeds_that_run(model, original, target)
+        if isinstance(feeds, str):
+            return ModelTimes(reason=feeds), ()
         settled = settle(model, original, plan, feeds, target, Overrides(), request.options, seconds, request.progress)
         models = {"native": original}
         forms = {name: programs_of(model, plan, chosen) for name, chosen in _variants(settled.plan).items()}
-        for name, programs in (forms | _bounds(model, shapes, target)).items():
+        for name, programs in (forms | _bounds(model, sites, target)).items():
             if programs:
                 path = Path(folder, name.replace(" ", "_") + model.suffix)
                 models[name] = saved(model.splice(programs), path)
@@ -203,11 +199,10 @@ def _time_model(
     return ModelTimes(times), (*settled.notes, *notes)
 
 
-def _bounds(model: Model, shapes: Shapes, target: Target) -> dict[str, dict[str, Program]]:
+def _bounds(model: Model, sites: Sequence[tuple[Site, Site]], target: Target) -> dict[str, dict[str, Program]]:
     """The model with the convolution of least work at every site, in each form of a quantised convolution that runs."""
     bounds: dict[str, dict[str, Program]] = {}
-    sites = model.find().sites
-    for site, sized in zip(sites, with_sizes(sites, model.find(shapes).sites), strict=True):
+    for site, sized in sites:
         for candidate in compile_equal_work(model, sized, target):
             program = least_work(site.deconv, model.layout, candidate.quant)
             bounds.setdefault(f"{BOUND} {candidate.quant}", {})[site.id] = program

@@ -103,7 +103,8 @@ def compile_equal_work(model: Model, site: Site, target: Target) -> dict[Candida
             continue
         with suppress(CompileError):
             ready = target.compile(model.emit(site, timed))
-            ready.run(site_inputs(model.layout, site))
+            if target.gives_outputs:
+                ready.run(site_inputs(model.layout, site))
             compiled[replace(EQUAL_WORK, quant=quant)] = ready
     return compiled
 

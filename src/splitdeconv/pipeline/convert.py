@@ -34,7 +34,7 @@ from splitdeconv.pipeline.open import (
     saved,
     workplace,
 )
-from splitdeconv.pipeline.printable import Printable
+from splitdeconv.pipeline.printable import Reportable
 from splitdeconv.pipeline.request import ConvertRequest
 from splitdeconv.pipeline.sites import Entrant, cost_of, site_table, time_sites
 from splitdeconv.pipeline.sizes import find_sized
@@ -43,7 +43,7 @@ from splitdeconv.proof.prove import prove
 from splitdeconv.proof.whole import Given
 from splitdeconv.report import printed
 from splitdeconv.report.conversion import page as conversion_page
-from splitdeconv.report.page import write_page
+from splitdeconv.report.page import Page
 from splitdeconv.results import provenance
 from splitdeconv.results.plan import Choice, Plan, SiteTable
 from splitdeconv.results.record import Environment, RunRecord, SiteWork, WholeTimes
@@ -52,7 +52,7 @@ from splitdeconv.targets.target import Target
 
 
 @dataclass(frozen=True)
-class Conversion(Printable):
+class Conversion(Reportable):
     """What a conversion returns; its text is what the command prints.
 
     Attributes:
@@ -76,14 +76,9 @@ class Conversion(Printable):
         """Print it as the command does."""
         printed.conversion(out, self.record)
 
-    def report(self, path: str | Path) -> None:
-        """Write the report for people, one self-contained HTML page.
-
-        Raises:
-            OutputError: it cannot be written there.
-            MissingExtraError: a package of the extra ``report`` is not installed.
-        """
-        write_page(conversion_page(self.record), Path(path))
+    def page(self) -> Page:
+        """What :meth:`report` writes."""
+        return conversion_page(self.record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +284,7 @@ def _copy(model: Model, folder: Path, out: Path) -> None:
 
 
 def _record(case: _Case, plan: Plan, verdict: Verdict, notes: tuple[str, ...], whole: WholeTimes | None) -> RunRecord:
-    sized = {site.id: site for site in case.sized.sites}
+    sized = {site.id: site for site in with_sizes(case.findings.sites, case.sized.sites)}
     return RunRecord(
         command="convert",
         model=name_of(case.source),

@@ -280,9 +280,7 @@ def _verdict(plan: Plan, timings: Timings, target: Target, overrides: Overrides)
     name, after = next(iter(times.items()), (_name(entrants.alone(plan)), None))
     changed = _changed(plan, json.loads(name))
     moved = sum(old.chosen != new.chosen for old, new in zip(plan.choices, changed.choices, strict=True))
-    notes = (
-        (f"{moved} site{'s' if moved > 1 else ''} got another form than alone, for the whole model",) if moved else ()
-    )
+    notes = (f"{number_of(moved, 'site')} got another form than alone, for the whole model",) if moved else ()
     if before is None and after is not None and _ORIGINAL in timings.refusals:
         figure = f"whole model: {after.median_ms:.4g} ms now ({after.kind} on {target.name})"
         note = f"{figure}; the original has no time to compare: {timings.refusals[_ORIGINAL]}"

@@ -116,10 +116,9 @@ class RunRecord:
     other_macs: int | None = None
     whole: WholeTimes | None = None
     provenance: Provenance = field(default_factory=Provenance)
+    target_reason: str = ""
 
     @property
     def converted(self) -> tuple[str, ...]:
         """Names of the sites that do not stay as they are."""
         return tuple(choice.site for choice in self.plan.choices if choice.chosen != NATIVE)
-
-    target_reason: str = ""

@@ -128,7 +128,7 @@ class TensorMovement:
         rule = MOVES.get(name) or NUMBERS[name]
         try:
             outputs = rule(Operands(self._graph, operator, given, ZERO if maps else 0))
-        except (Unmoved, ValueError, IndexError, TypeError, AttributeError, OverflowError):
+        except (Unmoved, ValueError, IndexError, TypeError, AttributeError, ArithmeticError):
             return None  # it contradicts its operands, or was never seen in this way
         return outputs[self._graph.outputs_of(operator).index(tensor)]
 
