@@ -11,15 +11,15 @@ import signal
 import statistics
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import count, takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from splitdeconv import targets
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import CompileError, UsageError
@@ -34,8 +34,8 @@ from splitdeconv.workers.serve import one_line
 PATIENCE_S = 600.0  # for one model: copying it to a device, compiling it there, and all its rounds
 MODEL, INPUTS, OUTPUTS = "{model}", "{inputs}", "{outputs}"
 _PLACE = re.compile("|".join((MODEL, INPUTS, OUTPUTS)))
-RUNTIMES = {".onnx": "onnxruntime", ".tflite": "litert", ".pt2": "torch"}  # give the numbers that a command does not
 WANTED = "wanted the milliseconds of its rounds, one a line"
+_FIELDS = "run = 'program {model}' and, if need be, formats = ['onnx'] and timeout_s = 60"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,8 @@ class Command(Target):
     """``command:./run.sh {model} {inputs} {outputs}``, or ``command:FILE.toml`` with the keys of :class:`Settings`.
 
     The command prints the milliseconds of its rounds, one a line. Where it has ``{outputs}``, that is a name for an
-    ``.npz`` file of the outputs if they are asked for, and empty if not; without it, and for the proof then, the
-    numbers come from the format's own runtime. What stands before the first place, called with ``--describe``, may
+    ``.npz`` file of the outputs if they are asked for, and empty if not; without it the numbers of the proof come from
+    the format's own runtime. What stands before the first place, called with ``--describe``, may
     print what it drives.
     """
 
@@ -78,11 +78,12 @@ class Command(Target):
         return Environment(
             target=self.name,
             versions={},
-            processor=self._described() or processor.name(),
+            processor=self._described or processor.name(),
             threads=self._threads,
             options={"program": _digest(self._program), **processor.description()},
         )
 
+    @cached_property
     def _described(self) -> str:
         """What the command says of itself, or nothing."""
         try:
@@ -114,12 +115,6 @@ class Command(Target):
         arguments = [_filled(each, given) for each in self._arguments]
         return _run(arguments, self._environment(), self._timeout_s)
 
-    def store(self, inputs: Mapping[str, Array]) -> Path:
-        """The inputs as a file."""
-        path = self._file(".npz")
-        np.savez(path, **{name: np.asarray(values) for name, values in inputs.items()})  # type: ignore[arg-type]
-        return path
-
     def measure(
         self,
         models: Mapping[Key, Compiled],
@@ -130,7 +125,7 @@ class Command(Target):
         drop: float = DROP_RATIO,
     ) -> dict[Key, Measurement]:
         """Each round of a model is one run of the command, by the median of what it prints."""
-        stored = self.store(inputs)
+        stored = _stored(inputs, self._file(".npz"))
         runs: dict[Key, Callable[[], float]] = {}
         for key, compiled in models.items():
             assert isinstance(compiled, CommandModel), "only what this target compiled"
@@ -145,12 +140,10 @@ class CommandModel:
         self._path, self._command = path, command
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs that the command leaves, or those of the format's own runtime."""
-        if not self._command.gives_outputs:
-            return targets.target(RUNTIMES[self._path.suffix]).compile(Compilable(self._path)).run(inputs)
+        """The outputs that the command leaves."""
         with TemporaryDirectory(prefix="splitdeconv-") as folder:
             outputs = Path(folder, "outputs.npz")
-            self._command.call(self._path, self._command.store(inputs), outputs)
+            self._command.call(self._path, _stored(inputs, Path(folder, "inputs.npz")), outputs)
             return _outputs(outputs)
 
     def nanoseconds(self, inputs: Path) -> float:
@@ -179,9 +172,6 @@ def _settings(option: str) -> Settings:
     if not all(isinstance(value, wanted) for value, wanted in types) or settings.timeout_s <= 0:
         raise UsageError(f"{option}: wanted {_FIELDS}")
     return settings
-
-
-_FIELDS = "run = 'program {model}' and, if need be, formats = ['onnx'] and timeout_s = 60"
 
 
 def _arguments(run: str) -> list[str]:
@@ -247,7 +237,8 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str], timeout_s: fl
 def _end(process: subprocess.Popen[str]) -> None:
     """End a command and what it has started."""
     if hasattr(os, "killpg"):
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it ended in this moment
+            os.killpg(process.pid, signal.SIGKILL)
     process.kill()
     process.communicate()
 
@@ -279,6 +270,12 @@ def _milliseconds(printed: str) -> list[float]:
         if not 0 < times[-1] < math.inf:
             raise CompileError(f"the command printed {line}, which is no time; {WANTED}")
     return times
+
+
+def _stored(inputs: Mapping[str, Array], path: Path) -> Path:
+    """``path``, which holds the inputs now."""
+    np.savez(path, **{name: np.asarray(values) for name, values in inputs.items()})  # type: ignore[arg-type]
+    return path
 
 
 def _outputs(path: Path) -> dict[str, Array]:
