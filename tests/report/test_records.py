@@ -10,7 +10,7 @@ import pytest
 from splitdeconv import codec
 from splitdeconv.errors import InputError
 from splitdeconv.report import bench, conversion, records
-from splitdeconv.report.page import html
+from splitdeconv.report.page import Page, html
 from splitdeconv.results.bench import BenchRecord, ModelTimes
 from splitdeconv.results.plan import Plan
 from splitdeconv.results.record import RunRecord, WholeTimes
@@ -137,10 +137,15 @@ def test_every_table_of_times_says_where_they_come_from(make: object) -> None:
         assert len({"measured", "estimated", "counted"} & set(caption.split())) <= 1
 
 
+def page_again(text: str) -> Page:
+    """The page of what ``--json`` has written."""
+    return records.page_of(codec.from_json(text, "run.json"), "run.json")
+
+
 @pytest.mark.parametrize("make", CONVERSIONS, ids=lambda make: make.__name__)
 def test_json_gives_the_same_page_again(make: object) -> None:
     record: RunRecord = make()  # type: ignore[operator]
-    assert html(records.page_of(codec.run_to_json(record), "run.json")) == html(conversion.page(record))
+    assert html(page_again(codec.run_to_json(record))) == html(conversion.page(record))
 
 
 def bench_words(*found: BenchRecord) -> str:
@@ -158,7 +163,7 @@ def test_a_benchmark_names_every_layer_form_and_figure() -> None:
     assert all(f"{each.mean:.2f}×" in text for each in shown)
     assert "the whole model is 2.00 times as fast converted as it came" in text
     assert "the paper's split 15 ±2% 1.33×" in text
-    again = records.page_of(codec.bench_to_json([record]), "run.json")
+    again = page_again(codec.bench_to_json([record]))
     assert html(again) == html(bench.page([record]))
 
 
@@ -187,18 +192,18 @@ def test_a_benchmark_of_two_targets_tells_them_apart() -> None:
 )
 def test_what_is_no_record_is_one_clear_line(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        records.page_of(text, "run.json")
+        page_again(text)
     assert "\n" not in str(caught.value)
 
 
 def test_an_inspection_has_no_page() -> None:
     text = codec.run_to_json(replace(invented.by_rule(), command="inspect"))
     with pytest.raises(InputError, match="no record of a conversion or a benchmark"):
-        records.page_of(text, "run.json")
+        page_again(text)
 
 
 def test_a_damaged_record_names_the_place() -> None:
     damaged = json.loads(codec.run_to_json(invented.converted()))
     damaged["plan"]["choices"][1]["deconv"]["axes"][0]["kernel"] = "four"
     with pytest.raises(InputError, match=r"plan\.choices\.deconv\.axes\.kernel is four"):
-        records.page_of(json.dumps(damaged), "run.json")
+        page_again(json.dumps(damaged))

@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from splitdeconv import __version__
 from splitdeconv.cli import terminal
 from splitdeconv.files import write_text
 from splitdeconv.pipeline.open import quiet
@@ -22,7 +23,6 @@ from splitdeconv.report.listing import say
 from splitdeconv.results.bench import BenchRecord
 from splitdeconv.results.record import RunRecord
 from splitdeconv.results.schema import SCHEMA_VERSION
-from splitdeconv.version import __version__
 
 app = typer.Typer(
     name="splitdeconv",
@@ -93,11 +93,15 @@ def signed(record: Record, context: typer.Context) -> Record:
     return replace(record, provenance=replace(record.provenance, arguments=context.obj or ()))
 
 
-def done(command: str, outputs: Sequence[Path], json: Path | None, line: str, **more: object) -> None:
-    """What a command that writes files says at its end, as a line or as JSON."""
+def emit_done(command: str, outputs: Sequence[Path], json: Path | None, **more: object) -> None:
+    """What a command has written, as JSON if that is wanted."""
     record = {"schema": SCHEMA_VERSION, "command": command, "outputs": [str(path) for path in outputs], **more}
     if json is not None:
         emit_json(dumps(record, indent=2, ensure_ascii=False) + "\n", json)
+
+
+def say_done(line: str, json: Path | None) -> None:
+    """The same as a line, when the files have their places; nothing where JSON has the standard output."""
     if str(json) != "-":
         say(console(), line)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from splitdeconv import codec
 from splitdeconv.cli import app as shared
 from splitdeconv.files import read_text, together
 from splitdeconv.report import page, plots
@@ -24,14 +25,15 @@ def report(
     check(out)
     with together([("the record", record)], [("OUT", out), ("--json", json)]):
         _write(record, out)
-        shared.done("report", [out], json, f"written: {out}", record=str(record))
+        shared.emit_done("report", [out], json, record=str(record))
+    shared.say_done(f"written: {out}", json)
 
 
 def _write(record: Path, out: Path) -> None:
     from splitdeconv.report.records import page_of  # noqa: PLC0415  # only with the extra
 
     text = read_text(record, "wanted what --json has written")
-    page.write_page(page_of(text, str(record)), out)
+    page.write_page(page_of(codec.from_json(text, str(record)), str(record)), out)
 
 
 def check(out: Path | None) -> None:

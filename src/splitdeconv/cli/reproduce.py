@@ -48,4 +48,5 @@ def reproduce(
         finished = run(ReproduceRequest(setting, tuple(only or ()), fresh=fresh, progress=progress, say=say))
     report = document.write(out_dir, finished, quick=quick)
     parts = [each.part.name for each in finished]
-    shared.done("reproduce", [report], json, f"report: {report}", parts=parts, quick=quick)
+    shared.emit_done("reproduce", [report], json, parts=parts, quick=quick)
+    shared.say_done(f"report: {report}", json)

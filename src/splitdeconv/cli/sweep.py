@@ -14,7 +14,7 @@ import typer
 from splitdeconv.accelerator.arch import load_architecture
 from splitdeconv.accelerator.energy import load_energies
 from splitdeconv.accelerator.sparsity import SKIPS
-from splitdeconv.cli.app import Json, app, done, progress_bar
+from splitdeconv.cli.app import Json, app, emit_done, progress_bar, say_done
 from splitdeconv.cli.inputs import shapes
 from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.files import together
@@ -81,8 +81,8 @@ def sweep(
             from splitdeconv.lab.simulation.plot import plot_pareto  # noqa: PLC0415  # only with the extra
 
             plot_pareto(columns_of(chunks, parts), plot)
-        line = f"{rows} points in {out_path}, {failures} of them failed with a reason (column 'reason')"
-        done("sweep", [out_path, *([plot] if plot else [])], json, line, points=rows, failed=failures)
+        emit_done("sweep", [out_path, *([plot] if plot else [])], json, points=rows, failed=failures)
+    say_done(f"{rows} points in {out_path}, {failures} of them failed with a reason (column 'reason')", json)
 
 
 def _cluster(address: str) -> Callable[[Sequence[grid.Chunk]], Finished]:

@@ -80,4 +80,5 @@ def export_network(
     """Write a network as a model file, through the official exporters and quantisers (extra `zoo`)."""
     with together([("--weights", weights)], [("OUT", out), ("--json", json)]):
         splitdeconv.lab.zoo.export(name, out, dtype=dtype, seed=seed, weights=weights, width=width)
-        shared.done("zoo export", [out], json, f"written: {out}", network=name, dtype=dtype, seed=seed)
+        shared.emit_done("zoo export", [out], json, network=name, dtype=dtype, seed=seed)
+    shared.say_done(f"written: {out}", json)

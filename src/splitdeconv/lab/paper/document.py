@@ -12,7 +12,6 @@ from splitdeconv.lab.paper.published import all_published
 from splitdeconv.lab.paper.reproduce import Finished
 from splitdeconv.report import bars, page, plots
 from splitdeconv.report.numbers import NO_NUMBER
-from splitdeconv.version import __version__
 
 REPORT = "report.html"
 TABLES, CHARTS = "tables", "charts"
@@ -56,7 +55,7 @@ def _lead(finished: Sequence[Finished], *, quick: bool) -> str:
     return (
         "arXiv 1907.01773, Accelerating Generative Neural Networks on Unmodified Deep Learning Processors: ours beside "
         f"the paper's. {effort}Every table says whether its numbers were counted, estimated or measured; at the end of "
-        f"each part stands what made them, and where. Parts: {parts}; splitdeconv {__version__}."
+        f"each part stands what made them, and where. Parts: {parts}."
     )
 
 

@@ -10,13 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from splitdeconv.errors import MissingExtraError
 from splitdeconv.lab.paper.result import Result
 from splitdeconv.report.page import Kind
+from splitdeconv.results import provenance
 from splitdeconv.targets import processor
-from splitdeconv.version import __version__
 
 Value = TypeVar("Value")
 Progress = Callable[[str, float], None]
@@ -102,9 +100,7 @@ class PaperPart:
 def environment(packages: Sequence[str]) -> dict[str, str]:
     """Versions and processor, as they are recorded and compared."""
     found = {
-        "splitdeconv": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
+        **provenance.versions(),
         "system": platform.system(),
         "processor": processor.name(),
         **{f"processor {key}": text for key, text in processor.description().items()},
