@@ -79,19 +79,19 @@ docs: $(VENV)/.dev  ## the documentation as a site in build/docs; a broken link 
 
 bench: $(VENV)/.dev  ## the project's own benchmarks; run on an idle machine, tables and times in bench-out/
 	@mkdir -p bench-out
-	$(BIN)/python benchmarks/onnxruntime_float32.py --json bench-out/onnxruntime_float32.json | tee bench-out/onnxruntime_float32.txt
-	$(BIN)/python benchmarks/openvino_float32.py --json bench-out/openvino_float32.json | tee bench-out/openvino_float32.txt
+	$(BIN)/python -m benchmarks.onnxruntime_float32 --json bench-out/onnxruntime_float32.json | tee bench-out/onnxruntime_float32.txt
+	$(BIN)/python -m benchmarks.openvino_float32 --json bench-out/openvino_float32.json | tee bench-out/openvino_float32.txt
 	$(BIN)/python -m benchmarks.upsampling | tee bench-out/upsampling.txt
-	$(BIN)/python benchmarks/crops.py | tee bench-out/crops.txt
-	$(BIN)/python benchmarks/quantised_layers.py | tee bench-out/onnxruntime_int8.txt
-	$(BIN)/python benchmarks/quantised_layers.py --target openvino | tee bench-out/openvino_int8.txt
+	$(BIN)/python -m benchmarks.crops | tee bench-out/crops.txt
+	$(BIN)/python -m benchmarks.quantised_layers | tee bench-out/onnxruntime_int8.txt
+	$(BIN)/python -m benchmarks.quantised_layers --target openvino | tee bench-out/openvino_int8.txt
 	$(BIN)/python -m benchmarks.tflite_layers --target litert --kind float32 | tee bench-out/litert_float32.txt
 	$(BIN)/python -m benchmarks.tflite_layers --target litert --kind int8_per_channel | tee bench-out/litert_int8.txt
 	$(BIN)/python -m benchmarks.tflite_layers --target litert --kind int8_per_channel --keras | tee bench-out/litert_keras.txt
 	$(BIN)/python -m benchmarks.tflite_layers --target vela | tee bench-out/vela.txt
 	$(BIN)/python -m benchmarks.zoo_exports | tee bench-out/zoo_exports.txt
-	$(BIN)/python benchmarks/accelerators.py | tee bench-out/accelerators.txt
-	$(BIN)/python benchmarks/conversion.py | tee bench-out/conversion.txt
+	$(BIN)/python -m benchmarks.accelerators | tee bench-out/accelerators.txt
+	$(BIN)/python -m benchmarks.conversion | tee bench-out/conversion.txt
 
 clean:  ## remove the environment and everything made
 	rm -rf $(VENV) build dist demo bench-out attack-out

@@ -1,8 +1,8 @@
 """Evaluations per second of the modelled processors on one core, and of a sweep on all cores.
 
-    python benchmarks/accelerators.py            layer × architecture evaluations per second, one core
-    python benchmarks/accelerators.py sweep      a sweep of a million points, all cores
-    python benchmarks/accelerators.py paper      the six networks on both arrays, with sensitivity ranges
+    python -m benchmarks.accelerators            layer × architecture evaluations per second, one core
+    python -m benchmarks.accelerators sweep      a sweep of a million points, all cores
+    python -m benchmarks.accelerators paper      the six networks on both arrays, with sensitivity ranges
 
 Run on an idle machine; the first prints its spread over repeats. The third measures nothing: it prints the tables of
 ``docs/assumptions.md``.

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import splitdeconv
-from splitdeconv.cli import app, bench
-from splitdeconv.codec import bench_to_json
+from splitdeconv import codec
+from splitdeconv.cli import app
+from splitdeconv.report import printed
 from splitdeconv.results.bench import NATIVE, BenchRecord
 
 LAYERS = Path(__file__).with_name("layers.json")
@@ -44,12 +45,12 @@ def check(description: str, target: str, claim: Claim) -> None:
     record = splitdeconv.bench(
         layers=given.layers, target=target, only=given.only, threads=given.threads, budget=given.budget
     )
-    bench.show(out, record, every=True)
+    printed.benchmark(out, record, every=True)
     records = [record]
     for path in sorted(given.models.glob("*.onnx")):
         out.print()
         whole = splitdeconv.bench(path, target=target, threads=given.threads, budget=given.budget)
-        bench.show(out, whole)
+        printed.benchmark(out, whole)
         records.append(whole)
     if not given.models.is_dir():
         out.print(f"no folder {given.models}: whole models are left out")
@@ -57,7 +58,7 @@ def check(description: str, target: str, claim: Claim) -> None:
     for line in verdicts(records, claim):
         out.print(line, markup=False)
     if given.json:
-        given.json.write_text(bench_to_json(records), encoding="utf-8")
+        given.json.write_text(codec.bench_to_json(records), encoding="utf-8")
 
 
 def verdicts(records: Sequence[BenchRecord], claim: Claim) -> list[str]:

@@ -4,7 +4,7 @@ Two models: 2,000 nodes, and 1 GB of weights in a file beside the model. Each ru
 peak is its own; what imports take is not in the times, what they occupy is in the peaks. Aims: under twice the time of
 load and save without verification; below 300 MB for the model of 1 GB.
 
-Run on an idle machine: python benchmarks/conversion.py [--repeats 5] [--nodes 2000] [--gigabytes 1.0]
+Run on an idle machine: python -m benchmarks.conversion [--repeats 5] [--nodes 2000] [--gigabytes 1.0]
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -50,7 +51,9 @@ def many_nodes(path: Path, count: int) -> None:
     for number in range(count // 2):
         name, kind = f"layer{number}", "ConvTranspose" if number % (DECONV_SHARE // 2) == 0 else "Conv"
         weights.append(weight(rng, f"{name}.weight", CHANNELS, CHANNELS, 4, 4))
-        attributes = {"strides": [2, 2], "pads": [1, 1, 1, 1]} if kind == "ConvTranspose" else {"pads": [1, 1, 2, 2]}
+        attributes: dict[str, Any] = {"pads": [1, 1, 2, 2]}
+        if kind == "ConvTranspose":
+            attributes = {"strides": [2, 2], "pads": [1, 1, 1, 1]}
         nodes.append(helper.make_node(kind, [value, f"{name}.weight"], [name], name=name, **attributes))
         nodes.append(helper.make_node("Relu", [name], [f"{name}.relu"], name=f"{name}/relu"))
         value = f"{name}.relu"
@@ -59,7 +62,9 @@ def many_nodes(path: Path, count: int) -> None:
 
 def many_bytes(path: Path, size: float) -> None:
     """Wide convolutions, and a deconv for every four of them; ``size`` in bytes."""
-    rng, nodes, weights, value, total = np.random.default_rng(0), [], [], "x", 0
+    rng, value, total = np.random.default_rng(0), "x", 0
+    nodes: list[onnx.NodeProto] = []
+    weights: list[onnx.TensorProto] = []
     while total < size:
         number = len(nodes)
         name, kind, kernel = f"layer{number}", "Conv", 3

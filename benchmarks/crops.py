@@ -1,7 +1,7 @@
 """Deconvs without pads whose output is cropped behind them: the crop kept (native), absorbed, and in every form.
 
 Exporters write such models for frameworks without pads, or with uneven ones: causal audio decoders, Keras' Cropping
-layers, FCN's crops. Run on an idle machine: python benchmarks/crops.py [--target onnxruntime] [--budget 60]
+layers, FCN's crops. Run on an idle machine: python -m benchmarks.crops [--target onnxruntime] [--budget 60]
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Layer:
             helper.make_node("Slice", ["whole", *lists], ["cut"]),
             helper.make_node("Relu", ["cut"], ["y"]),
         ]
-        shapes = {"x": [1, before, *self.sizes], "y": [1, after, *[None] * rank]}
+        shapes: dict[str, list[int | None]] = {"x": [1, before, *self.sizes], "y": [1, after, *[None] * rank]}
         x, y = (helper.make_tensor_value_info(name, 1, shape) for name, shape in shapes.items())
         constants = [numpy_helper.from_array(values, name) for name, values in known.items()]
         graph = helper.make_graph(nodes, self.name, [x], [y], constants)

@@ -1,6 +1,6 @@
 """How often the noise test lets forms of equal speed win, and how often it sees a gain: simulated, and on this machine.
 
-``python benchmarks/noise.py`` simulates 10,000 tables of each kind. ``--target onnxruntime`` races copies of one model,
+``python -m benchmarks.noise`` simulates 10,000 tables of each kind. ``--target onnxruntime`` races copies of one model,
 compiled several times: each win there is false, and the largest ratio shows what ``SMALLEST_GAIN`` has to cover.
 """
 

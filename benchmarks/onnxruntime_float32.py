@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from claims import Claim, check
+from benchmarks.claims import Claim, check
 
 if __name__ == "__main__":
     check(__doc__, "onnxruntime", Claim(over_native=1.3, over_zero_insert=4.0))

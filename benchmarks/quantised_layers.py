@@ -14,9 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from splitdeconv.choosing import planner
 from splitdeconv.deconv.layers import ListedLayer, read_layers
-from splitdeconv.deconv.ops import Conv
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv, Quant
 from splitdeconv.formats.model import Site
@@ -25,7 +23,6 @@ from splitdeconv.formats.onnx.quantised_layer import qdq_model, trained_like_wei
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.proof.sites import wrong_numbers
-from splitdeconv.results.plan import Cost, Option
 from splitdeconv.results.times import Measurement
 from splitdeconv.targets import Target, target
 from splitdeconv.targets.target import Compiled, CompileError
@@ -81,7 +78,7 @@ def measure(runtime: Target, layer: ListedLayer, quant: Quant, options: argparse
     """Compile what the target takes and computes right, and time it interleaved."""
     deconv = replace(layer.deconv, quant=quant)
     model, site = quantised_layer(deconv, layer.epilogue, options.bits)
-    compiled, refused, costs = {}, {}, []
+    compiled, refused = {}, {}
     for candidate in candidates(site.deconv, "NCHW")[0]:
         program = lower(site.deconv, "NCHW", candidate)
         found = prepare(runtime, model, site, candidate, program)
@@ -89,11 +86,8 @@ def measure(runtime: Target, layer: ListedLayer, quant: Quant, options: argparse
             refused[str(candidate)] = found
         else:
             compiled[candidate] = found
-            convs = sum(isinstance(step.op, Conv) for step in program.steps)
-            costs.append(Option(candidate, Cost(program.macs(), program.moved(), convs)))
-    ordered = {each: compiled[each] for each in planner.order(costs, site.deconv)}
-    first, *others = ordered.items()
-    shape = [deconv.batch or 1, deconv.in_channels, *deconv.in_sizes]
+    first, *others = compiled.items()
+    shape = [deconv.batch or 1, deconv.in_channels, *(size or 1 for size in deconv.in_sizes)]
     limits = np.iinfo(quant.activation)
     x = np.random.default_rng(0).integers(limits.min, limits.max + 1, shape).astype(quant.activation)
     everything = {first[0]: first[1], EQUAL_WORK: equal_work(runtime, deconv, options.bits), **dict(others)}
@@ -110,7 +104,7 @@ def quantised_layer(deconv: Deconv, epilogue: tuple[str, ...], bits: int) -> tup
 
 def prepare(runtime: Target, model: OnnxModel, site: Site, candidate: Candidate, program: Program) -> Compiled | str:
     """The compiled candidate, or the reason why it is none."""
-    reason = model.refuse(site, program) or runtime.refuse(site.deconv, candidate)
+    reason = model.refuse(site, program) or runtime.refuse(program)
     if reason is None and candidate != NATIVE:
         reason = wrong_numbers(model, site, program, runtime)
     if reason is not None:

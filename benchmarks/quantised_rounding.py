@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
+from benchmarks.quantised_layers import LAYERS
 
-from quantised_layers import LAYERS
 from splitdeconv.deconv import reference
 from splitdeconv.deconv.layers import read_layers
-from splitdeconv.deconv.spec import Quant
+from splitdeconv.deconv.spec import Deconv, Quant
 from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.formats.onnx.quantised_layer import qdq_model, trained_like_weights
 from splitdeconv.lowerings import lower
@@ -43,7 +43,7 @@ def main() -> None:
                     print_form(name, quant, bits, form, [layer.deconv for layer in layers])
 
 
-def print_form(name: str, quant: Quant, bits: int, form: str, layers: list) -> None:
+def print_form(name: str, quant: Quant, bits: int, form: str, layers: list[Deconv]) -> None:
     runtime = target(name)
     outputs = differing = steps = 0
     for layer in layers:
@@ -51,18 +51,20 @@ def print_form(name: str, quant: Quant, bits: int, form: str, layers: list) -> N
         weights = trained_like_weights(deconv, bits)
         model = OnnxModel(ir.from_proto(qdq_model(deconv, weights)), None)
         (site,) = model.find().sites
+        assert site.deconv.quant is not None, "the model is quantised"
         if form not in ("native", *site.deconv.quant.forms):
             return
         candidate = Candidate("native") if form == "native" else Candidate("split", "union", "transpose", quant=form)
-        if reason := runtime.refuse(site.deconv, candidate):
+        program = lower(site.deconv, "NCHW", candidate)
+        if reason := runtime.refuse(program):
             print(f"{name:<14}{quant.activation + ' × int8':<16}{bits:>5}  {form:<12}  {reason}")
             return
         limits = np.iinfo(quant.activation)
-        shape = (1, deconv.in_channels, *deconv.in_sizes)
+        shape = [1, deconv.in_channels, *(size or 1 for size in deconv.in_sizes)]
         x = np.random.default_rng(0).integers(limits.min, limits.max + 1, shape).astype(quant.activation)
         wanted = reference.quantised_deconv(x, weights, deconv).astype(np.int32)
         try:
-            compiled = runtime.compile(model.emit(site, lower(site.deconv, "NCHW", candidate)))
+            compiled = runtime.compile(model.emit(site, program))
             (found,) = compiled.run({"x": x}).values()
         except CompileError as error:
             print(f"{name:<14}{quant.activation + ' × int8':<16}{bits:>5}  {form:<12}  {error}")

@@ -78,7 +78,7 @@ def times(
     ready: dict[Candidate, Compiled] = {}
     for candidate in (each for found in candidates(site.deconv, "NHWC")[0] for each in variants(found)):
         program = lower(site.deconv, "NHWC", candidate)
-        if where.refuse(site.deconv, candidate) or model.refuse(site, program):
+        if where.refuse(program) or model.refuse(site, program):
             continue
         try:
             ready[candidate] = where.compile(model.emit(site, program))
@@ -92,7 +92,7 @@ def times(
 
 def equal_work(case: Case, where: Target, numerics: str) -> Compiled:
     """One CONV_2D on the same input: ``ceil(K/s)`` taps on each axis, and as many outputs as make the work equal."""
-    taps = tuple(-(-kernel // stride) for kernel, stride in zip(case.kernel, case.stride, strict=True))
+    taps = -(-case.kernel[0] // case.stride[0]), -(-case.kernel[1] // case.stride[1])
     outputs = max(1, round(case.out_channels * math.prod(case.kernel) / math.prod(taps)))
     model = loaded(build(replace(case, kernel=taps, stride=(1, 1), out_channels=outputs)), numerics)
     (site,) = model.find().sites

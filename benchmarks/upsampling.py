@@ -2,19 +2,19 @@
 
 Each layer as the model has it (dense with zeros between channels, or depthwise), as a depthwise deconv, as two matrix
 products, and in the most promising of the other forms; and as what an exporter would have to write, Resize with zeros
-around it. Run on an idle machine: python benchmarks/upsampling.py [--target onnxruntime] [--seconds 4]
+around it. Run on an idle machine: python -m benchmarks.upsampling [--target onnxruntime] [--seconds 4]
 """
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 from splitdeconv import formats, targets
-from splitdeconv.choosing import planner
 from splitdeconv.cli import app
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.structure import dense_of
@@ -44,7 +44,7 @@ def save(nodes: list[onnx.NodeProto], shape: list[int], constants: dict[str, np.
 
 
 def deconv_model(channels: int, stride: int, size: int, dense: bool) -> onnx.ModelProto:
-    attributes = {"strides": [stride] * 2, "pads": [stride // 2] * 4, "group": 1 if dense else channels}
+    attributes: dict[str, Any] = {"strides": [stride] * 2, "pads": [stride // 2] * 4, "group": 1 if dense else channels}
     node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], name="site", **attributes)
     return save([node], [1, channels, size, size], {"w": kernel(channels, stride, dense)})
 
@@ -71,7 +71,8 @@ def one_layer(target: targets.Target, channels: int, stride: int, size: int, den
     """All times of a layer, and how much faster each form is than the model's own."""
     model = formats.from_object(deconv_model(channels, stride, size, dense))
     (site,) = model.find().sites
-    order = planner.order(site_table(model, site, target).options, site.deconv)
+    options = sorted(site_table(model, site, target).options, key=lambda each: each.cost.macs + each.cost.moved)
+    order = [each.candidate for each in options]
     special = [each for each in order if each in (Candidate("native", "simplified"), Candidate("separable"))]
     others = [each for each in order if each not in (NATIVE, *special)][:OTHERS]
     compiled, _ = compile_site(model, site, [NATIVE, *special, *others], target)

@@ -36,12 +36,13 @@ def compare(name: str) -> tuple[OutputCheck, ...]:
     with quiet():
         first = to_onnx.exported(split.freeze(split.convert(network)), network)
         second = splitdeconv.convert(to_onnx.export(network), target="generic", verify=False).model
+    assert isinstance(first, onnx.ModelProto)
+    assert isinstance(second, onnx.ModelProto)
     for model in (first, second):
-        assert isinstance(model, onnx.ModelProto)
         assert not any(node.op_type == "ConvTranspose" for node in model.graph.node)
     runner = target("onnxruntime")
-    compiled = [runner.compile(Compilable(model.SerializeToString())) for model in (second, first)]
-    checks, _ = compare_models(formats.from_object(second), *compiled, {network.input_name: np.asarray(x)})
+    before, after = (runner.compile(Compilable(model.SerializeToString())) for model in (second, first))
+    checks, _ = compare_models(formats.from_object(second), before, after, {network.input_name: np.asarray(x)})
     return checks
 
 
