@@ -54,7 +54,7 @@ def convert(
     skip: Sequence[str] = (),
     plan: str | Path | None = None,
     inputs: Mapping[str, Array] | None = None,
-    in_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    in_shapes: Mapping[str, tuple[int, ...] | Sequence[tuple[int, ...]]] | None = None,
     numerics: str = "exact",
     max_growth: float = math.inf,
     verify: bool = True,
@@ -78,7 +78,8 @@ def convert(
         only, skip: patterns of sites to rewrite, or to leave as they are.
         plan: a plan file of an earlier run.
         inputs: input name → array, for verification and timing; other inputs are random.
-        in_shapes: input name → shape, for inputs whose sizes the model leaves open.
+        in_shapes: input name → shape, for inputs whose sizes the model leaves open; or several shapes, for one plan
+            that is slower than the original at none of them, and best on their mean.
         numerics: ``exact`` keeps every rounding step of a quantised model; ``fused`` (TFLite) drops those between a
             deconv and its bias addition and activation, and reports the difference.
         max_growth: how many times as many weights as the model has a form may store; those of upsamplings have more.

@@ -54,6 +54,6 @@ def test_what_stands_behind_the_options_is_read(tmp_path: Path) -> None:
     }
     request = request_of(ConvertRequest, given)
     assert (request.layers, request.only, request.skip) == ({"up": "split"}, ("u*",), ())
-    assert (request.in_shapes, list(request.inputs)) == ({"x": (1, 3)}, ["x"])
+    assert (request.in_shapes, list(request.inputs)) == ({"x": [(1, 3)]}, ["x"])
     assert request.options.threads == 2
     assert request.overrides.forces("up")

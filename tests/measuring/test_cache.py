@@ -107,9 +107,9 @@ def test_another_deconv_epilogue_menu_or_version_finds_nothing(monkeypatch: pyte
         site_key(replace(DECONV, dtype="float16"), ("Relu",), CANDIDATES, ENVIRONMENT),
         site_key(DECONV, (), CANDIDATES, ENVIRONMENT),
         site_key(DECONV, ("Relu",), CANDIDATES[:1], ENVIRONMENT),
-        model_key({"native": b"model"}, {"x": (1, 4, 8)}, ENVIRONMENT),
-        model_key({"native": b"other"}, {"x": (1, 4, 8)}, ENVIRONMENT),
-        model_key({"native": b"model"}, {"x": (1, 4, 9)}, ENVIRONMENT),
+        model_key({"native": b"model"}, [{"x": (1, 4, 8)}], ENVIRONMENT),
+        model_key({"native": b"other"}, [{"x": (1, 4, 8)}], ENVIRONMENT),
+        model_key({"native": b"model"}, [{"x": (1, 4, 9)}], ENVIRONMENT),
     }
     monkeypatch.setattr(cache, "__version__", "999")
     others.add(site_key(DECONV, ("Relu",), CANDIDATES, ENVIRONMENT))

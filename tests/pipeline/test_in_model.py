@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pytest
 
 from splitdeconv.choosing.planner import Overrides
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.spec import Axis, Deconv
+from splitdeconv.deconv.weights import Array
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.pipeline import open as opening
 from splitdeconv.pipeline.in_model import Settled, settle
@@ -102,11 +105,19 @@ def plan_of(*sites: str, native: bool = True) -> Plan:
     return Plan("made", tuple(Choice(site, DECONV, ROWS, "fastest", options) for site in sites))
 
 
-def settled(plan: Plan, machine: Machine, folder: Path, overrides: Overrides = FREE, *, cache: bool = False) -> Settled:
+def settled(
+    plan: Plan,
+    machine: Machine,
+    folder: Path,
+    overrides: Overrides = FREE,
+    *,
+    cache: bool = False,
+    feeds: Sequence[Mapping[str, Array]] = ({},),
+) -> Settled:
     original = folder / "original.made"
     original.write_text("")
     options = Options(seconds=100.0, cache=cache)
-    return settle(Model({}), Compilable(original), plan, {}, machine, overrides, options, 40.0, quiet)  # type: ignore[arg-type]
+    return settle(Model({}), Compilable(original), plan, feeds, machine, overrides, options, 40.0, quiet)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -242,3 +253,71 @@ def test_figures_are_compared_only_where_they_count_the_same(tmp_path: Path) -> 
     assert found.notes[-1].endswith(
         "the original has no time to compare: it leaves 2 more operators to another processor"
     )
+
+
+SIZES = ({"x": (1, 4)}, {"x": (1, 40)})
+FEEDS = [{name: np.zeros(shape, np.float32) for name, shape in each.items()} for each in SIZES]
+
+
+class TwoSizes(Machine):
+    """A machine on which the plans differ from one size to the next: milliseconds of each form, small and large."""
+
+    times: ClassVar[Mapping[str, tuple[float, float]]]
+
+    def measure(
+        self, models: Mapping[str, str], inputs: Any, seconds: float, drop: float = 2.0, progress: object = None
+    ) -> dict[str, Measurement]:
+        place = [each["x"].shape for each in FEEDS].index(inputs["x"].shape)
+        forms = {forms.partition("=")[2] or "native": key for key, forms in models.items()}
+        return {key: self.time(self.times[form][place]) for form, key in forms.items()}
+
+
+class Mixed(TwoSizes):
+    """Best on the mean is what loses the small size to native; best of those that do not is ``split_phases``."""
+
+    times: ClassVar = {
+        "native": (10.0, 100.0),
+        "split_rows": (11.0, 10.0),
+        "split_phases:rows": (9.0, 50.0),
+        "split:union:depth_to_space": (5.0, 99.0),
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_plan_for_several_sizes_is_the_best_on_the_mean_that_loses_none(kind: Kind, tmp_path: Path) -> None:
+    found = settled(replace(plan_of("only"), measured_at=SIZES), Mixed(kind), tmp_path, feeds=FEEDS)
+    assert [choice.chosen for choice in found.plan.choices] == [PHASES]
+    assert found.whole is not None
+    assert found.whole.kept
+    assert found.whole.after.median_ms == pytest.approx((9 * 50) ** 0.5)
+    assert [time.median_ms for time in found.whole.after.at_each_size()] == [9.0, 50.0]
+    assert [note.partition(",")[0] for note in found.notes if note.startswith("at ")] == [
+        "at x 1×4: 10 ms before",
+        "at x 1×40: 100 ms before",
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_plan_that_loses_a_size_is_taken_back_however_much_it_gains_at_the_other(kind: Kind, tmp_path: Path) -> None:
+    class Loses(TwoSizes):
+        times: ClassVar = dict.fromkeys(Mixed.times, (11.0, 10.0)) | {"native": (10.0, 100.0)}
+
+    found = settled(replace(plan_of("only"), measured_at=SIZES), Loses(kind), tmp_path, feeds=FEEDS)
+    assert [choice.chosen for choice in found.plan.choices] == [NATIVE]
+    assert found.whole is not None
+    assert not found.whole.kept
+    assert "3.02×" in found.notes[-1]
+    assert found.notes[-1].endswith("slower at one of the sizes; the deconvs are left as they are")
+
+
+def test_times_of_several_sizes_come_from_the_cache_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "default_path", lambda: tmp_path / "timings.sqlite3")
+    plan = replace(plan_of("only"), measured_at=SIZES)
+    first = settled(plan, Mixed(), tmp_path, cache=True, feeds=FEEDS)
+    again = settled(plan, Mixed(), tmp_path, cache=True, feeds=FEEDS)
+    assert "from the cache" in again.notes[-1]
+    assert (again.plan, again.whole) == (first.plan, first.whole)
+    other = settled(plan, Mixed(), tmp_path, cache=True, feeds=FEEDS[::-1])
+    assert "from the cache" not in other.notes[-1]

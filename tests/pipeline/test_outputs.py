@@ -171,8 +171,8 @@ class OnNoZeros:
 
 def test_whole_inputs_are_small_values_for_times_too_where_zeros_do_not_run() -> None:
     loaded = load(gather_model())
-    drawn = Given({}, {}).feeds(loaded, 1)
-    feeds = Given({}, {}).feeds_that_run(loaded, loaded.compilable(Path("unused")), OnNoZeros())  # type: ignore[arg-type]
+    drawn = Given({}).feeds(loaded, 1)
+    feeds = Given({}).feeds_that_run(loaded, loaded.compilable(Path("unused")), OnNoZeros())  # type: ignore[arg-type]
     assert isinstance(feeds, dict)
     assert isinstance(drawn, dict)
     np.testing.assert_array_equal(feeds["t"], drawn["t"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from benchmarks.noise import NOISES, simulated
@@ -119,3 +120,39 @@ def test_the_spread_is_the_usual_one_of_settled_measurements() -> None:
     ignored = [Measurement(1.0, 0.1, 9.5, 3), Measurement(1.0, 0.1, 9.5, 50, "estimated")]
     assert times.spread([*taken, *ignored]) == pytest.approx(0.6)
     assert times.spread([]) == times.spread([Measurement(0.0, 0.0, 0.0, 50)]) == times.spread(ignored) == 0.0
+
+
+def over(*sizes_ms: float, kind: Literal["measured", "estimated"] = "measured") -> Measurement:
+    if kind == "estimated":
+        return times.over_sizes([Measurement(time, time, time, 0, kind) for time in sizes_ms])
+    return times.over_sizes([constant(time) for time in sizes_ms])
+
+
+@pytest.mark.parametrize("kind", ["measured", "estimated"])
+def test_ratios_of_times_over_sizes_are_geometric_means_of_ratios(kind: Literal["measured", "estimated"]) -> None:
+    before, after = over(10.0, 1000.0, kind=kind), over(5.0, 125.0, kind=kind)
+    assert times.ratio(before, after) == pytest.approx(4.0)
+    assert [each.median_ms for each in after.at_each_size()] == [5.0, 125.0]
+    assert {each.kind for each in (after, *after.at_each_size())} == {kind}
+    assert times.wins(after, before)
+    assert not times.loses_a_size(after, before)
+    assert times.loses_a_size(before, after)
+
+
+def test_one_size_is_the_time_itself() -> None:
+    assert times.over_sizes([constant(3.0)]) == constant(3.0)
+    assert not times.loses_a_size(constant(3.0), constant(2.0))
+
+
+def test_a_size_is_lost_beyond_the_noise_or_by_more_than_sessions_differ() -> None:
+    assert not times.loses_a_size(over(10.0, 1.0), over(10.0, 10.0))
+    assert times.loses_a_size(over(10.1, 1.0), over(10.0, 10.0))
+    few = [times.over_sizes([constant(each, 3), constant(1.0, 3)]) for each in (10.0, 10.2, 10.5)]
+    assert [times.loses_a_size(each, few[0]) for each in few] == [False, False, True]
+
+
+def test_times_over_sizes_have_the_rounds_of_the_size_that_has_fewest() -> None:
+    found = times.over_sizes([constant(4.0, 50), constant(9.0, 3)])
+    assert found.rounds == len(found.rounds_ms) == 3
+    assert found.median_ms == pytest.approx(6.0)
+    assert not times.is_settled(found)

@@ -18,7 +18,7 @@ from splitdeconv.errors import UsageError
 from splitdeconv.lowerings import find_lowering
 from splitdeconv.lowerings.candidate import COMPOSITE, FORMS, NATIVE, Candidate, Refusal
 from splitdeconv.results.plan import Choice, Option, Plan, SiteTable, Skipped
-from splitdeconv.results.times import SMALLEST_GAIN, Measurement, comparison, is_settled, ratio, wins
+from splitdeconv.results.times import SMALLEST_GAIN, Measurement, comparison, is_settled, loses_a_size, ratio, wins
 
 # The rule for targets that measure nothing, in multiply-accumulates (docs/decisions/generic-rule.md has the fit).
 MOVED_WEIGHT = 10  # for each element that is read or written between the convolutions
@@ -272,7 +272,7 @@ def _fastest(options: Sequence[Option], deconv: Deconv, missing: str) -> tuple[C
     if not timed:
         chosen, reason = _generic(options, deconv)
         return chosen, f"nothing was measured; {reason}"
-    better = {each: time for each, time in timed.items() if each != NATIVE and (native is None or wins(time, native))}
+    better = {each: time for each, time in timed.items() if each != NATIVE and _beats(time, native)}
     if not better:
         return NATIVE, _best_loser(options)
     # What the others are compared with, so that the order is that of the ratios by which they won.
@@ -283,6 +283,11 @@ def _fastest(options: Sequence[Option], deconv: Deconv, missing: str) -> tuple[C
     ]
     chosen, _ = _generic(equal, deconv)
     return chosen, _success(better[chosen], native, missing, len(equal))
+
+
+def _beats(time: Measurement, native: Measurement | None) -> bool:
+    """Whether a form is faster beyond the noise, and slower at none of several sizes."""
+    return native is None or (wins(time, native) and not loses_a_size(time, native))
 
 
 def _success(time: Measurement, native: Measurement | None, missing: str, equals: int) -> str:
@@ -301,6 +306,7 @@ def _best_loser(options: Sequence[Option]) -> str:
     best = min(timed, key=lambda each: (not is_settled(timed[each]), ratio(timed[each], native), str(each)))
     little = f"surely faster, but maybe by less than {SMALLEST_GAIN:.0%}"
     verdict = little if wins(timed[best], native, smallest_gain=0.0) else "no gain beyond the noise"
+    verdict = "slower at one of the sizes" if loses_a_size(timed[best], native) else verdict
     return (
         f"native {native.median_ms:.3g} ms; the best other form, {best}, {comparison(timed[best], native)}: {verdict}"
     )
@@ -309,7 +315,8 @@ def _best_loser(options: Sequence[Option]) -> str:
 def guard(decided: Plan, before: Measurement, after: Measurement, overrides: Overrides) -> tuple[Plan, str]:
     """The last word of the whole model: unless it is faster beyond the noise, every free choice goes back to native.
 
-    Choices that the user named stay, and those of sites that the target cannot run as they are.
+    So they do where it is slower at one of several sizes. Choices that the user named stay, and those of sites that
+    the target cannot run as they are.
 
     Args:
         decided: the plan that ``after`` was measured with.
@@ -319,9 +326,11 @@ def guard(decided: Plan, before: Measurement, after: Measurement, overrides: Ove
     Returns:
         The plan that holds, and a note where it is another one (empty otherwise).
     """
-    if wins(after, before, smallest_gain=0.0):
+    loses = loses_a_size(after, before)
+    if wins(after, before, smallest_gain=0.0) and not loses:
         return decided, ""
-    figures = f"whole model {comparison(after, before)}: not faster beyond the noise"
+    reason = "slower at one of the sizes" if loses else "not faster beyond the noise"
+    figures = f"whole model {comparison(after, before)}: {reason}"
     choices = tuple(_revert(choice, overrides, figures) for choice in decided.choices)
     if choices == decided.choices:
         return decided, ""

@@ -32,19 +32,21 @@ def pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
     return found
 
 
-def shapes(given: Sequence[str] | None) -> dict[str, tuple[int, ...]]:
+def shapes(given: Sequence[str] | None) -> dict[str, list[tuple[int, ...]]]:
     """``NAME=1,3,224,224`` arguments, also with ``:`` or ``x``; a shape without a name has an empty one.
+
+    Each name has its shapes in the order in which they were given.
 
     Raises:
         UsageError: not a list of positive whole numbers.
     """
-    found = {}
+    found: dict[str, list[tuple[int, ...]]] = {}
     for each in given or ():
         parts = _SHAPE.fullmatch(each.replace(" ", ""))
         sizes = [int(size) for size in re.split("[,x]", parts["sizes"])] if parts else []
         if parts is None or not all(0 < size <= _LARGEST for size in sizes):
             raise UsageError(f"--input-shape {each}: wanted whole numbers such as NAME=1,3,224,224")
-        found[parts["name"] or ""] = tuple(sizes)
+        found.setdefault(parts["name"] or "", []).append(tuple(sizes))
     return found
 
 

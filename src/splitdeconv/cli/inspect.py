@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-import splitdeconv
 from splitdeconv import codec
 from splitdeconv.cli import app as shared
 from splitdeconv.cli.inputs import shapes
@@ -27,8 +26,10 @@ def inspect(
     json: shared.Json = None,
 ) -> None:
     """Show the deconvs of a model: geometry, multiply-accumulates, share of the model. Nothing is written."""
+    from splitdeconv.pipeline import inspect as pipeline  # noqa: PLC0415  # only this command needs it
+
     with together([("the model", model)], [("--json", json)]):
-        found = splitdeconv.inspect(model, in_shapes=shapes(input_shape), targets=target or [])
+        found = pipeline.inspect(model, shapes(input_shape), target or [])
         if json is not None:
             shared.emit_json(codec.run_to_json(found.record), json)
     if json is None or str(json) != "-":

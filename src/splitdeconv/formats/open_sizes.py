@@ -12,6 +12,7 @@ from splitdeconv.formats.model import Input, Model, Site
 # channels; an ordinary picture; a small volume.
 WAVEFORM, FRAMES, PICTURE, VOLUME = 16_384, 256, 256, 64
 WAVEFORM_CHANNELS = 4  # at most: microphones, or axes of a seismometer
+InShapes = Mapping[str, tuple[int, ...] | Sequence[tuple[int, ...]]]  # a shape of each input, or several
 LARGEST_INPUT = 2**22  # elements, of an input with assumed sizes; the maps behind it may be some hundred times larger
 
 
@@ -28,19 +29,46 @@ def definite_shapes(
     return shapes, (note,) if assumed else ()
 
 
-def named_shapes(model: Model, in_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """The shapes with the name of the only input in place of an empty one.
+def named_shapes(model: Model, in_shapes: InShapes) -> dict[str, tuple[int, ...]]:
+    """The shapes of each input, one a piece, with the name of the only input in place of an empty one.
 
     Raises:
-        UsageError: there is an empty name, and not exactly one input.
+        UsageError: there is an empty name, and not exactly one input; or an input has several shapes.
     """
-    shapes = dict(in_shapes)
+    first, *others = sizes_together(model, in_shapes)
+    if others:
+        raise UsageError(f"--input-shape: {1 + len(others)} sizes; wanted one: only convert takes several")
+    return first
+
+
+def sizes_together(model: Model, in_shapes: InShapes) -> tuple[dict[str, tuple[int, ...]], ...]:
+    """The shapes of all inputs that go together, one set or several; names as of :func:`named_shapes`.
+
+    The first shapes of all inputs are one set, the second another; an input of one shape has it in all of them.
+
+    Raises:
+        UsageError: there is an empty name, and not exactly one input; or inputs have different numbers of shapes.
+    """
+    shapes = {name: _listed(given) for name, given in in_shapes.items()}
     if "" in shapes:
         names = [each.name for each in model.inputs()]
         if len(names) != 1:
             raise UsageError(f"--input-shape without a name: the model has {len(names)} inputs ({', '.join(names)})")
-        shapes[names[0]] = shapes.pop("")
-    return shapes
+        shapes[names[0]] = [*shapes.get(names[0], ()), *shapes.pop("")]
+    count = max(map(len, shapes.values()), default=1)
+    for name, given in shapes.items():
+        if len(given) not in (1, count):
+            raise UsageError(
+                f"--input-shape {name}: {len(given)} sizes, another input has {count}; wanted as many, or one"
+            )
+    sets = [{name: given[place % len(given)] for name, given in shapes.items()} for place in range(count)]
+    return tuple({tuple(each.items()): each for each in sets}.values())
+
+
+def _listed(given: tuple[int, ...] | Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """One shape or several as a list."""
+    several = [tuple(each) for each in given if isinstance(each, Sequence)]
+    return several or [tuple(size for size in given if not isinstance(size, Sequence))]
 
 
 def _assumed(shape: tuple[int | None, ...]) -> tuple[int, ...]:

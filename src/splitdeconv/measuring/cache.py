@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from splitdeconv.results.schema import Json
 from splitdeconv.results.times import NOISY, Measurement, spread
 from splitdeconv.version import __version__
 
-FORMAT = 4  # of keys and contents; another number finds nothing of the old ones
+FORMAT = 5  # of keys and contents; another number finds nothing of the old ones
 BUSY_SECONDS = 10.0  # how long to wait for another process that writes
 
 _TABLE = """
@@ -81,10 +81,12 @@ def site_key(
     return _key("site", {"deconv": codec.to_object(deconv), "epilogue": epilogue, "candidates": names}, environment)
 
 
-def model_key(contents: Mapping[str, bytes], in_shapes: Mapping[str, tuple[int, ...]], environment: Environment) -> str:
-    """The key of the times of whole models, by the models' bytes, over inputs of the given shapes."""
+def model_key(
+    contents: Mapping[str, bytes], sizes: Sequence[Mapping[str, tuple[int, ...]]], environment: Environment
+) -> str:
+    """The key of the times of whole models, by the models' bytes, over inputs of the given shapes, in turn."""
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    return _key("model", {"models": digests, "in_shapes": dict(in_shapes)}, environment)
+    return _key("model", {"models": digests, "sizes": [*map(dict, sizes)]}, environment)
 
 
 def _key(kind: str, parts: Json, environment: Environment) -> str:

@@ -69,10 +69,10 @@ def bench_model(source: object, request: BenchRequest) -> Benchmark:
         SplitdeconvError: see ``errors``.
     """
     model = open_model(source)
-    request = replace(request, in_shapes=named_shapes(model, request.in_shapes))
+    in_shapes = named_shapes(model, request.in_shapes)
     target = open_target(model.runtime if request.target == AUTO else request.target, model, request.options)
     model, runner = proving(model, target, request.options)
-    shapes, assumed = definite_shapes(model, request.in_shapes)
+    shapes, assumed = definite_shapes(model, in_shapes)
     findings = find_sized(model, shapes, request.inputs, runner)
     # The tables are those of the open sizes, as in a conversion.
     sites = model.find().sites
@@ -83,7 +83,7 @@ def bench_model(source: object, request: BenchRequest) -> Benchmark:
     entrants = [each for each in asked if None not in each.site.deconv.in_sizes]
     unsized = tuple(f"site '{each.site.id}' is not timed: {UNKNOWN_SIZES}" for each in asked if each not in entrants)
     layers, plan, notes = _time_layers(entrants, target, request, request.options.site_seconds)
-    feeds = Given(request.inputs, shapes)
+    feeds = Given(request.inputs, (shapes,))
     whole, found = _time_model(model, plan, feeds, target, request, list(zip(sites, sized, strict=True)))
     return Benchmark(
         name_of(source),
@@ -178,7 +178,9 @@ def _time_model(
         feeds = given.feeds_that_run(model, original, target)
         if isinstance(feeds, str):
             return ModelTimes(reason=feeds), ()
-        settled = settle(model, original, plan, feeds, target, Overrides(), request.options, seconds, request.progress)
+        settled = settle(
+            model, original, plan, [feeds], target, Overrides(), request.options, seconds, request.progress
+        )
         models = {"native": original}
         forms = {name: programs_of(model, plan, chosen) for name, chosen in _variants(settled.plan).items()}
         for name, programs in (forms | _bounds(model, sites, target)).items():

@@ -18,7 +18,7 @@ from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.program import Program
 from splitdeconv.errors import CompileError, InputError, UsageError, VerificationError
 from splitdeconv.formats.model import Findings, Model, Site
-from splitdeconv.formats.open_sizes import definite_shapes, named_shapes, with_sizes
+from splitdeconv.formats.open_sizes import definite_shapes, sizes_together, with_sizes
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.pipeline.in_model import Settled, programs_of, settle
 from splitdeconv.pipeline.open import (
@@ -37,7 +37,7 @@ from splitdeconv.pipeline.open import (
 from splitdeconv.pipeline.printable import Reportable
 from splitdeconv.pipeline.request import ConvertRequest
 from splitdeconv.pipeline.sites import Entrant, cost_of, site_table, time_sites
-from splitdeconv.pipeline.sizes import find_sized
+from splitdeconv.pipeline.sizes import Sized, find_sized
 from splitdeconv.proof.inputs import check_inputs, check_shapes
 from splitdeconv.proof.prove import prove
 from splitdeconv.proof.whole import Given
@@ -45,7 +45,7 @@ from splitdeconv.report import printed
 from splitdeconv.report.conversion import page as conversion_page
 from splitdeconv.report.page import Page
 from splitdeconv.results import provenance
-from splitdeconv.results.plan import Choice, Plan, SiteTable
+from splitdeconv.results.plan import Choice, Plan, SiteTable, sizes_in_words, table_over_sizes
 from splitdeconv.results.record import Environment, RunRecord, SiteWork, WholeTimes
 from splitdeconv.results.verdict import Verdict
 from splitdeconv.targets.target import Target
@@ -90,8 +90,8 @@ class _Case:
         model: the original, as the runner sees it.
         runner: what runs the proof; None where it is not installed and not needed.
         findings: its deconvs, sizes as the model states them.
-        shapes: of the inputs, for measuring and counting.
-        sized: the same findings with these shapes.
+        given: sizes of inputs that the user gave, one set of shapes or several.
+        sizes: the same findings at each of the sizes at which it is measured, and counted at the first.
         target: where it is to run, or None.
         target_name, target_reason: how it is called, and why that one where the user named none.
         request: of the user.
@@ -103,8 +103,8 @@ class _Case:
     model: Model
     runner: Target | None
     findings: Findings
-    shapes: Shapes
-    sized: Findings
+    given: tuple[Shapes, ...]
+    sizes: tuple[Sized, ...]
     target: Target | None
     target_name: str
     target_reason: str
@@ -121,26 +121,28 @@ def convert(source: object, out: Path | None, request: ConvertRequest) -> Conver
         SplitdeconvError: see ``errors``.
     """
     model = open_model(source, request.numerics)
-    request = replace(request, in_shapes=named_shapes(model, request.in_shapes))
-    _check_names(model, out, request)
+    given = sizes_together(model, request.in_shapes)
+    _check_names(model, out, request, given)
     request.progress("finding deconvs", 0.0)
     findings = model.find()
     name, reason = named_target(request.target, model)
     target = None if name == GENERIC else open_target(name, model, request.options)
     # Without a target nothing is measured, and sizes that nobody has stated are not needed.
-    shapes, assumed = definite_shapes(model, request.in_shapes) if target else (request.in_shapes, ())
+    definite = [definite_shapes(model, shapes) if target else (shapes, ()) for shapes in given]
     runner: Target | None = None
     if findings.sites:
         with suppress(UsageError):  # said where it is needed, if it is
             model, runner = proving(model, target, request.options)
     runs = target is not None or request.verify
-    sized = find_sized(model, shapes, request.inputs, runner if runs else None)
+    sizes = tuple(
+        Sized(shapes, find_sized(model, shapes, request.inputs, runner if runs else None)) for shapes, _ in definite
+    )
     with workplace(model, out) as folder:
-        case = _Case(source, model, runner, findings, shapes, sized, target, name, reason, request, folder, out)
+        case = _Case(source, model, runner, findings, given, sizes, target, name, reason, request, folder, out)
         started = time.monotonic()
         plan, notes = _decide(case)
         left = max(request.options.model_seconds, started + request.options.seconds - time.monotonic())
-        conversion = _realise(case, plan, (*model.notes, *assumed, *notes), left)
+        conversion = _realise(case, plan, (*model.notes, *definite[0][1], *notes), left)
         if not conversion.verdict.passed:
             failure, worst = conversion.verdict.failure, conversion.verdict.worst()
             message = failure or f"the rewritten model is not equal to the original: {worst}"
@@ -148,7 +150,7 @@ def convert(source: object, out: Path | None, request: ConvertRequest) -> Conver
         return conversion
 
 
-def _check_names(model: Model, out: Path | None, request: ConvertRequest) -> None:
+def _check_names(model: Model, out: Path | None, request: ConvertRequest, given: Sequence[Shapes]) -> None:
     """Check everything that the user named, before anything takes time."""
     for name in (request.overrides.lowering, *request.overrides.layers.values()):
         if name:
@@ -159,7 +161,12 @@ def _check_names(model: Model, out: Path | None, request: ConvertRequest) -> Non
         raise UsageError(f"{out}: the model is {model.format} and stays so; wanted a name that ends in {model.suffix}")
     inputs = model.inputs()
     check_inputs(inputs, request.inputs)
-    check_shapes(inputs, request.in_shapes)
+    for shapes in given:
+        check_shapes(inputs, shapes)
+    if len(given) > 1 and (both := [name for name in given[0] if name in request.inputs]):
+        raise UsageError(
+            f"--input {both[0]}: has one size, and --input-shape gives it {len(given)}; wanted one of both"
+        )
 
 
 def _decide(case: _Case) -> tuple[Plan, tuple[str, ...]]:
@@ -169,16 +176,26 @@ def _decide(case: _Case) -> tuple[Plan, tuple[str, ...]]:
     if case.target is None:
         return planner.plan(GENERIC, tables, request.overrides, "generic", case.findings.skipped), ()
     planner.check(request.overrides, [site.id for site in sites], case.findings.skipped)
-    entrants = [
-        Entrant(case.model, site, table)
-        for site, table in zip(with_sizes(sites, case.sized.sites), tables, strict=True)
-    ]
-    timed, notes = time_sites(
-        entrants, case.target, request.overrides, request.options, request.options.site_seconds, request.progress
-    )
+    timed, notes = _timed(case, case.target, tables)
     _check_that_something_runs(case, timed)
     plan = planner.plan(case.target_name, timed, request.overrides, "fastest", case.findings.skipped)
-    return plan, notes
+    measured_at = tuple(each.shapes for each in case.sizes if each.shapes)
+    said = (f"measured at {'; '.join(map(sizes_in_words, measured_at))}",) if request.in_shapes else ()
+    return replace(plan, measured_at=measured_at), (*said, *notes)
+
+
+def _timed(case: _Case, target: Target, tables: Sequence[SiteTable]) -> tuple[list[SiteTable], tuple[str, ...]]:
+    """The tables with the times of the sites at each of the sizes."""
+    request, seconds = case.request, case.request.options.site_seconds / len(case.sizes)
+    timed: list[list[SiteTable]] = []
+    notes: dict[str, None] = {}
+    for each in case.sizes:
+        sites = with_sizes(case.findings.sites, each.findings.sites)
+        entrants = [Entrant(case.model, site, table) for site, table in zip(sites, tables, strict=True)]
+        found, said = time_sites(entrants, target, request.overrides, request.options, seconds, request.progress)
+        timed.append(found)
+        notes |= dict.fromkeys(said)
+    return [table_over_sizes(together) for together in zip(*timed, strict=True)], tuple(notes)
 
 
 def _check_that_something_runs(case: _Case, tables: Sequence[SiteTable]) -> None:
@@ -235,7 +252,12 @@ def _without_what_does_not_run(case: _Case, plan: Plan, verdict: Verdict) -> Pla
 def _settled(case: _Case, plan: Plan, original: Compilable, target: Target, seconds: float) -> Settled:
     """See :func:`in_model.settle`."""
     request = case.request
-    feeds = Given(request.inputs, case.shapes).feeds_that_run(case.model, original, target)
+    feeds = []
+    for each in case.sizes:
+        found = Given(request.inputs, (each.shapes,)).feeds_that_run(case.model, original, target)
+        if isinstance(found, str):
+            return Settled(plan, notes=(f"the whole model was not timed: {found}",))
+        feeds.append(found)
     return settle(
         case.model, original, plan, feeds, target, request.overrides, request.options, seconds, request.progress
     )
@@ -251,7 +273,7 @@ def _verdict(case: _Case, programs: Mapping[str, Program], original: Compilable,
         by_site,
         original,
         rewritten,
-        Given(request.inputs, request.in_shapes),
+        Given(request.inputs, case.given),
         _runner(case),
         own_numbers=case.target is None,
         progress=request.progress,
@@ -284,7 +306,8 @@ def _copy(model: Model, folder: Path, out: Path) -> None:
 
 
 def _record(case: _Case, plan: Plan, verdict: Verdict, notes: tuple[str, ...], whole: WholeTimes | None) -> RunRecord:
-    sized = {site.id: site for site in with_sizes(case.findings.sites, case.sized.sites)}
+    counted = case.sizes[0].findings
+    sized = {site.id: site for site in with_sizes(case.findings.sites, counted.sites)}
     return RunRecord(
         command="convert",
         model=name_of(case.source),
@@ -296,7 +319,7 @@ def _record(case: _Case, plan: Plan, verdict: Verdict, notes: tuple[str, ...], w
         verdict=verdict,
         notes=notes,
         work=tuple(_work(case.model, choice, sized[choice.site]) for choice in plan.choices),
-        other_macs=case.sized.other_macs,
+        other_macs=counted.other_macs,
         whole=whole,
         provenance=provenance.of_this_run(),
     )

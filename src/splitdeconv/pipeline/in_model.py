@@ -23,9 +23,9 @@ from splitdeconv.measuring.rounds import DROP_RATIO
 from splitdeconv.pipeline.open import Options, Progress, saved
 from splitdeconv.pipeline.timing import measure_those_that_run
 from splitdeconv.report.numbers import number_of
-from splitdeconv.results.plan import Choice, Plan
+from splitdeconv.results.plan import Choice, Plan, sizes_in_words
 from splitdeconv.results.record import WholeTimes
-from splitdeconv.results.times import Measurement, comparison, is_settled, ratio, wins
+from splitdeconv.results.times import Measurement, comparison, is_settled, loses_a_size, over_sizes, ratio, wins
 from splitdeconv.targets.target import KEEP_ALL, Compiled, CompileError, Target
 
 PASSES = 2  # over all moves of an estimated model; the second rarely changes anything
@@ -86,7 +86,7 @@ def settle(
     model: Model,
     original: Compilable,
     plan: Plan,
-    feeds: Mapping[str, Array] | str,
+    feeds: Sequence[Mapping[str, Array]],
     target: Target,
     overrides: Overrides,
     options: Options,
@@ -98,15 +98,13 @@ def settle(
     Args:
         model, original: as it came, and for the target.
         plan: what is best for each site alone; only what was timed there is tried, because only that was checked.
-        feeds: inputs of the model, or the reason why there are none.
+        feeds: inputs of the model, one set or several of different sizes.
         target: where it is timed, or estimated.
         overrides: of the user, which stay.
         options: how to measure.
         seconds: the budget.
         progress: called with the stage and the fraction done.
     """
-    if isinstance(feeds, str):
-        return Settled(plan, notes=(f"the whole model was not timed: {feeds}",))
     plans = _first_plans(plan, overrides)
     if not plans:
         return Settled(plan)
@@ -133,21 +131,28 @@ def _name(chosen: Chosen) -> str:
 
 
 def _key(
-    original: Compilable, plan: Plan, plans: Sequence[Chosen], feeds: Mapping[str, Array], target: Target
+    original: Compilable, plan: Plan, plans: Sequence[Chosen], feeds: Sequence[Mapping[str, Array]], target: Target
 ) -> str | None:
     """The key of a race in the cache, or None for a model without a file, or too large to be told by its bytes."""
     if not isinstance(original.content, bytes | Path) or original.size >= _HASHED:
         return None
     tried = [[str(option.candidate) for option in choice.options] for choice in plan.choices]
     contents = {"original": original.read(), "plans": json.dumps([*map(_name, plans), tried]).encode()}
-    return model_key(contents, {name: array.shape for name, array in feeds.items()}, target.environment())
+    sizes = [{name: array.shape for name, array in each.items()} for each in feeds]
+    return model_key(contents, sizes, target.environment())
 
 
 class _Field:
     """Whole models under different plans, and their times side by side."""
 
     def __init__(
-        self, model: Model, original: Compilable, plan: Plan, feeds: Mapping[str, Array], target: Target, folder: Path
+        self,
+        model: Model,
+        original: Compilable,
+        plan: Plan,
+        feeds: Sequence[Mapping[str, Array]],
+        target: Target,
+        folder: Path,
     ) -> None:
         self.model, self.original, self.plan = model, original, plan
         self.feeds, self.target, self.folder = feeds, target, folder
@@ -197,9 +202,16 @@ class _Field:
     def _measured(self, ready: Mapping[str, Compiled], seconds: float, drop: float) -> dict[str, Measurement]:
         if not ready:
             return {}
-        times, stopped = measure_those_that_run(self.target, ready, self.feeds, seconds, drop=drop)
-        self.refusals |= stopped
-        return times
+        found = []
+        for feeds in self.feeds:
+            times, stopped = measure_those_that_run(self.target, ready, feeds, seconds / len(self.feeds), drop=drop)
+            self.refusals |= stopped
+            found.append(times)
+        return {
+            name: over_sizes([times[name] for times in found])
+            for name in ready
+            if all(name in times for times in found)
+        }
 
     def hold_only(self, *plans: Chosen) -> None:
         """Let go of all other compiled models."""
@@ -251,18 +263,25 @@ def _first_race(field: _Field, plans: Sequence[Chosen], seconds: float, progress
 def _best(plans: Sequence[Chosen], times: Mapping[str, Measurement]) -> Chosen | None:
     """The fastest of ``plans``; those that were dropped early have lost."""
     settled = {name: each for name, each in times.items() if is_settled(each)}
-    holder = settled.get(_ORIGINAL) or next(iter(settled.values()), None)
-    timed = [each for each in plans if _name(each) in settled]
+    holder, original = settled.get(_ORIGINAL) or next(iter(settled.values()), None), times.get(_ORIGINAL)
+    timed = [each for each in plans if (name := _name(each)) in settled and not _loses(settled[name], original)]
     if holder is None:
         return None
     return min(timed, key=lambda each: ratio(settled[_name(each)], holder), default=None)
+
+
+def _loses(time: Measurement, original: Measurement | None) -> bool:
+    """Whether a plan is no choice because the original is faster at one of several sizes."""
+    return original is not None and loses_a_size(time, original)
 
 
 def _moved(field: _Field, best: Chosen, move: entrants.Move, seconds: float) -> Chosen:
     """The best plan after some sites were tried in other forms."""
     trials = [{**best, **dict.fromkeys(move.sites, candidate)} for candidate in move.candidates]
     trials = [trial for trial in trials if entrants.rewritten(trial) and _name(trial) != _name(best)]
-    times = field.times([best, *trials], seconds)
+    # At several sizes a plan may lose one of them to the best so far, but none to the original: that comes first.
+    first: list[Chosen] = [{}] if len(field.feeds) > 1 else []
+    times = field.times([*first, best, *trials], seconds)
     found, holder = _best(trials, times), times.get(_name(best))
     if found is None:
         return best
@@ -291,11 +310,20 @@ def _verdict(plan: Plan, timings: Timings, target: Target, overrides: Overrides)
     left, note = planner.guard(changed, before, after, overrides)
     figures = f"{before.median_ms:.4g} ms before, now {comparison(after, before)}"
     note = note or f"whole model: {figures} ({before.kind} on {target.name})"
+    notes = (*notes, *_at_each_size(plan, before, after))
     note = "; ".join((note, *notes_of_origin([timings], "the whole model")))
     if left == changed:
         return Settled(left, WholeTimes(before, after), (*notes, note))
     left, _ = planner.guard(plan, before, after, overrides)  # with the reasons of the sites alone
-    return Settled(left, WholeTimes(before, after, kept=False), (note,))
+    return Settled(left, WholeTimes(before, after, kept=False), (*_at_each_size(plan, before, after), note))
+
+
+def _at_each_size(plan: Plan, before: Measurement, after: Measurement) -> tuple[str, ...]:
+    """What the whole model takes at each of several sizes."""
+    return tuple(
+        f"at {sizes_in_words(sizes)}: {was.median_ms:.4g} ms before, now {comparison(now, was)}"
+        for sizes, was, now in zip(plan.measured_at, before.at_each_size(), after.at_each_size(), strict=False)
+    )
 
 
 def _changed(plan: Plan, names: Mapping[str, str]) -> Plan:

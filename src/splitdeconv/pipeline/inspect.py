@@ -13,7 +13,7 @@ from splitdeconv.choosing import planner
 from splitdeconv.choosing.planner import Overrides
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Findings, Model, Site
-from splitdeconv.formats.open_sizes import named_shapes, with_batch_of_one
+from splitdeconv.formats.open_sizes import InShapes, named_shapes, with_batch_of_one
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.pipeline.open import GENERIC, Options, Shapes, name_of, open_model, open_target, proving
 from splitdeconv.pipeline.printable import Printable
@@ -58,7 +58,7 @@ class Inspection(Printable):
             listing.say(out, f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}")
 
 
-def inspect(source: object, in_shapes: Shapes, target_names: Sequence[str]) -> Inspection:
+def inspect(source: object, in_shapes: InShapes, target_names: Sequence[str]) -> Inspection:
     """The deconvs of a model, what they cost and what ``target_names`` say of them; nothing is written.
 
     Raises:

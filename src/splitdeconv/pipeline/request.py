@@ -11,6 +11,7 @@ from typing import Annotated
 
 from splitdeconv.choosing.planner import Overrides
 from splitdeconv.deconv.weights import Array
+from splitdeconv.formats.open_sizes import InShapes
 from splitdeconv.pipeline.open import AUTO, DEFAULT_SECONDS, Options, Progress, quiet, read_plan
 from splitdeconv.pipeline.sites import Extent
 
@@ -26,9 +27,13 @@ class Help:
 SHAPE_HELP = (
     "NAME=1,3,224,224: sizes for an input that the model leaves open; NAME may be left out if it has one input."
 )
+_SHAPES = (
+    f"{SHAPE_HELP} Repeated for the same input: one plan for all of these sizes, never slower than the original at any."
+)
 _INPUT = "NAME=FILE.npy: an input for verification and timing; FILE.npz holds several by name. Repeatable."
 Inputs = Annotated[Mapping[str, Array], Help(_INPUT, "NAME=FILE")]
-InShapes = Annotated[Mapping[str, tuple[int, ...]], Help(SHAPE_HELP, "NAME=SIZES")]
+OneSize = Annotated[InShapes, Help(SHAPE_HELP, "NAME=SIZES")]
+SeveralSizes = Annotated[InShapes, Help(_SHAPES, "NAME=SIZES")]
 Threads = Annotated[int, Help("Worker threads of the target; 0 for its own choice.", "N")]
 Precision = Annotated[str, Help("Arithmetic of the target, where it has a choice.", "NAME")]
 _TARGET = "What the model is for; auto: the installed runtime of its format; generic: by rule, nothing is measured."
@@ -59,7 +64,7 @@ class ConvertRequest:
     )
     verify: Annotated[bool, Help("Prove the result equal before it is written.")] = True
     inputs: Inputs = field(default_factory=dict)
-    in_shapes: InShapes = field(default_factory=dict)
+    in_shapes: SeveralSizes = field(default_factory=dict)
     threads: Threads = 0
     precision: Precision = ""
     budget: Annotated[float, Help("Seconds for measuring.", "SECONDS")] = DEFAULT_SECONDS
@@ -96,7 +101,7 @@ class BenchRequest:
     only: Annotated[tuple[str, ...], Help("Time only sites or layers that fit this pattern.", "PATTERN")] = ()
     dtype: Annotated[str, Help("Of a list's layers: float32, float16 or int8.", "NAME")] = "float32"
     inputs: Inputs = field(default_factory=dict)
-    in_shapes: InShapes = field(default_factory=dict)
+    in_shapes: OneSize = field(default_factory=dict)
     threads: Threads = 0
     precision: Precision = ""
     budget: Annotated[float, Help("Seconds for all layers on a target.", "SECONDS")] = DEFAULT_SECONDS

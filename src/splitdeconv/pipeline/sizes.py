@@ -1,8 +1,9 @@
-"""Sizes of inner maps that only a run of the model tells."""
+"""The deconvs of a model over inputs of definite sizes; some sizes of inner maps only a run of it tells."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,6 +12,19 @@ from splitdeconv.formats.model import Findings, Model
 from splitdeconv.pipeline.open import Shapes, saved
 from splitdeconv.proof.whole import TRIALS, Given
 from splitdeconv.targets.target import CompileError, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """What a model is at one of the sizes of its inputs.
+
+    Attributes:
+        shapes: of the inputs that the model leaves open, or that the user gave.
+        findings: its deconvs over inputs of these shapes.
+    """
+
+    shapes: Shapes
+    findings: Findings
 
 
 def find_sized(model: Model, shapes: Shapes, inputs: Mapping[str, Array], runner: Target | None) -> Findings:
@@ -27,7 +41,7 @@ def find_sized(model: Model, shapes: Shapes, inputs: Mapping[str, Array], runner
         return found
 
     def run(watched: Model) -> dict[str, Array]:
-        return _outputs(watched, Given(inputs, shapes), runner)
+        return _outputs(watched, Given(inputs, (shapes,)), runner)
 
     return model.sized_by(shapes, run).find(shapes)
 

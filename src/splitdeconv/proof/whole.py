@@ -145,16 +145,16 @@ class Given:
 
     Attributes:
         inputs: arrays by input name; the other inputs are random.
-        shapes: for inputs that the model leaves open.
+        sizes: for inputs that the model leaves open, one set of shapes or several, which take turns.
     """
 
     inputs: Mapping[str, Array]
-    shapes: Mapping[str, tuple[int, ...]]
+    sizes: Sequence[Mapping[str, tuple[int, ...]]] = ({},)
 
     def feeds(self, model: Model, trial: int) -> dict[str, Array] | str:
         """Inputs for one trial, or the reason why they cannot be made."""
         missing = [each for each in model.inputs() if each.name not in self.inputs]
-        drawn = random_inputs(missing, self.shapes, trial)
+        drawn = random_inputs(missing, self.sizes[trial % len(self.sizes)], trial)
         return drawn if isinstance(drawn, str) else {**drawn, **self.inputs}
 
     def feeds_that_run(self, model: Model, original: Compilable, target: Target) -> dict[str, Array] | str:
@@ -200,7 +200,8 @@ class Given:
 
     def trials(self, model: Model) -> int:
         """How many sets of inputs there are to try."""
-        return 1 if set(self.inputs) >= {each.name for each in model.inputs()} else TRIALS
+        all_given = set(self.inputs) >= {each.name for each in model.inputs()}
+        return 1 if all_given else max(TRIALS, len(self.sizes))
 
 
 def compare(

@@ -94,7 +94,9 @@ def _gain_in_words(record: RunRecord) -> str:
         )
     if whole is not None:
         figures = times.comparison(whole.after, whole.before)
-        return f"On {target} the whole model took {whole.before.median_ms:.4g} ms; now {figures}, {whole.after.kind}."
+        mean = f" (mean of {len(sizes)} sizes)" if (sizes := whole.before.sizes_ms) else ""
+        before = f"{whole.before.median_ms:.4g} ms{mean}"
+        return f"On {target} the whole model took {before}; now {figures}, {whole.after.kind}."
     if not gains.timed(record):
         rule = "The forms were chosen by rule and not timed; the model may be slower than the original where it runs."
         return rule if target == "generic" else "Nothing was timed."

@@ -11,7 +11,7 @@ from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, times_of
 from splitdeconv.report.page import Block, Cell, Columns, Kind, Plot, Section, Table, Unbroken
 from splitdeconv.results import times
 from splitdeconv.results.bench import NATIVE
-from splitdeconv.results.plan import Choice
+from splitdeconv.results.plan import Choice, sizes_in_words
 from splitdeconv.results.record import RunRecord, SiteWork, WholeTimes
 from splitdeconv.results.times import Measurement
 
@@ -34,8 +34,9 @@ def section(record: RunRecord) -> Section | None:
         return None
     blocks: list[Block] = [Columns(tuple(drawn))] if len(drawn) > 1 else drawn
     if whole is not None:
-        group = BarGroup("whole model", _pair(whole.before, whole.after))
-        blocks.insert(0, bars.plot("Time of the whole model, before and after", [group], kind, bars.MILLISECONDS))
+        sizes = _at_each_size(record, whole) or {"whole model": (whole.before, whole.after)}
+        groups = [BarGroup(name, _pair(before, after)) for name, (before, after) in sizes.items()]
+        blocks.insert(0, bars.plot("Time of the whole model, before and after", groups, kind, bars.MILLISECONDS))
     if found or whole is not None:
         blocks.append(_times(record, whole, kind))
     if record.work:
@@ -65,6 +66,15 @@ def _where(record: RunRecord) -> str:
     return f"On {run.where(found)}." if found is not None else ""
 
 
+def _at_each_size(record: RunRecord, whole: WholeTimes) -> dict[str, tuple[Measurement, Measurement]]:
+    """The whole model before and after at each of several sizes."""
+    pairs = zip(whole.before.at_each_size(), whole.after.at_each_size(), strict=True)
+    return {
+        f"whole model, {sizes_in_words(sizes)}": pair
+        for sizes, pair in zip(record.plan.measured_at, pairs, strict=False)
+    }
+
+
 def _pair(before: Measurement, after: Measurement) -> tuple[Bar, ...]:
     name = "unchanged" if after is before else "before"
     old = Bar(name, before.median_ms, f"{before.median_ms:.3g} ms", BEFORE, (before.low_ms, before.high_ms))
@@ -76,11 +86,15 @@ def _pair(before: Measurement, after: Measurement) -> tuple[Bar, ...]:
 
 def _times(record: RunRecord, whole: WholeTimes | None, kind: Kind) -> Table:
     rows: list[tuple[Cell, ...]] = [("whole model", *_row(whole.before, whole.after))] if whole is not None else []
+    each_size = {} if whole is None else _at_each_size(record, whole)
+    rows += [(name, *_row(*pair)) for name, pair in each_size.items()]
     for choice in record.plan.choices:
         before, after = (sites.time_of(choice.options, each) for each in (NATIVE, choice.chosen))
         if after is not None:
             rows.append((choice.site, *_row(before, after)))
     notes = list(sites.SPREAD) if kind == "measured" else ["By the compiler's own estimate; nothing was run."]
+    if len(record.plan.measured_at) > 1:
+        notes.append("Times without a size are geometric means over all sizes that were measured.")
     if any(NO_NUMBER in row for row in rows):
         notes.append("– before: the target does not run the deconv as it was. – after: it stays as it is.")
     headers: tuple[str, ...] = ("site", "ms before", "ms after", "speed", "rounds")

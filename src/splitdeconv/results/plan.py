@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.lowerings.candidate import Candidate, Refusal
 from splitdeconv.results.schema import SCHEMA_VERSION
-from splitdeconv.results.times import Measurement
+from splitdeconv.results.times import Measurement, over_sizes
+
+Sizes = Mapping[str, tuple[int, ...]]  # input → its shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +81,19 @@ class Plan:
     Attributes:
         target: name of the target that it was made for.
         choices: one for each site, in the model's order.
+        measured_at: the sizes of inputs at which forms were timed, where the model leaves them open or the user set
+            them; a plan holds at others, but may not be the fastest there.
     """
 
     target: str
     choices: tuple[Choice, ...]
+    measured_at: tuple[Sizes, ...] = ()
 
     def to_json(self) -> str:
         """The plan file: sites and their candidates only, the same text for the same plan."""
         sites = {choice.site: str(choice.chosen) for choice in self.choices}
-        return json.dumps(asdict(PlanFile(schema=SCHEMA_VERSION, target=self.target, sites=sites)), indent=2) + "\n"
+        file = PlanFile(schema=SCHEMA_VERSION, target=self.target, sites=sites, measured_at=self.measured_at)
+        return json.dumps(asdict(file), indent=2) + "\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,11 +104,13 @@ class PlanFile:
         schema: its version.
         target: what the plan was made for.
         sites: site → name of its candidate.
+        measured_at: the sizes at which it was measured.
     """
 
     schema: int
     target: str = ""
     sites: Mapping[str, str]
+    measured_at: tuple[Sizes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,3 +130,27 @@ class SiteTable:
     options: tuple[Option, ...]
     refusals: tuple[Refusal, ...] = ()
     equal_work: Measurement | None = None
+
+
+def table_over_sizes(tables: Sequence[SiteTable]) -> SiteTable:
+    """One table of a site from those at several sizes, at least one.
+
+    What does not run at one of them is refused; what has no time at one of them has none.
+    """
+    if len(tables) == 1:
+        return tables[0]
+    refusals = {refusal.candidate: refusal for table in tables for refusal in table.refusals}
+    options = []
+    for together in zip(*(_options_but(table, refusals) for table in tables), strict=True):
+        times = [option.time for option in together if option.time is not None]
+        options.append(replace(together[0], time=over_sizes(times) if len(times) == len(tables) else None))
+    return replace(tables[0], options=tuple(options), refusals=tuple(refusals.values()))
+
+
+def _options_but(table: SiteTable, refused: Container[Candidate]) -> list[Option]:
+    return [option for option in table.options if option.candidate not in refused]
+
+
+def sizes_in_words(sizes: Sizes) -> str:
+    """``x 1×3×256×256, mask 1×1×256×256``."""
+    return ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in sizes.items())

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -21,6 +21,8 @@ class Measurement:
         median_ms, low_ms, high_ms: median and quartiles over the rounds.
         rounds: how many rounds were timed.
         rounds_ms: time of each round, in order; what was timed in the same run shares its rounds. May be empty.
+        sizes_ms: where inputs of several sizes were timed, the rounds at each size, or its estimate. All other times
+            are then geometric means over the sizes, so that the ratio of two is the mean of their ratios.
     """
 
     median_ms: float
@@ -29,6 +31,11 @@ class Measurement:
     rounds: int
     kind: Literal["measured", "estimated"] = "measured"
     rounds_ms: tuple[float, ...] = ()
+    sizes_ms: tuple[tuple[float, ...], ...] = ()
+
+    def at_each_size(self) -> tuple[Measurement, ...]:
+        """The time at each of several sizes; nothing where there is one."""
+        return tuple(_of_rounds(rounds_ms, self.kind) for rounds_ms in self.sizes_ms)
 
 
 RISK = 0.002  # chance that a form of equal speed passes the test of the median: 1 in 500
@@ -44,7 +51,24 @@ def summary(times_ns: list[float]) -> Measurement:
     return Measurement(median / 1e6, low / 1e6, high / 1e6, len(times_ns), rounds_ms=rounds_ms)
 
 
-def _quartiles(values: list[float]) -> tuple[float, float, float]:
+def _of_rounds(rounds_ms: Sequence[float], kind: Literal["measured", "estimated"]) -> Measurement:
+    """Median and quartiles of rounds; an estimate has one time and no rounds."""
+    low, median, high = _quartiles(rounds_ms)
+    if kind == "estimated":
+        return Measurement(median, low, high, 1, kind)
+    return Measurement(median, low, high, len(rounds_ms), kind, tuple(rounds_ms))
+
+
+def over_sizes(times: Sequence[Measurement]) -> Measurement:
+    """One time of the same thing at several sizes, at least one: in each round the geometric mean."""
+    if len(times) == 1:
+        return times[0]
+    sizes_ms = tuple(time.rounds_ms or (time.median_ms,) for time in times)
+    rounds_ms = [math.prod(together) ** (1 / len(times)) for together in zip(*sizes_ms, strict=False)]
+    return replace(_of_rounds(rounds_ms, times[0].kind), sizes_ms=sizes_ms)
+
+
+def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     """Lower quartile, median and upper quartile, linear between ranks."""
     if len(values) == 1:
         return values[0], values[0], values[0]
@@ -91,6 +115,16 @@ def _ratios(one: Measurement, other: Measurement) -> list[float]:
     if not all(0 < time < math.inf for pair in pairs for time in pair):
         return []
     return sorted(mine / theirs for mine, theirs in pairs)
+
+
+def loses_a_size(challenger: Measurement, holder: Measurement) -> bool:
+    """Whether ``challenger`` is slower than ``holder`` at one of several sizes: beyond the noise, or by more than two
+    compilations of the same model may differ.
+    """
+    return any(
+        wins(theirs, mine, smallest_gain=0.0) or ratio(mine, theirs) > 1 + SMALLEST_GAIN
+        for mine, theirs in zip(challenger.at_each_size(), holder.at_each_size(), strict=True)
+    )
 
 
 @cache

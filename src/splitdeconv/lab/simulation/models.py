@@ -12,12 +12,12 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import InputError
 from splitdeconv.formats import load
-from splitdeconv.formats.open_sizes import named_shapes, with_batch_of_one
+from splitdeconv.formats.open_sizes import InShapes, named_shapes, with_batch_of_one
 
 ALL = "paper"
 
 
-def find_networks(text: str, in_shapes: dict[str, tuple[int, ...]] | None = None) -> tuple[Network, ...]:
+def find_networks(text: str, in_shapes: InShapes | None = None) -> tuple[Network, ...]:
     """The network or networks that ``text`` names.
 
     Args:
@@ -41,7 +41,7 @@ def find_networks(text: str, in_shapes: dict[str, tuple[int, ...]] | None = None
     return (network,)
 
 
-def _read(path: Path, in_shapes: dict[str, tuple[int, ...]]) -> Network:
+def _read(path: Path, in_shapes: InShapes) -> Network:
     if path.suffix in {".toml", ".json"}:
         network = read_network(path)
         if any(isinstance(each.spec, Deconv) and each.spec.written_out for each in network.layers):
@@ -50,10 +50,10 @@ def _read(path: Path, in_shapes: dict[str, tuple[int, ...]]) -> Network:
             )
         return network
     model = load(path)
-    in_shapes = named_shapes(model, in_shapes)
-    findings = model.find(with_batch_of_one(model.inputs(), in_shapes))
+    shapes = named_shapes(model, in_shapes)
+    findings = model.find(with_batch_of_one(model.inputs(), shapes))
     sites = {site.id: Layer(site.id, site.deconv, nonzero(site.weights, site.deconv)) for site in findings.sites}
-    operations = model.operations(in_shapes)
+    operations = model.operations(shapes)
     if operations is None:
         layers = tuple(sites.values())
         note = "layers other than deconvs are not read from this format: whole-network figures are those of the deconvs"
