@@ -183,4 +183,4 @@ class RemoteModel:
 
 
 def _measurement(time: dict[str, Any]) -> Measurement:
-    return Measurement(**{**time, "rounds_ms": tuple(time["rounds_ms"])})
+    return Measurement(**{**time, "rounds_ms": tuple(time["rounds_ms"]), "sizes_ms": ()})  # of one run, so of one size
