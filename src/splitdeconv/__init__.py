@@ -81,7 +81,8 @@ def convert(
         in_shapes: input name → shape, for inputs whose sizes the model leaves open; or several shapes, for one plan
             that is slower than the original at none of them, and best on their mean.
         numerics: ``exact`` keeps every rounding step of a quantised model; ``fused`` (TFLite) drops those between a
-            deconv and its bias addition and activation, and reports the difference.
+            deconv and its bias addition and activation; ``requantised`` quantises the summed filters of upsampled 8-bit
+            maps anew. Both report the difference.
         max_growth: how many times as many weights as the model has a form may store; those of upsamplings have more.
         verify: False leaves the proof out.
         threads: worker threads of the target; 0 leaves it to the target.

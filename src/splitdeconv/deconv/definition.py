@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from splitdeconv.deconv import reference
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Quantisation, Weights
 
@@ -56,6 +57,38 @@ def define(x: Array, weights: Weights, spec: Deconv, *beside: Array) -> Definiti
     if quant.fixed_point:
         return fixed_point_deconv(x, weights, spec)
     return Definition.of(reference.quantised_deconv(x, weights, spec))
+
+
+def ideal_steps(x: Array, weights: Weights, spec: Deconv) -> Array:
+    """A quantised site in float64, in steps of its output, neither rounded nor clipped; arguments as :func:`define`."""
+    quant = weights.quant
+    assert quant is not None, "float maps have no steps"
+    real = reference.definition(_real_map(x, quant), weights.as_real(spec.groups), spec)
+    return np.asarray(real / np.float64(quant.y_scale) + quant.y_zero)
+
+
+def requantised_steps(x: Array, weights: Weights, program: Program) -> Array:
+    """As :func:`ideal_steps`, by a program whose filters are quantised anew; ``x`` is channels first."""
+    quant = weights.quant
+    assert quant is not None, "float maps have no steps"
+    channels_first = program.layout == "NCHW"
+    real = _real_map(x, quant)
+    found = reference.run(program, real if channels_first else np.moveaxis(real, 1, -1), weights)
+    found = found if channels_first else np.moveaxis(found, -1, 1)
+    return np.asarray(found / np.float64(quant.y_scale) + quant.y_zero)
+
+
+def rounded(steps: Array, quant: Quantisation) -> Definition:
+    """Outputs of which only ``steps`` is known: ties, and what float32 may take for one, are rounded to either side."""
+    near = np.abs(steps) * 2.0**-20 + 2.0**-10
+    limits = np.iinfo(quant.y_type)
+    found = (np.ceil(steps - near - 0.5), np.floor(steps + near + 0.5))
+    low, high = (np.clip(each, limits.min, limits.max).astype(quant.y_type) for each in found)
+    return Definition(low, high)
+
+
+def _real_map(x: Array, quant: Quantisation) -> Array:
+    return np.asarray((x.astype(np.float64) - quant.x_zero) * np.float64(quant.x_scale))
 
 
 def fixed_point_deconv(x: Array, weights: Weights, spec: Deconv) -> Definition:

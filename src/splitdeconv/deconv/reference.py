@@ -32,6 +32,7 @@ from splitdeconv.deconv.ops import (
     channel_axis,
 )
 from splitdeconv.deconv.program import Program
+from splitdeconv.deconv.requantised import real_filter
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.structure import axis_matrix, vectors_of
 from splitdeconv.deconv.weights import Array, Weights, conv_channels, conv_filter, deconv_kernel
@@ -167,7 +168,10 @@ def _crop(full: Array, spec: Deconv) -> Array:
 
 
 def run(program: Program, x: Array, weights: Weights, *further: Array) -> Array:
-    """Interpret ``program`` on ``x`` (in the program's layout) and on its ``further`` inputs."""
+    """Interpret ``program`` on ``x`` (in the program's layout) and on its ``further`` inputs.
+
+    Of quantised weights in real numbers, as the program has them: quantised anew where they are sums.
+    """
     assert len(further) == len(program.inputs), "every input has its value"
     values = [x, *further]
     for step in program.steps:
@@ -240,15 +244,22 @@ def _spread(x: Array, op: Spread, weights: Weights) -> Array:
 
 def _conv(x: Array, conv: Conv, weights: Weights) -> Array:
     """A stride-1 convolution, one tap at a time; ``x`` is ``(N, in_channels, *sizes)``."""
-    source = weights.beside if conv.beside else weights.kernel
-    assert source is not None, "the program reads a map beside the stretched one, the weights have none"
-    kernel = conv_filter(source, conv)
+    kernel, bias = _filter(conv, weights)
     padded = np.pad(x, [(0, 0), (0, 0), *zip(conv.pad_begin, conv.pad_end, strict=True)])
     y = _correlate(padded, kernel.reshape(conv.groups, -1, *kernel.shape[1:]), conv.dilations)
     if conv.has_bias:
-        assert weights.bias is not None, "the program's convolution has a bias, the weights have none"
-        y = y + _per_channel(conv_channels(weights.bias, conv), y.ndim, "NCHW")
+        assert bias is not None, "the program's convolution has a bias, the weights have none"
+        y = y + _per_channel(bias, y.ndim, "NCHW")
     return y
+
+
+def _filter(conv: Conv, weights: Weights) -> tuple[Array, Array | None]:
+    """Filter OIHW and bias of a convolution."""
+    if weights.quant is not None:
+        return real_filter(weights, conv)
+    source = weights.beside if conv.beside else weights.kernel
+    assert source is not None, "the program reads a map beside the stretched one, the weights have none"
+    return conv_filter(source, conv), None if weights.bias is None else conv_channels(weights.bias, conv)
 
 
 def _correlate(x: Array, filters: Array, dilations: Sequence[int]) -> Array:

@@ -15,6 +15,11 @@ from splitdeconv.formats.index_maps import AxisMap
 SUMS_DO_NOT_FIT = (
     "it is quantised: the sums of its weights over the copies of a pixel do not fit into the weights' type"
 )
+UNLESS_ASKED = f"{SUMS_DO_NOT_FIT}, unless --numerics requantised quantises them anew"
+QUANTISED_ANEW = (
+    "its filters are quantised anew, for each phase and channel: the model becomes another one, and the proof says by "
+    "how many steps"
+)
 UNPROVEN = (
     "the upsampling in front of it cannot be shown to repeat each pixel a fixed, whole number of times, whatever "
     "the size"

@@ -13,6 +13,7 @@ import numpy as np
 from splitdeconv import lowerings
 from splitdeconv.deconv.ops import Layout
 from splitdeconv.deconv.program import Program
+from splitdeconv.deconv.requantised import is_requantised
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.deconv.written import beside_shape
@@ -80,7 +81,8 @@ def compile_site(
         except CompileError as error:
             refusals[str(candidate)] = str(error)
             continue
-        reason = "" if result is None else _wrong(result, result if first is None else first)
+        judge = result if first is None or is_requantised(site.deconv) else first
+        reason = "" if result is None or judge is None else _wrong(result, judge)
         if not reason and trials is not None and candidate != NATIVE:
             reason = trials.refusal(model, site, candidate, program)
         if not reason and site.weights.quant is not None and target.gives_outputs:

@@ -37,7 +37,10 @@ SeveralSizes = Annotated[InShapes, Help(_SHAPES, "NAME=SIZES")]
 Threads = Annotated[int, Help("Worker threads of the target; 0 for its own choice.", "N")]
 Precision = Annotated[str, Help("Arithmetic of the target, where it has a choice.", "NAME")]
 _TARGET = "What the model is for; auto: the installed runtime of its format; generic: by rule, nothing is measured."
-_NUMERICS = "exact, or fused (TFLite): drop rounding steps of the epilogue, and report the difference."
+_NUMERICS = (
+    "exact; fused (TFLite): drop rounding steps of the epilogue; requantised: quantise the summed filters of upsampled "
+    "int8 maps anew. Both report the difference."
+)
 
 
 @dataclass(frozen=True, slots=True)

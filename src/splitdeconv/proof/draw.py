@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from splitdeconv.deconv.requantised import is_requantised, most_summed
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Quantisation, Weights
 from splitdeconv.deconv.written import beside_shape
@@ -82,22 +83,27 @@ def _separable_kernel(deconv: Deconv, rng: np.random.Generator) -> Array:
 
 
 def drawn_weights(deconv: Deconv, like: Weights, seed: int) -> Weights:
-    """Weights of the site's types and granularity whose sums float32 holds; output scales that use the whole range."""
+    """Weights of the site's types and granularity whose sums float32 holds; output scales that use the whole range.
+
+    Where filters are quantised anew, weights so small that their sums fit, so that nothing is rounded.
+    """
     quant = like.quant
     assert quant is not None, "a quantised site has its scales"
     if quant.is_hybrid:
         return _hybrid_weights(deconv, like, seed)
     rng = np.random.default_rng(seed)
+    weight = max(1, LARGEST_WEIGHT // most_summed(deconv)) if is_requantised(deconv) else LARGEST_WEIGHT
     lowest, highest = (-LARGEST_WEIGHT, LARGEST_WEIGHT) if like.kernel.dtype == np.int8 else (0, 255)
     zero = int(np.clip(np.max(quant.w_zero, initial=-128), lowest, highest))
     products = deconv.in_channels // deconv.groups * math.prod(axis.kernel for axis in deconv.axes)
     largest = LARGEST_SUM * 2.0**SMALLEST_EXPONENT if quant.by_input else LARGEST_SUM
     share = min(1.0, largest / (products * 255 * LARGEST_WEIGHT))
-    offsets = rng.integers(-LARGEST_WEIGHT, LARGEST_WEIGHT + 1, deconv.weights_shape)
+    offsets = rng.integers(-weight, weight + 1, deconv.weights_shape)
     offsets = np.where(rng.random(deconv.weights_shape) < share, offsets, 0)
     kernel = np.clip(zero + offsets, lowest, highest).astype(like.kernel.dtype)
     exponents = rng.integers(SMALLEST_EXPONENT, 1, quant.w_scale.shape)
-    deviation = 74 * 37 * math.sqrt(max(1.0, products * share))  # of a sum of products of the two drawn ranges
+    spread = 37 * weight / LARGEST_WEIGHT
+    deviation = 74 * spread * math.sqrt(max(1.0, products * share))  # of a sum of products of the two drawn ranges
     values = replace(
         quant,
         x_scale=np.float32(0.5),

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.program import Program
+from splitdeconv.deconv.requantised import is_requantised
 from splitdeconv.errors import VerificationError
 from splitdeconv.formats.model import Model, Site
-from splitdeconv.proof.sites import check_fused, noise_of_site, prove_site, wrong_numbers
+from splitdeconv.proof.sites import check_fused, check_requantised, noise_of_site, prove_site, wrong_numbers
 from splitdeconv.proof.whole import Given, compare
-from splitdeconv.results.verdict import Verdict
+from splitdeconv.results.verdict import OutputCheck, Verdict
 from splitdeconv.targets.target import CompileError, Target
 
 Progress = Callable[[str, float], None]
@@ -44,18 +45,18 @@ def prove(
         proofs.append(prove_site(model, site, program, runner))
         if own_numbers and site.weights.quant is not None and (wrong := wrong_numbers(model, site, program, runner)):
             doubts.append(f"site '{site.id}': {wrong}")
-        if (check := noise_of_site(model, site, program, runner)) is not None:
-            noise.append(check)
+        if (error := noise_of_site(model, site, program, runner)) is not None:
+            noise.append(error)
     progress("comparing the whole model", 0.9)
-    fused = [site for site in programs if model.numerics == "fused" and _is_integer(site)]
-    if fused:
+    if changed := [site for site in programs if _changes_numbers(model, site)]:
         try:
-            checks = [check_fused(model, site, programs[site], runner) for site in fused]
+            checks = [_difference(model, site, programs[site], runner) for site in changed]
         except CompileError as error:
-            failure = f"fused numerics cannot be compared with the original on {runner.name} ({error})"
+            failure = f"{model.numerics} numerics cannot be compared with the original on {runner.name} ({error})"
             return Verdict(tuple(proofs), tuple(noise), notes=tuple(doubts), failure=failure)
-        notes = (*(note for _, note in checks), "fused numerics change the outputs, which are not compared")
-        return Verdict(tuple(proofs), tuple(noise), tuple(check for check, _ in checks), notes)
+        figures, found = [figure for _, figure in checks], tuple(each for each, _ in checks)
+        notes = (*doubts, *figures, f"{model.numerics} numerics change the outputs, which are not compared")
+        return Verdict(tuple(proofs), tuple(noise), found, notes)
     quantised = any(site.deconv.quant is not None for site in programs)
     try:
         outputs, notes = compare(model, original, rewritten, given, runner, quantised=quantised)
@@ -64,6 +65,15 @@ def prove(
     return Verdict(tuple(proofs), tuple(noise), outputs, (*doubts, *notes))
 
 
-def _is_integer(site: Site) -> bool:
-    """Whether a site computes on integers, whose bits its epilogue's rounding steps decide."""
-    return site.deconv.quant is not None and "int" in site.deconv.quant.activation
+def _difference(model: Model, site: Site, program: Program, runner: Target) -> tuple[OutputCheck, str]:
+    """How far a site is from the original by the numerics that were asked for, and one sentence with the figures."""
+    if model.numerics == "fused":
+        return check_fused(model, site, program, runner)
+    return check_requantised(site, program)
+
+
+def _changes_numbers(model: Model, site: Site) -> bool:
+    """Whether the numerics that were asked for may change a site's bits: those of integers only."""
+    if model.numerics == "fused":
+        return site.deconv.quant is not None and "int" in site.deconv.quant.activation
+    return is_requantised(site.deconv)

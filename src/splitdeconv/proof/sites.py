@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from splitdeconv.deconv.definition import ideal_steps, requantised_steps
 from splitdeconv.deconv.program import Program
 from splitdeconv.formats.model import Model, Site
 from splitdeconv.lowerings import lower
@@ -28,6 +29,7 @@ from splitdeconv.targets.target import CompileError, Target
 
 TIE_STEPS = 1  # of the output, by which two right ways to round may differ
 OWN_FACTOR = 2  # by which a candidate may deviate further than the target's own deconv
+_IN_STEPS = "the original operators, in steps of the output's scale"
 TIE_SHARE = 0.01  # of the outputs that may differ so; a thousandth of it was seen (docs/quantised-onnx.md)
 
 
@@ -134,7 +136,7 @@ def deviation(trial: Trial, program: Program) -> Deviation:
     """
     worst = Deviation(0.0, 0)
     for x in telling_inputs(trial.deconv, trial.weights):
-        steps = trial.definition(x).steps(trial.run(program, x))
+        steps = trial.numbers_of(program, x).steps(trial.run(program, x))
         share = max(0, np.count_nonzero(steps) - 1) / steps.size  # one tie is always allowed
         worst = Deviation(max(worst.share, share), max(worst.steps, int(steps.max())))
     return worst
@@ -153,6 +155,28 @@ def fingerprint(site: Site) -> tuple[str, ...]:
     for array in arrays:
         digest.update(b"" if array is None else np.asarray(array).tobytes())
     return (f"weights {digest.hexdigest()}", f"zero-points {quant.x_zero} {quant.y_zero}")
+
+
+def check_requantised(site: Site, program: Program) -> tuple[OutputCheck, str]:
+    """How far a site with filters quantised anew is from the original, and one sentence with the figures.
+
+    On random stored inputs, with the site's own weights, without its epilogue; all in steps of the output's scale. Both
+    are computed in float64 and rounded: what a runtime makes of them is another question (:func:`wrong_numbers`).
+    """
+    deconv, weights = cut_down(site.deconv), site.weights
+    assert weights.quant is not None, "float filters are not quantised anew"
+    x, limits = drawn_input(deconv, weights, seed=0), np.iinfo(weights.quant.y_type)
+    both = ideal_steps(x, weights, deconv), requantised_steps(x, weights, replace(program, deconv=deconv))
+    ideal, anew = (np.clip(each, limits.min, limits.max) for each in both)
+    before, after = np.rint(ideal), np.rint(anew)
+    distance, bound = np.abs(after - before), math.ceil(np.abs(anew - ideal).max()) + TIE_STEPS
+    error_before, error_after = (math.sqrt(np.mean((each - ideal) ** 2)) for each in (before, after))
+    figures = (
+        f"site '{site.id}': filters quantised anew change its outputs by {distance.max():.0f} steps at most, "
+        f"{distance.mean():.2f} on average; {np.mean(distance == 0):.1%} are equal; root mean square error against "
+        f"float64 {error_before:.2f} steps before, {error_after:.2f} after"
+    )
+    return OutputCheck(site.id, 0.0, float(distance.max()), float(bound), _IN_STEPS), figures
 
 
 def check_fused(model: Model, site: Site, program: Program, runner: Target) -> tuple[OutputCheck, str]:
@@ -176,5 +200,4 @@ def check_fused(model: Model, site: Site, program: Program, runner: Target) -> t
         f"(expected: {found.bound}); root mean square error against float64 {found.error_before:.2f} steps before, "
         f"{found.error_after:.2f} after"
     )
-    against = "the original operators, in steps of the output's scale"
-    return OutputCheck(site.id, 0.0, float(found.largest), float(found.bound), against), figures
+    return OutputCheck(site.id, 0.0, float(found.largest), float(found.bound), _IN_STEPS), figures

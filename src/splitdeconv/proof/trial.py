@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from splitdeconv.deconv.definition import Definition, define
+from splitdeconv.deconv.definition import Definition, define, requantised_steps, rounded
+from splitdeconv.deconv.ops import NativeDeconv
 from splitdeconv.deconv.program import Program
+from splitdeconv.deconv.requantised import is_requantised
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.model import Model, Site
@@ -56,3 +58,11 @@ class Trial:
     def definition(self, x: Array) -> Definition:
         """What the output must be."""
         return define(x, self.weights, self.deconv, *self.beside)
+
+    def numbers_of(self, program: Program, x: Array) -> Definition:
+        """What a quantised ``program`` must give: the definition, but where it has filters quantised anew."""
+        if not is_requantised(self.deconv) or isinstance(program.steps[0].op, NativeDeconv):
+            return self.definition(x)
+        assert self.weights.quant is not None, "only stored weights are quantised anew"
+        small = replace(program, deconv=self.deconv)
+        return rounded(requantised_steps(x, self.weights, small), self.weights.quant)

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
+from splitdeconv.deconv.requantised import is_requantised
 from splitdeconv.deconv.weights import Array, Weights
-from splitdeconv.deconv.written import goes_before
+from splitdeconv.deconv.written import sums_weights
 from splitdeconv.errors import InputError
 from splitdeconv.formats.model import Origin, Site
 from splitdeconv.formats.onnx.constants import constant
@@ -21,8 +22,10 @@ from splitdeconv.formats.onnx.quantisers import UnsupportedError, stored_kernel
 from splitdeconv.formats.onnx.shapes import Shapes
 from splitdeconv.formats.onnx.stretched import Stretched, find_part, find_stretched
 from splitdeconv.formats.written_convs import (
+    QUANTISED_ANEW,
     ROUNDED_TWICE,
     SUMS_DO_NOT_FIT,
+    UNLESS_ASKED,
     ConvGeometry,
     stretched_note,
     why_left,
@@ -64,8 +67,14 @@ def own_kernel(node: ir.Node, weight: Array) -> Array:
     return geometry.own_kernel(weight)
 
 
-def stretched_at(place: Place, shapes: Shapes) -> Stretched | str | None:
-    """The stretched map that the convolution at ``place`` reads; or why it is left alone; or None without one."""
+def stretched_at(place: Place, shapes: Shapes, numerics: str) -> Stretched | str | None:
+    """The stretched map that the convolution at ``place`` reads; or why it is left alone; or None without one.
+
+    Args:
+        place: of any node.
+        shapes: of the model's values.
+        numerics: ``requantised`` where filters may be quantised anew.
+    """
     node = place.node
     turned = is_standard(node, "ConvTranspose")
     weight = node.inputs[1] if len(node.inputs) > 1 else None
@@ -84,7 +93,7 @@ def stretched_at(place: Place, shapes: Shapes) -> Stretched | str | None:
         found = find_part(place, channels, len(shape), geometry.pads, shapes) or found
     if not isinstance(found, Stretched):
         return found
-    return why_left(found.kind, found.axes, geometry) or _why_left(place, found, geometry, shapes) or found
+    return why_left(found.kind, found.axes, geometry) or _why_left(place, found, geometry, shapes, numerics) or found
 
 
 def _weight_shape(weight: ir.Value, opset: int) -> tuple[int, ...] | None:
@@ -94,7 +103,7 @@ def _weight_shape(weight: ir.Value, opset: int) -> tuple[int, ...] | None:
     return None if found is None else found.shape
 
 
-def _why_left(place: Place, stretched: Stretched, geometry: ConvGeometry, shapes: Shapes) -> str | None:
+def _why_left(place: Place, stretched: Stretched, geometry: ConvGeometry, shapes: Shapes, numerics: str) -> str | None:
     """Why a convolution of a stretched map stays because of how it is quantised, or None."""
     batch, _, *sizes = stretched.sizes(shapes.of(stretched.source, len(geometry.kernel) + 2))
     channels = (geometry.groups, geometry.groups)
@@ -111,7 +120,11 @@ def _why_left(place: Place, stretched: Stretched, geometry: ConvGeometry, shapes
         )
     if stretched.beside:
         return ROUNDED_TWICE
-    return SUMS_DO_NOT_FIT if stretched.kind == "repeat" and not goes_before(deconv) else None
+    if not sums_weights(deconv):
+        return None
+    if "16" in qdq.quant().weight:
+        return SUMS_DO_NOT_FIT
+    return None if numerics == "requantised" else UNLESS_ASKED
 
 
 def read_stretched_site(name: str, place: Place, stretched: Stretched, shapes: Shapes) -> Site | Skipped:
@@ -153,6 +166,7 @@ def read_stretched_site(name: str, place: Place, stretched: Stretched, shapes: S
     names = [node.op_type for node in reversed(stretched.nodes)]
     notes = [stretched_note(stretched.kind, stretched.axes, names, stretched.kept.name if stretched.kept else None)]
     notes += quantised_notes(weights) if weights.quant else []
+    notes += [QUANTISED_ANEW] if is_requantised(deconv) else []
     return Site(
         name,
         Origin((place, stretched)),

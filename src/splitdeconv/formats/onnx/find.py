@@ -55,9 +55,9 @@ class Anchor:
         return read_stretched_site(self.name, self.place, self.stretched, shapes)
 
 
-def anchors(model: ir.Model, shapes: Shapes) -> tuple[Anchor, ...]:
+def anchors(model: ir.Model, shapes: Shapes, numerics: str = "exact") -> tuple[Anchor, ...]:
     """What the sites of a model are made of, in its order; convolutions of stretched maps are looked for first."""
-    found = {place.node: each for place in places(model) if (each := stretched_at(place, shapes)) is not None}
+    found = {place.node: each for place in places(model) if (each := stretched_at(place, shapes, numerics)) is not None}
     anchored = {node for node, each in found.items() if isinstance(each, Stretched)}
     inner = {node for each in found.values() if isinstance(each, Stretched) for node in each.nodes}
     found = {node: _with_kept(each, inner | anchored) for node, each in found.items()}

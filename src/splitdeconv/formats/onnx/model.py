@@ -58,6 +58,7 @@ class OnnxModel(Model):
     suffix: ClassVar[str] = ".onnx"
     runtime: ClassVar[str] = "onnxruntime"
     reference_runtime: ClassVar[str] = "onnxruntime"
+    numerics_known: ClassVar[tuple[str, ...]] = ("exact", "requantised")
 
     ir: ir.Model
     path: Path | None
@@ -107,7 +108,7 @@ class OnnxModel(Model):
     @cached_property
     def _anchors(self) -> tuple[Anchor, ...]:
         """What the sites are made of: the same whatever sizes are given for open inputs."""
-        return anchors(self.ir, self._stated)
+        return anchors(self.ir, self._stated, self.numerics)
 
     @cached_property
     def _stated(self) -> Shapes:

@@ -13,16 +13,17 @@ fold the weights once, where those of a DequantizeLinear are made real numbers a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
 from splitdeconv.deconv.ops import Conv, DepthToSpace, NativeDeconv, Pad
 from splitdeconv.deconv.program import Program
+from splitdeconv.deconv.requantised import is_requantised, requantised_filter, sums_taps
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.structure import dense_of
-from splitdeconv.deconv.weights import Array, Quantisation, conv_channels, conv_filter, deconv_kernel
+from splitdeconv.deconv.weights import Array, Quantisation, Weights, conv_channels, conv_filter, deconv_kernel
 from splitdeconv.formats.onnx.emit import Source, conv_attributes, crop_output, deconv_node, write_op, write_stage
 from splitdeconv.formats.onnx.epilogue import Stage
 from splitdeconv.formats.onnx.integer_filter import StoredKernel, write_filter
@@ -40,6 +41,7 @@ from splitdeconv.lowerings.native import as_written
 
 _CLIP_OF_8_BIT = 12  # opset
 _PAD_OF_8_BIT = 11  # opset
+_SCALES_BY_CHANNEL = 13  # opset of a DequantizeLinear with them
 
 
 def refuse(
@@ -53,6 +55,8 @@ def refuse(
     first = program.steps[0].op
     if isinstance(first, NativeDeconv) and first.simplified and _has_scales_of_all_groups(first.deconv, quant):
         return "a ConvTranspose of groups has no weight scale for each of their output channels"
+    if is_requantised(program.deconv) and (reason := _requantised_refusal(program, opset)):
+        return reason
     if not is_qlinear(program):
         return None
     bounds = clamps(stages)
@@ -65,6 +69,17 @@ def refuse(
             quant.int32_bias(bias)
     except ValueError as error:
         return str(error)
+    return None
+
+
+def _requantised_refusal(program: Program, opset: int) -> str | None:
+    """Why a form cannot hold filters that are quantised anew, or None."""
+    if isinstance(program.steps[0].op, NativeDeconv):
+        return "a ConvTranspose has no weight scale for each phase" if program.steps[0].op.simplified else None
+    if program.quant == "float":
+        return "float convolutions keep the stored weights, whose sums do not fit into their type"
+    if not is_qlinear(program) and opset < _SCALES_BY_CHANNEL:
+        return f"DequantizeLinear of opset {opset} has no scale for each channel (from {_SCALES_BY_CHANNEL} on)"
     return None
 
 
@@ -183,12 +198,11 @@ def _qdq(
     op: Conv, writer: Writer, x: ir.Value, source: Source, quant: Quantisation, stages: Sequence[Stage]
 ) -> ir.Value:
     """DequantizeLinear of input, filter and bias; Conv; the epilogue; QuantizeLinear."""
-    scale, zero = (_repeated(each, op, quant) for each in (quant.w_scale, quant.w_zero))
-    weight = _dequantized_weight(writer, _filter(op, writer, source, quant), scale, zero, source, axis=0)
+    constants = _constants(op, writer, source, quant)
+    weight = _dequantized_weight(writer, constants.kernel, constants.scale, constants.zero, source, axis=0)
     inputs = [dequantize(writer, Stored(x, quant.x_type, quant.x_scale, quant.x_zero)), weight]
-    if source.bias is not None:
-        unit = conv_channels(quant.bias_scale(op.out_channels), op)
-        inputs.append(_bias(writer, conv_channels(source.bias(), op), unit))
+    if constants.bias is not None:
+        inputs.append(_bias(writer, constants.bias, constants.bias_unit(quant)))
     value = writer.op("Conv", inputs, conv_attributes(op), notes=True)
     return _epilogue_and_quantize(writer, value, op, quant, stages)
 
@@ -253,19 +267,20 @@ def _qlinear(
     op: Conv, writer: Writer, x: ir.Value, source: Source, quant: Quantisation, stages: Sequence[Stage]
 ) -> ir.Value:
     """QLinearConv, and a Clip where the epilogue's clamps are narrower than its saturation."""
-    scale, zero = (_repeated(each, op, quant) for each in (quant.w_scale, quant.w_zero))
+    constants = _constants(op, writer, source, quant)
     inputs = [
         x,
         writer.array("scale", quant.x_scale),
         writer.array("zero_point", np.asarray(quant.x_zero, quant.x_type)),
-        _filter(op, writer, source, quant),
-        writer.array("weight_scale", scale),
-        writer.array("weight_zero_point", zero.astype(source.dtype.numpy())),
+        constants.kernel,
+        writer.array("weight_scale", constants.scale),
+        writer.array("weight_zero_point", constants.zero.astype(source.dtype.numpy())),
         writer.array("scale", quant.y_scale),
         writer.array("zero_point", np.asarray(quant.y_zero, quant.y_type)),
     ]
-    if source.bias is not None:
-        inputs.append(writer.array("bias", conv_channels(quant.int32_bias(source.bias()), op)))
+    if constants.bias is not None:
+        own = replace(quant, w_scale=constants.scale)
+        inputs.append(writer.array("bias", own.int32_bias(constants.bias)))
     value = writer.op("QLinearConv", inputs, conv_attributes(op), notes=True)
     bounds = clamps(stages)
     assert not isinstance(bounds, str), "refused before"
@@ -274,6 +289,39 @@ def _qlinear(
             lowest, highest = (np.asarray(bound, quant.y_type) for bound in stored_bounds(each, quant))
             value = writer.op("Clip", [value, writer.array("min", lowest), writer.array("max", highest)])
     return value
+
+
+@dataclass(frozen=True)
+class _Constants:
+    """What a convolution reads beside its map.
+
+    Attributes:
+        kernel: stored filter.
+        scale, zero: of the filter, ``()`` or one for each channel of the convolution.
+        bias: of each channel of the convolution, int32 or float; None without one.
+    """
+
+    kernel: ir.Value
+    scale: Array
+    zero: Array
+    bias: Array | None
+
+    def bias_unit(self, quant: Quantisation) -> Array:
+        """What 1 in an int32 bias stands for, one for each channel."""
+        assert self.bias is not None, "asked where there is a bias"
+        return replace(quant, w_scale=self.scale).bias_scale(self.bias.size)
+
+
+def _constants(op: Conv, writer: Writer, source: Source, quant: Quantisation) -> _Constants:
+    """The model's own values in the convolution's order; quantised anew where it sums them."""
+    bias = None if source.bias is None else source.bias()
+    if not sums_taps(op):
+        scale, zero = (_repeated(each, op, quant) for each in (quant.w_scale, quant.w_zero))
+        return _Constants(
+            _filter(op, writer, source, quant), scale, zero, bias if bias is None else conv_channels(bias, op)
+        )
+    found = requantised_filter(Weights(source.kernel(), bias, quant), op)
+    return _Constants(writer.array("weight", found.values), found.scale, found.zero, found.bias)
 
 
 def _filter(op: Conv, writer: Writer, source: Source, quant: Quantisation) -> ir.Value:

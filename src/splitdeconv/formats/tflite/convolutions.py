@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from splitdeconv.deconv.written import sums_weights
+from splitdeconv.deconv.requantised import is_requantised
 from splitdeconv.errors import InputError
 from splitdeconv.formats.tflite.epilogue import find_epilogue
 from splitdeconv.formats.tflite.geometry import FILTER_AXES, conv_geometry
@@ -13,7 +13,14 @@ from splitdeconv.formats.tflite.node import Node, WrittenConv
 from splitdeconv.formats.tflite.operands import LeftAlone, arithmetic, constant_operand
 from splitdeconv.formats.tflite.schema import ACTIVATIONS
 from splitdeconv.formats.tflite.stretched import find_stretched
-from splitdeconv.formats.written_convs import SUMS_DO_NOT_FIT, stretched_note, why_left, written_deconv
+from splitdeconv.formats.written_convs import (
+    QUANTISED_ANEW,
+    SUMS_DO_NOT_FIT,
+    UNLESS_ASKED,
+    stretched_note,
+    why_left,
+    written_deconv,
+)
 from splitdeconv.results.plan import Skipped
 
 
@@ -71,13 +78,16 @@ def _read(name: str, graph: Graph, operator: int, written: WrittenConv, numerics
         raise InputError(f"{name}: {error}") from None
     if any(found not in (None, size) for found, size in zip(graph.shape(output)[1:-1], deconv.out_sizes, strict=True)):
         raise LeftAlone(f"its recorded output shape {graph.shape(output)} is not the one that it makes")
-    if quant is not None and sums_weights(deconv):
-        raise LeftAlone(SUMS_DO_NOT_FIT)
     epilogue = find_epilogue(graph, operator, numerics, len(sizes))
     deconv = epilogue.applied(replace(deconv, dtype=dtype, has_bias=bias is not None, quant=quant))
+    anew = is_requantised(deconv)
+    if anew and (kind != "CONV_2D" or dtype != "int8"):
+        raise LeftAlone(SUMS_DO_NOT_FIT)
+    if anew and numerics != "requantised":
+        raise LeftAlone(UNLESS_ASKED)
     names = [graph.name(each) for each in reversed(stretched.operators)]
     kept = None if stretched.kept is None else text(graph.tensors[stretched.kept].name)
-    note = stretched_note(stretched.kind, stretched.axes, names, kept)
+    notes = [stretched_note(stretched.kind, stretched.axes, names, kept), *([QUANTISED_ANEW] if anew else [])]
     return Node(
         name,
         graph,
@@ -89,6 +99,6 @@ def _read(name: str, graph: Graph, operator: int, written: WrittenConv, numerics
         kernel,
         bias,
         epilogue,
-        (note,),
+        tuple(notes),
         written,
     )

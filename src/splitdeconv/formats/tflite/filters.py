@@ -1,4 +1,4 @@
-"""Filters and biases of a program's convolutions, with their quantisation; values are copied, never requantised."""
+"""Filters and biases of a program's convolutions, with their quantisation; copied, unless sums were asked for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from splitdeconv.deconv.ops import Conv
+from splitdeconv.deconv.requantised import requantised_filter, sums_taps
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights, conv_channels, conv_filter, deconv_kernel
 from splitdeconv.formats.tflite.conv_operators import operator_of
@@ -30,6 +31,8 @@ class FilterWriter:
     def operands(self, conv: Conv, number: int) -> list[int]:
         """Filter and bias of a convolution, as its operator takes them."""
         name = f"{self.name}/conv{number}"
+        if self.weights.quant is not None and not self.weights.quant.is_hybrid and sums_taps(conv):
+            return self._requantised(conv, name)
         filled = conv_filter(self.weights.kernel, conv, zero_point(self.types.kernel))
         kind = operator_of(conv)
         order = np.argsort(FILTER_AXES[kind])
@@ -38,6 +41,17 @@ class FilterWriter:
         bias = self._zero_bias(conv) if self.weights.bias is None or not conv.has_bias else self.weights.bias
         bias = conv_channels(bias, conv)
         return [kernel, self._bias(bias, name + "/bias", _repeated(self.types.bias, conv, 0))]
+
+    def _requantised(self, conv: Conv, name: str) -> list[int]:
+        """Filter OHWI and bias of a convolution whose sums of weights are quantised anew."""
+        found = requantised_filter(self.weights, conv)
+        values = np.ascontiguousarray(np.moveaxis(found.values, 1, -1))
+        zero = found.zero.astype(np.int64)
+        quantization = tfl.QuantizationParametersT(scale=found.scale, zeroPoint=zero, quantizedDimension=0)
+        unit = np.asarray(self.types.source.quantization.scale[0], np.float32) * found.scale
+        of_bias = tfl.QuantizationParametersT(scale=unit, zeroPoint=np.zeros(unit.size, np.int64))
+        bias = conv_channels(self._zero_bias(conv), conv) if found.bias is None else found.bias
+        return [self._filter(values, name + "/filter", quantization), self._bias(bias, name + "/bias", of_bias)]
 
     def _zero_bias(self, conv: Conv) -> Array:
         """LiteRT's CONV_2D wants a bias, TRANSPOSE_CONV does not."""

@@ -42,7 +42,8 @@ class TfliteModel(Model):
         contents: of the file.
         path: the file, or None for a model that is in none.
         numerics: ``exact`` keeps every rounding step of quantised models; ``fused`` also folds a separate bias
-            addition and a rescaling activation into the convolutions, which changes the bits.
+            addition and a rescaling activation into the convolutions, which changes the bits; ``requantised`` also
+            splits int8 convolutions of upsampled maps, whose filters become others.
         left_out: sites that no delegate takes on the runtime that was asked, and whose rewritten forms have other bits
             for that.
     """
@@ -52,7 +53,7 @@ class TfliteModel(Model):
     suffix: ClassVar[str] = ".tflite"
     runtime: ClassVar[str] = "litert"
     reference_runtime: ClassVar[str] = "litert:reference"
-    numerics_known: ClassVar[tuple[str, ...]] = ("exact", "fused")
+    numerics_known: ClassVar[tuple[str, ...]] = ("exact", "fused", "requantised")
 
     contents: Contents
     path: Path | None = None

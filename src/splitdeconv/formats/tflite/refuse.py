@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from splitdeconv.deconv.ops import Add, Conv, DepthToSpace, NativeDeconv, Pad, Shape, Slice, Subtract, Transpose
 from splitdeconv.deconv.program import Program, Step
+from splitdeconv.deconv.requantised import is_requantised
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.formats.tflite.padding import LARGEST_PAD_RANK, can_pad
 
@@ -17,7 +18,7 @@ def refusal(program: Program, numerics: str, *, left_out: bool) -> str | None:
 
     Args:
         program: NHWC.
-        numerics: ``exact`` or ``fused``.
+        numerics: ``exact``, ``fused`` or ``requantised``.
         left_out: whether the runtime has other kernels for the original than for the program.
     """
     quant = program.deconv.quant
@@ -26,7 +27,7 @@ def refusal(program: Program, numerics: str, *, left_out: bool) -> str | None:
         return _composite_refusal(program.deconv) if native.simplified else None
     if left_out and quant is not None and quant.activation == "float32":
         return "no delegate takes the original, and LiteRT's own kernels quantise its input in another way"
-    if left_out and numerics == "exact":
+    if left_out and numerics != "fused" and not is_requantised(program.deconv):
         return (
             "no delegate takes the original, and LiteRT's own kernels round it otherwise than its rewritten form "
             "(by 1 LSB), so its bits cannot be kept: --numerics fused allows it"
