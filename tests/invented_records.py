@@ -8,7 +8,7 @@ from splitdeconv.deconv.spec import Axis, Deconv, Quant
 from splitdeconv.lowerings.candidate import Candidate, Refusal
 from splitdeconv.results.bench import NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes
 from splitdeconv.results.plan import Choice, Cost, Option, Plan, Skipped
-from splitdeconv.results.record import Environment, Provenance, RunRecord, SiteWork, WholeTimes
+from splitdeconv.results.record import Environment, ModelSize, Provenance, RunRecord, SiteWork, WholeTimes
 from splitdeconv.results.times import Measurement
 from splitdeconv.results.verdict import OutputCheck, SiteProof, Verdict
 
@@ -71,6 +71,8 @@ def converted() -> RunRecord:
         123_456_789,
         WholeTimes(time(20.0), time(10.0)),
         MADE,
+        before=ModelSize({"ConvTranspose": 4, "Conv": 9, "Relu": 30}, 6_620_000, 2_100_000),
+        after=ModelSize({"Conv": 15, "Relu": 30, "com.microsoft::DepthToSpaceOfALongName": 3}, 812, 2_630_000),
     )
 
 

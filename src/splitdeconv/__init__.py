@@ -18,6 +18,7 @@ from splitdeconv.errors import (
     UsageError,
     VerificationError,
 )
+from splitdeconv.pipeline.arguments import checked
 from splitdeconv.version import __version__
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 
+@checked
 def convert(
     model: object,
     out: str | Path | None = None,
@@ -125,6 +127,7 @@ def convert(
     return pipeline.convert(model, None if out is None else Path(out), request)
 
 
+@checked
 def inspect(
     model: object,
     *,
@@ -150,6 +153,7 @@ def inspect(
     return pipeline.inspect(model, in_shapes or {}, targets)
 
 
+@checked
 def bench(
     model: object = None,
     *,
@@ -208,6 +212,7 @@ def bench(
     return pipeline.bench_model(model, request) if layers is None else pipeline.bench_layers(Path(layers), request)
 
 
+@checked
 def from_json(text: str) -> RunRecord | tuple[BenchRecord, ...]:
     """The record of a run, or those of a benchmark, from what ``--json`` has written.
 

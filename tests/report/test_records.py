@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from splitdeconv import codec
 from splitdeconv.errors import InputError
-from splitdeconv.report import bench, conversion, records
+from splitdeconv.report import bench, conversion, printed, records
 from splitdeconv.report.page import Page, html
 from splitdeconv.results.bench import BenchRecord, ModelTimes
 from splitdeconv.results.plan import Plan
-from splitdeconv.results.record import RunRecord, WholeTimes
+from splitdeconv.results.record import ModelSize, RunRecord, WholeTimes
 from splitdeconv.results.verdict import Verdict
 from tests import invented_records as invented
 from tests.pages import parsed, words
@@ -56,6 +58,33 @@ def test_success_says_proved_and_how_much_faster() -> None:
     assert "3 of 3 sites bit-equal" in text
     assert "the whole model took 20 ms; now 2.00×, faster in 20 of 20 rounds (2.00–2.00×), measured." in text
     assert "3 of 5" in text, "one stays, one cannot be rewritten"
+
+
+SIZES = (
+    "Conv 9 15",
+    "ConvTranspose 4 0",
+    "com.microsoft::DepthToSpaceOfALongName 0 3",
+    "all other operators 30 30",
+    "stored size 6.62 MB 812 B",
+    "peak memory of maps, estimated 2.10 MB 2.63 MB",
+)
+
+
+def test_operators_file_and_memory_stand_before_and_after() -> None:
+    text = read(invented.converted())
+    assert "What the model is made of" in text
+    assert all(row in text for row in SIZES)
+    unknown = replace(invented.converted(), after=ModelSize({"Conv": 15}, 812))
+    assert "peak memory" not in read(unknown).casefold()
+    assert "What the model is made of" not in read(replace(invented.converted(), before=None, after=None))
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_they_fit_a_terminal(width: int) -> None:
+    text = io.StringIO()
+    printed.conversion(Console(file=text, width=width, force_terminal=True, no_color=True), invented.converted())
+    lines = [" ".join(line.split()) for line in text.getvalue().splitlines()]
+    assert all(row in lines for row in SIZES)
 
 
 def test_failure_is_in_words_and_nothing_was_written() -> None:

@@ -257,6 +257,18 @@ class Model(ABC):
         """
         return None
 
+    def operator_counts(self) -> Mapping[str, int]:
+        """How many of each operator, by its name in the format, in all graphs; nothing where that is not told."""
+        return {}
+
+    def peak_bytes(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> int | None:
+        """An estimate of the most memory that its maps take at once; None where a size is unknown, or it is not told.
+
+        Args:
+            in_shapes: sizes for inputs whose shape the model leaves open; an open batch alone is 1.
+        """
+        return None
+
     def compilable(self, path: Path) -> Compilable:
         """The whole model as a target takes it; it lies in ``path`` where files hold such models."""
         return Compilable(path, self.operations)

@@ -66,9 +66,9 @@ def sizes_together(model: Model, in_shapes: InShapes) -> tuple[dict[str, tuple[i
 
 
 def _listed(given: tuple[int, ...] | Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """One shape or several as a list."""
-    several = [tuple(each) for each in given if isinstance(each, Sequence)]
-    return several or [tuple(size for size in given if not isinstance(size, Sequence))]
+    """One shape or several as a list, in Python's integers."""
+    several = [tuple(map(int, each)) for each in given if isinstance(each, Sequence)]
+    return several or [tuple(int(size) for size in given if not isinstance(size, Sequence))]
 
 
 def _assumed(shape: tuple[int | None, ...]) -> tuple[int, ...]:

@@ -46,7 +46,7 @@ from splitdeconv.report.conversion import page as conversion_page
 from splitdeconv.report.page import Page
 from splitdeconv.results import provenance
 from splitdeconv.results.plan import Choice, Plan, SiteTable, sizes_in_words, table_over_sizes
-from splitdeconv.results.record import Environment, RunRecord, SiteWork, WholeTimes
+from splitdeconv.results.record import Environment, ModelSize, RunRecord, SiteWork, WholeTimes
 from splitdeconv.results.verdict import Verdict
 from splitdeconv.targets.target import Target
 
@@ -229,12 +229,25 @@ def _realise(case: _Case, plan: Plan, notes: tuple[str, ...], seconds: float) ->
         case.request.progress("writing", 0.0)
         path = case.folder / (case.out.name if case.out else "rewritten" + case.model.suffix)
         rewritten = case.model.splice(programs)
-        verdict = _verdict(case, programs, original, saved(rewritten, path))
+        result = saved(rewritten, path)
+        verdict = _verdict(case, programs, original, result)
+        sizes = _size(case, case.model, original, case.model.files()), _size(case, rewritten, result, _files_at(path))
     if not all(proof.ran for proof in verdict.proofs):
         return _realise(case, _without_what_does_not_run(case, plan, verdict), notes, seconds)
     sites = [site for site in case.findings.sites if site.id in programs]
     site_notes = tuple(f"site '{site.id}': {note}" for site in sites for note in site.notes)
-    return Conversion(rewritten, plan, verdict, _record(case, plan, verdict, (*site_notes, *notes), whole))
+    return Conversion(rewritten, plan, verdict, _record(case, plan, verdict, (*site_notes, *notes), whole, sizes))
+
+
+def _files_at(path: Path) -> list[Path]:
+    """What was written for a model: its file, and those beside it that are named after it."""
+    return [each for each in path.parent.iterdir() if each.name.startswith(path.name)]
+
+
+def _size(case: _Case, model: Model, whole: Compilable, files: Sequence[Path]) -> ModelSize:
+    """What the original or the rewritten model is made of."""
+    stored = sum(file.stat().st_size for file in files) if files else whole.size
+    return ModelSize(dict(model.operator_counts()), stored, model.peak_bytes(case.sizes[0].shapes))
 
 
 def _without_what_does_not_run(case: _Case, plan: Plan, verdict: Verdict) -> Plan:
@@ -305,7 +318,14 @@ def _copy(model: Model, folder: Path, out: Path) -> None:
             shutil.copyfile(file, copy)
 
 
-def _record(case: _Case, plan: Plan, verdict: Verdict, notes: tuple[str, ...], whole: WholeTimes | None) -> RunRecord:
+def _record(
+    case: _Case,
+    plan: Plan,
+    verdict: Verdict,
+    notes: tuple[str, ...],
+    whole: WholeTimes | None,
+    made_of: tuple[ModelSize | None, ModelSize | None] = (None, None),
+) -> RunRecord:
     counted = case.sizes[0].findings
     sized = {site.id: site for site in with_sizes(case.findings.sites, counted.sites)}
     return RunRecord(
@@ -321,6 +341,8 @@ def _record(case: _Case, plan: Plan, verdict: Verdict, notes: tuple[str, ...], w
         work=tuple(_work(case.model, choice, sized[choice.site]) for choice in plan.choices),
         other_macs=counted.other_macs,
         whole=whole,
+        before=made_of[0],
+        after=made_of[1],
         provenance=provenance.of_this_run(),
     )
 

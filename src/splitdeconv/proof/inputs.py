@@ -69,6 +69,8 @@ def check_inputs(inputs: Sequence[Input], given: Mapping[str, Array]) -> None:
         if name not in known:
             raise UsageError(f"--input {name}: the model has no such input; it has {', '.join(known) or 'none'}")
         wanted = known[name]
+        if not isinstance(array, np.ndarray):
+            raise UsageError(f"--input {name}: is a {type(array).__name__}, wanted a NumPy array")
         if array.dtype.name != wanted.dtype:
             raise UsageError(f"--input {name}: the array is {array.dtype.name}, the model wants {wanted.dtype}")
         shape = wanted.shape

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.report import bars, run, sites
 from splitdeconv.report.bars import Bar, BarGroup
-from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, times_of
+from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, size_in_bytes, times_of
 from splitdeconv.report.page import Block, Cell, Columns, Kind, Plot, Section, Table, Unbroken
 from splitdeconv.results import times
 from splitdeconv.results.bench import NATIVE
@@ -16,6 +16,12 @@ from splitdeconv.results.record import RunRecord, SiteWork, WholeTimes
 from splitdeconv.results.times import Measurement
 
 BEFORE, AFTER, ZEROS = 2, 0, 1  # series of the plots
+
+PEAK = "peak memory of maps, estimated"
+MEMORY_IN_WORDS = (
+    "Peak memory: the most that all maps take that are alive at once, by the graph, for a batch of 1 where it is open; "
+    "runtimes compute some in place and keep copies of their own."
+)
 
 Timed = tuple[Choice, Measurement, Measurement]
 
@@ -41,7 +47,26 @@ def section(record: RunRecord) -> Section | None:
         blocks.append(_times(record, whole, kind))
     if record.work:
         blocks.append(_work_table(record))
+    if rows := size_rows(record):
+        notes = (MEMORY_IN_WORDS,) if any(PEAK in row for row in rows) else ()
+        blocks.append(Table("What the model is made of", ("", "before", "after"), tuple(rows), notes))
     return Section("Time and arithmetic", _where(record), tuple(blocks))
+
+
+def size_rows(record: RunRecord) -> list[tuple[str, str, str]]:
+    """What the model is made of, before and after: the operators whose number has changed, file and memory."""
+    before, after = record.before, record.after
+    if before is None or after is None:
+        return []
+    names = sorted({*before.operators, *after.operators})
+    counts = {name: (before.operators.get(name, 0), after.operators.get(name, 0)) for name in names}
+    rows = [(name, str(old), str(new)) for name, (old, new) in counts.items() if old != new]
+    if same := sum(old for old, new in counts.values() if old == new):
+        rows.append(("all other operators", str(same), str(same)))
+    rows.append(("stored size", size_in_bytes(before.file_bytes), size_in_bytes(after.file_bytes)))
+    if before.peak_bytes is not None and after.peak_bytes is not None:
+        rows.append((PEAK, size_in_bytes(before.peak_bytes), size_in_bytes(after.peak_bytes)))
+    return rows
 
 
 def timed(record: RunRecord) -> list[Timed]:

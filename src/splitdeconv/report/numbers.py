@@ -15,6 +15,11 @@ def count(number: float) -> str:
     return f"{number:.0f}"
 
 
+def size_in_bytes(number: int | None) -> str:
+    """``812 B``, ``6.62 MB``."""
+    return NO_NUMBER if number is None else f"{count(number)}{'' if number >= 1e3 else ' '}B"
+
+
 def milliseconds(time: Measurement | None) -> str:
     """A median, with half of its interquartile range where it was measured: ``1.23 ±3%``."""
     if time is None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from splitdeconv.report import listing
+from splitdeconv.report import gains, listing
 from splitdeconv.report.bench import captured_in_words
 from splitdeconv.report.conversion import NOT_TIMED, rewritten
 from splitdeconv.report.listing import Listing
 from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, times_of
 from splitdeconv.results.bench import EQUAL_WORK, NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes
 from splitdeconv.results.plan import Choice
-from splitdeconv.results.record import RunRecord
+from splitdeconv.results.record import RunRecord, SiteWork
 from splitdeconv.results.verdict import Verdict
 
 TIMES = ("native ms", "zero_insert ms", "equal-work ms", "best ms")
@@ -23,12 +23,12 @@ def conversion(out: Console, record: RunRecord) -> None:
     if record.target_reason:
         listing.say(out, f"target: {record.plan.target} ({record.target_reason})")
     if record.plan.choices:
-        rows = [
-            (choice.site, choice.deconv.describe(), str(choice.chosen), *_cost(choice), choice.reason)
-            for choice in record.plan.choices
-        ]
+        counted = {each.site: each for each in record.work}
+        rows = [_site_row(choice, counted[choice.site]) for choice in record.plan.choices]
         headers = ("site", "deconv", "lowering", "MACs", "convs", "why")
         listing.show(out, Listing(headers, rows, ("MACs", "convs"), "why"))
+    if sizes := gains.size_rows(record):
+        listing.show(out, Listing(("model", "before", "after"), sizes, ("before", "after")))
     for skipped in record.skipped:
         listing.say(out, f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}")
     for note in record.notes:
@@ -41,11 +41,10 @@ def conversion(out: Console, record: RunRecord) -> None:
         listing.say(out, NOT_TIMED)
 
 
-def _cost(choice: Choice) -> tuple[str, str]:
-    for option in choice.options:
-        if option.candidate == choice.chosen:
-            return count(option.cost.macs), str(option.cost.convs)
-    return "", ""
+def _site_row(choice: Choice, work: SiteWork) -> tuple[str, ...]:
+    """The sizes are those that were counted with, which a run may have told."""
+    convs = next((str(each.cost.convs) for each in choice.options if each.candidate == choice.chosen), "")
+    return choice.site, work.deconv.describe(), str(choice.chosen), count(work.chosen), convs, choice.reason
 
 
 def proof_lines(verdict: Verdict) -> list[str]:

@@ -54,6 +54,22 @@ class SiteWork:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelSize:
+    """What a model is made of.
+
+    Attributes:
+        operators: how many of each, by its name in the format, in all graphs; of a module, its layers by class.
+        file_bytes: of all files that hold the model; of the object where none does.
+        peak_bytes: an estimate, from the graph, of the most memory that its maps take at once, each operator's output
+            in memory of its own; an open batch is 1. None where a size is unknown.
+    """
+
+    operators: Mapping[str, int] = field(default_factory=dict)
+    file_bytes: int = 0
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class WholeTimes:
     """The whole model before and after, timed in the same rounds.
 
@@ -102,6 +118,7 @@ class RunRecord:
         whole: times of the whole model, or None where it was not timed.
         provenance: how the record came about.
         target_reason: why the plan is for its target, or empty where the user named it.
+        before, after: what the original and the rewritten model are made of; None where nothing was rewritten.
     """
 
     command: str
@@ -117,6 +134,8 @@ class RunRecord:
     whole: WholeTimes | None = None
     provenance: Provenance = field(default_factory=Provenance)
     target_reason: str = ""
+    before: ModelSize | None = None
+    after: ModelSize | None = None
 
     @property
     def converted(self) -> tuple[str, ...]:

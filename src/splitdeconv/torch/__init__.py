@@ -13,6 +13,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtraError("splitdeconv.torch", "torch", "torch") from error
 
+from splitdeconv.pipeline.arguments import checked
 from splitdeconv.torch.convert import bench, convert, record, restore
 from splitdeconv.torch.merge import merge_upsampling
 from splitdeconv.torch_modules.functions import split_conv_transpose1d, split_conv_transpose2d, split_conv_transpose3d
@@ -23,10 +24,12 @@ from splitdeconv.torch_modules.modules import (
     SplitConvTranspose1d,
     SplitConvTranspose2d,
     SplitConvTranspose3d,
-    freeze,
-    thaw,
 )
+from splitdeconv.torch_modules.modules import freeze as _freeze
+from splitdeconv.torch_modules.modules import thaw as _thaw
 from splitdeconv.torch_modules.upsampled import SplitUpsampledConv1d, SplitUpsampledConv2d, SplitUpsampledConv3d
+
+freeze, thaw = checked(_freeze), checked(_thaw)
 
 __all__ = [
     "LazySplitConvTranspose1d",

@@ -14,6 +14,7 @@ from splitdeconv.formats.torch.modules import ModuleModel
 from splitdeconv.lowerings import find_lowering
 from splitdeconv.pipeline import bench as benching
 from splitdeconv.pipeline import convert as converting
+from splitdeconv.pipeline.arguments import checked
 from splitdeconv.pipeline.open import GENERIC, MODEL_SHARE, quiet
 from splitdeconv.pipeline.request import BenchRequest, ConvertRequest
 from splitdeconv.results.bench import BenchRecord
@@ -26,6 +27,7 @@ RECORD, ORIGINAL = "splitdeconv", "_splitdeconv_original"  # attributes of conve
 NOT_TIMED = "nothing was timed: it may be slower than the original; a target and example inputs time it"
 
 
+@checked
 def convert(
     module: nn.Module,
     example_inputs: Sequence[Any] | None = None,
@@ -61,11 +63,9 @@ def convert(
         The converted copy. :func:`record` tells what was done and what was left alone for which reason.
 
     Raises:
-        UsageError: options that contradict each other, an unknown target or lowering, or no module.
+        UsageError: options that contradict each other, an unknown target or lowering, or an argument of a wrong type.
         VerificationError: the copy is not equal.
     """
-    if not isinstance(module, nn.Module):
-        raise UsageError(f"a {type(module).__name__} is not a torch.nn.Module; other models go to splitdeconv.convert")
     if target is not None and (example_inputs is None or lowering is not None):
         needed = "example_inputs" if example_inputs is None else "no lowering beside a target"
         raise UsageError(f"convert(target='{target}') measures the layers and wants {needed}")
@@ -87,6 +87,7 @@ def convert(
     return _kept(module, model, conversion)
 
 
+@checked
 def bench(
     module: nn.Module,
     example_inputs: Sequence[Any],
@@ -119,6 +120,7 @@ def bench(
     return benching.bench_model(model, request)
 
 
+@checked
 def record(module: nn.Module) -> RunRecord:
     """What :func:`convert` did to ``module``: plan, proof, times, notes, as ``splitdeconv convert --json`` writes it.
 
@@ -131,6 +133,7 @@ def record(module: nn.Module) -> RunRecord:
     return found
 
 
+@checked
 def restore(module: nn.Module) -> nn.Module:
     """A copy of a converted module with PyTorch's own deconvs again, and with the parameters as they are now.
 

@@ -13,6 +13,7 @@ from torch import nn
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.torch.exchange import change_class, own_class
 from splitdeconv.lowerings import find_lowering
+from splitdeconv.pipeline.arguments import checked
 from splitdeconv.torch_modules.functions import per_axis
 from splitdeconv.torch_modules.observe import copy_of
 from splitdeconv.torch_modules.upsampled import UPSAMPLED_OF, refuse_conv, routine_for
@@ -20,6 +21,7 @@ from splitdeconv.torch_modules.upsampled import UPSAMPLED_OF, refuse_conv, routi
 NEAREST = ("nearest", "nearest-exact")
 
 
+@checked
 def merge_upsampling(module: nn.Module, lowering: str | None = None) -> nn.Module:
     """A copy of ``module`` in which upsamplings and the convolutions right behind them are one module each.
 

@@ -54,11 +54,12 @@ def _walk(graph: ir.Graph | ir.Function, where: str, opset: int, in_function: bo
         if not node.attributes:
             continue
         for attribute in node.attributes.values():
-            for name, body in _bodies(attribute):
+            for name, body in bodies(attribute):
                 yield from _walk(body, f"{name} of {node.op_type} '{node.name or ''}'", opset, in_function)
 
 
-def _bodies(attribute: ir.Attr) -> Iterator[tuple[str, ir.Graph]]:
+def bodies(attribute: ir.Attr) -> Iterator[tuple[str, ir.Graph]]:
+    """The graphs that an attribute holds, and its name."""
     if attribute.is_ref():
         return
     if attribute.type == ir.AttributeType.GRAPH:

@@ -22,6 +22,7 @@ from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import SplitdeconvError
 from splitdeconv.formats.model import Findings, Input, Model, Site
 from splitdeconv.formats.onnx import files, float64
+from splitdeconv.formats.onnx.counts import map_bytes, operator_counts
 from splitdeconv.formats.onnx.emit import refuse
 from splitdeconv.formats.onnx.find import Anchor, anchors, unread
 from splitdeconv.formats.onnx.kept import NOTHING, Kept, from_proto, to_proto
@@ -134,9 +135,16 @@ class OnnxModel(Model):
             shapes = infer(self.ir, with_batch_of_one(self.inputs(), in_shapes or {}))
             return operations(self.ir, shapes, str(self.path or "the model"))
 
+    def operator_counts(self) -> Mapping[str, int]:
+        return operator_counts(self.ir)
+
+    def peak_bytes(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> int | None:
+        with _reading(self.path):
+            return map_bytes(self.ir, self._shapes(with_batch_of_one(self.inputs(), in_shapes or {})))
+
     def splice(self, programs: Mapping[str, Program]) -> Self:
         try:
-            return replace(self, ir=splice(self.ir, programs, self._anchors))
+            return replace(self, ir=splice(self.ir, programs, self._anchors, self._stated))
         except RuntimeError as error:  # onnx_ir does not copy graphs that run in a circle, or are not in order
             raise files.unsound(self.path, error.__cause__ or error) from None
 

@@ -19,6 +19,7 @@ from splitdeconv.formats.onnx.kept import to_proto
 _SMALL = 1024  # bytes; larger constants never hold a shape, and inference does without their values
 
 _MOST_NODES = 10**6  # functions that call others many times over are not written out beyond it
+_MADE_UP = "unk__"
 _HIDDEN = "splitdeconv.hidden"  # a domain that inference does not know
 
 
@@ -62,6 +63,40 @@ def infer(model: ir.Model, in_shapes: Mapping[str, tuple[int, ...]] | None = Non
     for name, shape in (in_shapes or {}).items():
         _set_input(proto.graph, name, shape)
     return _read(_inferred(_inlined(proto)).graph)
+
+
+def state(nodes: Sequence[ir.Node], opset: int, shapes: Shapes) -> None:
+    """Give what new nodes make types and shapes, as far as inference finds them.
+
+    Args:
+        nodes: in order; their outputs are changed.
+        opset: version of the standard operators.
+        shapes: of the values that they read.
+    """
+    domains = {node.domain: 1 for node in nodes} | {"": opset, _HIDDEN: 1}
+    imports = [onnx.helper.make_opsetid(*each) for each in domains.items()]
+    proto = onnx.ModelProto(ir_version=onnx.IR_VERSION, opset_import=imports)
+    made = {value for node in nodes for value in node.outputs}
+    for value in dict.fromkeys(value for node in nodes for value in node.inputs if value is not None):
+        if value.const_value is not None and value not in made:
+            _add_constant(proto.graph, value.name or "", value.const_value)
+        elif value not in made and (kind := shapes.types.get(value.name or "")):
+            sizes = shapes.symbols.get(value.name or "", shapes.by_name.get(value.name or ""))
+            named = None if sizes is None else list(map(_named, sizes))
+            proto.graph.input.append(onnx.helper.make_tensor_value_info(value.name or "", kind, named))
+    _add_nodes(proto.graph, nodes)
+    found = _read(_inferred(proto).graph)
+    for value in made:
+        kind, name = found.type_of(value), value.name or ""
+        if value.type is None and kind is not None:
+            value.type = ir.TensorType(kind)
+            if name in found.by_name:
+                value.shape = ir.Shape(map(_named, found.symbols[name]))
+
+
+def _named(size: int | str | None) -> int | str | None:
+    """A size as it may be stated: names that inference has made up mean something in that run only."""
+    return None if isinstance(size, str) and size.startswith(_MADE_UP) else size or None
 
 
 def _forget_negative_sizes(graph: onnx.GraphProto) -> None:
@@ -201,10 +236,19 @@ def _flat(model: ir.Model) -> onnx.ModelProto:
     graph.output.extend(onnx.ValueInfoProto(name=value.name or "") for value in model.graph.outputs)
     for name, value in model.graph.initializers.items():
         if value.const_value is not None:
-            tensor = serde.serialize_tensor(_without_values(value.const_value))
-            tensor.name = name
-            graph.initializer.append(tensor)
-    for node in model.graph:
+            _add_constant(graph, name, value.const_value)
+    _add_nodes(graph, model.graph)
+    return proto
+
+
+def _add_constant(graph: onnx.GraphProto, name: str, constant: ir.TensorProtocol) -> None:
+    tensor = serde.serialize_tensor(_without_values(constant))
+    tensor.name = name
+    graph.initializer.append(tensor)
+
+
+def _add_nodes(graph: onnx.GraphProto, nodes: Iterable[ir.Node]) -> None:
+    for node in nodes:
         found = _hidden(node)
         graph.node.append(
             onnx.NodeProto(
@@ -217,7 +261,6 @@ def _flat(model: ir.Model) -> onnx.ModelProto:
         )
         if found is not None:
             graph.value_info.append(serde.serialize_value(found))
-    return proto
 
 
 def _stripped(model: ir.Model) -> ir.Model:

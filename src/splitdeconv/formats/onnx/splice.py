@@ -31,6 +31,7 @@ from splitdeconv.formats.onnx.quantised_stretched import (
     write_stored_front,
 )
 from splitdeconv.formats.onnx.quantised_values import hand_over, requantise
+from splitdeconv.formats.onnx.shapes import Shapes, state
 from splitdeconv.formats.onnx.stretched import Stretched
 from splitdeconv.formats.onnx.stretched_emit import StretchingCopy, write_front, write_stages
 from splitdeconv.formats.onnx.writer import Constants, Writer, take_over
@@ -38,13 +39,14 @@ from splitdeconv.formats.onnx.writer import Constants, Writer, take_over
 _METADATA_FROM = 10  # IR version in which nodes got metadata
 
 
-def splice(model: ir.Model, programs: Mapping[str, Program], anchors: Sequence[Anchor]) -> ir.Model:
+def splice(model: ir.Model, programs: Mapping[str, Program], anchors: Sequence[Anchor], shapes: Shapes) -> ir.Model:
     """A copy of ``model`` with each named site replaced by its program; native programs leave their site alone.
 
     Args:
         model: not changed.
         programs: by the names of sites.
         anchors: of the model's sites.
+        shapes: of its values, by which the new ones are stated.
     """
     copy = model.clone()
     twins = dict(zip((place.node for place in places(model)), places(copy), strict=True))
@@ -61,7 +63,8 @@ def splice(model: ir.Model, programs: Mapping[str, Program], anchors: Sequence[A
         if isinstance(anchor.stretched, Stretched):
             maps = [_twin(value, twins, copy) for value in (anchor.stretched.source, *anchor.stretched.beside)]
             front = _Front(anchor.stretched, *(renewed.get(value, value) for value in maps))
-        renewed |= _replace(anchor.name, place, program, constants, copy.ir_version, front)
+        stated = Shapes({}) if place.in_function else shapes
+        renewed |= _replace(anchor.name, place, program, constants, copy.ir_version, front, stated)
     return copy
 
 
@@ -112,11 +115,13 @@ def _replace(
     constants: Constants,
     ir_version: int,
     front: _Front | None,
+    shapes: Shapes,
 ) -> dict[ir.Value, ir.Value]:
     """Write the program behind the epilogue's last node, and remove the nodes that it replaces.
 
     Args:
         front: what the program of a stretched map reads; None where the node's own input is read.
+        shapes: of the model's values.
 
     Returns:
         The last output that is gone, and what stands for it now.
@@ -138,6 +143,7 @@ def _replace(
     else:
         stored = write_quantised(writer, program, x, source, stages)
         output = hand_over(writer, stored, last.outputs[0], qdq.values.y_type)
+    state(writer.nodes, place.opset, shapes)
     if ir_version < _METADATA_FROM:
         _metadata_to_doc(writer.nodes)
     last.outputs[0].replace_all_uses_with(output, replace_graph_outputs=True)

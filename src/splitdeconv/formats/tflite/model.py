@@ -16,6 +16,7 @@ from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Findings, FusedDifference, Input, Model, Origin, Site
 from splitdeconv.formats.tflite import file
+from splitdeconv.formats.tflite.counts import map_bytes, operator_counts
 from splitdeconv.formats.tflite.file import Contents
 from splitdeconv.formats.tflite.fused import difference
 from splitdeconv.formats.tflite.graph import Graph, indices, text
@@ -108,6 +109,12 @@ class TfliteModel(Model):
 
     def operations(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Operations:
         return operations(self.root, str(self.path or "the model"))
+
+    def operator_counts(self) -> Mapping[str, int]:
+        return operator_counts(self.root)
+
+    def peak_bytes(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> int | None:
+        return map_bytes(self.root, [(in_shapes or {}).get(each.name) for each in self.inputs()])
 
     def splice(self, programs: Mapping[str, Program]) -> Self:
         root = splice(self.root, programs, self.numerics)

@@ -15,8 +15,11 @@ from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.errors import InputError
 from splitdeconv.formats.model import Findings, Input, Origin, Site
+from splitdeconv.formats.open_sizes import with_batch_of_one
 from splitdeconv.formats.torch.constants import StoredTensors
+from splitdeconv.formats.torch.counts import map_bytes, operator_counts
 from splitdeconv.formats.torch.exchange import weights_of
 from splitdeconv.formats.torch.model import TorchModel, evaluate, input_of
 from splitdeconv.formats.torch.modules import ModuleModel
@@ -83,6 +86,16 @@ class ExportedModel(TorchModel):
 
     def emit(self, site: Site, program: Program, weights: Weights | None = None) -> Compilable:
         return alone(program, weights or site.weights)
+
+    def operator_counts(self) -> Mapping[str, int]:
+        return operator_counts(self.program.graph_module)
+
+    def peak_bytes(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> int | None:
+        shapes = with_batch_of_one(self.inputs(), in_shapes or {})
+        try:
+            return map_bytes(self.program, sizes_of(self.program, shapes, ()))
+        except InputError:  # a program may refuse a batch of 1
+            return None
 
     def splice(self, programs: Mapping[str, Program]) -> Self:
         return replace(self, program=Splice(self.program, StoredTensors(self.program)).made(programs), path=None)

@@ -22,6 +22,7 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import InputError, UsageError
 from splitdeconv.formats.model import Findings, Input, Origin, Site
+from splitdeconv.formats.torch.counts import operator_counts
 from splitdeconv.formats.torch.exchange import (
     Interpreted,
     displayed,
@@ -157,6 +158,9 @@ class ModuleModel(TorchModel):
                     replace_call(module, call, self._lowering(programs[call.name]))
             graphs.finish(module)
         return replace(self, module=module)
+
+    def operator_counts(self) -> Mapping[str, int]:
+        return operator_counts(self.module)
 
     def _form(self, deconv: Deconv) -> Form:
         """What a deconv is turned into where nothing is measured; UsageError where that does not apply."""
