@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,25 @@ from splitdeconv.formats.onnx.splice import place_of
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import Candidate
 
-OPSET = 22  # the newest version of ConvTranspose
-RUNTIME_OPSETS = range(7, 27)  # ONNX Runtime promises nothing before 7
+
+def newest_opset() -> int:
+    """The newest opset that the installed ONNX Runtime reads, of those that the installed onnx knows."""
+    for opset in range(onnx.defs.onnx_opset_version(), 7, -1):
+        value = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+        graph = helper.make_graph(
+            [helper.make_node("Relu", ["x"], ["y"])], "g", [value], [onnx.ValueInfoProto(name="y")]
+        )
+        imports = [helper.make_opsetid("", opset)]
+        ir_version = helper.find_min_ir_version_for(imports)
+        model = helper.make_model(graph, opset_imports=imports, ir_version=ir_version).SerializeToString()
+        with suppress(Exception):
+            onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+            return opset
+    return 7
+
+
+RUNTIME_OPSETS = range(7, min(newest_opset(), 26) + 1)  # ONNX Runtime promises nothing before 7
+OPSET = min(22, RUNTIME_OPSETS[-1])  # the newest version of ConvTranspose, or before it
 COMPUTED_SHAPES = 7  # opset from which on a Reshape over several open sizes can be written
 RUNTIME_TYPES = ("float16", "float32")  # of its CPU provider's convolutions; float16 by way of float32
 _FATAL = 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +18,11 @@ class GraphStep:
     """
 
     reads: tuple[Hashable, ...]
-    makes: Mapping[Hashable, int]
+    makes: Mapping[Any, int]
     is_view: bool = False
 
 
-def peak_bytes(inputs: Mapping[Hashable, int], steps: Sequence[GraphStep], outputs: Collection[Hashable]) -> int:
+def peak_bytes(inputs: Mapping[Any, int], steps: Sequence[GraphStep], outputs: Collection[Hashable]) -> int:
     """The most bytes that are alive at once, operators in the graph's order, none of them computed in place.
 
     A value lives until the last operator that reads it has run; inputs and outputs of the graph live to the end.
@@ -41,7 +42,7 @@ def peak_bytes(inputs: Mapping[Hashable, int], steps: Sequence[GraphStep], outpu
 
 
 def _most(
-    alive: int, steps: Sequence[GraphStep], owners: Mapping[Hashable, Hashable], ends: Mapping[int, Sequence[Hashable]]
+    alive: int, steps: Sequence[GraphStep], owners: Mapping[Any, Hashable], ends: Mapping[int, Sequence[Hashable]]
 ) -> int:
     sizes: dict[Hashable, int] = {}
     most = alive

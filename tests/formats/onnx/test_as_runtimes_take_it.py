@@ -71,3 +71,17 @@ def test_open_sizes_for_measuring_are_sensible_and_stated(dims: tuple[int | str,
     shapes, notes = definite_shapes(load(model), {})
     assert set(shapes["x"][2:]) == {size}
     assert str(size) in notes[0]
+
+
+def test_sites_of_pytorchs_exporter_are_called_by_their_modules() -> None:
+    """What ``torch.onnx.export(dynamo=True)`` notes of a module that is called twice, and of a function."""
+    scopes = (["", "up", "convolution"], ["", "up", "convolution_1"], ["", "body", "body.1", "convolution_2"])
+    nodes = [
+        helper.make_node("ConvTranspose", [f"t{number}", "w"], [f"t{number + 1}"], name=f"node_convolution_{number}")
+        for number in range(4)
+    ]
+    for node, found in zip(nodes, (*scopes, ["", "convolution_3"]), strict=True):
+        node.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=str(found))
+    model = load(build(nodes, {"t0": (1, 2, 3, 3)}, {"t4": [None] * 4}, {"w": np.ones((2, 2, 2, 2), np.float32)}))
+    names = [site.id for site in model.find().sites]
+    assert names == ["up", "up#2", "body.1", "node_convolution_3"]

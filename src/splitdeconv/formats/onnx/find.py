@@ -25,6 +25,8 @@ from splitdeconv.results.plan import Skipped
 
 OP = "ConvTranspose"
 _OTHER = re.compile(r"(?i)conv\w*transpose|deconv")
+_SCOPES = "pkg.torch.onnx.name_scopes"  # what torch.onnx.export notes: the modules around a call, then its own name
+_MODULE = re.compile(r"'([^']+)', '[^']*'\]$")
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 
 
@@ -99,8 +101,12 @@ def named_places(model: ir.Model) -> Iterator[tuple[str, Place]]:
 
 
 def _free_name(place: Place, taken: set[str]) -> str:
-    """The node's name, or one made from its output, with the first free number; it is taken then."""
-    plain = place.node.name or f"{place.node.op_type}@{place.node.outputs[0].name}"
+    """The name of its PyTorch module, of the node, or one made from its output, with the first free number.
+
+    It is taken then.
+    """
+    module = _MODULE.search(place.node.metadata_props.get(_SCOPES, ""))
+    plain = module[1] if module else place.node.name or f"{place.node.op_type}@{place.node.outputs[0].name}"
     name, number = plain, 1
     while name in taken:
         number += 1
