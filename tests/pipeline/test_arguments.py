@@ -12,6 +12,7 @@ import splitdeconv
 from splitdeconv.errors import UsageError
 from tests.models import deconv_model
 
+SHAPES = "wanted a mapping from texts to lists of whole numbers or lists of lists of whole numbers or None"
 WRONG: tuple[tuple[str, Any, str], ...] = (
     ("out", 3, "out is 3 (int); wanted a text or a path or None"),
     ("target", None, "target is None (NoneType); wanted a text"),
@@ -21,7 +22,7 @@ WRONG: tuple[tuple[str, Any, str], ...] = (
     (
         "in_shapes",
         {"x": "1,2"},
-        "in_shapes is {'x': '1,2'} (dict); wanted a mapping from texts to lists of whole numbers or lists of lists of whole numbers or None",
+        f"in_shapes is {{'x': '1,2'}} (dict); {SHAPES}",
     ),
     ("in_shapes", {"x": (1, 2.5)}, "in_shapes is {'x': (1, 2.5)} (dict); wanted a mapping"),
     ("verify", 1, "verify is 1 (int); wanted True or False"),
