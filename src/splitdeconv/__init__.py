@@ -1,6 +1,7 @@
 """Exact conversion of transposed convolutions (deconvs) into ordinary convolutions.
 
-``convert`` rewrites a model and proves it equal, ``inspect`` shows what there is to rewrite, ``bench`` times all forms.
+``convert`` rewrites a model and proves it equal, ``restore`` is the way back, ``inspect`` shows what there is to
+rewrite, ``bench`` times all forms.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from splitdeconv.pipeline.bench import Benchmark
     from splitdeconv.pipeline.convert import Conversion
     from splitdeconv.pipeline.inspect import Inspection
+    from splitdeconv.pipeline.restore import Restoration
     from splitdeconv.results.bench import BenchRecord
     from splitdeconv.results.record import RunRecord
 
@@ -41,6 +43,7 @@ __all__ = [
     "convert",
     "from_json",
     "inspect",
+    "restore",
 ]
 
 
@@ -151,6 +154,43 @@ def inspect(
     from splitdeconv.pipeline import inspect as pipeline  # noqa: PLC0415  # as above
 
     return pipeline.inspect(model, in_shapes or {}, targets)
+
+
+@checked
+def restore(
+    model: object,
+    out: str | Path | None = None,
+    *,
+    verify: bool = True,
+    inputs: Mapping[str, Array] | None = None,
+    in_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> Restoration:
+    """Put the original deconvs back into a model that :func:`convert` has made, with their weights bit for bit.
+
+    Args:
+        model: path of a converted ONNX or TFLite model, or an object such as ``onnx.ModelProto``, which is not changed.
+        out: where to write the result; it appears whole or not at all. None keeps it in memory.
+        verify: False leaves the proof out.
+        inputs: input name → array, for the proof; other inputs are random.
+        in_shapes: input name → shape, for inputs whose sizes the model leaves open.
+        progress: called with the stage and the fraction done.
+
+    Returns:
+        The restored model, and the record, which says which sites stay as they are and why.
+
+    Raises:
+        InputError: the model cannot be read, holds nothing of an original, or no site can be put together again.
+        UsageError: an option does not fit.
+        OutputError: the result cannot be written.
+        VerificationError: the result is not equal to the converted model; nothing is written.
+    """
+    from splitdeconv.pipeline import restore as pipeline  # noqa: PLC0415  # as above
+    from splitdeconv.pipeline.open import quiet  # noqa: PLC0415  # as above
+    from splitdeconv.pipeline.request import RestoreRequest  # noqa: PLC0415  # as above
+
+    request = RestoreRequest(verify, inputs or {}, in_shapes or {}, progress or quiet)
+    return pipeline.restore(model, None if out is None else Path(out), request)
 
 
 @checked

@@ -89,7 +89,7 @@ def _place(error: BaseException) -> str:
 
 
 def run_to_json(record: RunRecord) -> str:
-    """What ``inspect --json`` and ``convert --json`` write."""
+    """What ``inspect``, ``convert`` and ``restore`` write with ``--json``."""
     values = {"schema": SCHEMA_VERSION, **to_object(record)}
     if record.verdict is not None:
         values["verdict"]["passed"] = record.verdict.passed
@@ -121,7 +121,7 @@ def from_json(text: str, source: str) -> RunRecord | tuple[BenchRecord, ...]:
         InputError: not such a record.
     """
     values = parse_json(text, source, WANTED)
-    if not isinstance(values, dict) or values.get("command") not in ("inspect", "convert", "bench"):
+    if not isinstance(values, dict) or values.get("command") not in ("inspect", "convert", "restore", "bench"):
         raise InputError(f"{source}: is no record of a conversion or a benchmark; {WANTED}")
     if values.get("schema") != SCHEMA_VERSION:
         raise InputError(f"{source}: record of schema {values.get('schema')}, this version reads {SCHEMA_VERSION}")
@@ -134,7 +134,7 @@ def from_json(text: str, source: str) -> RunRecord | tuple[BenchRecord, ...]:
 
 
 def json_schema() -> Json:
-    """JSON Schema (2020-12) of what ``inspect``, ``convert`` and ``bench`` write with ``--json``."""
+    """JSON Schema (2020-12) of what ``inspect``, ``convert``, ``restore`` and ``bench`` write with ``--json``."""
     definitions: dict[str, Json] = {}
     for kind in (RunRecord, BenchRecord, Summary):
         _schema_of(kind, definitions)
@@ -145,7 +145,7 @@ def json_schema() -> Json:
     definitions["Bench"] = {"type": "object", "properties": {}}
     _add(definitions["Bench"], {**bench, "runs": runs})
     _add(definitions["BenchRecord"], {**bench, "summaries": summaries})
-    _add(definitions["RunRecord"], {"schema": version, "command": {"enum": ["inspect", "convert"]}})
+    _add(definitions["RunRecord"], {"schema": version, "command": {"enum": ["inspect", "convert", "restore"]}})
     _add(definitions["Verdict"], {"passed": {"type": "boolean"}})
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 import splitdeconv
 from splitdeconv.cli.app import app, load_commands
 from splitdeconv.cli.options import request_of
-from splitdeconv.pipeline.request import BenchRequest, ConvertRequest
+from splitdeconv.pipeline.request import BenchRequest, ConvertRequest, RestoreRequest
 
-KINDS = {"convert": ConvertRequest, "bench": BenchRequest}
+KINDS = {"convert": ConvertRequest, "restore": RestoreRequest, "bench": BenchRequest}
 INSIDE = {"forms", "equal_work"}  # of the reproduction, which benches what the paper has
 CONTAINERS = {"layers", "only", "skip", "inputs", "in_shapes", "progress"}  # None or () in Python, empty in a request
 
@@ -25,7 +25,7 @@ CONTAINERS = {"layers", "only", "skip", "inputs", "in_shapes", "progress"}  # No
 def test_python_has_a_keyword_with_the_same_default_for_each_field(name: str) -> None:
     keywords = inspect.signature(getattr(splitdeconv, name)).parameters
     wanted = {each.name: each.default for each in fields(KINDS[name]) if each.init and each.name not in INSIDE}  # type: ignore[arg-type]
-    assert set(wanted) == set(keywords) - ({"model", "out"} if name == "convert" else {"model", "layers"})
+    assert set(wanted) == set(keywords) - ({"model", "out"} if name != "bench" else {"model", "layers"})
     for field, default in wanted.items():
         if field not in CONTAINERS and default is not MISSING:
             assert keywords[field].default == default, field

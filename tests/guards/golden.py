@@ -42,7 +42,7 @@ REAL = (
     *(f"seanet_int16/transpose_conv{number}.tflite" for number in range(5)),
 )
 UNVERIFIED = ("deepbrain_v1_128.onnx",)  # its proof takes a quarter of a minute
-COMMANDS = ("inspect", "convert", "bench", "report", "targets", "simulate", "sweep", "zoo", "reproduce")
+COMMANDS = ("inspect", "convert", "restore", "bench", "report", "targets", "simulate", "sweep", "zoo", "reproduce")
 
 # Options on small models that go beyond the lowerings: name of the case, model, arguments ({} is the model).
 OPTIONS: tuple[tuple[str, str, str], ...] = (

@@ -35,7 +35,19 @@ app = typer.Typer(
 Record = TypeVar("Record", bound=RunRecord | BenchRecord)
 
 # In the order in which the help lists them. Each module registers its command.
-COMMANDS = ("inspect", "convert", "bench", "report", "targets", "simulate", "sweep", "zoo", "reproduce", "demo")
+COMMANDS = (
+    "inspect",
+    "convert",
+    "restore",
+    "bench",
+    "report",
+    "targets",
+    "simulate",
+    "sweep",
+    "zoo",
+    "reproduce",
+    "demo",
+)
 
 Json = Annotated[
     Path | None,

@@ -158,6 +158,16 @@ def conv_filter(kernel: Array, conv: Conv, zero: Array | int = 0) -> Array:
     return np.ascontiguousarray(stacked.reshape(conv.filter_shape))
 
 
+def kernel_parts(filled: Array, conv: Conv) -> list[Array]:
+    """What :func:`conv_filter` has put together: the part of each block, ``(in_channels, per_group, *conv.kernel)``."""
+    groups, ins = conv.groups, conv.in_channels // conv.groups
+    count, outs = len(conv.blocks), conv.out_channels // conv.groups
+    axis, sizes = (1, (count, outs)) if conv.order == "block_major" else (2, (outs, count))
+    stacked = filled.reshape(groups, *sizes, ins, *conv.kernel)
+    split = (np.swapaxes(np.take(stacked, number, axis), 1, 2) for number in range(count))
+    return [each.reshape(conv.in_channels, outs, *conv.kernel) for each in split]
+
+
 def deconv_kernel(kernel: Array, deconv: Deconv) -> Array:
     """The kernel of the transposed convolution that ``deconv`` is, from the weights that the model has.
 

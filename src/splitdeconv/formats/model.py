@@ -13,6 +13,7 @@ from splitdeconv.deconv.ops import Layout
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.formats.way_back import WayBack
 from splitdeconv.results.plan import Skipped
 
 if TYPE_CHECKING:
@@ -221,6 +222,21 @@ class Model(ABC):
     @abstractmethod
     def splice(self, programs: Mapping[str, Program]) -> Self:
         """A model in which each site named in ``programs`` is replaced by its program."""
+
+    def way_back(self) -> str:
+        """What the file holds of the model that it was made from, as JSON (``way_back.WayBack``); empty for nothing."""
+        return ""
+
+    def undo(self, way_back: WayBack) -> tuple[Self, tuple[Skipped, ...]]:
+        """The model with its sites as they were before they were rewritten, and those that stay, with the reasons.
+
+        Args:
+            way_back: what :meth:`way_back` says.
+
+        Raises:
+            InputError: that is damaged.
+        """
+        raise AssertionError(f"{self.format} models hold nothing of what they were made from")
 
     @abstractmethod
     def inputs(self) -> tuple[Input, ...]:

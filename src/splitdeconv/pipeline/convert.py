@@ -155,10 +155,7 @@ def _check_names(model: Model, out: Path | None, request: ConvertRequest, given:
     for name in (request.overrides.lowering, *request.overrides.layers.values()):
         if name:
             lowerings.find_lowering(name.split(":")[0])
-    if out is not None and not model.suffix:
-        raise UsageError(f"{out}: no file holds such a model; leave the name out, and take the result")
-    if out is not None and out.suffix != model.suffix and out.suffix in formats.SUFFIXES:
-        raise UsageError(f"{out}: the model is {model.format} and stays so; wanted a name that ends in {model.suffix}")
+    check_output(model, out)
     inputs = model.inputs()
     check_inputs(inputs, request.inputs)
     for shapes in given:
@@ -167,6 +164,18 @@ def _check_names(model: Model, out: Path | None, request: ConvertRequest, given:
         raise UsageError(
             f"--input {both[0]}: has one size, and --input-shape gives it {len(given)}; wanted one of both"
         )
+
+
+def check_output(model: Model, out: Path | None) -> None:
+    """Check that ``out`` may be the name of a file of the model's format.
+
+    Raises:
+        UsageError: it may not.
+    """
+    if out is not None and not model.suffix:
+        raise UsageError(f"{out}: no file holds such a model; leave the name out, and take the result")
+    if out is not None and out.suffix != model.suffix and out.suffix in formats.SUFFIXES:
+        raise UsageError(f"{out}: the model is {model.format} and stays so; wanted a name that ends in {model.suffix}")
 
 
 def _decide(case: _Case) -> tuple[Plan, tuple[str, ...]]:

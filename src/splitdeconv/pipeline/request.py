@@ -89,6 +89,16 @@ class ConvertRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class RestoreRequest:
+    """How a converted model is restored; ``progress`` is called with the stage and the fraction done."""
+
+    verify: Annotated[bool, Help("Prove the result equal before it is written.")] = True
+    inputs: Inputs = field(default_factory=dict)
+    in_shapes: OneSize = field(default_factory=dict)
+    progress: Progress = quiet
+
+
+@dataclass(frozen=True, slots=True)
 class BenchRequest:
     """What to time.
 

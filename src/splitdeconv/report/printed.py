@@ -53,16 +53,21 @@ def proof_lines(verdict: Verdict) -> list[str]:
         return [
             f"NOT VERIFIED: {verdict.skipped}" if "user" in verdict.skipped else f"nothing to verify: {verdict.skipped}"
         ]
+    if not verdict.proofs:
+        return _output_lines(verdict)
     exact = sum(proof.exact for proof in verdict.proofs)
-    runner = verdict.proofs[0].where if verdict.proofs else ""
-    lines = [f"verified: {exact} of {len(verdict.proofs)} sites bit-equal to the definition on {runner}"]
-    if verdict.outputs:
-        outputs = f"{len(verdict.outputs)} output{'s' if len(verdict.outputs) > 1 else ''}"
-        lines.append(f"verified: {outputs} within the original's noise; worst: {verdict.worst()}")
-        lines.extend(f"note: {note}" for note in verdict.notes)
-    else:
-        lines.extend(f"OUTPUTS NOT COMPARED: {note}" for note in verdict.notes)
-    return lines
+    runner = verdict.proofs[0].where
+    proved = f"verified: {exact} of {len(verdict.proofs)} sites bit-equal to the definition on {runner}"
+    return [proved, *_output_lines(verdict)]
+
+
+def _output_lines(verdict: Verdict) -> list[str]:
+    """What the outputs of the whole model say."""
+    if not verdict.outputs:
+        return [f"OUTPUTS NOT COMPARED: {note}" for note in verdict.notes]
+    outputs = f"{len(verdict.outputs)} output{'s' if len(verdict.outputs) > 1 else ''}"
+    proved = f"verified: {outputs} within the original's noise; worst: {verdict.worst()}"
+    return [proved, *(f"note: {note}" for note in verdict.notes)]
 
 
 def benchmark(out: Console, record: BenchRecord, *, every: bool = False) -> None:

@@ -105,7 +105,7 @@ class RunRecord:
     """Everything about one run, for ``--json`` and the report.
 
     Attributes:
-        command: ``inspect`` or ``convert``.
+        command: ``inspect``, ``convert`` or ``restore``.
         model: path of the input.
         output: path of the result, or empty where nothing was written.
         environments: everything that computed something.

@@ -32,8 +32,10 @@ from splitdeconv.formats.onnx.quantised_layer import qdq_model, trained_like_wei
 from splitdeconv.formats.onnx.shapes import Shapes, infer
 from splitdeconv.formats.onnx.splice import place_of, qdq_of, splice, stand_alone, stretched_of
 from splitdeconv.formats.onnx.watched import sizes, unknown, watched
+from splitdeconv.formats.onnx.way_back import undone
 from splitdeconv.formats.onnx.work import operations, other_macs
 from splitdeconv.formats.open_sizes import with_batch_of_one
+from splitdeconv.formats.way_back import KEY, WayBack, undo_all
 from splitdeconv.results.plan import Skipped
 
 if TYPE_CHECKING:
@@ -147,6 +149,18 @@ class OnnxModel(Model):
             return replace(self, ir=splice(self.ir, programs, self._anchors, self._stated))
         except RuntimeError as error:  # onnx_ir does not copy graphs that run in a circle, or are not in order
             raise files.unsound(self.path, error.__cause__ or error) from None
+
+    def way_back(self) -> str:
+        return str(self.ir.metadata_props.get(KEY, ""))
+
+    def undo(self, way_back: WayBack) -> tuple[Self, tuple[Skipped, ...]]:
+        copy = self.ir.clone()
+        text, stayed = undo_all(way_back, partial(undone, copy))
+        copy.metadata_props.pop(KEY, None)
+        if text:
+            copy.metadata_props[KEY] = text
+        files.put_in_order(copy, self.path)
+        return replace(self, ir=copy, path=None), stayed
 
     def inputs(self) -> tuple[Input, ...]:
         graph = self.ir.graph

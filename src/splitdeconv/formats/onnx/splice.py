@@ -34,7 +34,9 @@ from splitdeconv.formats.onnx.quantised_values import hand_over, requantise
 from splitdeconv.formats.onnx.shapes import Shapes, state
 from splitdeconv.formats.onnx.stretched import Stretched
 from splitdeconv.formats.onnx.stretched_emit import StretchingCopy, write_front, write_stages
+from splitdeconv.formats.onnx.way_back import Replaced, kept_kernel, rewriting, stored_weight
 from splitdeconv.formats.onnx.writer import Constants, Writer, take_over
+from splitdeconv.formats.way_back import KEY, with_conversion
 
 _METADATA_FROM = 10  # IR version in which nodes got metadata
 
@@ -53,6 +55,7 @@ def splice(model: ir.Model, programs: Mapping[str, Program], anchors: Sequence[A
     taken = _names(copy)
     main = Constants(copy.graph, copy.ir_version, taken)
     renewed: dict[ir.Value, ir.Value] = {}
+    done: list[Replaced] = []
     for anchor in anchors:
         program = programs.get(anchor.name)
         if program is None or is_native(program):
@@ -64,7 +67,11 @@ def splice(model: ir.Model, programs: Mapping[str, Program], anchors: Sequence[A
             maps = [_twin(value, twins, copy) for value in (anchor.stretched.source, *anchor.stretched.beside)]
             front = _Front(anchor.stretched, *(renewed.get(value, value) for value in maps))
         stated = Shapes({}) if place.in_function else shapes
-        renewed |= _replace(anchor.name, place, program, constants, copy.ir_version, front, stated)
+        done.append(_replace(anchor.name, place, program, constants, copy.ir_version, front, stated))
+        renewed[done[-1].last.outputs[0]] = done[-1].output
+    if done:
+        text = with_conversion(copy.metadata_props.get(KEY, ""), rewriting(copy, twins, done))
+        copy.metadata_props[KEY] = text
     return copy
 
 
@@ -116,15 +123,12 @@ def _replace(
     ir_version: int,
     front: _Front | None,
     shapes: Shapes,
-) -> dict[ir.Value, ir.Value]:
+) -> Replaced:
     """Write the program behind the epilogue's last node, and remove the nodes that it replaces.
 
     Args:
         front: what the program of a stretched map reads; None where the node's own input is read.
         shapes: of the model's values.
-
-    Returns:
-        The last output that is gone, and what stands for it now.
     """
     stretched = front.stretched if front else None
     qdq = qdq_of(place, program.deconv, stretched)
@@ -144,6 +148,8 @@ def _replace(
         stored = write_quantised(writer, program, x, source, stages)
         output = hand_over(writer, stored, last.outputs[0], qdq.values.y_type)
     state(writer.nodes, place.opset, shapes)
+    weight = stored_weight(place, qdq, source)
+    kernel, small = kept_kernel(place, program, source, weight, stretched, writer.nodes)
     if ir_version < _METADATA_FROM:
         _metadata_to_doc(writer.nodes)
     last.outputs[0].replace_all_uses_with(output, replace_graph_outputs=True)
@@ -153,7 +159,7 @@ def _replace(
     for value in dict.fromkeys(parameters):
         if id(value) not in produced and value is not x:
             drop_unused(value)
-    return {last.outputs[0]: output}
+    return Replaced(site, place, program, tuple(writer.nodes), weight, kernel, small, last, output)
 
 
 def _tail(place: Place, deconv: Deconv) -> Tail:

@@ -24,8 +24,10 @@ from splitdeconv.formats.tflite.kernels import left_out
 from splitdeconv.formats.tflite.node import Node
 from splitdeconv.formats.tflite.nodes import find_nodes
 from splitdeconv.formats.tflite.refuse import refusal, unportable
-from splitdeconv.formats.tflite.splice import splice, stand_alone
+from splitdeconv.formats.tflite.splice import splice, stand_alone, without_dead_contents
+from splitdeconv.formats.tflite.way_back import stored_text, undone, with_text, without_unread
 from splitdeconv.formats.tflite.work import operations, other_macs
+from splitdeconv.formats.way_back import Rewriting, WayBack, undo_all
 from splitdeconv.results.plan import Skipped
 from splitdeconv.targets.litert import distinct
 
@@ -119,6 +121,21 @@ class TfliteModel(Model):
     def splice(self, programs: Mapping[str, Program]) -> Self:
         root = splice(self.root, programs, self.numerics)
         return replace(self, contents=replace(self.contents, root=root), path=None, left_out=frozenset())
+
+    def way_back(self) -> str:
+        return stored_text(self.root)
+
+    def undo(self, way_back: WayBack) -> tuple[Self, tuple[Skipped, ...]]:
+        root = self.root
+
+        def undo(last: Rewriting) -> tuple[Skipped, ...]:
+            nonlocal root
+            root, left = undone(root, last)
+            return left
+
+        text, stayed = undo_all(way_back, undo)
+        root = without_unread(with_text(without_dead_contents(self.root, root), text))
+        return replace(self, contents=replace(self.contents, root=root), path=None, left_out=frozenset()), stayed
 
     def inputs(self) -> tuple[Input, ...]:
         graph = Graph(self.root, 0)

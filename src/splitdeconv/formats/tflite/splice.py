@@ -17,7 +17,9 @@ from splitdeconv.formats.tflite.node import Node
 from splitdeconv.formats.tflite.nodes import nodes_of
 from splitdeconv.formats.tflite.schema import Builtin, tfl
 from splitdeconv.formats.tflite.stretched_emit import OperatorCopies, write_front, write_stages
+from splitdeconv.formats.tflite.way_back import ReplacedNode, rewriting, stored_text, with_text
 from splitdeconv.formats.tflite.writer import GraphWriter
+from splitdeconv.formats.way_back import with_conversion
 
 # Operators without side effects that compute an output shape or unpack a constant.
 _REMOVABLE = frozenset(
@@ -96,15 +98,25 @@ def splice(root: Any, programs: Mapping[str, Program], numerics: str) -> Any:
     if unknown := sorted(set(programs) - set(nodes)):
         raise UsageError(f"no site is called '{unknown[0]}'; there are {', '.join(nodes) or 'none'}")
     changed = {name: program for name, program in programs.items() if not is_native(program)}
-    new = root
+    if not changed:
+        return root
+    new, done, removed = root, list[ReplacedNode](), dict[int, set[int]]()
     for number in sorted({nodes[name].graph.number for name in changed}):
         here = [(nodes[name], program) for name, program in changed.items() if nodes[name].graph.number == number]
-        new = _splice_graph(new, here, number)
-    return _without_dead_contents(root, new) if changed else root
+        new, replaced, removed[number] = _splice_graph(new, here, number)
+        done += replaced
+    new = without_dead_contents(root, new)
+    return with_text(new, with_conversion(stored_text(new), rewriting(root, new, done, removed)))
 
 
-def _splice_graph(root: Any, sites: list[tuple[Node, Program]], number: int) -> Any:
-    """Replace the sites of one subgraph; each program stands where its deconv stood."""
+def _splice_graph(
+    root: Any, sites: list[tuple[Node, Program]], number: int
+) -> tuple[Any, list[ReplacedNode], set[int]]:
+    """Replace the sites of one subgraph; each program stands where its deconv stood.
+
+    Returns:
+        The tree, what was done, and the operators that are gone.
+    """
     writer = GraphWriter(root, number)
     inserted: dict[int, list[Any]] = {}
     removed: set[int] = set()
@@ -122,7 +134,8 @@ def _splice_graph(root: Any, sites: list[tuple[Node, Program]], number: int) -> 
         if index not in removed:
             operators.append(operator)
     writer.subgraph.operators = operators
-    return writer.root
+    done = [ReplacedNode(node, program, inserted[node.operator]) for node, program in sites]
+    return writer.root, done, removed
 
 
 def _with_dead(graph: Graph, removed: set[int], inserted: Mapping[int, list[Any]], stretching: set[int]) -> set[int]:
@@ -150,7 +163,7 @@ def _is_read(graph: Graph, tensor: int, gone: set[int]) -> bool:
     return any(tensor in graph.inputs_of(operator) for operator in range(len(graph.operators)) if operator not in gone)
 
 
-def _without_dead_contents(old: Any, new: Any) -> Any:
+def without_dead_contents(old: Any, new: Any) -> Any:
     """The new tree without the contents of buffers that only the replaced operators read; indices stay."""
     dead = _read_buffers(old) - _read_buffers(new)
     dead -= {entry.buffer for entry in new.metadata or []}

@@ -1,0 +1,131 @@
+"""Restore: a converted model as it was, from what its file holds of the original."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from rich.console import Console
+
+from splitdeconv import codec
+from splitdeconv.errors import InputError, VerificationError
+from splitdeconv.files import parse_json
+from splitdeconv.formats.model import Model
+from splitdeconv.formats.open_sizes import named_shapes
+from splitdeconv.formats.way_back import VERSION, RewrittenSite, WayBack
+from splitdeconv.lowerings.candidate import NATIVE
+from splitdeconv.pipeline.convert import check_output
+from splitdeconv.pipeline.open import Options, as_it_came, name_of, open_model, runner_for, saved, workplace
+from splitdeconv.pipeline.printable import Printable
+from splitdeconv.pipeline.request import RestoreRequest
+from splitdeconv.proof.inputs import check_inputs, check_shapes
+from splitdeconv.proof.whole import Given, compare
+from splitdeconv.report import printed
+from splitdeconv.results import provenance
+from splitdeconv.results.plan import Choice, Plan, Skipped
+from splitdeconv.results.record import Environment, RunRecord
+from splitdeconv.results.verdict import Verdict
+
+_WANTED = "wanted a model that splitdeconv convert has written"
+
+
+@dataclass(frozen=True)
+class Restoration(Printable):
+    """What a restoration returns; its text is what the command prints.
+
+    Attributes:
+        restored: the model with its deconvs again.
+        record: which sites are as they were, which stay and why, and the proof.
+    """
+
+    restored: Model
+    record: RunRecord
+
+    @cached_property
+    def model(self) -> object:
+        """The restored model as an object of the format's own library (``onnx.ModelProto``), made when it is read."""
+        return self.restored.to_object()
+
+    def show(self, out: Console) -> None:
+        """Print it as the command does."""
+        printed.conversion(out, self.record)
+
+
+def restore(source: object, out: Path | None, request: RestoreRequest) -> Restoration:
+    """Put the original deconvs back into a converted model, prove it, and write it to ``out`` if that is given.
+
+    Raises:
+        InputError: the model holds nothing of an original, or no site can be put together again.
+        VerificationError: the restored model is not equal; nothing was written.
+        SplitdeconvError: see ``errors``.
+    """
+    model, name = open_model(source), name_of(source)
+    check_output(model, out)
+    given = Given(request.inputs, named_shapes(model, request.in_shapes))
+    check_inputs(model.inputs(), given.inputs)
+    check_shapes(model.inputs(), given.shapes)
+    way_back = _way_back(model, name)
+    request.progress("restoring", 0.0)
+    restored, stayed = model.undo(way_back)
+    back = [site for each in way_back.conversions for site in each.sites if not _stays(site, stayed)]
+    if not back:
+        reasons = "; ".join(f"'{each.site}': {each.reason}" for each in stayed)
+        raise InputError(f"{name}: no deconv of the original can be put together again ({reasons})")
+    with workplace(model, out) as folder, as_it_came(model) as converted:
+        rewritten = saved(restored, folder / (out.name if out else "restored" + model.suffix))
+        verdict = Verdict(skipped="switched off by the user")
+        environments: tuple[Environment, ...] = ()
+        if request.verify:
+            request.progress("comparing the whole model", 0.5)
+            runner = runner_for(model, None, Options())
+            sites = restored.find().sites
+            quantised = any(site.deconv.quant is not None for site in sites)
+            outputs, notes = compare(model, converted, rewritten, given, runner, quantised=quantised)
+            verdict, environments = Verdict(outputs=outputs, notes=notes), (runner.environment(),)
+        record = RunRecord(
+            command="restore",
+            model=name,
+            output=str(out or "") if verdict.passed else "",
+            environments=environments,
+            plan=Plan("", _choices(restored, back)),
+            skipped=stayed,
+            verdict=verdict,
+            provenance=provenance.of_this_run(),
+        )
+        if not verdict.passed:
+            raise VerificationError(
+                f"the restored model is not equal to the converted one: {verdict.worst()}; nothing was written", record
+            )
+        return Restoration(restored, record)
+
+
+def _way_back(model: Model, name: str) -> WayBack:
+    """What the model holds.
+
+    Raises:
+        InputError: nothing, or nothing that can be read.
+    """
+    text = model.way_back()
+    if not text:
+        raise InputError(f"{name}: holds nothing of an original to restore; {_WANTED}")
+    source = f"{name}: what it holds of its original"
+    found = codec.from_object(WayBack, parse_json(text, source, _WANTED), source, _WANTED)
+    if found.version != VERSION:
+        raise InputError(f"{source} is of version {found.version}, this version reads {VERSION}")
+    return found
+
+
+def _stays(site: RewrittenSite, stayed: Sequence[Skipped]) -> bool:
+    return any((each.site, each.where) == (site.site, site.where) for each in stayed)
+
+
+def _choices(restored: Model, back: Sequence[RewrittenSite]) -> tuple[Choice, ...]:
+    """The sites that are as they were, as the restored model has them."""
+    forms = {(site.site, site.where): site.lowering for site in back}
+    return tuple(
+        Choice(site.id, site.deconv, NATIVE, f"as it was; it was {forms[site.id, site.where]}", ())
+        for site in restored.find().sites
+        if (site.id, site.where) in forms
+    )
