@@ -18,8 +18,9 @@ from splitdeconv.deconv.ops import Conv, NativeDeconv
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError
-from splitdeconv.formats.tflite import file, flatbuffer
 from splitdeconv.formats.tflite.check import inconsistency
+from splitdeconv.formats.tflite.file import pack
+from splitdeconv.formats.tflite.flatbuffer import verify
 from splitdeconv.formats.tflite.geometry import FILTER_AXES, as_stored_kernel
 from splitdeconv.formats.tflite.graph import Graph, indices, text
 from splitdeconv.formats.tflite.node import Node
@@ -142,7 +143,7 @@ def _part(root: Any, number: int, operators: Sequence[int], buffers: Iterable[in
     part = tfl.ModelT(version=3, operatorCodes=root.operatorCodes)
     part.buffers = [each if index in kept else tfl.BufferT() for index, each in enumerate(root.buffers)]
     part.subgraphs = [tfl.SubGraphT(operators=[graph.operators[operator] for operator in operators])]
-    return b64encode(file.pack(part)).decode()
+    return b64encode(pack(part)).decode()
 
 
 def undone(root: Any, last: Rewriting) -> tuple[Any, tuple[Skipped, ...]]:
@@ -165,7 +166,7 @@ def undone(root: Any, last: Rewriting) -> tuple[Any, tuple[Skipped, ...]]:
 def _read(content: str) -> Any:
     try:
         packed = b64decode(content)
-        flatbuffer.verify(packed)
+        verify(packed)
         return tfl.ModelT.InitFromPackedBuf(packed)
     except Exception as error:  # the generated code fails in many ways
         raise InputError(f"what it holds of its original is damaged ({error})") from None

@@ -7,7 +7,6 @@ from typing import Any
 import onnx_ir as ir
 
 import splitdeconv
-from splitdeconv.errors import SplitdeconvError
 
 
 class SplitDeconvs(ir.passes.FunctionalPass):
@@ -35,7 +34,7 @@ class SplitDeconvs(ir.passes.FunctionalPass):
             self.result = splitdeconv.convert(ir.to_proto(model), **self.options)
         except splitdeconv.VerificationError as error:
             raise ir.passes.PassError(str(error)) from error
-        except SplitdeconvError as error:
+        except splitdeconv.SplitdeconvError as error:
             raise ir.passes.PreconditionError(str(error)) from error
         modified = any(str(choice.chosen) != "native" for choice in self.result.plan.choices)
         return ir.passes.PassResult(ir.from_proto(self.result.model), modified)
