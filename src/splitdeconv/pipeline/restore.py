@@ -63,9 +63,10 @@ def restore(source: object, out: Path | None, request: RestoreRequest) -> Restor
     """
     model, name = open_model(source), name_of(source)
     check_output(model, out)
-    given = Given(request.inputs, named_shapes(model, request.in_shapes))
-    check_inputs(model.inputs(), given.inputs)
-    check_shapes(model.inputs(), given.shapes)
+    shapes = named_shapes(model, request.in_shapes)
+    check_inputs(model.inputs(), request.inputs)
+    check_shapes(model.inputs(), shapes)
+    given = Given(request.inputs, (shapes,))
     way_back = _way_back(model, name)
     request.progress("restoring", 0.0)
     restored, stayed = model.undo(way_back)
