@@ -12,7 +12,7 @@ from rich.console import Console
 from splitdeconv import codec
 from splitdeconv.errors import InputError, VerificationError
 from splitdeconv.files import parse_json
-from splitdeconv.formats.model import Model
+from splitdeconv.formats.model import Model, Site
 from splitdeconv.formats.open_sizes import named_shapes
 from splitdeconv.formats.way_back import VERSION, RewrittenSite, WayBack
 from splitdeconv.lowerings.candidate import NATIVE
@@ -25,7 +25,7 @@ from splitdeconv.proof.whole import Given, compare
 from splitdeconv.report import printed
 from splitdeconv.results import provenance
 from splitdeconv.results.plan import Choice, Plan, Skipped
-from splitdeconv.results.record import Environment, RunRecord
+from splitdeconv.results.record import Environment, RunRecord, SiteWork
 from splitdeconv.results.verdict import Verdict
 
 _WANTED = "wanted a model that splitdeconv convert has written"
@@ -74,6 +74,8 @@ def restore(source: object, out: Path | None, request: RestoreRequest) -> Restor
     if not back:
         reasons = "; ".join(f"'{each.site}': {each.reason}" for each in stayed)
         raise InputError(f"{name}: no deconv of the original can be put together again ({reasons})")
+    sites = restored.find().sites
+    choices = _choices(sites, back)
     with workplace(model, out) as folder, as_it_came(model) as converted:
         rewritten = saved(restored, folder / (out.name if out else "restored" + model.suffix))
         verdict = Verdict(skipped="switched off by the user")
@@ -81,7 +83,6 @@ def restore(source: object, out: Path | None, request: RestoreRequest) -> Restor
         if request.verify:
             request.progress("comparing the whole model", 0.5)
             runner = runner_for(model, None, Options())
-            sites = restored.find().sites
             quantised = any(site.deconv.quant is not None for site in sites)
             outputs, notes = compare(model, converted, rewritten, given, runner, quantised=quantised)
             verdict, environments = Verdict(outputs=outputs, notes=notes), (runner.environment(),)
@@ -90,9 +91,10 @@ def restore(source: object, out: Path | None, request: RestoreRequest) -> Restor
             model=name,
             output=str(out or "") if verdict.passed else "",
             environments=environments,
-            plan=Plan("", _choices(restored, back)),
+            plan=Plan("", choices),
             skipped=stayed,
             verdict=verdict,
+            work=tuple(_work(each) for each in choices),
             provenance=provenance.of_this_run(),
         )
         if not verdict.passed:
@@ -122,11 +124,16 @@ def _stays(site: RewrittenSite, stayed: Sequence[Skipped]) -> bool:
     return any((each.site, each.where) == (site.site, site.where) for each in stayed)
 
 
-def _choices(restored: Model, back: Sequence[RewrittenSite]) -> tuple[Choice, ...]:
-    """The sites that are as they were, as the restored model has them."""
+def _work(choice: Choice) -> SiteWork:
+    native = choice.deconv.native_macs()
+    return SiteWork(choice.site, choice.deconv, native, choice.deconv.zero_insert_macs(), native)
+
+
+def _choices(sites: Sequence[Site], back: Sequence[RewrittenSite]) -> tuple[Choice, ...]:
+    """The sites of the restored model that are as they were."""
     forms = {(site.site, site.where): site.lowering for site in back}
     return tuple(
         Choice(site.id, site.deconv, NATIVE, f"as it was; it was {forms[site.id, site.where]}", ())
-        for site in restored.find().sites
+        for site in sites
         if (site.id, site.where) in forms
     )
