@@ -52,10 +52,12 @@ class IndexMap:
     Attributes:
         perm: ``perm[n]`` is the source's axis that becomes axis ``n``.
         axes: of the spatial axes.
+        folded: whether some of the source's channels arrive as further items of the batch.
     """
 
     perm: tuple[int, ...]
     axes: tuple[AxisMap, ...]
+    folded: bool = False
 
     @property
     def kind(self) -> Stretch | None:
@@ -88,6 +90,15 @@ def read(numbers: Array, shape: tuple[int, ...]) -> IndexMap | None:
         if all(axis is not None for axis in axes):
             return IndexMap(perm, tuple(axis for axis in axes if axis is not None))
     return None
+
+
+def read_folded(numbers: Array, shape: tuple[int, ...]) -> IndexMap | None:
+    """As :func:`read`, of channels-first maps whose channels, or some of them, count as further items of the batch."""
+    rank, (items, channels) = numbers.ndim, numbers.shape[:2]
+    if rank != len(shape) or items * channels != shape[0] * shape[1] or shape[1] % channels:
+        return None
+    found = read(numbers, (items, channels, *shape[2:]))
+    return replace(found, folded=True) if found is not None and found.perm == tuple(range(rank)) else None
 
 
 def only_channels_differ(known: Shape, tried: tuple[int, ...], index: IndexMap) -> bool:

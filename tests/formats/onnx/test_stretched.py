@@ -249,6 +249,26 @@ def test_two_readers_are_both_rewritten_and_the_upsampling_goes() -> None:
     assert_rewritten(model)
 
 
+@pytest.mark.parametrize("batch", [2, None])
+def test_channels_that_count_as_items_of_the_batch(batch: int | None) -> None:
+    """StyleGAN2's ``upfirdn2d``: one filter for maps that a Reshape puts into the batch; here for two channels each."""
+    opened = node("Reshape", ["x", "open"], "x6"), node("Pad", ["x6", "zeros"], "padded")
+    nodes = [*opened, node("Reshape", ["padded", "closed"], "u")]
+    known = {
+        "open": numbers(-1, 2, 5, 1, 6, 1),
+        "zeros": numbers(*[0] * 9, 1, 0, 1),
+        "closed": numbers(-1, 2, 10, 12),
+    }
+    model = model_of((nodes, known), dims=(batch, 6, *SIZES), kernel=models.kernel_of((4, 2, 3, 3)))
+    assert the_site(model).deconv.batch == (None if batch is None else 6)
+    assert_rewritten(model, (2, 6, *SIZES))
+    if batch is not None:
+        alone = emitted(model)
+        x = {"x": integers(6, 2, *SIZES)}
+        (wanted,) = run(alone["native"], x).values()
+        np.testing.assert_array_equal(run(alone["split_phases:concat"], x)["y"], wanted)
+
+
 def test_a_chain_of_sites() -> None:
     """The source of the second site is what the first one makes, its epilogue included."""
     after = [

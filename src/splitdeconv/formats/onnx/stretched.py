@@ -15,7 +15,7 @@ import onnx_ir as ir
 from splitdeconv.deconv.ops import Shape
 from splitdeconv.deconv.spec import Stretch
 from splitdeconv.deconv.weights import Array
-from splitdeconv.formats.index_maps import AxisMap, IndexMap, only_channels_differ, read, without_borders
+from splitdeconv.formats.index_maps import AxisMap, IndexMap, only_channels_differ, read, read_folded, without_borders
 from splitdeconv.formats.onnx.epilogue import Stage
 from splitdeconv.formats.onnx.graph import Place, is_quantiser, is_standard
 from splitdeconv.formats.onnx.movement import STRETCHING, Movement, map_inputs
@@ -49,6 +49,7 @@ class Stretched:
         kept: a value on the way that stays because others read it too, or None.
         beside: maps that the convolution reads beside the stretched one, in their order.
         channels: where the stretched map's channels lie among all that the convolution reads: first, and behind last.
+        folded: the source's channels, and those of them that the convolution reads as one item of its batch; or None.
     """
 
     source: ir.Value
@@ -61,6 +62,7 @@ class Stretched:
     kept: ir.Value | None = None
     beside: tuple[ir.Value, ...] = ()
     channels: tuple[int, int] | None = None
+    folded: tuple[int, int] | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -70,6 +72,9 @@ class Stretched:
     def sizes(self, shape: Shape) -> tuple[int | None, ...]:
         """Sizes of the small map that the convolution's deconv reads, batch and channels first."""
         found = [shape[axis] for axis in self.perm]
+        if self.folded is not None:
+            own, read = self.folded
+            found[:2] = [None if found[0] is None else found[0] * own // read, read]
         for number, (begin, end) in enumerate(self.borders, start=2):
             size = found[number]
             found[number] = None if size is None else size + begin + end
@@ -106,7 +111,8 @@ def find_stretched(
     plain = without_borders(best.index, pads)
     if isinstance(plain, str) or best.kind is None:
         return plain if isinstance(plain, str) else None
-    return Stretched(best.source, best.index.perm, best.kind, *plain, best.stages, best.nodes)
+    made = Stretched(best.source, best.index.perm, best.kind, *plain, best.stages, best.nodes)
+    return replace(made, folded=(best.channels, channels)) if best.index.folded else made
 
 
 def find_part(
@@ -154,9 +160,10 @@ def _products_saved(part: Stretched) -> int:
 
 @dataclass(frozen=True)
 class _Reading:
-    """A source, and how its elements arrive."""
+    """A source, its channels, and how its elements arrive."""
 
     source: ir.Value
+    channels: int
     index: IndexMap
     stages: tuple[Stage, ...]
     nodes: tuple[ir.Node, ...]
@@ -226,10 +233,12 @@ def _reading(
         first = results[0]
         if first is not None and all(each is not None and each[0] == first[0] for each in results):
             index, stages = first
-            if not only_channels_differ(known, trial[0], index):
+            own = known[index.perm[1]]
+            if not only_channels_differ(known, trial[0], index) or (index.folded and own is None):
                 continue
             ordered = {stage.node: stage for stage in stages}
-            return _Reading(source, index, tuple(ordered[node] for node in reversed(nodes) if node in ordered), nodes)
+            found = tuple(ordered[node] for node in reversed(nodes) if node in ordered)
+            return _Reading(source, own or channels, index, found, nodes)
     return None
 
 
@@ -239,7 +248,7 @@ def _run(
     """One run over given sizes."""
     movement = Movement(source, shape, place.opset, _sizes_beside(source, shape, shapes), channels)
     numbers = movement.of(x)
-    index = None if numbers is None else read(numbers, shape)
+    index = None if numbers is None else read(numbers, shape) or read_folded(numbers, shape)
     if index is None:
         return None
     for stage in movement.stages.values():

@@ -25,10 +25,17 @@ def write_front(writer: Writer, stretched: Stretched, source: ir.Value) -> ir.Va
 
 
 def write_order(writer: Writer, stretched: Stretched, source: ir.Value) -> ir.Value:
-    """The source with its axes in the convolution's order."""
+    """The source with its axes in the convolution's order, and channels that count as items of the batch there."""
+    if stretched.folded is not None:
+        return _folded(writer, stretched, source, stretched.folded[1])
     if stretched.perm == tuple(range(len(stretched.perm))):
         return source
     return writer.op("Transpose", [source], {"perm": list(stretched.perm)})
+
+
+def _folded(writer: Writer, stretched: Stretched, value: ir.Value, channels: int) -> ir.Value:
+    """The map with so many channels, all others in its batch."""
+    return writer.op("Reshape", [value, writer.integers("shape", [-1, channels, *[0] * (len(stretched.perm) - 2)])])
 
 
 def write_stages(writer: Writer, stages: Sequence[Stage], value: ir.Value) -> ir.Value:
@@ -68,6 +75,8 @@ class StretchingCopy:
     def __init__(self, writer: Writer, stretched: Stretched, x: ir.Value, beside: Sequence[ir.Value] = ()) -> None:
         self._writer, self._stretched = writer, stretched
         source = x
+        if stretched.folded is not None:
+            source = _folded(writer, stretched, x, stretched.folded[0])
         if stretched.perm != tuple(range(len(stretched.perm))):
             source = writer.op("Transpose", [x], {"perm": np.argsort(stretched.perm).tolist()})
         self._known: dict[ir.Value, ir.Value] = {stretched.source: source}
