@@ -126,6 +126,24 @@ def test_what_no_runtime_here_runs_is_proved_in_float64() -> None:
     assert any("both models were compared in float64" in note for note in verdict.notes)
 
 
+@pytest.mark.parametrize("behind", [(), ("Resize",)], ids=["alone", "slow"])
+def test_bfloat16_is_compared_to_the_roundings_of_float64(behind: tuple[str, ...]) -> None:
+    """ONNX Runtime runs neither; a bound in roundings of bfloat16 would let a wrong tap pass."""
+    nodes = [helper.make_node("SequenceConstruct", ["z", "y"], ["s"])]
+    nodes[:0] = [helper.make_node("Resize" if behind else "Relu", ["z", "", "scales"] if behind else ["z"], ["y"])]
+    sequence = helper.make_tensor_sequence_value_info("s", TensorProto.BFLOAT16, None)
+    scales = numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")
+    proto = model(nodes, [sequence], constants=[scales] if behind else [])
+    for value in proto.graph.input:
+        value.type.tensor_type.elem_type = TensorProto.BFLOAT16
+    kernel = np.ones((2, 2, 3, 3), helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16))
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(kernel, "w"))
+    verdict = converted(proto).verdict
+    assert [each.name for each in verdict.outputs] == ["s[0]", "s[1]"]
+    assert max(each.bound for each in verdict.outputs) < 1e-12
+    assert any("both models were compared in float64" in note for note in verdict.notes)
+
+
 def test_what_can_be_proved_nowhere_is_an_error_that_says_so() -> None:
     nodes = [helper.make_node("Mystery", ["z"], ["y"], domain="of.somebody")]
     with pytest.raises(UsageError, match=r"onnxruntime does not run the original .*; --target .*--no-verify"):

@@ -243,8 +243,13 @@ class Model(ABC):
         """What a caller of the model must supply."""
 
     @abstractmethod
-    def float64(self, feeds: Mapping[str, Array]) -> dict[str, Array] | str:
-        """All outputs on ``feeds`` in float64, or the reason why that is unavailable in a few seconds."""
+    def float64(self, feeds: Mapping[str, Array], *, patient: bool = False) -> dict[str, Array] | str:
+        """All outputs on ``feeds`` in float64, or the reason why that is unavailable in a few seconds.
+
+        Args:
+            feeds: every input by name; floats of any type.
+            patient: whether minutes will do, because nothing else computes the outputs.
+        """
 
     @abstractmethod
     def files(self) -> tuple[Path, ...]:

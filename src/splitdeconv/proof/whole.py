@@ -80,9 +80,9 @@ def compare_models(
     return tuple(each for each in checks if each.name not in silent), silent
 
 
-def in_float64(model: Model, feeds: Mapping[str, Array]) -> dict[str, Array] | str:
+def in_float64(model: Model, feeds: Mapping[str, Array], *, patient: bool = False) -> dict[str, Array] | str:
     """The model's outputs in float64, parts of sequences as arrays of their own; or the reason why not."""
-    exact = model.float64(feeds)
+    exact = model.float64(feeds, patient=patient)
     if isinstance(exact, str):
         return exact
     return {name: array for output, value in exact.items() for name, array in named(output, value)}
@@ -93,9 +93,12 @@ def _error(name: str, found: Mapping[str, Array], wanted: Mapping[str, Array]) -
     return error_of(found[name], wanted[name]) if name in found and name in wanted else math.inf
 
 
+def _is_float(array: Array) -> bool:
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
+
+
 def _is_only_nan(array: Array) -> bool:
-    is_float = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
-    return is_float and array.size > 0 and bool(np.isnan(array.astype(np.float64)).all())
+    return _is_float(array) and array.size > 0 and bool(np.isnan(array.astype(np.float64)).all())
 
 
 def _moved(feeds: Mapping[str, Array], quantised: bool) -> dict[str, Array]:
@@ -103,7 +106,7 @@ def _moved(feeds: Mapping[str, Array], quantised: bool) -> dict[str, Array]:
     rng = np.random.default_rng(1)
     moved = {}
     for name, array in feeds.items():
-        if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+        if not _is_float(array):
             moved[name] = array
             continue
         step = MOVED_QUANTISED if quantised else MOVED_ROUNDINGS * rounding_of(array.dtype.name)
@@ -254,10 +257,10 @@ def _compare_in_float64(
         return (), (reason,)
     if isinstance(feeds, str):
         return (), (feeds,)
-    wide = {name: array.astype(np.float64) if array.dtype.kind == "f" else array for name, array in feeds.items()}
+    wide = {name: array.astype(np.float64) if _is_float(array) else array for name, array in feeds.items()}
     loaded = type(model).load(rewritten.content)
-    old, new = in_float64(model, wide), in_float64(loaded, wide)
-    moved = in_float64(model, _moved(wide, quantised=False))
+    evaluated = (model, wide), (loaded, wide), (model, _moved(wide, quantised=False))
+    old, new, moved = (in_float64(each, arrays, patient=True) for each, arrays in evaluated)
     if isinstance(old, str) or isinstance(moved, str) or isinstance(new, str):
         why = next(each for each in (old, moved, new) if isinstance(each, str))
         raise UsageError(

@@ -32,13 +32,15 @@ _AFFORDABLE = 50_000_000  # elements read, over all taps of all convolutions: a 
 _SLOW = frozenset(
     ["AveragePool", "GridSample", "GRU", "LpPool", "LSTM", "MaxRoiPool", "Resize", "RNN", "RoiAlign", "Upsample"]
 )
+_PATIENCE = 20  # times as much where nothing else computes the outputs: a minute or two
+_SLOW_ELEMENTS = 1_000_000  # of the outputs of slow operators then, each tens of microseconds
 _EPSILON = 1e-5  # BatchNormalization's default
 _RESHAPE_INPUT = 5  # opset from which on Reshape takes its shape as an input
 _QUANTISED = frozenset(["DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QuantizeLinear"])
 
 
-def refuse(model: ir.Model, in_shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    """Why the model cannot be evaluated in float64 in a few seconds, or None."""
+def refuse(model: ir.Model, in_shapes: Mapping[str, tuple[int, ...]], *, patient: bool = False) -> str | None:
+    """Why the model cannot be evaluated in float64 in a few seconds, or minutes where that is ``patient``; or None."""
     size = 0
     for graph in model.graphs():
         size += sum(2 * value.const_value.nbytes for value in graph.initializers.values() if value.const_value)
@@ -46,6 +48,8 @@ def refuse(model: ir.Model, in_shapes: Mapping[str, tuple[int, ...]]) -> str | N
         return "its weights do not fit into one message in float64"
     if sum(1 for _ in places(model)) > _MANY:
         return f"it has more than {_MANY:,} operators"
+    shapes = infer(model, in_shapes)
+    slow = 0
     own = {(function.domain, function.name) for function in model.functions.values()}
     for place in places(model):
         if (place.node.domain, place.node.op_type) in own:
@@ -55,9 +59,11 @@ def refuse(model: ir.Model, in_shapes: Mapping[str, tuple[int, ...]]) -> str | N
         if place.node.op_type in _QUANTISED:
             return f"{place.node.op_type} rounds, which float64 would move"
         if place.node.op_type in _SLOW:
+            slow += elements(shapes.by_name.get(place.node.outputs[0].name or "", ()))
+        if slow > (_SLOW_ELEMENTS if patient else 0):
             return f"the reference evaluator takes too long for {place.node.op_type}"
-    if _work(model, infer(model, in_shapes)) > _AFFORDABLE:
-        return "it is too large for an evaluation in float64 of a few seconds"
+    if _work(model, shapes) > _AFFORDABLE * (_PATIENCE if patient else 1):
+        return f"it is too large for an evaluation in float64 of a few {'minutes' if patient else 'seconds'}"
     return None
 
 

@@ -167,8 +167,8 @@ class OnnxModel(Model):
         given = [value for value in graph.inputs if (value.name or "") not in graph.initializers]
         return tuple(Input(value.name or "", _dtype(value), _shape(value)) for value in given)
 
-    def float64(self, feeds: Mapping[str, Array]) -> dict[str, Array] | str:
-        if reason := float64.refuse(self.ir, {name: array.shape for name, array in feeds.items()}):
+    def float64(self, feeds: Mapping[str, Array], *, patient: bool = False) -> dict[str, Array] | str:
+        if reason := float64.refuse(self.ir, {name: array.shape for name, array in feeds.items()}, patient=patient):
             return reason
         try:
             return float64.evaluate(self.ir, feeds)

@@ -143,7 +143,7 @@ class TfliteModel(Model):
         names = distinct([text(graph.tensors[tensor].name) for tensor in tensors])
         return tuple(_input(graph, tensor, name) for tensor, name in zip(tensors, names, strict=True))
 
-    def float64(self, feeds: Mapping[str, Array]) -> dict[str, Array] | str:
+    def float64(self, feeds: Mapping[str, Array], *, patient: bool = False) -> dict[str, Array] | str:
         return "TFLite models are evaluated by LiteRT only, which has no float64"
 
     def files(self) -> tuple[Path, ...]:

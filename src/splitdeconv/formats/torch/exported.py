@@ -104,7 +104,7 @@ class ExportedModel(TorchModel):
         values = {node.name: node.meta["val"] for node in self.program.graph.nodes if node.op == "placeholder"}
         return tuple(input_of(name, values[name]) for name in user_inputs(self.program))
 
-    def float64(self, feeds: Mapping[str, Array]) -> dict[str, Array] | str:
+    def float64(self, feeds: Mapping[str, Array], *, patient: bool = False) -> dict[str, Array] | str:
         return evaluate(copy.deepcopy(of_program(self.program)), feeds)  # its tensors are the program's
 
     def files(self) -> tuple[Path, ...]:

@@ -182,7 +182,7 @@ class ModuleModel(TorchModel):
         tensors = {} if self.example is None else with_example(self.module, self.example)[1]
         return {name: array_of(each) for name, each in tensors.items()}
 
-    def float64(self, feeds: Mapping[str, Array]) -> dict[str, Array] | str:
+    def float64(self, feeds: Mapping[str, Array], *, patient: bool = False) -> dict[str, Array] | str:
         return evaluate(self._ready(), feeds)
 
     def files(self) -> tuple[Path, ...]:
