@@ -59,3 +59,28 @@ def generator(path: str | Path, *, size: int | str = SIZE, channels: Sequence[in
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
+
+
+def vocoder(path: str | Path) -> None:
+    """Two deconvs with dilated convolutions and a shortcut, of any number of frames.
+
+    Args:
+        path: where to write it.
+    """
+    rng = np.random.default_rng(0)
+    shapes = {"up1": (16, 8, 8), "up2": (8, 4, 4), "conv1": (8, 8, 3), "conv2": (1, 4, 5)}
+    weights = {name: (0.2 * rng.standard_normal(shape)).astype(np.float32) for name, shape in shapes.items()}
+    nodes = [
+        helper.make_node("ConvTranspose", ["mel", "up1"], ["a"], name="up1", strides=[4], pads=[2, 2]),
+        helper.make_node("LeakyRelu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "conv1"], ["c"], name="conv1", dilations=[3], pads=[3, 3]),
+        helper.make_node("Add", ["c", "a"], ["d"]),
+        helper.make_node("ConvTranspose", ["d", "up2"], ["e"], name="up2", strides=[2], pads=[1, 1]),
+        helper.make_node("Conv", ["e", "conv2"], ["f"], name="conv2", pads=[2, 2]),
+        helper.make_node("Tanh", ["f"], ["wave"]),
+    ]
+    inputs = [helper.make_tensor_value_info("mel", TensorProto.FLOAT, [1, 16, "frames"])]
+    outputs = [helper.make_tensor_value_info("wave", TensorProto.FLOAT, [1, 1, "samples"])]
+    tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    graph = helper.make_graph(nodes, "vocoder", inputs, outputs, tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)

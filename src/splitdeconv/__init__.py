@@ -60,6 +60,7 @@ def convert(
     plan: str | Path | None = None,
     inputs: Mapping[str, Array] | None = None,
     in_shapes: Mapping[str, tuple[int, ...] | Sequence[tuple[int, ...]]] | None = None,
+    stream: Mapping[str, int] | None = None,
     numerics: str = "exact",
     max_growth: float = math.inf,
     verify: bool = True,
@@ -85,6 +86,8 @@ def convert(
         inputs: input name → array, for verification and timing; other inputs are random.
         in_shapes: input name → shape, for inputs whose sizes the model leaves open; or several shapes, for one plan
             that is slower than the original at none of them, and best on their mean.
+        stream: input name → axis over which the model is to work in chunks (ONNX); the result takes a chunk and
+            states, and gives samples and the next states. The record's notes tell its latency.
         numerics: ``exact`` keeps every rounding step of a quantised model; ``fused`` (TFLite) drops those between a
             deconv and its bias addition and activation; ``requantised`` quantises the summed filters of upsampled 8-bit
             maps anew. Both report the difference.
@@ -120,6 +123,7 @@ def convert(
         verify=verify,
         inputs=inputs or {},
         in_shapes=in_shapes or {},
+        stream=stream or {},
         threads=threads,
         precision=precision,
         budget=budget,

@@ -25,7 +25,7 @@ from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipP
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 REWRITE = bool(os.environ.get("REWRITE_DOCUMENTATION"))
-NEEDS = {"start-pytorch": ("torch", "onnxscript"), "pytorch": ("torch", "onnxscript")}
+NEEDS = {"start-pytorch": ("torch", "onnxscript"), "pytorch": ("torch", "onnxscript"), "streaming": ("torch",)}
 SECONDS = 120
 # Measured runs take seconds here, not the default minutes: what they print is not compared, and is not for the pages.
 QUICK = """splitdeconv() {

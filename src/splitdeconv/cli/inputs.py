@@ -50,6 +50,21 @@ def shapes(given: Sequence[str] | None) -> dict[str, list[tuple[int, ...]]]:
     return found
 
 
+def axes(given: Sequence[str] | None) -> dict[str, int]:
+    """``NAME=AXIS`` arguments; an axis without a name has an empty one.
+
+    Raises:
+        UsageError: not the number of an axis.
+    """
+    found = {}
+    for each in given or ():
+        name, _, axis = each.rpartition("=")
+        if not axis.isdecimal():
+            raise UsageError(f"--stream {each}: wanted the number of an axis such as 2, or NAME=2")
+        found[name] = int(axis)
+    return found
+
+
 def named_files(given: Sequence[str] | None) -> list[Name]:
     """The files of ``--input``."""
     return [("--input", Path(_file(each)[1])) for each in given or ()]

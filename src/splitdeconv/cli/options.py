@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import typer
 
-from splitdeconv.cli.inputs import arrays, pairs, shapes
+from splitdeconv.cli.inputs import arrays, axes, pairs, shapes
 from splitdeconv.pipeline.request import Help
 
 Request = TypeVar("Request")
@@ -21,6 +21,7 @@ _READ: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "layers": ("layer", partial(pairs, "--layer")),
     "inputs": ("input", arrays),
     "in_shapes": ("input_shape", shapes),
+    "stream": ("stream", axes),
 }
 _SHORTEST = 0.1  # seconds
 _PLAIN = (bool, str, int, float, Path | None)

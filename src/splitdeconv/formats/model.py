@@ -12,7 +12,9 @@ from splitdeconv.deconv.network import Compilable, Operations
 from splitdeconv.deconv.ops import Layout
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.streaming import Streaming
 from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.errors import UsageError
 from splitdeconv.formats.way_back import WayBack
 from splitdeconv.results.plan import Skipped
 
@@ -192,6 +194,17 @@ class Model(ABC):
             run: the outputs of a model with the same inputs; none where it does not run.
         """
         return self
+
+    def streamed(self, axes: Mapping[str, int]) -> tuple[Self, Streaming]:
+        """The model that takes its inputs in chunks, and how it is run.
+
+        Args:
+            axes: the streamed axis of each input that has one; the other inputs are the same for every chunk.
+
+        Raises:
+            UsageError: some operator needs the whole signal.
+        """
+        raise UsageError(f"--stream takes onnx models, this one is {self.format}; modules: splitdeconv.torch.streaming")
 
     def seen_by(self, runner: Target) -> Self:
         """The model with what only a runtime can say of its sites, for :meth:`refuse`; itself where that is nothing.

@@ -38,6 +38,7 @@ from splitdeconv.pipeline.printable import Reportable
 from splitdeconv.pipeline.request import ConvertRequest
 from splitdeconv.pipeline.sites import Entrant, cost_of, site_table, time_sites
 from splitdeconv.pipeline.sizes import Sized, find_sized
+from splitdeconv.pipeline.streamed import streamed
 from splitdeconv.proof.inputs import check_inputs, check_shapes
 from splitdeconv.proof.prove import prove
 from splitdeconv.proof.whole import Given
@@ -121,6 +122,7 @@ def convert(source: object, out: Path | None, request: ConvertRequest) -> Conver
         SplitdeconvError: see ``errors``.
     """
     model = open_model(source, request.numerics)
+    model, how = streamed(model, request) if request.stream else (model, ())
     given = sizes_together(model, request.in_shapes)
     _check_names(model, out, request, given)
     request.progress("finding deconvs", 0.0)
@@ -142,7 +144,7 @@ def convert(source: object, out: Path | None, request: ConvertRequest) -> Conver
         started = time.monotonic()
         plan, notes = _decide(case)
         left = max(request.options.model_seconds, started + request.options.seconds - time.monotonic())
-        conversion = _realise(case, plan, (*model.notes, *definite[0][1], *notes), left)
+        conversion = _realise(case, plan, (*model.notes, *how, *definite[0][1], *notes), left)
         if not conversion.verdict.passed:
             failure, worst = conversion.verdict.failure, conversion.verdict.worst()
             message = failure or f"the rewritten model is not equal to the original: {worst}"

@@ -37,6 +37,7 @@ SeveralSizes = Annotated[InShapes, Help(_SHAPES, "NAME=SIZES")]
 Threads = Annotated[int, Help("Worker threads of the target; 0 for its own choice.", "N")]
 Precision = Annotated[str, Help("Arithmetic of the target, where it has a choice.", "NAME")]
 _TARGET = "What the model is for; auto: the installed runtime of its format; generic: by rule, nothing is measured."
+_STREAM = "Number of the axis over which the model is to work in chunks; of one input by name. Repeatable."
 _NUMERICS = (
     "exact; fused (TFLite): drop rounding steps of the epilogue; requantised: quantise the summed filters of upsampled "
     "int8 maps anew. Both report the difference."
@@ -68,6 +69,7 @@ class ConvertRequest:
     verify: Annotated[bool, Help("Prove the result equal before it is written.")] = True
     inputs: Inputs = field(default_factory=dict)
     in_shapes: SeveralSizes = field(default_factory=dict)
+    stream: Annotated[Mapping[str, int], Help(_STREAM, "[NAME=]AXIS")] = field(default_factory=dict)
     threads: Threads = 0
     precision: Precision = ""
     budget: Annotated[float, Help("Seconds for measuring.", "SECONDS")] = DEFAULT_SECONDS

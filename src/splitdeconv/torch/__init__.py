@@ -27,9 +27,11 @@ from splitdeconv.torch_modules.modules import (
 )
 from splitdeconv.torch_modules.modules import freeze as _freeze
 from splitdeconv.torch_modules.modules import thaw as _thaw
+from splitdeconv.torch_modules.streamed import Streamed
+from splitdeconv.torch_modules.streamed import streaming as _streaming
 from splitdeconv.torch_modules.upsampled import SplitUpsampledConv1d, SplitUpsampledConv2d, SplitUpsampledConv3d
 
-freeze, thaw = checked(_freeze), checked(_thaw)
+freeze, thaw, streaming = checked(_freeze), checked(_thaw), checked(_streaming)
 
 __all__ = [
     "LazySplitConvTranspose1d",
@@ -41,6 +43,7 @@ __all__ = [
     "SplitUpsampledConv1d",
     "SplitUpsampledConv2d",
     "SplitUpsampledConv3d",
+    "Streamed",
     "bench",
     "convert",
     "freeze",
@@ -50,5 +53,6 @@ __all__ = [
     "split_conv_transpose1d",
     "split_conv_transpose2d",
     "split_conv_transpose3d",
+    "streaming",
     "thaw",
 ]

@@ -18,6 +18,7 @@ from splitdeconv.deconv.network import Compilable, Operations
 from splitdeconv.deconv.ops import Layout, Shape
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.streaming import Streaming
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import SplitdeconvError
 from splitdeconv.formats.model import Findings, Input, Model, Site
@@ -31,6 +32,7 @@ from splitdeconv.formats.onnx.quantised_emit import refuse as refuse_quantised
 from splitdeconv.formats.onnx.quantised_layer import qdq_model, trained_like_weights
 from splitdeconv.formats.onnx.shapes import Shapes, infer
 from splitdeconv.formats.onnx.splice import place_of, qdq_of, splice, stand_alone, stretched_of
+from splitdeconv.formats.onnx.streaming import stream
 from splitdeconv.formats.onnx.watched import sizes, unknown, watched
 from splitdeconv.formats.onnx.way_back import undone
 from splitdeconv.formats.onnx.work import operations, other_macs
@@ -103,6 +105,11 @@ class OnnxModel(Model):
         with _reading(self.path):
             names = unknown(self.ir, self._shapes(in_shapes))
             return replace(self, seen=sizes(names, run(replace(self, ir=watched(self.ir, names))))) if names else self
+
+    def streamed(self, axes: Mapping[str, int]) -> tuple[Self, Streaming]:
+        with _reading(self.path):
+            model, streaming = stream(self.ir, axes, str(self.path or "the model"))
+            return replace(self, ir=model, path=None), streaming
 
     def _shapes(self, in_shapes: Mapping[str, tuple[int, ...]] | None) -> Shapes:
         shapes = infer(self.ir, in_shapes) if in_shapes else self._stated
