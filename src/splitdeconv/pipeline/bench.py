@@ -183,7 +183,7 @@ def _time_model(
         )
         models = {"native": original}
         forms = {name: programs_of(model, plan, chosen) for name, chosen in _variants(settled.plan).items()}
-        for name, programs in (forms | _bounds(model, sites, target)).items():
+        for name, programs in (forms | bounds(model, sites, target)).items():
             if programs:
                 path = Path(folder, name.replace(" ", "_") + model.suffix)
                 models[name] = saved(model.splice(programs), path)
@@ -191,24 +191,24 @@ def _time_model(
             times = race(target, models, feeds, seconds)
         except CompileError as error:
             return ModelTimes(reason=str(error)), settled.notes
-    bounds = [times.pop(name) for name in [*times] if name.startswith(BOUND)]
+    limits = [times.pop(name) for name in [*times] if name.startswith(BOUND)]
     missing = ", ".join(name for name in models if name not in times and not name.startswith(BOUND))
     if "converted" not in models and "native" in times:
         times["converted"] = times["native"]
-    if bounds:
-        times[BOUND] = min(bounds, key=lambda time: time.median_ms)
+    if limits:
+        times[BOUND] = min(limits, key=lambda time: time.median_ms)
     notes = (f"the whole model has no comparable time as {missing}",) if missing else ()
     return ModelTimes(times), (*settled.notes, *notes)
 
 
-def _bounds(model: Model, sites: Sequence[tuple[Site, Site]], target: Target) -> dict[str, dict[str, Program]]:
+def bounds(model: Model, sites: Sequence[tuple[Site, Site]], target: Target) -> dict[str, dict[str, Program]]:
     """The model with the convolution of least work at every site, in each form of a quantised convolution that runs."""
-    bounds: dict[str, dict[str, Program]] = {}
+    found: dict[str, dict[str, Program]] = {}
     for site, sized in sites:
         for candidate in compile_equal_work(model, sized, target):
             program = least_work(site.deconv, model.layout, candidate.quant)
-            bounds.setdefault(f"{BOUND} {candidate.quant}", {})[site.id] = program
-    return bounds
+            found.setdefault(f"{BOUND} {candidate.quant}", {})[site.id] = program
+    return found
 
 
 def _variants(plan: Plan) -> dict[str, dict[str, Candidate]]:
