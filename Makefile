@@ -83,6 +83,7 @@ bench: $(VENV)/.dev  ## the project's own benchmarks; run on an idle machine, ta
 	$(BIN)/python -m benchmarks.openvino_float32 --json bench-out/openvino_float32.json | tee bench-out/openvino_float32.txt
 	$(BIN)/python -m benchmarks.upsampling | tee bench-out/upsampling.txt
 	$(BIN)/python -m benchmarks.crops | tee bench-out/crops.txt
+	$(BIN)/python -m benchmarks.rearrangements | tee bench-out/rearrangements.txt
 	$(BIN)/python -m benchmarks.quantised_layers | tee bench-out/onnxruntime_int8.txt
 	$(BIN)/python -m benchmarks.quantised_layers --target openvino | tee bench-out/openvino_int8.txt
 	$(BIN)/python -m benchmarks.tflite_layers --target litert --kind float32 | tee bench-out/litert_float32.txt

@@ -57,14 +57,15 @@ def measure(case: Case, budget: float) -> Found:
 
 
 def plans_of(model: Model) -> dict[str, dict[str, Candidate]]:
-    """What each site gets by the rule, and by the rule among the forms of one family; equal plans once."""
+    """What each site gets by the rule, and by the rule among the forms of one family, where that is something else."""
     tables = [site_table(model, site, None) for site in model.find().sites]
-    families = dict.fromkeys(family(option) for each in tables for option in each.options)
+    rewritten = [each for each in tables if each.deconv.written_out is None]
+    families = dict.fromkeys(family(option) for each in rewritten for option in each.options)
     plans = {RULE: {each.site: by_rule(each, each.options) for each in tables}}
     for name in families:
         among = {each.site: [option for option in each.options if family(option) == name] for each in tables}
         plans[name] = {each.site: by_rule(each, among[each.site] or each.options) for each in tables}
-    return plans
+    return {name: chosen for name, chosen in plans.items() if name == RULE or chosen != plans[RULE]}
 
 
 def family(option: Option) -> str:
@@ -110,7 +111,10 @@ def show(done: Sequence[tuple[Case, Found]]) -> None:
 
 
 def mean_of(name: str, found: Sequence[Found]) -> str:
-    """``1.20× (0.91×) of 7``: geometric mean and the worst; the rule stands in where a model has no such family."""
+    """``1.20× (0.91×), 5 of 7``: geometric mean, the worst, and how many models the family has a plan of its own for.
+
+    The rule stands in for the others.
+    """
     taken = [each.get(name, each.get(RULE)) for each in found]
     ratios = [each for each in taken if each is not None]
     own = sum(name in each for each in found)

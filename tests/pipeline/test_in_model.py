@@ -199,6 +199,16 @@ def test_a_lying_clock_chooses_among_the_forms_that_were_checked(seed: int, tmp_
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_what_was_not_timed_alone_is_not_tried_because_it_was_not_checked(kind: Kind, tmp_path: Path) -> None:
+    (choice,) = plan_of("only").choices
+    unchecked = Option(Candidate("split_row_groups"), Cost(1, 1, 1))
+    machine = Machine(kind)
+    settled(Plan("made", (replace(choice, options=(*choice.options, unchecked)),)), machine, tmp_path)
+    assert any("split_phases" in forms for forms in machine.compiled)
+    assert not any("split_row_groups" in forms for forms in machine.compiled)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_an_original_that_does_not_run_has_no_time(kind: Kind, tmp_path: Path) -> None:
     found = settled(plan_of("only", native=False), Machine(kind, refused=""), tmp_path)
     assert found.plan.choices[0].chosen == ROWS

@@ -98,8 +98,9 @@ def compile_site(
 def compile_equal_work(model: Model, site: Site, target: Target) -> dict[Candidate, Compiled]:
     """The convolution of least work for a site in each form of a quantised convolution that runs, ready to run."""
     compiled = {}
-    for quant in ("",) if site.deconv.quant is None else site.deconv.quant.forms:
-        program = least_work(site.deconv, model.layout, quant)
+    quant = site.deconv.quant
+    for form in (quant.forms if quant else ()) or ("",):
+        program = least_work(site.deconv, model.layout, form)
         timed = program.without_last_reshape() if target.reshape_is_free else program
         if model.refuse(site, program) is not None:
             continue
@@ -107,7 +108,7 @@ def compile_equal_work(model: Model, site: Site, target: Target) -> dict[Candida
             ready = target.compile(model.emit(site, timed))
             if target.gives_outputs:
                 ready.run(site_inputs(model.layout, site))
-            compiled[replace(EQUAL_WORK, quant=quant)] = ready
+            compiled[replace(EQUAL_WORK, quant=form)] = ready
     return compiled
 
 

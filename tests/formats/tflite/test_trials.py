@@ -22,7 +22,9 @@ from splitdeconv.formats.model import Model, Site
 from splitdeconv.formats.tflite import TfliteModel
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
+from splitdeconv.pipeline.compiling import compile_equal_work
 from splitdeconv.proof.sites import fingerprint, noise_of_site, prove_site, wrong_numbers
+from splitdeconv.results.bench import EQUAL_WORK
 from splitdeconv.targets.litert import LiteRt, LiteRtModel
 from tests.tflite_models import Case, build, cases, loaded
 
@@ -181,3 +183,19 @@ def test_stored_results_saturate() -> None:
 
 def test_nan_is_never_right() -> None:
     assert Definition.of(np.zeros(2)).misses(np.array([0.0, np.nan])).tolist() == [False, True]
+
+
+class TakesAll:
+    """A target that compiles everything and runs nothing."""
+
+    reshape_is_free = gives_outputs = False
+
+    def compile(self, model: object) -> object:
+        return model
+
+
+@pytest.mark.parametrize("kind", ["float32", "int8_per_channel", "int16"])
+def test_every_type_has_a_convolution_of_least_work(kind: str) -> None:
+    model = loaded(build(Case(kind)))
+    (site,) = model.find().sites
+    assert list(compile_equal_work(model, site, TakesAll())) == [EQUAL_WORK]  # type: ignore[arg-type]
