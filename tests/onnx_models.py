@@ -171,11 +171,14 @@ def programs(model: OnnxModel, site: Site) -> list[tuple[Candidate, Program]]:
     return offered
 
 
-def conversions(model: onnx.ModelProto) -> Iterator[tuple[Candidate, onnx.ModelProto]]:
-    """The model rewritten by every candidate of its first site; others take the same lowering's default, or split."""
+def conversions(model: onnx.ModelProto, step: int = 1) -> Iterator[tuple[Candidate, onnx.ModelProto]]:
+    """The model rewritten by every candidate of its first site; others take the same lowering's default, or split.
+
+    Of a ``step`` above 1 each so manieth candidate only.
+    """
     loaded, sound = load(model), passes_check(model)
     first, *others = sites(loaded)
-    for candidate, program in programs(loaded, first):
+    for candidate, program in programs(loaded, first)[::step]:
         chosen = {first.id: program}
         for site in others:
             offered = {found.lowering: each for found, each in reversed(programs(loaded, site))}

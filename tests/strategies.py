@@ -54,7 +54,7 @@ def written_out_deconvs(draw: st.DrawFn) -> Deconv:
     """A convolution of a stretched map: 1 to 3 axes, unequal factors, dilation, groups, uneven and negative pads."""
     rank = draw(st.sampled_from([1, 2, 2, 3]))
     stretch = draw(st.sampled_from(["repeat", "repeat", "zeros"]))
-    kernel, dilations, axes = [], [], []
+    kernel, dilations, axes, around = [], [], [], []
     for _ in range(rank):
         factor = draw(st.integers(1, {1: 5, 2: 4, 3: 2}[rank]))
         kernel.append(draw(st.integers(1, {1: 7, 2: 5, 3: 3}[rank])))
@@ -65,11 +65,12 @@ def written_out_deconvs(draw: st.DrawFn) -> Deconv:
         begin = draw(st.integers(-2, reach + 2))
         lowest = reach + 1 - length - begin
         end = draw(st.integers(max(-2, lowest), max(-2, lowest) + reach + 3))
+        around.append((draw(st.integers(-1 if begin < 0 else 0, 2)), draw(st.integers(-1 if end < 0 else 0, 2))))
         axes.append(stretched_axis(stretch, factor, kernel[-1], dilations[-1], (begin, end), size))
     groups = draw(st.sampled_from([1, 1, 1, 2]))
     ins, outs = (groups * draw(st.integers(1, 3)) for _ in range(2))
     beside = draw(st.sampled_from([0, 0, 2])) if groups == 1 else 0
-    written = WrittenOut(stretch, tuple(kernel), tuple(dilations), beside)
+    written = WrittenOut(stretch, tuple(kernel), tuple(dilations), beside, tuple(around) if beside else ())
     found = Deconv(
         tuple(axes), ins, outs, groups, draw(st.integers(1, 2)), has_bias=draw(st.booleans()), written_out=written
     )
@@ -90,8 +91,7 @@ def integer_tensors(deconv: Deconv, seed: int, dtype: str = "float64") -> tuple[
     if deconv.separable:
         vectors = [rng.choice([-2, -1, 1, 2], axis.kernel) for axis in deconv.axes]
         kernel = np.broadcast_to(reduce(np.multiply.outer, vectors), deconv.kernel_shape).astype(dtype)
-    more = deconv.written_out.beside if deconv.written_out else 0
-    return x, Weights(kernel, bias, beside=integers(more, *deconv.weights_shape[1:]) if more else None)
+    return x, Weights(kernel, bias)
 
 
 def beside_tensors(deconv: Deconv, seed: int) -> list[Array]:

@@ -81,8 +81,8 @@ class NativeDeconv(Op):
 
     def macs(self, *inputs: Shape) -> int:
         if self.deconv.written_out is not None and not self.simplified:
-            ins = self.deconv.in_channels // self.deconv.groups + self.deconv.written_out.beside
-            return elements(self.shape(*inputs)) * ins * math.prod(self.deconv.written_out.kernel)
+            ins, _, *kernel = self.deconv.weights_shape
+            return elements(self.shape(*inputs)) * ins // self.deconv.groups * math.prod(kernel)
         return elements(inputs[0]) * math.prod(self.deconv.kernel_shape[1:])
 
 
@@ -263,7 +263,7 @@ class Conv(Op):
         in_channels, out_channels, groups, has_bias: of the deconv; the convolution has
             ``len(blocks)·out_channels`` outputs.
         dilations, pad_begin, pad_end: for each spatial axis; pads are at least 0.
-        beside: whether its filter is that of the map beside the stretched one.
+        beside: whether its filter is that of the map beside the stretched one: the last rows of the model's own.
     """
 
     layout: Layout

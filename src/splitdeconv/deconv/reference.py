@@ -36,7 +36,7 @@ from splitdeconv.deconv.requantised import real_filter
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.structure import axis_matrix, vectors_of
 from splitdeconv.deconv.weights import Array, Weights, conv_channels, conv_filter, deconv_kernel
-from splitdeconv.deconv.written import own_pads
+from splitdeconv.deconv.written import around_of, beside_pads
 
 
 def definition(x: Array, weights: Weights, spec: Deconv, *beside: Array) -> Array:
@@ -56,14 +56,18 @@ def definition(x: Array, weights: Weights, spec: Deconv, *beside: Array) -> Arra
     """
     if spec.written_out is None:
         return deconv(x, weights, spec)
-    pads = own_pads(spec)
-    stretched = np.concatenate([_stretch(x, spec.strides, spec.written_out.stretch), *beside], axis=1)
-    kernel = np.concatenate([weights.kernel, *([] if weights.beside is None else [weights.beside])])
-    padded = np.pad(stretched, [(0, 0), (0, 0), *((max(0, b), max(0, e)) for b, e in pads)])
-    cuts = [slice(max(0, -b), size - max(0, -e)) for (b, e), size in zip(pads, padded.shape[2:], strict=True)]
+    stretched, kernel, around = _stretch(x, spec.strides, spec.written_out.stretch), weights.kernel, around_of(spec)
+    read = np.concatenate([_resized(stretched, around), *beside], axis=1)
     filters = np.swapaxes(kernel.reshape(spec.groups, -1, *kernel.shape[1:]), 1, 2)
-    y = _correlate(_at(padded, cuts), filters, spec.written_out.dilations)
+    y = _correlate(_resized(read, beside_pads(spec)), filters, spec.written_out.dilations)
     return y if weights.bias is None else y + _per_channel(weights.bias, y.ndim, "NCHW")
+
+
+def _resized(x: Array, pads: Sequence[tuple[int, int]]) -> Array:
+    """``(N, C, *sizes)`` with zeros around the spatial axes; cut off where their numbers are negative."""
+    padded = np.pad(x, [(0, 0), (0, 0), *((max(0, b), max(0, e)) for b, e in pads)])
+    cuts = [slice(max(0, -b), size - max(0, -e)) for (b, e), size in zip(pads, padded.shape[2:], strict=True)]
+    return _at(padded, cuts)
 
 
 def _stretch(x: Array, factors: Sequence[int], stretch: str) -> Array:
@@ -257,9 +261,7 @@ def _filter(conv: Conv, weights: Weights) -> tuple[Array, Array | None]:
     """Filter OIHW and bias of a convolution."""
     if weights.quant is not None:
         return real_filter(weights, conv)
-    source = weights.beside if conv.beside else weights.kernel
-    assert source is not None, "the program reads a map beside the stretched one, the weights have none"
-    return conv_filter(source, conv), None if weights.bias is None else conv_channels(weights.bias, conv)
+    return conv_filter(weights.kernel, conv), None if weights.bias is None else conv_channels(weights.bias, conv)
 
 
 def _correlate(x: Array, filters: Array, dilations: Sequence[int]) -> Array:

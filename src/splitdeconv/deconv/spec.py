@@ -264,14 +264,16 @@ class WrittenOut:
         stretch: ``repeat`` where the convolution reads each pixel ``stride`` times on each axis (nearest upsampling);
             ``zeros`` where it reads ``stride − 1`` zeros between pixels.
         kernel, dilations: of the convolution, whose own stride is 1.
-        beside: channels of another map, as large as the stretched one, that the convolution reads too (a skip
-            connection); 0 without one.
+        beside: channels of another map that the convolution reads too (a skip connection); 0 without one.
+        around: pixels of that map before and behind the stretched one on each axis; negative where it lacks some, and
+            the convolution has no pads of zeros there. Empty where it is as large.
     """
 
     stretch: Stretch
     kernel: tuple[int, ...]
     dilations: tuple[int, ...]
     beside: int = 0
+    around: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,10 +326,13 @@ class Deconv:
 
     @property
     def weights_shape(self) -> tuple[int, ...]:
-        """Shape of the trained kernel, IOHW: that of the model's own convolution where the deconv is written out."""
+        """Shape of the trained kernel, IOHW: that of the model's own convolution where the deconv is written out.
+
+        The rows of a map beside the stretched one come last.
+        """
         if self.written_out is None:
             return self.kernel_shape
-        return (*self.kernel_shape[:2], *self.written_out.kernel)
+        return (self.in_channels + self.written_out.beside, self.kernel_shape[1], *self.written_out.kernel)
 
     @property
     def in_sizes(self) -> tuple[int | None, ...]:
@@ -349,8 +354,7 @@ class Deconv:
         if self.written_out is None:
             return self.macs()
         outputs = math.prod(axis.out_size or axis.stride for axis in self.axes)
-        ins, *others = self.weights_shape
-        return (self.batch or 1) * outputs * (ins + self.written_out.beside) * math.prod(others)
+        return (self.batch or 1) * outputs * math.prod(self.weights_shape)
 
     def zero_insert_macs(self) -> int:
         """The same for zero insertion: each tap at each output, as the paper counts its baseline (NZP)."""

@@ -109,13 +109,11 @@ class Weights:
             convolution's own taps in their order.
         bias: shape ``(out_channels,)``, or None. In quantised models int32 in units of ``x_scale·w_scale``, or float.
         quant: scales and zero-points, or None.
-        beside: kernel IOHW of the map beside a stretched one, or None.
     """
 
     kernel: Array
     bias: Array | None = None
     quant: Quantisation | None = None
-    beside: Array | None = None
 
     def as_real(self, groups: int = 1) -> Weights:
         """The real values of quantised weights with output scales, in float64; a float bias is real already."""
@@ -132,15 +130,14 @@ class Weights:
 
     def as_type(self, dtype: str) -> Weights:
         """The same values in another type, without quantisation."""
-        bias, beside = (None if each is None else each.astype(dtype) for each in (self.bias, self.beside))
-        return Weights(self.kernel.astype(dtype), bias, beside=beside)
+        return Weights(self.kernel.astype(dtype), None if self.bias is None else self.bias.astype(dtype))
 
 
 def conv_filter(kernel: Array, conv: Conv, zero: Array | int = 0) -> Array:
     """The filter of ``conv``, its values copied from the model's kernel; sums are taken in float64 and rounded once.
 
     Args:
-        kernel: IOHW, ``(in_channels, out_channels // groups, *kernel)``.
+        kernel: IOHW, of the deconv's ``weights_shape``.
         conv: which taps go where.
         zero: what an empty place holds: a number, or one for each output channel, shape ``(out_channels,)`` (the
             zero-points of quantised weights).
@@ -149,6 +146,7 @@ def conv_filter(kernel: Array, conv: Conv, zero: Array | int = 0) -> Array:
         OIHW, ``(total_channels, in_channels // groups, *conv.kernel)``, of the kernel's type.
     """
     groups, per_group = conv.groups, conv.out_channels // conv.groups
+    kernel = kernel[-conv.in_channels :] if conv.beside else kernel[: conv.in_channels]
     blocks = []
     for block in conv.blocks:
         taken = _take(kernel, block, zero, groups)
@@ -182,7 +180,7 @@ def deconv_kernel(kernel: Array, deconv: Deconv) -> Array:
         return kernel
     every = (tuple(range(axis.kernel)) for axis in deconv.axes)
     taps = tuple(original_taps(deconv, number, row) for number, row in enumerate(every))
-    return np.ascontiguousarray(_take(kernel, taps, 0, deconv.groups))
+    return np.ascontiguousarray(_take(kernel[: deconv.in_channels], taps, 0, deconv.groups))
 
 
 def _take(kernel: Array, block: tuple[Taps, ...], zero: Array | int, groups: int) -> Array:

@@ -86,7 +86,20 @@ def _run(kernel: int, dilation: int, factor: int, tap: int) -> Tap:
 def without_beside(deconv: Deconv) -> Deconv:
     """The same without the map beside the stretched one."""
     written = deconv.written_out
-    return deconv if written is None else replace(deconv, written_out=replace(written, beside=0))
+    return deconv if written is None else replace(deconv, written_out=replace(written, beside=0, around=()))
+
+
+def around_of(deconv: Deconv) -> tuple[tuple[int, int], ...]:
+    """Pixels of the map beside the stretched one before and behind that, on each axis."""
+    written = deconv.written_out
+    assert written is not None, "asked of written-out deconvs only"
+    return written.around or ((0, 0),) * len(deconv.axes)
+
+
+def beside_pads(deconv: Deconv) -> tuple[tuple[int, int], ...]:
+    """As :func:`own_pads`, of the map beside the stretched one."""
+    pads = zip(own_pads(deconv), around_of(deconv), strict=True)
+    return tuple((begin - first, end - last) for (begin, end), (first, last) in pads)
 
 
 def beside_shape(deconv: Deconv, layout: Layout) -> Shape:
@@ -94,7 +107,10 @@ def beside_shape(deconv: Deconv, layout: Layout) -> Shape:
     written = deconv.written_out
     assert written is not None, "asked of written-out deconvs only"
     more = 0 if written.stretch == "repeat" else 1
-    sizes = [None if a.in_size is None else (a.in_size - more) * a.stride + more for a in deconv.axes]
+    sizes = [
+        None if axis.in_size is None else (axis.in_size - more) * axis.stride + more + sum(around)
+        for axis, around in zip(deconv.axes, around_of(deconv), strict=True)
+    ]
     batch, channels = deconv.batch, written.beside
     return (batch, channels, *sizes) if layout == "NCHW" else (batch, *sizes, channels)
 

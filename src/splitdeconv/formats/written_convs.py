@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from splitdeconv.deconv.spec import Deconv, Stretch, WrittenOut
 from splitdeconv.deconv.weights import Array
 from splitdeconv.deconv.written import goes_before, has_holes, stretched_axis
 from splitdeconv.formats.index_maps import AxisMap
+
+Rows = TypeVar("Rows", bound=Any)  # NumPy's arrays, or PyTorch's tensors
 
 SUMS_DO_NOT_FIT = (
     "it is quantised: the sums of its weights over the copies of a pixel do not fit into the weights' type"
@@ -25,6 +28,7 @@ UNPROVEN = (
     "the size"
 )
 ROUNDED_TWICE = "it is quantised: the sum of the two convolutions of a skip connection would be rounded twice"
+GROUPED_SKIP = "it reads a skip connection in groups of channels: its parts would not be a sum of two convolutions"
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,44 @@ def why_left(kind: Stretch, maps: Sequence[AxisMap], geometry: ConvGeometry) -> 
             "there is nothing to save"
         )
     return None
+
+
+def stretched_first(rows: Rows, channels: tuple[int, int] | None) -> Rows:
+    """The rows of a kernel IOHW, those of a stretched map first: ``channels`` from the first to behind the last.
+
+    All are that map's where ``channels`` is None.
+    """
+    if channels is None:
+        return rows
+    first, last = channels
+    ordered: Rows = rows[[*range(first, last), *range(first), *range(last, len(rows))]]
+    return ordered
+
+
+def beside(deconv: Deconv, count: int, maps: Sequence[AxisMap], zeros: Sequence[tuple[int, int]] | None) -> Deconv:
+    """The deconv with ``count`` channels of other maps beside the stretched one.
+
+    Args:
+        deconv: of the stretched map alone.
+        count: of channels.
+        maps: the stretched map's axes.
+        zeros: pads of both behind the concatenation, which the convolution's pads take in; None where they are done
+            on each map.
+    """
+    written = deconv.written_out
+    assert written is not None, "asked of stretched maps only"
+    each = zip(maps, zeros or [(0, 0)] * len(maps), strict=True)
+    around = tuple((axis.begin - begin, axis.end - end) for axis, (begin, end) in each)
+    return replace(deconv, written_out=replace(written, beside=count, around=around if any(map(any, around)) else ()))
+
+
+def left_note(parts: Sequence[str]) -> str:
+    """Of several upsampled parts of one concatenation, what becomes of those that are not taken."""
+    names = ", ".join(f"'{part}'" for part in parts)
+    return (
+        f"{names} beside it stay upsampled in the other convolution: one deconv has one factor; converting the result "
+        "again takes the next"
+    )
 
 
 def stretched_note(kind: Stretch, maps: Sequence[AxisMap], names: Sequence[str], kept: str | None) -> str:

@@ -143,20 +143,17 @@ class Builder:
             beside: whether ``value`` is the map beside the stretched one.
         """
         deconv, layout = self.deconv, self.layout
-        axes = spatial_axes(layout, self.rank(value))
         mixed = [min(w.pad_begin, w.pad_end) < 0 < max(w.pad_begin, w.pad_end) for w in windows]
-        zeros = [(max(0, w.pad_begin), max(0, w.pad_end)) for w in windows]
-        early = [pads if m else (0, 0) for pads, m in zip(zeros, mixed, strict=True)]
-        late = [(0, 0) if m else pads for pads, m in zip(zeros, mixed, strict=True)]
-        value = self.pad(value, axes, *zip(*early, strict=True))
-        cuts = [(max(0, -w.pad_begin), max(0, -w.pad_end)) for w in windows]
-        value = self.crop(value, axes, *zip(*cuts, strict=True))
+        pads = [(w.pad_begin, w.pad_end) for w in windows]
+        late = [(0, 0) if m else (max(0, b), max(0, e)) for (b, e), m in zip(pads, mixed, strict=True)]
+        early = [(b - more, e - less) for (b, e), (more, less) in zip(pads, late, strict=True)]
+        value = self.resize(value, early)
         pad_begin, pad_end = zip(*late, strict=True)
         conv = Conv(
             layout,
             blocks=tuple(product(*(window.taps for window in windows))),
             order=order,
-            in_channels=self.channel_count(value) if beside else deconv.in_channels,
+            in_channels=self.channel_count(value),
             out_channels=deconv.out_channels,
             groups=deconv.groups,
             has_bias=bias,
@@ -166,6 +163,12 @@ class Builder:
             beside=beside,
         )
         return self.add(conv, value)
+
+    def resize(self, value: int, pads: Sequence[tuple[int, int]]) -> int:
+        """``value`` with zeros before and behind each spatial axis, then without pixels where ``pads`` are negative."""
+        axes = spatial_axes(self.layout, self.rank(value))
+        value = self.pad(value, axes, *zip(*((max(0, b), max(0, e)) for b, e in pads), strict=True))
+        return self.crop(value, axes, *zip(*((max(0, -b), max(0, -e)) for b, e in pads), strict=True))
 
     def crop_output(self, value: int, shifts: Sequence[int]) -> int:
         """``value`` without what was computed in addition: ``shifts`` at the begin, the phases' surplus at the end."""

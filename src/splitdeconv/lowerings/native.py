@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from splitdeconv.deconv.ops import Add, Layout, NativeDeconv, Repeat, spatial_axes
+from collections.abc import Sequence
+
+from splitdeconv.deconv.ops import Add, Concat, Layout, NativeDeconv, Repeat, spatial_axes
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.spec import Deconv, Window
-from splitdeconv.deconv.written import beside_shape, goes_before, own_pads, without_beside
+from splitdeconv.deconv.spec import Deconv, Window, WrittenOut
+from splitdeconv.deconv.written import around_of, beside_pads, beside_shape, goes_before, own_pads
 from splitdeconv.lowerings.candidate import COMPOSITE, Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering
 from splitdeconv.lowerings.zero_insert import insert_zeros
@@ -43,19 +45,27 @@ def as_written(deconv: Deconv, layout: Layout) -> Program:
     """A written-out deconv in its plainest form: the stretched map, and the model's convolution.
 
     Before: ``(N, I, *sizes)``.
-    After: Repeat, or zeros between the pixels, ``(N, I, *(s·sizes))``; Conv ``(N, C, *out_sizes)``.
+    After: Repeat, or zeros between the pixels, ``(N, I, *(s·sizes))``; [Concat with the map beside it]; Conv
+    ``(N, C, *out_sizes)``.
     """
     written = deconv.written_out
     assert written is not None, "asked of written-out deconvs only"
-    if written.beside:
-        return with_beside(as_written(without_beside(deconv), layout), deconv)
-    build = Builder(deconv, layout)
+    build = Builder(deconv, layout, [beside_shape(deconv, layout)] if written.beside else [])
     behind = [stride - 1 if written.stretch == "zeros" else 0 for stride in deconv.strides]
-    pads = [(begin, end - more) for (begin, end), more in zip(own_pads(deconv), behind, strict=True)]
+    value = insert_zeros(build) if written.stretch == "zeros" else repeat(build, build.x)
+    if written.beside:
+        value = build.resize(value, [(b, e - more) for (b, e), more in zip(around_of(deconv), behind, strict=True)])
+        value, pads = build.add(Concat(build.channels), value, *build.inputs), beside_pads(deconv)
+    else:
+        pads = tuple((begin, end - more) for (begin, end), more in zip(own_pads(deconv), behind, strict=True))
+    windows = _own_windows(written, pads)
+    return build.program(build.convolve_by(value, windows, "block_major", bias=deconv.has_bias))
+
+
+def _own_windows(written: WrittenOut, pads: Sequence[tuple[int, int]]) -> list[Window]:
+    """The model's own convolution, with ``pads`` around its input."""
     sizes = zip(written.kernel, written.dilations, pads, strict=True)
-    windows = [Window((tuple(range(kernel)),), dilation, *pad) for kernel, dilation, pad in sizes]
-    stretched = insert_zeros(build) if written.stretch == "zeros" else repeat(build, build.x)
-    return build.program(build.convolve_by(stretched, windows, "block_major", bias=deconv.has_bias))
+    return [Window((tuple(range(kernel)),), dilation, *pad) for kernel, dilation, pad in sizes]
 
 
 def with_beside(program: Program, deconv: Deconv) -> Program:
@@ -70,8 +80,7 @@ def with_beside(program: Program, deconv: Deconv) -> Program:
     values = [build.x]
     for step in program.steps:
         values.append(build.add(step.op, *(values[value] for value in step.inputs)))
-    sizes = zip(written.kernel, written.dilations, own_pads(deconv), strict=True)
-    windows = [Window((tuple(range(kernel)),), dilation, *pads) for kernel, dilation, pads in sizes]
+    windows = _own_windows(written, beside_pads(deconv))
     other = build.convolve_by(build.inputs[0], windows, "block_major", bias=False, beside=True)
     return build.program(build.add(Add(), values[-1], other))
 

@@ -99,8 +99,7 @@ def site_table(
 
 def _too_large(program: Program, max_growth: float) -> str | None:
     """Why a form would store too many weights, or None."""
-    written, (ins, *others) = program.deconv.written_out, program.deconv.weights_shape
-    times = _stored(program) / ((ins + (written.beside if written else 0)) * math.prod(others))
+    times = _stored(program) / math.prod(program.deconv.weights_shape)
     return f"stores {times:.3g} times as many weights, more than {max_growth:g}" if times > max_growth else None
 
 

@@ -42,8 +42,7 @@ def cut_down(deconv: Deconv) -> Deconv:
 
 def integers(deconv: Deconv, seed: int) -> tuple[Array, Weights]:
     """Input and weights of whole numbers whose sums are exact in the deconv's type."""
-    more = deconv.written_out.beside if deconv.written_out else 0
-    products = (deconv.in_channels // deconv.groups + more) * _products(deconv)
+    products = deconv.weights_shape[0] // deconv.groups * _products(deconv)
     largest = max(1, min(8, math.isqrt(INTEGERS_BELOW[deconv.dtype] // (products + 1))))
     rng = np.random.default_rng(seed)
 
@@ -53,7 +52,7 @@ def integers(deconv: Deconv, seed: int) -> tuple[Array, Weights]:
     x = draw(deconv.batch or 1, deconv.in_channels, *(size or 1 for size in deconv.in_sizes))
     kernel = _separable_kernel(deconv, rng) if deconv.separable else draw(*deconv.weights_shape)
     bias = draw(deconv.out_channels) if deconv.has_bias else None
-    return x, Weights(kernel, bias, beside=draw(more, *deconv.weights_shape[1:]) if more else None)
+    return x, Weights(kernel, bias)
 
 
 def beside(deconv: Deconv, seed: int) -> tuple[Array, ...]:

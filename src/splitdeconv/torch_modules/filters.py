@@ -29,7 +29,7 @@ def filter_split(conv: Conv, kernel: tuple[int, ...]) -> Split:
         kernel: size of the parameter on each spatial axis.
 
     Returns:
-        A function of the parameter, IOHW ``(in_channels, out_channels // groups, *kernel)``, that returns OIHW
+        A function of the parameter, IOHW of the deconv's ``weights_shape``, that returns OIHW
         ``(total_channels, in_channels // groups, *conv.kernel)``. It can be differentiated twice.
     """
     taps_in_all = math.prod(kernel)
@@ -43,7 +43,8 @@ def filter_split(conv: Conv, kernel: tuple[int, ...]) -> Split:
     outputs = (2, 0, 3) if conv.order == "block_major" else (2, 3, 0)
 
     def split(parameter: Tensor) -> Tensor:
-        grouped = parameter.reshape(conv.groups, shape[3], shape[2], taps_in_all)
+        rows = parameter[-conv.in_channels :] if conv.beside else parameter[: conv.in_channels]
+        grouped = rows.reshape(conv.groups, shape[3], shape[2], taps_in_all)
         taken = _taken(grouped.permute(3, 0, 2, 1).reshape(shape), index).reshape(taken_shape)
         if conv.layout == "NCHW":
             return taken.permute(*outputs, 4, 1).reshape(conv.filter_shape)
@@ -82,7 +83,7 @@ def composite_split(deconv: Deconv) -> Split:
     index = [_places(taps, kernel) for taps in product(*rows)]
 
     def split(parameter: Tensor) -> Tensor:
-        taken = _taken(parameter.flatten(2).permute(2, 0, 1), index)
+        taken = _taken(parameter[: deconv.in_channels].flatten(2).permute(2, 0, 1), index)
         return taken.permute(1, 2, 0).reshape(deconv.kernel_shape)
 
     return split

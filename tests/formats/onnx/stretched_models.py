@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -257,15 +258,24 @@ def skip(order: Sequence[str] = ("v", "s"), factor: int = 2) -> Nodes:
     return nodes, {**known, "grown": numbers(*grown), "two": np.full((), 2, np.float32)}
 
 
+def beside(front: Nodes, order: Sequence[str], sizes: Sequence[int], stretched: Sequence[int]) -> Nodes:
+    """``front`` as ``v`` in a Concat with ``s``, the input with zeros behind up to the stretched sizes."""
+    grown = [0] * 6 + [large - small for large, small in zip(stretched, sizes, strict=True)]
+    nodes, known = copy.deepcopy(front[0]), front[1]
+    nodes[-1].output[0] = "v"
+    nodes.append(node("Concat", list(order), "u", axis=1))
+    return [node("Pad", ["x", "grown_to"], "s"), *nodes], {**known, "grown_to": numbers(*grown)}
+
+
 def then(front: Nodes, nodes: Sequence[Callable[[str, str], onnx.NodeProto]], known: Mapping[str, Array]) -> Nodes:
     """More nodes behind ``front``, in a chain."""
     made, constants = front
     names = [f"v{number}" for number in range(len(nodes))] + ["u"]
     renamed = []
     for each in made:
-        copy = onnx.NodeProto()
-        copy.CopyFrom(each)
-        copy.output[:] = [names[0] if output == "u" else output for output in each.output]
-        renamed.append(copy)
+        named = onnx.NodeProto()
+        named.CopyFrom(each)
+        named.output[:] = [names[0] if output == "u" else output for output in each.output]
+        renamed.append(named)
     more = [make(names[number], names[number + 1]) for number, make in enumerate(nodes)]
     return [*renamed, *more], {**constants, **known}

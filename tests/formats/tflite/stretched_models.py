@@ -282,6 +282,28 @@ def unary(name: str) -> Write:
     return lambda front: front.op(name, front.shape, version=2 if front.dtype == "int8" else 1)
 
 
+def beside(*order: str) -> Write:
+    """CONCATENATION of the latest map ``v`` with ``s``, the input with zeros behind, and ``t``, twice that."""
+
+    def write(front: Front) -> None:
+        stretched, shape = front.value, front.shape
+        front.value = front.x
+        small = front.tree.graph.tensors[front.x].shape
+        grown = [[0, large - int(size)] for large, size in zip(shape, small, strict=True)]
+        front.op("PAD", shape, front.ints(grown), options=tfl.PadOptionsT(), version=2 if front.dtype == "int8" else 1)
+        maps = {"v": stretched, "s": front.value}
+        if "t" in order:
+            constant("MUL", 2.0)(front)
+            maps["t"] = front.value
+        first, *others = (maps[name] for name in order)
+        front.value = first
+        options = tfl.ConcatenationOptionsT(axis=len(shape) - 1)
+        together = (*shape[:-1], shape[-1] * len(order))
+        front.op("CONCATENATION", together, *others, options=options, version=2 if front.dtype == "int8" else 1)
+
+    return write
+
+
 def constant(name: str, values: Any, *, first: bool = False) -> Write:
     """ADD, MUL or SUB with a constant."""
 
@@ -387,3 +409,18 @@ def _options(kind: str, outs: int, same: bool, strides: int, dilations: Sizes, a
         setattr(options, f"stride{end}", strides)
         setattr(options, f"dilation{end}Factor", dilation)
     return options
+
+
+def two_readers() -> bytes:
+    """Two convolutions of one upsampled map."""
+    front = Front("float32", (1, *SIZES, CHANNELS), None)
+    resize()(front)
+    outputs = []
+    for name, kernel in (("one", (3, 3)), ("two", (2, 5))):
+        values = whole_numbers((OUT_CHANNELS, *kernel, CHANNELS))
+        weights = front.tree.tensor("float32", values.shape, f"w_{name}", values=values)
+        bias = front.tree.tensor("float32", (OUT_CHANNELS,), f"b_{name}", values=whole_numbers((OUT_CHANNELS,)))
+        outputs.append(front.tree.tensor("float32", (*front.shape[:3], OUT_CHANNELS), name))
+        options = _options("CONV_2D", OUT_CHANNELS, True, 1, (1, 1), 0)
+        front.tree.operator("CONV_2D", 1, [front.value, weights, bias], outputs[-1], options)
+    return front.tree.packed([front.x], outputs)

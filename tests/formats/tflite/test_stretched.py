@@ -217,6 +217,81 @@ def test_what_must_stay_stays_with_a_reason(content: bytes, reason: str) -> None
     assert reason in skipped.reason
 
 
+@pytest.mark.parametrize("order", [("v", "s"), ("s", "v"), ("t", "v", "s")])
+@pytest.mark.parametrize("between", [[], [pad(), unary("RELU")], [pad("SYMMETRIC")], [pad("REFLECT"), unary("RELU6")]])
+def test_skip_connections_are_the_sum_of_two_convolutions(
+    order: Sequence[str], between: Sequence[models.Write]
+) -> None:
+    content = model_of(resize(), models.beside(*order), *between, same=not between, activation=1)
+    _, site = the_site(content)
+    written = site.deconv.written_out
+    assert written is not None
+    assert written.beside == CHANNELS * (len(order) - 1)
+    assert_rewritten(content, most=4)
+
+
+@pytest.mark.parametrize("order", [("v", "s"), ("s", "v", "t")])
+def test_each_part_has_its_own_numbers_of_what_is_done_to_all_channels(order: Sequence[str]) -> None:
+    count = CHANNELS * len(order)
+    affine = [constant("MUL", 1.0 + np.arange(count)), constant("ADD", np.arange(count) - 2.0)]
+    content = model_of(keras(2, 3), models.beside(*order), *affine, unary("RELU"), kernel=(2, 4), weights="float16")
+    assert_rewritten(content, most=4)
+
+
+def test_skip_connections_of_three_axes_and_open_batches() -> None:
+    dims = (1, 2, 3, 4, CHANNELS)
+    writes = models.keras_3d, models.beside("s", "v")
+    content = model_of(*writes, dims=dims, kernel=(3, 2, 3), kind="CONV_3D", dilations=(1, 1, 1))
+    assert_rewritten(content, dims, most=3)
+    assert_rewritten(model_of(keras(2, 3), models.beside("v", "s"), open_batch=True), most=3)
+
+
+def test_a_pad_before_the_concatenation_makes_the_other_map_larger() -> None:
+    content = model_of(resize(), pad(), models.beside("v", "s"))
+    _, site = the_site(content)
+    written = site.deconv.written_out
+    assert written is not None
+    assert written.around == ((1, 1), (1, 1))
+    assert_rewritten(content, most=4)
+
+
+def test_native_alone_has_the_concatenation_where_the_model_has_it() -> None:
+    model, site = the_site(model_of(resize(), models.beside("s", "v", "t"), pad(), unary("RELU"), same=False))
+    made = {str(candidate): operators(model.emit(site, program).read()) for candidate, program in forms(model, site)}
+    ends = ["STRIDED_SLICE", "STRIDED_SLICE"]
+    assert made["native"] == ["RESIZE_NEAREST_NEIGHBOR", *ends, "CONCATENATION", "PAD", "RELU", "CONV_2D"]
+    for _, program in list(forms(model, site))[::5]:
+        assert prove_site(model, site, program, litert("xnnpack")).exact, program.name
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"weights": "int8"}, "would be rounded twice"),
+        ({"weights": "int8", "kernel": (1, 1)}, "would be rounded twice"),
+        ({"weights": "hybrid", "kernel": (1, 1)}, "would be rounded twice"),
+        ({"outs": 6, "groups": 2}, "in groups of channels"),
+        ({"kind": "DEPTHWISE_CONV_2D", "outs": 1}, "in groups of channels"),
+    ],
+)
+def test_skip_connections_that_must_stay_stay_with_a_reason(changes: dict[str, Any], reason: str) -> None:
+    found = loaded(model_of(resize(), models.beside("v", "s"), **changes)).find()
+    assert not found.sites
+    assert reason in found.skipped[0].reason
+
+
+def test_two_readers_are_both_rewritten_and_the_upsampling_goes() -> None:
+    content = models.two_readers()
+    assert len(loaded(content).find().sites) == 2
+    model = loaded(content)
+    programs = {site.id: list(forms(model, site))[-1][1] for site in model.find().sites}
+    converted = model.splice(programs).to_object()
+    assert not STRETCHING & set(operators(converted))
+    x = whole_numbers(SHAPE)
+    for found, right in zip(run(converted, x), run(content, x), strict=True):
+        np.testing.assert_array_equal(found, right)
+
+
 @pytest.mark.parametrize("factor", [2, 3, 41, 47, 55, 61])
 def test_coordinates_are_those_of_litert(factor: int) -> None:
     content = models.resized(factor)
@@ -330,11 +405,15 @@ def whole_models(draw: st.DrawFn) -> tuple[bytes, tuple[int, ...], str]:
         between = ""  # mirrored zeros, and single pixels that are left over, are no stretched map
     writes = {"": [], "RELU": [unary("RELU")], "PAD": [pad()], "SYMMETRIC": [pad("SYMMETRIC")], "CROP": [models.crop]}
     grown = {"PAD": 2, "SYMMETRIC": 2, "CROP": -2}.get(between, 0)
+    order = draw(st.sampled_from([None, None, ("v", "s"), ("s", "v", "s")]))
+    if order and between == "CROP":
+        between, grown = "", 0  # a crop behind a concatenation is not looked through
     dilations = [draw(st.sampled_from([1, 1, 2, 3])) for _ in range(2)]
     kernel = [draw(st.integers(1, 4)) for _ in range(2)]
     room = all(n + grown >= (k - 1) * d + 1 for n, k, d in zip(stretched, kernel, dilations, strict=True))
     content = model_of(
         front,
+        *([models.beside(*order)] if order else []),
         *writes[between],
         dims=(draw(st.integers(1, 2)), *sizes, CHANNELS),
         kernel=kernel,

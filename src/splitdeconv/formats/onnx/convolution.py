@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import onnx_ir as ir
 
 from splitdeconv.deconv.requantised import is_requantised
@@ -22,11 +21,15 @@ from splitdeconv.formats.onnx.quantisers import UnsupportedError, stored_kernel
 from splitdeconv.formats.onnx.shapes import Shapes
 from splitdeconv.formats.onnx.stretched import Stretched, find_part, find_stretched
 from splitdeconv.formats.written_convs import (
+    GROUPED_SKIP,
     QUANTISED_ANEW,
     ROUNDED_TWICE,
     SUMS_DO_NOT_FIT,
     UNLESS_ASKED,
     ConvGeometry,
+    beside,
+    left_note,
+    stretched_first,
     stretched_note,
     why_left,
     written_deconv,
@@ -85,14 +88,13 @@ def stretched_at(place: Place, shapes: Shapes, numerics: str) -> Stretched | str
     if shape is None or geometry is None or (turned and max(geometry.strides) > 1):
         return None
     channels = shape[0] if turned else shape[1] * geometry.groups
-    x = node.inputs[0]
-    if x is None:
-        return None
-    found = find_stretched(place, x, channels, len(shape), geometry.pads, shapes)
-    if not isinstance(found, Stretched) and geometry.groups == 1 and not turned:
+    found = find_stretched(place, channels, len(shape), geometry.pads, shapes)
+    if not isinstance(found, Stretched) and not turned:
         found = find_part(place, channels, len(shape), geometry.pads, shapes) or found
     if not isinstance(found, Stretched):
         return found
+    if found.part is not None and geometry.groups > 1:
+        return GROUPED_SKIP
     return why_left(found.kind, found.axes, geometry) or _why_left(place, found, geometry, shapes, numerics) or found
 
 
@@ -118,7 +120,7 @@ def _why_left(place: Place, stretched: Stretched, geometry: ConvGeometry, shapes
         return (
             "quantisers stand between its map and it, but it is not quantised itself" if on_the_way(stretched) else None
         )
-    if stretched.beside:
+    if stretched.part is not None:
         return ROUNDED_TWICE
     if not sums_weights(deconv):
         return None
@@ -141,23 +143,21 @@ def read_stretched_site(name: str, place: Place, stretched: Stretched, shapes: S
         return Skipped(name, place.where, "its bias is computed at run time")
     geometry = conv_geometry(place.node, kernel.shape)
     assert geometry is not None, "read before"
-    own, beside = parts_of(geometry.own_kernel(kernel), stretched)
+    own, part = stretched_first(geometry.own_kernel(kernel), stretched.channels), stretched.part
     batch, _, *sizes = stretched.sizes(shapes.of(stretched.source, kernel.ndim))
     try:
-        channels = (own.shape[0], own.shape[1] * geometry.groups)
+        channels = (part.count if part else own.shape[0], own.shape[1] * geometry.groups)
         deconv = written_deconv(stretched.kind, stretched.axes, geometry, channels, batch, sizes)
     except ValueError as error:
         raise InputError(f"site '{name}': {error}") from None
-    written = deconv.written_out
-    assert written is not None, "made so"
-    if beside is not None:
-        written = replace(written, beside=len(beside))
-    deconv = replace(deconv, dtype=own.dtype.name, has_bias=bias is not None, written_out=written)
+    if part is not None:
+        deconv = beside(deconv, part.total - part.count, stretched.axes, part.zeros_behind(place.opset, kernel.ndim))
+    deconv = replace(deconv, dtype=own.dtype.name, has_bias=bias is not None)
     tail: Tail | Qdq = find_tail(place, kernel.ndim, deconv.out_channels, deconv.out_sizes)
-    weights = Weights(own, bias, beside=beside)
+    weights = Weights(own, bias)
     qdq = read_stretched_qdq(place, stretched, deconv.out_sizes)
     if qdq is not None:
-        stored = parts_of(geometry.own_kernel(stored_kernel(qdq.kernel(place.opset))), stretched)[0]
+        stored = geometry.own_kernel(stored_kernel(qdq.kernel(place.opset)))
         weights = Weights(stored, qdq.read_bias(place.opset), qdq.values)
         deconv, tail = replace(deconv, dtype=qdq.values.x_type, quant=qdq.quant()), qdq
     if tail.crop is not None:
@@ -165,6 +165,7 @@ def read_stretched_site(name: str, place: Place, stretched: Stretched, shapes: S
     operators = tuple(stage.node.op_type for stage in tail.stages)
     names = [node.op_type for node in reversed(stretched.nodes)]
     notes = [stretched_note(stretched.kind, stretched.axes, names, stretched.kept.name if stretched.kept else None)]
+    notes += [left_note([each.name or "" for each in stretched.left])] if stretched.left else []
     notes += quantised_notes(weights) if weights.quant else []
     notes += [QUANTISED_ANEW] if is_requantised(deconv) else []
     return Site(
@@ -176,11 +177,3 @@ def read_stretched_site(name: str, place: Place, stretched: Stretched, shapes: S
         place.where,
         tuple(notes),
     )
-
-
-def parts_of(kernel: Array, stretched: Stretched) -> tuple[Array, Array | None]:
-    """The part of a kernel IOHW that meets the stretched map, and that of the maps beside it, or None without any."""
-    if stretched.channels is None:
-        return kernel, None
-    first, last = stretched.channels
-    return kernel[first:last], np.concatenate([kernel[:first], kernel[last:]])

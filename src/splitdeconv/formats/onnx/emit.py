@@ -46,7 +46,6 @@ class Source:
         original: the ConvTranspose node.
         quant: scales and zero-points of a quantised site, or None.
         stored: the integers behind the kernel of a float site, or None.
-        beside: reads the kernel of the map beside a stretched one, or None.
     """
 
     kernel: Callable[[], Array]
@@ -56,7 +55,6 @@ class Source:
     original: ir.Node
     quant: Quantisation | None = None
     stored: StoredKernel | None = None
-    beside: Callable[[], Array] | None = None
 
 
 def refuse(program: Program, opset: int) -> str | None:
@@ -203,14 +201,10 @@ def deconv_node(writer: Writer, deconv: Deconv, inputs: Sequence[ir.Value]) -> i
 
 def _conv(op: Conv, writer: Writer, x: ir.Value, source: Source) -> ir.Value:
     """Conv with its filter and bias, which are made when the model is written."""
-
-    def kernel() -> Array:
-        read = source.beside if op.beside else source.kernel
-        assert read is not None, "a program reads no map that its site lacks"
-        return conv_filter(read(), op)
-
     if source.stored is None:
-        weights = [writer.lazy("weight", (source.key, op), kernel, source.dtype, op.filter_shape)]
+        shape = op.filter_shape
+        filled = writer.lazy("weight", (source.key, op), lambda: conv_filter(source.kernel(), op), source.dtype, shape)
+        weights = [filled]
     else:
         weights = [write_filter(writer, op, source.stored, source.key)]
     if op.has_bias:

@@ -17,6 +17,7 @@ from splitdeconv.formats.onnx import upsampling
 from splitdeconv.formats.onnx.constants import constant, evaluate_node
 from splitdeconv.formats.onnx.epilogue import BINARY, NORM, UNARY, Stage, as_stage
 from splitdeconv.formats.onnx.graph import MICROSOFT, STANDARD_DOMAINS
+from splitdeconv.formats.onnx.skips import ConcatPart
 
 _SIZED = ("Shape", "Size")
 # What exporters compute sizes and constant maps with.
@@ -90,7 +91,8 @@ class Movement:
         shape: the sizes that it is taken to have.
         opset: of the graph.
         shape_of: definite sizes of values that do not depend on ``source``, or None where they are unknown.
-        channels: of the convolution behind, for element-wise nodes with a parameter for each one.
+        channels: of the map, for element-wise nodes with a parameter for each one.
+        part: which part of a Concat comes from ``source``; of the others nothing is told. None where all does.
     """
 
     def __init__(
@@ -100,8 +102,9 @@ class Movement:
         opset: int,
         shape_of: Callable[[ir.Value], tuple[int, ...] | None],
         channels: int,
+        part: ConcatPart | None = None,
     ) -> None:
-        self._opset, self._shape_of, self._channels = opset, shape_of, channels
+        self._opset, self._shape_of, self._channels, self._part = opset, shape_of, channels, part
         self._maps: dict[ir.Value, Array | None] = {source: np.arange(np.prod(shape, dtype=np.int64)).reshape(shape)}
         self._numbers: dict[ir.Value, Array | None] = {}
         self.stages: dict[ir.Node, Stage] = {}
@@ -118,6 +121,8 @@ class Movement:
         if node is None or is_number(value, self._opset):
             number = self._number(value)
             return None if number is None else np.where(number == 0, ZERO, OTHER)
+        if self._part is not None and node is self._part.concat:
+            return self.of(self._part.value)
         maps = [self.of(each) for each in map_inputs(node, self._opset)]
         if not maps or any(each is None for each in maps):
             return None
@@ -140,7 +145,10 @@ class Movement:
     def _element_wise(self, node: ir.Node, x: Array | None) -> Array | None:
         assert x is not None, "asked for above"
         data_input = next(n for n, each in enumerate(node.inputs) if each in map_inputs(node, self._opset))
-        stage = as_stage(node, data_input, self._opset, x.ndim, self._channels)
+        if self._part is not None and node in self._part.behind:
+            stage = self._part.stage(node, self._opset, x.ndim, own=True)
+        else:
+            stage = as_stage(node, data_input, self._opset, x.ndim, self._channels)
         if stage is None:
             return None
         self.stages[node] = stage

@@ -16,7 +16,7 @@ from splitdeconv.deconv.structure import diagonal_of
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.model import Site
 from splitdeconv.formats.onnx.constants import drop_unused, known_constant
-from splitdeconv.formats.onnx.convolution import own_kernel, parts_of
+from splitdeconv.formats.onnx.convolution import own_kernel
 from splitdeconv.formats.onnx.emit import Source, crop_output, write_program
 from splitdeconv.formats.onnx.epilogue import Tail, find_tail
 from splitdeconv.formats.onnx.find import Anchor
@@ -33,10 +33,17 @@ from splitdeconv.formats.onnx.quantised_stretched import (
 from splitdeconv.formats.onnx.quantised_values import hand_over, requantise
 from splitdeconv.formats.onnx.shapes import Shapes, state
 from splitdeconv.formats.onnx.stretched import Stretched
-from splitdeconv.formats.onnx.stretched_emit import StretchingCopy, write_front, write_stages
+from splitdeconv.formats.onnx.stretched_emit import (
+    StretchingCopy,
+    beside_stages,
+    write_beside,
+    write_front,
+    write_stages,
+)
 from splitdeconv.formats.onnx.way_back import Replaced, kept_kernel, rewriting, stored_weight
 from splitdeconv.formats.onnx.writer import Constants, Writer, take_over
 from splitdeconv.formats.way_back import KEY, with_conversion
+from splitdeconv.formats.written_convs import stretched_first
 
 _METADATA_FROM = 10  # IR version in which nodes got metadata
 
@@ -64,7 +71,8 @@ def splice(model: ir.Model, programs: Mapping[str, Program], anchors: Sequence[A
         constants = main if place.in_main_graph else Constants(None, copy.ir_version, taken)
         front = None
         if isinstance(anchor.stretched, Stretched):
-            maps = [_twin(value, twins, copy) for value in (anchor.stretched.source, *anchor.stretched.beside)]
+            read = (anchor.stretched.source, *(anchor.stretched.part.beside if anchor.stretched.part else ()))
+            maps = [_twin(value, twins, copy) for value in read]
             front = _Front(anchor.stretched, *(renewed.get(value, value) for value in maps))
         stated = Shapes({}) if place.in_function else shapes
         done.append(_replace(anchor.name, place, program, constants, copy.ir_version, front, stated))
@@ -86,9 +94,8 @@ class _Front:
         if qdq is not None:
             return write_stored_front(writer, self.stretched, self._source, qdq.values), []
         x = write_front(writer, self.stretched, self._source)
-        if len(self._beside) < 2:
-            return x, list(self._beside)
-        return x, [writer.op("Concat", self._beside, {"axis": 1})]
+        part = self.stretched.part
+        return x, [] if part is None else [write_beside(writer, part, self._beside, len(self.stretched.perm))]
 
 
 def _twin(value: ir.Value, twins: Mapping[ir.Node, Place], copy: ir.Model) -> ir.Value:
@@ -185,14 +192,11 @@ def _source(place: Place, deconv: Deconv, qdq: Qdq | None = None, stretched: Str
         kernel=_reader(weight, place.opset, _kernel_of(place, deconv, qdq, stretched)),
         bias=None if bias is None else _reader(bias, place.opset),
         dtype=_dtype(weight, place.opset) if qdq is None else ir.DataType.from_numpy(np.dtype(qdq.quant().weight)),
-        key=(id(weight), id(bias), *_parts_key(stretched))
+        key=(id(weight), id(bias), *((stretched and stretched.channels) or ()))
         if qdq is None
         else (id(weight), id(bias), *qdq.values.w_zero.reshape(-1).tolist()),
         original=place.node,
         quant=None if qdq is None else qdq.values,
-        beside=None
-        if stretched is None or not stretched.beside
-        else _reader(weight, place.opset, _beside_of(place, stretched)),
         stored=read_stored_kernel(place) if qdq is None and not (deconv.diagonal or deconv.written_out) else None,
     )
 
@@ -209,27 +213,11 @@ def _reader(value: ir.Value, opset: int, of: Callable[[Array], Array] = np.asarr
     return lambda: folded
 
 
-def _parts_key(stretched: Stretched | None) -> tuple[int, ...]:
-    """What tells the parts of one weight apart."""
-    return () if stretched is None else (stretched.channels or (0, 0))
-
-
-def _beside_of(place: Place, stretched: Stretched) -> Callable[[Array], Array]:
-    """What makes the kernel of the maps beside a stretched one of the node's constant."""
-
-    def read(weight: Array) -> Array:
-        _, beside = parts_of(own_kernel(place.node, weight), stretched)
-        assert beside is not None, "asked for where there are such maps"
-        return beside
-
-    return read
-
-
 def _kernel_of(place: Place, deconv: Deconv, qdq: Qdq | None, stretched: Stretched | None) -> Callable[[Array], Array]:
     """What makes the site's kernel of its constant."""
     if stretched is not None:
         stored = np.asarray if qdq is None else qdq.stored_kernel
-        return lambda weight: parts_of(own_kernel(place.node, stored(weight)), stretched)[0]
+        return lambda weight: stretched_first(own_kernel(place.node, stored(weight)), stretched.channels)
     if qdq is not None:
         return qdq.stored_kernel
     return _diagonal if deconv.diagonal else np.asarray
@@ -339,9 +327,11 @@ def _write_stretched(
     stages = _tail(place, site.deconv).stages
     needed = stretched.is_plain and (is_native(program) or stretched.kept)
     copy = StretchingCopy(writer, stretched, x, further) if needed else None
+    part, rank = stretched.part, len(stretched.perm)
     value = copy.of(place.node.inputs[0]) if copy and is_native(program) else None
     if value is None:
-        y = write_program(writer, program, write_stages(writer, stretched.stages, x), source, stages, further)
+        others = [write_stages(writer, beside_stages(part, place.opset, rank), each) for each in further]
+        y = write_program(writer, program, write_stages(writer, stretched.stages, x), source, stages, others)
     else:
         weights = [writer.array("weight", known_constant(each, place.opset)) for each in place.node.inputs[1:] if each]
         y = crop_output(writer, site.deconv, writer.copy(place.node, [value, *weights]))
@@ -385,7 +375,7 @@ def stretched_of(site: Site) -> Stretched | None:
 
 def _source_of(weights: Weights, like: Source) -> Source:
     """Other values in the place of a site's own."""
-    bias, beside = weights.bias, weights.beside
+    bias = weights.bias
     return Source(
         kernel=lambda: weights.kernel,
         bias=None if bias is None else lambda: bias,
@@ -393,5 +383,4 @@ def _source_of(weights: Weights, like: Source) -> Source:
         key=(id(weights),),
         original=like.original,
         quant=weights.quant,
-        beside=None if beside is None else lambda: beside,
     )

@@ -17,9 +17,10 @@ from splitdeconv.deconv.spec import Stretch
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.index_maps import AxisMap, IndexMap, only_channels_differ, read, read_folded, without_borders
 from splitdeconv.formats.onnx.epilogue import Stage
-from splitdeconv.formats.onnx.graph import Place, is_quantiser, is_standard
+from splitdeconv.formats.onnx.graph import Place
 from splitdeconv.formats.onnx.movement import STRETCHING, Movement, map_inputs
 from splitdeconv.formats.onnx.shapes import Shapes
+from splitdeconv.formats.onnx.skips import ConcatPart, parts_at
 from splitdeconv.formats.written_convs import ROUNDED_TWICE, UNPROVEN
 
 _LONGEST = 200  # nodes between the map and the convolution; what exporters write has at most 70
@@ -47,9 +48,9 @@ class Stretched:
         stages: element-wise nodes on the way, in order; they commute with the stretching.
         nodes: all nodes on the way.
         kept: a value on the way that stays because others read it too, or None.
-        beside: maps that the convolution reads beside the stretched one, in their order.
-        channels: where the stretched map's channels lie among all that the convolution reads: first, and behind last.
         folded: the source's channels, and those of them that the convolution reads as one item of its batch; or None.
+        part: of the Concat that puts the stretched map beside others, or None.
+        left: other parts of it that are stretched too.
     """
 
     source: ir.Value
@@ -60,9 +61,14 @@ class Stretched:
     stages: tuple[Stage, ...]
     nodes: tuple[ir.Node, ...]
     kept: ir.Value | None = None
-    beside: tuple[ir.Value, ...] = ()
-    channels: tuple[int, int] | None = None
     folded: tuple[int, int] | None = None
+    part: ConcatPart | None = None
+    left: tuple[ir.Value, ...] = ()
+
+    @property
+    def channels(self) -> tuple[int, int] | None:
+        """Where its channels lie among all that the convolution reads: first, and behind last; None where all are."""
+        return None if self.part is None else self.part.channels
 
     @property
     def is_plain(self) -> bool:
@@ -85,25 +91,31 @@ _WIDTHS = {ir.DataType.FLOAT16: 1, ir.DataType.BFLOAT16: 1, ir.DataType.FLOAT: 2
 
 
 def find_stretched(
-    place: Place, x: ir.Value, channels: int, rank: int, pads: Sequence[tuple[int, int]], shapes: Shapes
+    place: Place,
+    channels: int,
+    rank: int,
+    pads: Sequence[tuple[int, int]],
+    shapes: Shapes,
+    part: ConcatPart | None = None,
 ) -> Stretched | str | None:
     """The stretched map that a convolution reads, the reason why it cannot be taken for one, or None without one.
 
     Args:
         place: the convolution.
-        x: what it reads, or a part of that.
-        channels: that it reads.
+        channels: of the map.
         rank: number of axes of its input.
         pads: zeros that it puts around each spatial axis.
         shapes: of the model's values.
+        part: of a Concat that alone is asked for, or None.
     """
-    if place.in_function:
+    x = place.node.inputs[0]
+    if place.in_function or x is None:
         return None
-    chain = list(_sources(x, place))
+    chain = list(_sources(x, place, part))
     seen = {node.op_type for _, nodes in chain for node in nodes}
     if not seen & STRETCHING:
         return None
-    found = [each for source, nodes in chain if (each := _reading(source, nodes, x, place, channels, rank, shapes))]
+    found = [each for source, nodes in chain if (each := _reading(source, nodes, place, channels, rank, shapes, part))]
     stretched = [each for each in found if each.kind is not None]
     if not stretched:
         return _why_not(chain[-1][1]) if seen & {"Resize", "Upsample"} else None
@@ -111,7 +123,7 @@ def find_stretched(
     plain = without_borders(best.index, pads)
     if isinstance(plain, str) or best.kind is None:
         return plain if isinstance(plain, str) else None
-    made = Stretched(best.source, best.index.perm, best.kind, *plain, best.stages, best.nodes)
+    made = Stretched(best.source, best.index.perm, best.kind, *plain, best.stages, best.nodes, part=part)
     return replace(made, folded=(best.channels, channels)) if best.index.folded else made
 
 
@@ -120,42 +132,22 @@ def find_part(
 ) -> Stretched | str | None:
     """As :func:`find_stretched`, of one part of a concatenation of channels: a skip connection's other part.
 
-    Where the concatenation is quantised anew, the reason why it stays.
-
-    Before: Concat of a stretched map and others, Conv.
-    After: a convolution of the stretched map, one of the others, and their sum. Of several stretched parts the one that
-    has most work is taken; the rest are as they stand.
+    Of several stretched parts the one that has most work is taken; the rest are as they stand. Where the concatenation
+    is quantised anew, or none can be taken, the reason.
     """
-    concat, is_quantised = _producer(place.node.inputs[0]), False
-    while concat is not None and any(is_quantiser(concat, each) for each in ("DequantizeLinear", "QuantizeLinear")):
-        concat, is_quantised = _producer(concat.inputs[0]), True
-    if concat is None or not is_standard(concat, "Concat") or concat.graph is not place.graph:
-        return None
-    axis = concat.attributes.get("axis")
-    parts = [value for value in concat.inputs if value is not None]
-    counts = [(shapes.of(value, rank) + (None,) * 2)[1] for value in parts]
-    if axis is None or axis.is_ref() or axis.as_int() % rank != 1 or len(parts) < 2 or None in counts:
-        return None
-    ends = np.cumsum([count or 0 for count in counts]).tolist()
-    if ends[-1] != channels:
-        return None
-    found = []
-    for number, (value, count, end) in enumerate(zip(parts, counts, ends, strict=True)):
-        each = find_stretched(place, value, count or 0, rank, pads, shapes)
-        if isinstance(each, Stretched):
-            others = (*parts[:number], *parts[number + 1 :])
-            begin = end - (count or 0)
-            found.append(replace(each, nodes=(concat, *each.nodes), beside=others, channels=(begin, end)))
-    return ROUNDED_TWICE if is_quantised and found else max(found, key=_products_saved, default=None)
+    parts, is_quantised = parts_at(place, channels, rank, shapes)
+    read = [find_stretched(place, part.count, rank, pads, shapes, part) for part in parts]
+    found = [each for each in read if isinstance(each, Stretched)]
+    if is_quantised and found:
+        return ROUNDED_TWICE
+    if not found:
+        return next((each for each in read if each is not None), None)
+    best = max(found, key=_products_saved)
+    return replace(best, left=tuple(each.part.value for each in found if each is not best and each.part))
 
 
-def _producer(value: ir.Value | None) -> ir.Node | None:
-    return None if value is None else value.producer()
-
-
-def _products_saved(part: Stretched) -> int:
-    begin, end = part.channels or (0, 0)
-    return (end - begin) * int(np.prod([axis.factor for axis in part.axes]))
+def _products_saved(found: Stretched) -> int:
+    return (found.part.count if found.part else 0) * int(np.prod([axis.factor for axis in found.axes]))
 
 
 @dataclass(frozen=True)
@@ -177,13 +169,16 @@ class _Reading:
         return self.index.perm == tuple(range(len(self.index.perm)))
 
 
-def _sources(x: ir.Value, place: Place) -> Iterator[tuple[ir.Value, tuple[ir.Node, ...]]]:
+def _sources(x: ir.Value, place: Place, part: ConcatPart | None) -> Iterator[tuple[ir.Value, tuple[ir.Node, ...]]]:
     """Every value through which all of ``x`` goes, the nearest first, and the nodes from there to ``x``."""
     frontier: list[ir.Value] = [x]
     nodes: list[ir.Node] = []
     while len(nodes) < _LONGEST:
         latest = _latest(frontier)
-        if latest is None or latest.graph is not place.graph or not (maps := map_inputs(latest, place.opset)):
+        if latest is None or latest.graph is not place.graph:
+            return
+        maps = (part.value,) if part is not None and latest is part.concat else map_inputs(latest, place.opset)
+        if not maps:
             return
         nodes.append(latest)
         frontier = list(dict.fromkeys([*(value for value in frontier if value.producer() is not latest), *maps]))
@@ -218,18 +213,18 @@ def _reads(later: ir.Node, earlier: ir.Node, depth: int = _LONGEST) -> bool:
 def _reading(
     source: ir.Value,
     nodes: tuple[ir.Node, ...],
-    x: ir.Value,
     place: Place,
     channels: int,
     rank: int,
     shapes: Shapes,
+    part: ConcatPart | None,
 ) -> _Reading | None:
-    """How the elements of ``source`` arrive in ``x``, in the same way for all sizes that are tried."""
+    """How the elements of ``source`` arrive at the convolution, in the same way for all sizes that are tried."""
     known = shapes.by_name.get(source.name or "")
     if known is None or len(known) != rank or not _same_type(shapes.type_of(source), nodes):
         return None
     for trial in _trials(known, rank):
-        results = [_run(source, shape, x, place, channels, shapes) for shape in trial]
+        results = [_run(source, shape, place, channels, shapes, part) for shape in trial]
         first = results[0]
         if first is not None and all(each is not None and each[0] == first[0] for each in results):
             index, stages = first
@@ -243,11 +238,12 @@ def _reading(
 
 
 def _run(
-    source: ir.Value, shape: tuple[int, ...], x: ir.Value, place: Place, channels: int, shapes: Shapes
+    source: ir.Value, shape: tuple[int, ...], place: Place, channels: int, shapes: Shapes, part: ConcatPart | None
 ) -> tuple[IndexMap, tuple[Stage, ...]] | None:
     """One run over given sizes."""
-    movement = Movement(source, shape, place.opset, _sizes_beside(source, shape, shapes), channels)
-    numbers = movement.of(x)
+    x = place.node.inputs[0]
+    movement = Movement(source, shape, place.opset, _sizes_beside(source, shape, shapes), channels, part)
+    numbers = None if x is None else movement.of(x)
     index = None if numbers is None else read(numbers, shape) or read_folded(numbers, shape)
     if index is None:
         return None

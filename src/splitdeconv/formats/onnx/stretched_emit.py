@@ -10,6 +10,7 @@ import onnx_ir as ir
 from splitdeconv.formats.onnx.constants import constant
 from splitdeconv.formats.onnx.epilogue import Stage
 from splitdeconv.formats.onnx.movement import is_number
+from splitdeconv.formats.onnx.skips import ConcatPart
 from splitdeconv.formats.onnx.stretched import Stretched
 from splitdeconv.formats.onnx.writer import Writer
 
@@ -62,6 +63,31 @@ def write_borders(writer: Writer, stretched: Stretched, value: ir.Value) -> ir.V
     return writer.slice(value, *cuts) if any(map(any, cuts)) else value
 
 
+def beside_stages(part: ConcatPart, opset: int, rank: int) -> list[Stage]:
+    """The element-wise nodes behind a Concat, as they work on the maps beside a part of it."""
+    found = (part.stage(node, opset, rank, own=False) for node in part.behind)
+    return [stage for stage in found if stage is not None]
+
+
+def write_beside(writer: Writer, part: ConcatPart, maps: Sequence[ir.Value], rank: int) -> ir.Value:
+    """The map that the program reads beside the stretched one.
+
+    Before: Concat of the stretched map and ``maps`` ─ [element-wise, Pad] ─ Conv.
+    After: [Concat of ``maps``] ─ [element-wise, Pad unless the convolution takes it in] ─ program.
+    """
+    value = maps[0] if len(maps) == 1 else writer.op("Concat", maps, {"axis": 1})
+    taken_in = part.zeros_behind(writer.opset, rank) is not None
+    for node in part.behind:
+        stage = part.stage(node, writer.opset, rank, own=False)
+        if stage is not None:
+            value = write_stages(writer, [stage], value)
+        elif not taken_in:
+            known = [constant(each, writer.opset) for each in node.inputs[1:]]
+            fixed = [None if each is None else writer.array("pads", each) for each in known]
+            value = writer.copy(node, [value, *fixed])
+    return value
+
+
 class StretchingCopy:
     """The model's own nodes between a map and a convolution, copied once each.
 
@@ -80,8 +106,7 @@ class StretchingCopy:
         if stretched.perm != tuple(range(len(stretched.perm))):
             source = writer.op("Transpose", [x], {"perm": np.argsort(stretched.perm).tolist()})
         self._known: dict[ir.Value, ir.Value] = {stretched.source: source}
-        if len(stretched.beside) == 1:
-            self._known[stretched.beside[0]] = beside[0]
+        self._beside = beside
 
     def of(self, value: ir.Value) -> ir.Value | None:
         """The copy of a value on the way; None, and nothing written, where other nodes are needed for it too."""
@@ -98,11 +123,28 @@ class StretchingCopy:
         if content is not None:
             self._known[value] = self._writer.array("constant", content)
             return self._known[value]
-        node = value.producer()
+        node, part = value.producer(), self._stretched.part
+        if part is not None and node is part.concat:
+            return self._concatenated(part)
         if node is None or not (node in self._stretched.nodes or is_number(value, self._writer.opset)):
             return None
         inputs = [source if source is None else self._copied(source) for source in node.inputs]
         if any(new is None and old is not None for old, new in zip(node.inputs, inputs, strict=True)):
             return None
         self._known |= dict(zip(node.outputs, self._writer.copy_all(node, inputs), strict=True))
+        return self._known[value]
+
+    def _concatenated(self, part: ConcatPart) -> ir.Value | None:
+        """The stretched map among those beside it, which are one map here."""
+        (value,) = part.concat.outputs
+        own, (beside,), rank = self._copied(part.value), self._beside, len(self._stretched.perm)
+        if own is None:
+            return None
+        first, rest = part.channels[0], part.total - part.channels[1]
+        maps = [beside, own] if first else [own, beside]
+        if first and rest:
+            cuts = [[0, count, *(0,) * (rank - 2)] for count in (rest, first)]
+            none = [0] * rank
+            maps = [self._writer.slice(beside, none, cuts[0]), own, self._writer.slice(beside, cuts[1], none)]
+        self._known[value] = self._writer.op("Concat", maps, {"axis": 1})
         return self._known[value]

@@ -12,11 +12,15 @@ from splitdeconv.formats.tflite.graph import Graph, text
 from splitdeconv.formats.tflite.node import Node, WrittenConv
 from splitdeconv.formats.tflite.operands import LeftAlone, arithmetic, constant_operand
 from splitdeconv.formats.tflite.schema import ACTIVATIONS
-from splitdeconv.formats.tflite.stretched import find_stretched
+from splitdeconv.formats.tflite.stretched import StretchedTensor, find_part, find_stretched
 from splitdeconv.formats.written_convs import (
+    GROUPED_SKIP,
     QUANTISED_ANEW,
+    ROUNDED_TWICE,
     SUMS_DO_NOT_FIT,
     UNLESS_ASKED,
+    beside,
+    left_note,
     stretched_note,
     why_left,
     written_deconv,
@@ -38,8 +42,12 @@ def stretched_at(graph: Graph, operator: int) -> WrittenConv | str | None:
     if len(graph.shape(x)) != len(geometry.kernel) + 2:
         return None
     found = find_stretched(graph, x, geometry.pads)
-    if found is None or isinstance(found, str):
+    if not isinstance(found, StretchedTensor) and not geometry.turned:
+        found = find_part(graph, x, geometry.pads) or found
+    if not isinstance(found, StretchedTensor):
         return found
+    if found.part is not None and geometry.groups > 1:
+        return GROUPED_SKIP
     return why_left(found.kind, found.axes, geometry) or WrittenConv(found, geometry)
 
 
@@ -67,8 +75,9 @@ def _read(name: str, graph: Graph, operator: int, written: WrittenConv, numerics
     weight = graph.shape(kernel.tensor)
     outputs = 3 if kind == "DEPTHWISE_CONV_2D" else 0
     dtype, quant = arithmetic(graph, kernel, operands[place], output, outputs)
+    part = stretched.part
     channels = (
-        graph.shape(operands[place])[-1] or 0,
+        (part.count if part else graph.shape(operands[place])[-1]) or 0,
         weight[0 if kind == "TRANSPOSE_CONV" else FILTER_AXES[kind][0]] or 0,
     )
     batch, *sizes = stretched.small_sizes()
@@ -78,6 +87,10 @@ def _read(name: str, graph: Graph, operator: int, written: WrittenConv, numerics
         raise InputError(f"{name}: {error}") from None
     if any(found not in (None, size) for found, size in zip(graph.shape(output)[1:-1], deconv.out_sizes, strict=True)):
         raise LeftAlone(f"its recorded output shape {graph.shape(output)} is not the one that it makes")
+    if quant is not None and part is not None:
+        raise LeftAlone(ROUNDED_TWICE)
+    if part is not None:
+        deconv = beside(deconv, part.total - part.count, stretched.axes, stretched.zeros)
     epilogue = find_epilogue(graph, operator, numerics, len(sizes))
     deconv = epilogue.applied(replace(deconv, dtype=dtype, has_bias=bias is not None, quant=quant))
     anew = is_requantised(deconv)
@@ -88,6 +101,7 @@ def _read(name: str, graph: Graph, operator: int, written: WrittenConv, numerics
     names = [graph.name(each) for each in reversed(stretched.operators)]
     kept = None if stretched.kept is None else text(graph.tensors[stretched.kept].name)
     notes = [stretched_note(stretched.kind, stretched.axes, names, kept), *([QUANTISED_ANEW] if anew else [])]
+    notes += [left_note([text(graph.tensors[each].name) for each in stretched.left])] if stretched.left else []
     return Node(
         name,
         graph,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,23 +97,22 @@ class Emitter:
         self.filters = FilterWriter(writer, node.id, weights, self.types)
         self.pieces: dict[tuple[int, int], list[int]] = {}
 
-    def emit(self, program: Program, source: int, result: int) -> None:
-        """Write all steps of an NHWC program, from the tensor ``source`` to the tensor ``result``."""
-        assert not program.inputs, "only programs of one input are written here"
+    def emit(self, program: Program, sources: Sequence[int], result: int) -> None:
+        """Write all steps of an NHWC program, from the tensors ``sources`` to the tensor ``result``."""
         if self.node.written is not None and is_native(program):
             program = as_written(program.deconv, "NHWC")
         fused = activated(program) if self.activation else frozenset()
         if fused is None:
             inner = self.writer.tensor(self.types.result, program.shapes()[-1], f"{self.node.id}/sum")
-            self._steps(program, source, inner, frozenset())
+            self._steps(program, sources, inner, frozenset())
             self.add(getattr(Builtin, ACTIVATIONS[self.activation]), [inner], result)
             return
-        self._steps(program, source, result, fused)
+        self._steps(program, sources, result, fused)
 
-    def _steps(self, program: Program, source: int, result: int, fused: frozenset[int]) -> None:
+    def _steps(self, program: Program, sources: Sequence[int], result: int, fused: frozenset[int]) -> None:
         """All steps; those of ``fused`` with the activation."""
-        values = [Value(source, program.in_shape)]
-        summed = [False]
+        values = [Value(source, shape) for source, shape in zip(sources, program.in_shapes, strict=True)]
+        summed = [False] * len(values)
         for number, step in enumerate(program.steps):
             inputs = [values[value] for value in step.inputs]
             summed.append(isinstance(step.op, Conv | NativeDeconv) or any(summed[value] for value in step.inputs))
@@ -121,7 +120,7 @@ class Emitter:
             if isinstance(step.op, Part):
                 values.append(Value(self._part(step.op, inputs[0], number), shape))
                 continue
-            final = number + 1 == program.output
+            final = len(values) == program.output
             like = self.types.result if summed[-1] else self.types.source
             target = result if final else self.writer.tensor(like, shape, self._name(step.op, number))
             values.append(Value(target, shape))

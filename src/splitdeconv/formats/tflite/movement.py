@@ -16,6 +16,7 @@ from splitdeconv.formats.index_maps import OTHER, ZERO
 from splitdeconv.formats.tflite.elementwise import ElementWise, as_stage, map_operand
 from splitdeconv.formats.tflite.graph import Graph
 from splitdeconv.formats.tflite.moves import MOVES, NUMBERS, Operands, Unmoved
+from splitdeconv.formats.tflite.skips import TensorPart
 from splitdeconv.formats.tflite.units import same_unit, zero_point
 
 # Which operands of an operator are maps; all where it is not named here.
@@ -74,13 +75,14 @@ class TensorMovement:
         graph: the subgraph.
         source: the tensor whose elements are numbered, row-major.
         shape: the sizes that it is taken to have.
+        part: which part of a CONCATENATION comes from ``source``; of the others nothing is told. None where all does.
 
     Attributes:
         passed: the element-wise operators that were met.
     """
 
-    def __init__(self, graph: Graph, source: int, shape: tuple[int, ...]) -> None:
-        self._graph = graph
+    def __init__(self, graph: Graph, source: int, shape: tuple[int, ...], part: TensorPart | None = None) -> None:
+        self._graph, self._part = graph, part
         self._maps: dict[int, Array | None] = {source: np.arange(np.prod(shape, dtype=np.int64)).reshape(shape)}
         self._numbers: dict[int, Array | None] = {}
         self.passed: dict[int, Passed] = {}
@@ -100,6 +102,8 @@ class TensorMovement:
         operator = graph.producer(tensor)
         if operator is None:
             return None
+        if self._part is not None and operator == self._part.concat:
+            return self.of(self._part.tensor)
         if graph.name(operator) not in MOVES:
             return self._element_wise(operator)
         if not all(same_unit(graph, each, tensor) for each in map_inputs(graph, operator)):
@@ -107,7 +111,10 @@ class TensorMovement:
         return self._evaluated(operator, tensor, maps=True)
 
     def _element_wise(self, operator: int) -> Array | None:
-        stage = as_stage(self._graph, operator)
+        if self._part is not None and operator in self._part.behind:
+            stage = self._part.stage(self._graph, operator, own=True)
+        else:
+            stage = as_stage(self._graph, operator)
         x = None if stage is None else self.of(stage.source)
         if stage is None or x is None or not stage.fits(x.shape):
             return None

@@ -13,7 +13,7 @@ from splitdeconv.formats.tflite.graph import Graph
 from splitdeconv.formats.tflite.operands import Constant, float_values
 from splitdeconv.formats.tflite.stretched import StretchedTensor
 from splitdeconv.formats.tflite.units import quantisation
-from splitdeconv.formats.written_convs import ConvGeometry
+from splitdeconv.formats.written_convs import ConvGeometry, stretched_first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +79,7 @@ class Node:
             kernel = float_values(self.graph, self.kernel)
         kernel = as_stored_kernel(self.graph.name(self.operator), kernel)
         if self.written is not None:
-            kernel = self.written.geometry.own_kernel(kernel)
+            kernel = stretched_first(self.written.geometry.own_kernel(kernel), self.written.stretched.channels)
         bias = None if self.bias is None else self.graph.content(self.bias.tensor)
         bias = None if bias is None else bias.reshape(-1)  # a folded batch norm leaves it as (1, 1, 1, O)
         bias = self.epilogue.add_to(bias, self.deconv.out_channels)

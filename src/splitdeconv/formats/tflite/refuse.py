@@ -82,7 +82,7 @@ def unportable(program: Program) -> str | None:
 
 def _results(program: Program) -> Iterator[tuple[Step, Shape]]:
     """Each step with the shape that it makes."""
-    return zip(program.steps, program.shapes()[1:], strict=True)
+    return zip(program.steps, program.shapes()[len(program.in_shapes) :], strict=True)
 
 
 def _pads(program: Program) -> Iterator[tuple[Pad, Shape]]:

@@ -16,7 +16,13 @@ from splitdeconv.formats.tflite.graph import Graph, indices
 from splitdeconv.formats.tflite.node import Node
 from splitdeconv.formats.tflite.nodes import nodes_of
 from splitdeconv.formats.tflite.schema import Builtin, tfl
-from splitdeconv.formats.tflite.stretched_emit import OperatorCopies, write_front, write_stages
+from splitdeconv.formats.tflite.stretched_emit import (
+    OperatorCopies,
+    write_beside,
+    write_beside_stages,
+    write_front,
+    write_stages,
+)
 from splitdeconv.formats.tflite.way_back import ReplacedNode, rewriting, stored_text, with_text
 from splitdeconv.formats.tflite.writer import GraphWriter
 from splitdeconv.formats.way_back import with_conversion
@@ -29,7 +35,7 @@ _REMOVABLE = frozenset(
 
 
 def stand_alone(node: Node, program: Program, weights: Weights | None) -> Any:
-    """A model of one site under ``program``: one input, one output.
+    """A model of one site under ``program``: input ``x``, of a skip connection ``x1`` too; one output.
 
     Args:
         node: the site.
@@ -41,33 +47,36 @@ def stand_alone(node: Node, program: Program, weights: Weights | None) -> Any:
     writer = GraphWriter(root, 0)
     emitter = Emitter(writer, node, lambda tensor: _borrowed(writer, node.graph, tensor), weights)
     first = node.graph.tensors[node.source] if node.written is not None and weights is None else emitter.types.source
-    source = writer.tensor(first, program.in_shape, "x")
+    shapes = dict(zip(("x", "x1"), program.in_shapes, strict=False))
+    sources = [writer.tensor(first, shape, name) for name, shape in shapes.items()]
     result = writer.tensor(emitter.types.result, program.shapes()[-1], "y")
     outputs = [result]
     if node.written is None or weights is not None:
-        emitter.emit(program, source, result)
+        emitter.emit(program, sources, result)
     else:
-        outputs += _emit_stretched(emitter, program, source, result)
+        outputs += _emit_stretched(emitter, program, sources, result)
     graph = writer.subgraph
     graph.operators, graph.name = writer.operators, b"main"
-    graph.inputs, graph.outputs = np.asarray([source], np.int32), np.asarray(outputs, np.int32)
+    graph.inputs, graph.outputs = np.asarray(sources, np.int32), np.asarray(outputs, np.int32)
     return writer.root
 
 
-def _emit_stretched(emitter: Emitter, program: Program, source: int, result: int) -> list[int]:
+def _emit_stretched(emitter: Emitter, program: Program, sources: list[int], result: int) -> list[int]:
     """A convolution of a stretched map with all that belongs to it: as the model has it, or by its program.
 
-    The source is the small map in the convolution's layout, its borders done. Returns what stays of the stretching
-    whatever becomes of the site, so that each form's time has it.
+    The first source is the small map in the convolution's layout, its borders done. Returns what stays of the
+    stretching whatever becomes of the site, so that each form's time has it.
     """
     node = emitter.node
     assert node.written is not None, "asked of stretched maps only"
-    stretched = node.written.stretched
+    stretched, (source, *beside) = node.written.stretched, sources
     needed = stretched.is_plain and (is_native(program) or stretched.kept is not None)
-    copied = OperatorCopies(emitter, stretched, source) if needed else None
+    copied = OperatorCopies(emitter, stretched, source, beside) if needed else None
     x = copied.of(node.operand) if copied is not None and is_native(program) else None
     if x is None:
-        emitter.emit(program, write_stages(emitter, stretched, source, program.in_shape), result)
+        maps = [write_stages(emitter, stretched.stages, source, program.in_shape)]
+        maps += [write_beside_stages(emitter, stretched, each, *program.inputs) for each in beside]
+        emitter.emit(program, maps, result)
     else:
         emitter.original(x, result)
     kept = None if copied is None or stretched.kept is None else copied.of(stretched.kept)
@@ -123,7 +132,7 @@ def _splice_graph(
     for node, program in sites:
         start = len(writer.operators)
         emitter = Emitter(writer, node)
-        emitter.emit(program, write_front(emitter), node.result)
+        emitter.emit(program, [write_front(emitter), *write_beside(emitter)], node.result)
         inserted[node.operator] = writer.operators[start:]
         removed |= {node.operator, *node.epilogue.operators}
     stretching = {each for node, _ in sites if node.written for each in node.written.stretched.operators}

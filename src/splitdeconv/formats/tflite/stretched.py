@@ -7,7 +7,7 @@ The operators are not recognised by their names but by where they move the eleme
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from splitdeconv.formats.tflite.elementwise import ElementWise
 from splitdeconv.formats.tflite.graph import Graph
 from splitdeconv.formats.tflite.movement import Passed, TensorMovement, map_inputs
 from splitdeconv.formats.tflite.moves import STRETCHING
+from splitdeconv.formats.tflite.skips import TensorPart, parts_at
 
 _LONGEST = 1000  # operators between the map and the convolution; one for each line of an axis where it is cut so
 _MOST_BRANCHES = 500  # that are followed at once
@@ -41,6 +42,9 @@ class StretchedTensor:
         stages: element-wise operators on the way, in order; they commute with the stretching.
         operators: all operators on the way, the nearest to the convolution first.
         kept: a tensor on the way that stays because others read it too, or None.
+        part: of the CONCATENATION that puts the stretched map beside others, or None.
+        zeros: that are put around each spatial axis behind it, if nothing else is; None where more than zeros is.
+        left: other parts of it that are stretched too.
     """
 
     source: int
@@ -52,6 +56,14 @@ class StretchedTensor:
     stages: tuple[ElementWise, ...]
     operators: tuple[int, ...]
     kept: int | None = None
+    part: TensorPart | None = None
+    zeros: tuple[tuple[int, int], ...] | None = None
+    left: tuple[int, ...] = ()
+
+    @property
+    def channels(self) -> tuple[int, int] | None:
+        """Where its channels lie among all that the convolution reads: first, and behind last; None where all are."""
+        return None if self.part is None else self.part.channels
 
     @property
     def is_plain(self) -> bool:
@@ -81,22 +93,24 @@ class _Arrival:
     operators: tuple[int, ...]
 
 
-def find_stretched(graph: Graph, x: int, pads: Sequence[tuple[int, int]]) -> StretchedTensor | str | None:
+def find_stretched(
+    graph: Graph, x: int, pads: Sequence[tuple[int, int]], part: TensorPart | None = None
+) -> StretchedTensor | str | None:
     """The stretched map that a convolution reads, the reason why it cannot be taken for one, or None without one.
 
     Args:
         graph: the subgraph.
         x: what the convolution reads.
         pads: zeros that it puts around each spatial axis.
+        part: of a CONCATENATION that alone is asked for, or None.
     """
-    rank = len(graph.shape(x))
-    chain = list(_sources(graph, x))
+    chain = list(_sources(graph, x, part))
     seen = {graph.name(operator) for _, operators in chain for operator in operators}
     if not seen & STRETCHING:
-        producer = graph.producer(x)
+        producer = graph.producer(x if part is None else part.tensor)
         bilinear = producer is not None and graph.name(producer) == "RESIZE_BILINEAR"
         return "its upsampling is bilinear: only that of nearest pixels makes a deconv of it" if bilinear else None
-    found = [each for source, operators in chain if (each := _reading(graph, source, operators, x, rank))]
+    found = [each for source, operators in chain if (each := _reading(graph, source, operators, x, part))]
     stretched = [each for each in found if each.index.kind is not None]
     if not stretched:
         resized = "RESIZE_NEAREST_NEIGHBOR" in seen
@@ -105,15 +119,50 @@ def find_stretched(graph: Graph, x: int, pads: Sequence[tuple[int, int]]) -> Str
     plain, kind = without_borders(best.index, pads), best.index.kind
     if isinstance(plain, str) or kind is None:
         return plain if isinstance(plain, str) else None
-    return StretchedTensor(best.source, best.shape, best.index.perm, kind, *plain, best.stages, best.operators)
+    return StretchedTensor(
+        best.source, best.shape, best.index.perm, kind, *plain, best.stages, best.operators, part=part
+    )
 
 
-def _sources(graph: Graph, x: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+def find_part(graph: Graph, x: int, pads: Sequence[tuple[int, int]]) -> StretchedTensor | str | None:
+    """As :func:`find_stretched`, of one part of a concatenation of channels: a skip connection's other part.
+
+    Of several stretched parts the one that has most work is taken; the rest are as they stand.
+    """
+    read = [find_stretched(graph, x, pads, part) for part in parts_at(graph, x)]
+    found = [each for each in read if isinstance(each, StretchedTensor)]
+    if not found:
+        return next((each for each in read if each is not None), None)
+    best = max(found, key=_products_saved)
+    left = tuple(each.part.tensor for each in found if each is not best and each.part)
+    return replace(best, left=left, zeros=None if best.part is None else _zeros_behind(graph, x, best.part))
+
+
+def _products_saved(found: StretchedTensor) -> int:
+    return (found.part.count if found.part else 0) * int(np.prod([axis.factor for axis in found.axes]))
+
+
+def _zeros_behind(graph: Graph, x: int, part: TensorPart) -> tuple[tuple[int, int], ...] | None:
+    """Zeros that stand around each spatial axis behind a CONCATENATION; None where anything else does."""
+    (together,) = graph.outputs_of(part.concat)
+    shape = (*(1, 3, 4, 5)[: len(graph.shape(x)) - 1], part.total)
+    numbers = TensorMovement(graph, together, shape).of(x)
+    index = None if numbers is None else read(np.moveaxis(numbers, -1, 1), (*shape[:1], part.total, *shape[1:-1]))
+    if index is None or any(axis.clamps_begin or axis.clamps_end for axis in index.axes):
+        return None
+    return tuple((axis.begin, axis.end) for axis in index.axes)
+
+
+def _sources(graph: Graph, x: int, part: TensorPart | None) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Every tensor through which all of ``x`` goes, the nearest first, and the operators from there to ``x``."""
     frontier, operators = [x], list[int]()
     while len(operators) < _LONGEST and len(frontier) <= _MOST_BRANCHES:
         producers = [producer for tensor in frontier if (producer := graph.producer(tensor)) is not None]
-        if not producers or not (maps := map_inputs(graph, latest := max(producers))):
+        if not producers:
+            return
+        latest = max(producers)
+        maps = [part.tensor] if part is not None and latest == part.concat else map_inputs(graph, latest)
+        if not maps:
             return
         operators.append(latest)
         made = graph.outputs_of(latest)
@@ -122,13 +171,13 @@ def _sources(graph: Graph, x: int) -> Iterator[tuple[int, tuple[int, ...]]]:
             yield frontier[0], tuple(operators)
 
 
-def _reading(graph: Graph, source: int, operators: tuple[int, ...], x: int, rank: int) -> _Arrival | None:
+def _reading(graph: Graph, source: int, operators: tuple[int, ...], x: int, part: TensorPart | None) -> _Arrival | None:
     """How the elements of ``source`` arrive in ``x``, in the same way for all sizes that are tried."""
     if not _same_types(graph, source, operators):
         return None
-    for known in _seen(graph.shape(source), rank):
+    for known in _seen(graph.shape(source), len(graph.shape(x))):
         for trial in _trials(known):
-            results = [_run(graph, source, shape, x) for shape in trial]
+            results = [_run(graph, source, shape, x, part) for shape in trial]
             first = results[0]
             if first is not None and all(each is not None and each[0] == first[0] for each in results):
                 index, stages = first
@@ -160,10 +209,13 @@ def _trials(known: Shape) -> list[list[tuple[int, ...]]]:
     return [*few, whole] if count <= _MOST_ELEMENTS else few
 
 
-def _run(graph: Graph, source: int, shape: tuple[int, ...], x: int) -> tuple[IndexMap, dict[int, ElementWise]] | None:
+def _run(
+    graph: Graph, source: int, shape: tuple[int, ...], x: int, part: TensorPart | None
+) -> tuple[IndexMap, dict[int, ElementWise]] | None:
     """One run over given sizes; the tensor may lack a height of 1 that ``shape`` has."""
     own = graph.shape(source)
-    movement = TensorMovement(graph, source, shape if len(own) == len(shape) else (shape[0], own[1] or 1, shape[-1]))
+    sizes = shape if len(own) == len(shape) else (shape[0], own[1] or 1, shape[-1])
+    movement = TensorMovement(graph, source, sizes, part)
     numbers = movement.of(x)
     index = None if numbers is None else read(np.moveaxis(numbers, -1, 1), shape)
     if index is None or not all(_in_order(each, shape, index) for each in movement.passed.values()):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from splitdeconv.deconv.ops import Shape, Slice, Transpose, plus
+from splitdeconv.formats.tflite.elementwise import ElementWise
 from splitdeconv.formats.tflite.emit import Emitter, Value
 from splitdeconv.formats.tflite.movement import is_number
 from splitdeconv.formats.tflite.schema import Builtin, tfl
+from splitdeconv.formats.tflite.skips import TensorPart
 from splitdeconv.formats.tflite.stretched import StretchedTensor
 
 
@@ -27,7 +31,7 @@ def write_front(emitter: Emitter) -> int:
         value = Value(emitter.writer.tensor(like, stretched.shape, f"{node.id}/map"), stretched.shape)
         emitter.reshape(node.source, value)
     value = _transposed(emitter, value, stretched.order, like)
-    value = Value(write_stages(emitter, stretched, value.tensor, value.shape), value.shape)
+    value = Value(write_stages(emitter, stretched.stages, value.tensor, value.shape), value.shape)
     return _write_borders(emitter, stretched, value).tensor
 
 
@@ -40,10 +44,10 @@ def _transposed(emitter: Emitter, value: Value, order: tuple[int, ...], like: ob
     return result
 
 
-def write_stages(emitter: Emitter, stretched: StretchedTensor, tensor: int, shape: Shape) -> int:
+def write_stages(emitter: Emitter, stages: Sequence[ElementWise], tensor: int, shape: Shape) -> int:
     """Element-wise operators, with their constants along the last axis."""
     graph, writer = emitter.node.graph, emitter.writer
-    for number, stage in enumerate(stretched.stages):
+    for number, stage in enumerate(stages):
         operands = [tensor]
         if stage.constant is not None and stage.values is not None:
             found = graph.tensors[stage.constant]
@@ -76,6 +80,43 @@ def _write_borders(emitter: Emitter, stretched: StretchedTensor, value: Value) -
     return result
 
 
+def write_beside(emitter: Emitter) -> list[int]:
+    """The map that the program reads beside the stretched one, in the model itself; nothing where there is none.
+
+    Before: CONCATENATION of the stretched map and others ─ [element-wise, PAD, MIRROR_PAD] ─ CONV_2D.
+    After: [CONCATENATION of the others] ─ [element-wise, pads unless the convolution takes them in] ─ program.
+    """
+    node = emitter.node
+    stretched = node.written and node.written.stretched
+    if not stretched or stretched.part is None:
+        return []
+    part, graph, writer = stretched.part, node.graph, emitter.writer
+    like, sizes = graph.tensors[part.tensor], graph.shape(part.tensor)[:-1]
+    shape: Shape = (*sizes, part.total - part.count)
+    tensor = part.beside[0]
+    if len(part.beside) > 1:
+        tensor = writer.tensor(like, shape, f"{node.id}/beside")
+        options = tfl.ConcatenationOptionsT(axis=len(sizes))
+        emitter.add(Builtin.CONCATENATION, list(part.beside), tensor, options)
+    for operator in part.behind:
+        stage = part.stage(graph, operator, own=False)
+        if stage is not None:
+            tensor = write_stages(emitter, [stage], tensor, shape)
+        elif stretched.zeros is None:
+            shape = (*graph.shape(graph.outputs_of(operator)[0])[:-1], shape[-1])
+            padded = writer.tensor(like, shape, f"{node.id}/beside_padded")
+            writer.copied(graph.root, graph.operators[operator], [tensor, *graph.inputs_of(operator)[1:]], [padded])
+            tensor = padded
+    return [tensor]
+
+
+def write_beside_stages(emitter: Emitter, stretched: StretchedTensor, tensor: int, shape: Shape) -> int:
+    """The element-wise operators behind a CONCATENATION on the map beside the stretched one, in a model of its own."""
+    part = stretched.part
+    found = [part.stage(emitter.node.graph, each, own=False) for each in part.behind] if part else []
+    return write_stages(emitter, [stage for stage in found if stage is not None], tensor, shape)
+
+
 class OperatorCopies:
     """The model's own operators between a map and a convolution, copied once each.
 
@@ -83,10 +124,11 @@ class OperatorCopies:
         emitter: of a model of its own.
         stretched: what is copied.
         x: the small map in the convolution's layout.
+        beside: the map beside the stretched one, or nothing.
     """
 
-    def __init__(self, emitter: Emitter, stretched: StretchedTensor, x: int) -> None:
-        self._emitter, self._stretched = emitter, stretched
+    def __init__(self, emitter: Emitter, stretched: StretchedTensor, x: int, beside: Sequence[int] = ()) -> None:
+        self._emitter, self._stretched, self._beside = emitter, stretched, beside
         graph = emitter.node.graph
         like, order = graph.tensors[stretched.source], stretched.order
         small = Transpose(order).shape(stretched.shape)
@@ -108,6 +150,8 @@ class OperatorCopies:
         if graph.content(tensor) is not None:
             self._known[tensor] = self._emitter.borrow(tensor)
             return self._known[tensor]
+        if self._stretched.part is not None and operator == self._stretched.part.concat:
+            return self._concatenated(self._stretched.part)
         copyable = operator in self._stretched.operators or is_number(graph, tensor)
         if operator is None or not copyable or graph.name(operator) == "STABLEHLO_SCATTER":
             return None  # whose computation is a subgraph of its own
@@ -120,3 +164,27 @@ class OperatorCopies:
         writer.copied(graph.root, graph.operators[operator], known, outputs)
         self._known |= dict(zip(made, outputs, strict=True))
         return self._known[tensor]
+
+    def _concatenated(self, part: TensorPart) -> int | None:
+        """The stretched map among those beside it, which are one map here."""
+        emitter, (together,), own = (
+            self._emitter,
+            self._emitter.node.graph.outputs_of(part.concat),
+            self.of(part.tensor),
+        )
+        if own is None:
+            return None
+        graph, writer, (beside,) = emitter.node.graph, emitter.writer, self._beside
+        like, sizes = graph.tensors[part.tensor], graph.shape(part.tensor)[:-1]
+        first, rest = part.channels[0], part.total - part.channels[1]
+        tensors = [beside, own] if first else [own, beside]
+        if first and rest:
+            whole, none = Value(beside, (*sizes, first + rest)), (0,) * (len(sizes) + 1)
+            ends = [Value(writer.tensor(like, (*sizes, count), "beside"), (*sizes, count)) for count in (first, rest)]
+            emitter.slice(Slice(none, (*none[1:], rest)), whole, ends[0])
+            emitter.slice(Slice((*none[1:], first), none), whole, ends[1])
+            tensors = [ends[0].tensor, own, ends[1].tensor]
+        made = writer.tensor(graph.tensors[together], graph.shape(together), "together")
+        writer.copied(graph.root, graph.operators[part.concat], tensors, [made])
+        self._known[together] = made
+        return made

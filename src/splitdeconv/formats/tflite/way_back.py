@@ -118,7 +118,8 @@ def _kept_kernel(graph: Graph, done: ReplacedNode) -> KeptKernel:
     stored = node.graph.content(node.kernel.tensor)
     assert stored is not None, "nodes have constant kernels"
     types = {found.dtype for each in kept.filters if (found := _filter(graph, each)) is not None}
-    if not is_complete(kept) or types != {stored.dtype}:
+    has_skip = deconv.written_out is not None and deconv.written_out.beside > 0
+    if has_skip or not is_complete(kept) or types != {stored.dtype}:
         return replace(kept, lost=SUMMED)
     return kept
 
