@@ -73,14 +73,14 @@ class Routine:
             bias of each arithmetic operation.
         pack: from those tensors and an input shape ``(N, C, *sizes)`` to the same in oneDNN's order, see
             :mod:`splitdeconv.torch_modules.packed`; None where the form does not work on channels-last memory.
-        apply: from the input ``(N, C, *sizes)`` and the tensors to the output.
+        apply: from the input ``(N, C, *sizes)``, the tensors, and maps beside the input, to the output.
         apply_packed: the same with the packed tensors.
     """
 
     program: Program
     split: Callable[[Tensor, Tensor | None], Filters]
     pack: Callable[[Filters, Sequence[int]], Filters] | None
-    apply: Callable[[Tensor, Sequence[Tensor | None]], Tensor]
+    apply: Callable[..., Tensor]
     apply_packed: Callable[[Tensor, Sequence[Tensor | None]], Tensor]
 
 
@@ -101,7 +101,6 @@ def operations(deconv: Deconv, form: Form) -> tuple[Program, list[Operation]]:
 
 def interpret(program: Program, layout: FormLayout | None = None) -> Routine:
     """``program`` as PyTorch operations; ``layout`` is that of its form where it is not the program's own."""
-    assert not program.inputs, "only programs of one input are run here"
     program = shuffle_by_channels(_written_plainly(program))
     steps = _operations(program, APPLY)
     compiled = _operations(program, APPLY_COMPILED)
@@ -113,15 +112,16 @@ def interpret(program: Program, layout: FormLayout | None = None) -> Routine:
     def split(weight: Tensor, bias: Tensor | None) -> Filters:
         return tuple(tensor for each in splits for tensor in each(weight, bias))
 
-    def apply(x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
+    def apply(x: Tensor, filters: Sequence[Tensor | None], *beside: Tensor) -> Tensor:
         if not last and packed.can_pack(x, filters):
-            return _run(program.layout, unrecorded, x, filters)
-        return _run(program.layout, steps, _channels_last(x) if last else x, filters)
+            return _run(program.layout, unrecorded, [x, *beside], filters)
+        maps = [_channels_last(each) if last else each for each in (x, *beside)]
+        return _run(program.layout, steps, maps, filters)
 
     def apply_packed(x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
         if torch.compiler.is_compiling():
-            return _run(program.layout, compiled, _channels_last(x), filters)
-        return _run(program.layout, eager, packed.channels_last(x), filters)
+            return _run(program.layout, compiled, [_channels_last(x)], filters)
+        return _run(program.layout, eager, [packed.channels_last(x)], filters)
 
     return Routine(program, split, partial(_pack, program) if last else None, apply, apply_packed)
 
@@ -134,9 +134,11 @@ def _written_plainly(program: Program) -> Program:
     return program
 
 
-def _run(layout: Layout, steps: Sequence[Operation], x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
-    """The operations one after the other, on maps in ``layout``; ``x`` and the output are ``(N, C, *sizes)``."""
-    values = [x if layout == "NCHW" else x.movedim(1, -1)]
+def _run(
+    layout: Layout, steps: Sequence[Operation], maps: Sequence[Tensor], filters: Sequence[Tensor | None]
+) -> Tensor:
+    """The operations one after the other, on maps in ``layout``; ``maps`` and the output are ``(N, C, *sizes)``."""
+    values = [each if layout == "NCHW" else each.movedim(1, -1) for each in maps]
     for operation, inputs in steps:
         values.append(operation([values[number] for number in inputs], filters))
     return values[-1] if layout == "NCHW" else values[-1].movedim(-1, 1)
@@ -179,6 +181,8 @@ def _operations(program: Program, table: Mapping[type[Op], Callable[..., Apply]]
 
 def _with_assembly(program: Program, steps: Sequence[Operation]) -> list[Operation]:
     """The operations with those of :mod:`splitdeconv.torch_modules.assemble` in their place, for packed filters."""
+    if program.inputs:  # a sum comes behind what would be assembled
+        return list(steps)
     interleave = assemble.interleave_of(program)
     if interleave is not None:
         conv = max(number for number, step in enumerate(program.steps) if isinstance(step.op, Conv))
@@ -209,15 +213,15 @@ def shuffle_by_channels(program: Program) -> Program:
     """
     if program.layout == "NHWC":
         return program
-    steps = list(program.steps)
+    steps, first = list(program.steps), len(program.in_shapes)
     for number, step in enumerate(steps):
         if not isinstance(step.op, DepthToSpace) or step.op.order == "channel_major":
             continue
         (source,) = step.inputs
         readers = [each for each in steps if source in each.inputs]
-        conv = steps[source - 1].op if source else None
+        conv = steps[source - first].op if source >= first else None
         if isinstance(conv, Conv) and len(readers) == 1:
-            steps[source - 1] = Step(dataclasses.replace(conv, order="channel_major"), steps[source - 1].inputs)
+            steps[source - first] = Step(dataclasses.replace(conv, order="channel_major"), steps[source - first].inputs)
             steps[number] = Step(dataclasses.replace(step.op, order="channel_major"), step.inputs)
     return dataclasses.replace(program, steps=tuple(steps))
 

@@ -199,6 +199,71 @@ def test_a_chain_of_sites_is_spliced_one_after_the_other() -> None:
     assert torch.equal(found, module(X.round()))
 
 
+def up(x):
+    return F.interpolate(x, scale_factor=2.0)
+
+
+def relu_of_reflected(x):
+    return F.relu(F.pad(x, [1, 1, 1, 1], mode="reflect"), inplace=True)
+
+
+# what is done before the concatenation and behind it, and the order of the parts
+SKIPS = {
+    "behind": (up, lambda x: x, "xs"),
+    "in_front": (up, lambda x: x, "sx"),
+    "among": (lambda x: F.relu(up(x)), lambda x: F.leaky_relu(x, 0.25), "sxs"),
+    "zeros": (up, lambda x: F.relu(F.pad(x, [1, 2, 0, 1])), "xs"),
+    "reflect": (up, relu_of_reflected, "sxs"),
+    "edge": (up, nn.ReplicationPad2d(1), "sx"),
+    "larger": (lambda x: F.pad(up(x), [1, 0, 2, 1]), lambda x: x, "xs"),
+    "two factors": (lambda x: up(up(x)), lambda x: x, "xus"),
+}
+
+
+class Skip(nn.Module):
+    """A convolution of an upsampled map ``x`` beside ``s``, another input, and ``u``, upsampled in height."""
+
+    def __init__(self, before, behind, order, **options) -> None:
+        super().__init__()
+        self.before, self.behind, self.order = before, behind, order
+        self.conv = nn.Conv2d(4 * len(order), 6, 3, **options)
+
+    def forward(self, x, skip):
+        tall = F.interpolate(skip[:, :, ::4], scale_factor=(4.0, 1.0)) if "u" in self.order else skip
+        maps = {"x": self.before(x), "s": skip, "u": tall}
+        return self.conv(self.behind(torch.cat([maps[each] for each in self.order], 1)))
+
+
+@pytest.mark.parametrize("is_open", [False, True], ids=["fixed", "open"])
+@pytest.mark.parametrize("name", SKIPS)
+def test_skip_connections_are_the_sum_of_two_convolutions(name: str, is_open: bool) -> None:
+    before, behind, order = SKIPS[name]
+    module = whole(Skip(before, behind, order, padding=0 if name in ("reflect", "edge") else 1))
+    x = torch.randint(-4, 5, X.shape).float()
+    skip = torch.randint(-4, 5, before(x).shape).float()
+    batch = Dim("n", max=9)
+    model = model_of(module, x, skip, dynamic_shapes=({0: batch}, {0: batch}) if is_open else None)
+    (site,) = model.find().sites
+    assert site.deconv.written_out.beside == 4 * (len(order) - 1)
+    assert (len(site.notes) == 2) == (name == "two factors")
+    for lowering in ("native", "split_phases", "differences"):
+        found = model.splice(programs_of(model, lowering)).program.module()(x, skip)
+        assert torch.equal(found, module(x, skip)), lowering
+
+
+def test_skip_connections_are_proved_with_both_maps(tmp_path: Path) -> None:
+    module = Skip(*SKIPS["among"], padding=1).eval()
+    torch.export.save(torch.export.export(module, (X, up(X))), tmp_path / "a.pt2")
+    conversion = splitdeconv.convert(tmp_path / "a.pt2", tmp_path / "b.pt2", lowering="split_phases")
+    assert conversion.verdict.passed
+    assert all(proof.exact for proof in conversion.verdict.proofs)
+
+
+def test_skip_connections_in_groups_of_channels_stay() -> None:
+    found = model_of(Skip(*SKIPS["behind"], groups=2), X, up(X)).find()
+    assert "in groups of channels" in found.skipped[0].reason
+
+
 @st.composite
 def pairs(draw) -> tuple[nn.Module, torch.Tensor]:
     """An upsampling and a convolution of 1 to 3 axes: uneven factors, kernels, dilations, pads, groups."""
@@ -213,13 +278,22 @@ def pairs(draw) -> tuple[nn.Module, torch.Tensor]:
     dilation = tuple(draw(st.sampled_from([1, factor])) for factor in factors)
     conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
     channels = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
-    layer = conv(*channels, kernel, 1, pads, dilation, groups, draw(st.booleans()))
+    beside = groups == 1 and draw(st.booleans())
+    layer = conv(channels[0] * (1 + beside), channels[1], kernel, 1, pads, dilation, groups, draw(st.booleans()))
     up = nn.Upsample(scale_factor=tuple(float(factor) for factor in factors))
     sizes = tuple(
         draw(st.integers((k - 1) * d // f + 2, (k - 1) * d // f + 4))
         for k, d, f in zip(kernel, dilation, factors, strict=True)
     )
-    return whole(nn.Sequential(up, layer)), torch.randint(-4, 5, (2, channels[0], *sizes)).float()
+    layers = [up, Doubled(), layer] if beside else [up, layer]
+    return whole(nn.Sequential(*layers)), torch.randint(-4, 5, (2, channels[0], *sizes)).float()
+
+
+class Doubled(nn.Module):
+    """A map beside numbers that are made of it, but not by moving them."""
+
+    def forward(self, x):
+        return torch.cat([x * 2 + 1, x], 1)
 
 
 @given(pairs(), st.integers(0, STEP - 1))

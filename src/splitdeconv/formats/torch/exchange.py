@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.deconv.written import beside_shape
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings import LOWERINGS
 from splitdeconv.lowerings.candidate import Candidate
@@ -155,10 +156,13 @@ def _is_possible(axis: Axis, output_pad: int) -> bool:
     return axis.pad_begin >= 0 and 0 <= output_pad < max(axis.stride, axis.dilation)
 
 
-def example_of(deconv: Deconv) -> Tensor:
-    """Random numbers of the layer's input shape."""
-    shape = (deconv.batch or 1, deconv.in_channels, *(size or 1 for size in deconv.in_sizes))
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+def examples_of(deconv: Deconv) -> tuple[Tensor, ...]:
+    """Random numbers of the layer's input shape, and of the map's beside a stretched one."""
+    shapes = [(deconv.batch, deconv.in_channels, *deconv.in_sizes)]
+    if deconv.written_out and deconv.written_out.beside:
+        shapes.append(beside_shape(deconv, "NCHW"))
+    generator = torch.Generator().manual_seed(0)
+    return tuple(torch.randn([size or 1 for size in shape], generator=generator) for shape in shapes)
 
 
 def set_weights(module: Any, weights: Weights) -> None:

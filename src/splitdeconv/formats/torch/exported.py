@@ -143,7 +143,7 @@ def _read_stretched(
         return Skipped(found.name, "graph", COMPUTED)
     deconv = found.deconv(sizes.of(found.source))
     weights = weights_of(deconv, (found.own_kernel(weight), bias))
-    return Site(found.name, Origin((found,)), deconv, weights, notes=(found.note(),))
+    return Site(found.name, Origin((found,)), deconv, weights, notes=found.notes())
 
 
 def _nested(module: nn.Module, where: str = "") -> Iterator[Skipped]:

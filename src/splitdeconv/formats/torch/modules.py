@@ -26,7 +26,7 @@ from splitdeconv.formats.torch.counts import operator_counts
 from splitdeconv.formats.torch.exchange import (
     Interpreted,
     displayed,
-    example_of,
+    examples_of,
     form_of,
     is_form,
     layer_module,
@@ -116,7 +116,7 @@ class ModuleModel(TorchModel):
             module = layer_module(deconv)
         except UsageError:
             return UnevenLayer(nn.Identity(), measured=True, deconv=deconv)
-        return cls.of(module, (example_of(deconv),), measured=True)
+        return cls.of(module, examples_of(deconv), measured=True)
 
     def find(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
         found = [*self._modules(), *self._calls()]

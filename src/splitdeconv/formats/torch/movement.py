@@ -6,6 +6,7 @@ Element ``n`` is ``n + 1`` there, in float64; what the model fills with zero is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -22,7 +23,7 @@ _MOVING = frozenset(
     [
         *("alias", "cat", "clone", "constant_pad_nd", "contiguous", "copy_", "detach", "expand", "flatten", "index"),
         *("index_select", "movedim", "pad", "permute", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d"),
-        *("repeat", "repeat_interleave", "replicate_pad1d", "replicate_pad2d", "replicate_pad3d", "reshape"),
+        *("repeat", "repeat_interleave", "replication_pad1d", "replication_pad2d", "replication_pad3d", "reshape"),
         *("select", "select_scatter", "slice", "slice_scatter", "squeeze", "stack", "transpose", "unflatten"),
         *("unsqueeze", "view", "_unsafe_view"),
     ]
@@ -72,6 +73,32 @@ def stretches(nodes: Sequence[fx.Node]) -> bool:
     return any(name in (*larger, "slice_scatter", "stack") or name.startswith(UPSAMPLING) for name in names)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CatPart:
+    """One of the maps that ``cat`` puts together.
+
+    Attributes:
+        cat: the node.
+        node: the map.
+        beside: the others, in their order.
+        channels: where its channels lie among all: first, and behind last.
+        total: channels of all.
+        behind: the nodes between ``cat`` and the convolution, in order.
+    """
+
+    cat: fx.Node
+    node: fx.Node
+    beside: tuple[fx.Node, ...]
+    channels: tuple[int, int]
+    total: int
+    behind: tuple[fx.Node, ...]
+
+    @property
+    def count(self) -> int:
+        """Its channels."""
+        return self.channels[1] - self.channels[0]
+
+
 class MovedGraph:
     """A program's graph, and which of its nodes hold maps that depend on its inputs.
 
@@ -92,9 +119,11 @@ class MovedGraph:
             if self._holds_no_input(node):
                 self._fixed.add(node)
 
-    def maps(self, node: fx.Node) -> tuple[fx.Node, ...]:
-        """What ``node`` takes its elements from; nothing where it does more than move them."""
+    def maps(self, node: fx.Node, part: CatPart | None = None) -> tuple[fx.Node, ...]:
+        """What ``node`` takes its elements from, of its ``part`` alone if that is given; nothing where it does more."""
         name = name_of(node)
+        if part is not None and node is part.cat:
+            return (part.node, *self._written(part.node, node))
         if name in _FILLED or not (name in _MOVING or name.startswith(UPSAMPLING) or is_element_wise(node)):
             return ()
         return self._sources(node)
@@ -115,7 +144,9 @@ class MovedGraph:
         is_operator = isinstance(node.target, torch._ops.OpOverload)
         return name_of(node) in _FILLED or (is_operator and not self._sources(node))
 
-    def sources(self, x: fx.Node, reader: fx.Node, most: int) -> Iterator[tuple[fx.Node, tuple[fx.Node, ...]]]:
+    def sources(
+        self, x: fx.Node, reader: fx.Node, most: int, part: CatPart | None = None
+    ) -> Iterator[tuple[fx.Node, tuple[fx.Node, ...]]]:
         """Every node through which all goes that ``reader`` reads of ``x``, the nearest first, and those from there."""
         frontier: set[fx.Node] = {x, *self._written(x, reader)}
         nodes: list[fx.Node] = []
@@ -123,7 +154,7 @@ class MovedGraph:
             frontier.discard(x)
         while frontier and len(nodes) < most:
             latest = max(frontier, key=self.order.__getitem__)
-            maps = self.maps(latest)
+            maps = self.maps(latest, part)
             if not maps:
                 return
             nodes.append(latest)
@@ -153,10 +184,18 @@ class ExportedMovement:
         graph: of the program.
         size_of: definite value of a size, which may be a symbol.
         shape: of the source.
+        part: which part of ``cat`` comes from the source; of the others nothing is told. None where all does.
     """
 
-    def __init__(self, graph: MovedGraph, size_of: Callable[[Any], int], source: fx.Node, shape: Sequence[int]) -> None:
-        self._graph, self._size_of = graph, size_of
+    def __init__(
+        self,
+        graph: MovedGraph,
+        size_of: Callable[[Any], int],
+        source: fx.Node,
+        shape: Sequence[int],
+        part: CatPart | None = None,
+    ) -> None:
+        self._graph, self._size_of, self._part = graph, size_of, part
         numbers = torch.arange(1, int(np.prod(shape)) + 1, dtype=torch.float64).reshape(tuple(shape))
         self._known: dict[fx.Node, Any] = {source: numbers}
         self._constants: dict[fx.Node, Any] = {}
@@ -173,6 +212,8 @@ class ExportedMovement:
         return numbers
 
     def _moved(self, node: fx.Node) -> Tensor:
+        if self._part is not None and node is self._part.cat:
+            return torch.clone(self._of(self._part.node))
         args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), self._of)
         name = name_of(node)
         if is_element_wise(node):

@@ -71,13 +71,14 @@ class Splice:
 
     def _replace(self, call: graphs.Call, program: Program) -> None:
         weight, bias = self._values(call)
-        written = write(program, call.x.meta["val"], weight, bias, like=call.node.meta["val"])
-        self._put(call.node, call.x, written)
+        written = write(program, [call.x.meta["val"]], weight, bias, like=call.node.meta["val"])
+        self._put(call.node, [call.x], written)
 
     def _replace_stretched(self, site: StretchedConv, program: Program) -> None:
         weight, bias = self._values(site)
         kernel, like = site.own_kernel(weight), site.node.meta["val"]
-        self._put(site.node, site.source, write(program, site.source.meta["val"], kernel, bias, like, site.front))
+        maps = [each.meta["val"] for each in site.sources]
+        self._put(site.node, site.sources, write(program, maps, kernel, bias, like, site.front))
         for node in unread_writes(site):
             self._take_out(node)
 
@@ -86,10 +87,10 @@ class Splice:
         assert weight is not None, "only calls with stored weights are sites"
         return weight, None if call.bias is None else self._constants.value(call.bias)
 
-    def _put(self, node: fx.Node, x: fx.Node, written: Written) -> None:
-        """``written``, which reads ``x``, in the place of ``node``."""
+    def _put(self, node: fx.Node, maps: Sequence[fx.Node], written: Written) -> None:
+        """``written``, which reads ``maps``, in the place of ``node``."""
         filters = [self._buffer(f"{node.name}_filter", each) for each in written.filters]
-        new = self._inlined(node, written, [x, *filters])
+        new = self._inlined(node, written, [*maps, *filters])
         node.replace_all_uses_with(new)
         self._outputs = [_renamed(spec, node.name, new.name) for spec in self._outputs]
         self._erase(node)

@@ -19,6 +19,7 @@ from splitdeconv.formats.index_maps import AxisMap, IndexMap, read, without_bord
 from splitdeconv.formats.torch.constants import StoredTensors
 from splitdeconv.formats.torch.movement import (
     VIEWS,
+    CatPart,
     ExportedMovement,
     MovedGraph,
     is_element_wise,
@@ -28,7 +29,18 @@ from splitdeconv.formats.torch.movement import (
     viewed,
     works_in_place,
 )
-from splitdeconv.formats.written_convs import UNPROVEN, ConvGeometry, stretched_note, why_left, written_deconv
+from splitdeconv.formats.torch.skips import map_beside, parts_at, zeros_behind
+from splitdeconv.formats.written_convs import (
+    GROUPED_SKIP,
+    UNPROVEN,
+    ConvGeometry,
+    beside,
+    left_note,
+    stretched_first,
+    stretched_note,
+    why_left,
+    written_deconv,
+)
 from splitdeconv.torch_modules.functions import deconv_weight, pads_around, per_axis
 from splitdeconv.torch_modules.graphs import ATEN, owner_of
 
@@ -60,6 +72,9 @@ class StretchedConv:
         borders: pixels of the small map to add at the begin and end of each axis, copies of its border pixel; negative
             where it is cropped.
         nodes: all nodes on the way, the last first.
+        part: of the ``cat`` that puts the stretched map beside others, or None.
+        zeros: that are put around each spatial axis behind it, if nothing else is; None where more than zeros is.
+        left: other parts of it that are stretched too.
     """
 
     node: fx.Node
@@ -72,6 +87,9 @@ class StretchedConv:
     maps: tuple[AxisMap, ...]
     borders: tuple[tuple[int, int], ...]
     nodes: tuple[fx.Node, ...]
+    part: CatPart | None = None
+    zeros: tuple[tuple[int, int], ...] | None = None
+    left: tuple[fx.Node, ...] = ()
 
     @property
     def name(self) -> str:
@@ -80,9 +98,14 @@ class StretchedConv:
 
     @property
     def channels(self) -> tuple[int, int]:
-        """Channels of input and output."""
+        """Channels of the stretched map and of the output."""
         out_channels, per_group = (int(size) for size in self.weight.meta["val"].shape[:2])
-        return per_group * self.geometry.groups, out_channels
+        return self.part.count if self.part else per_group * self.geometry.groups, out_channels
+
+    @property
+    def sources(self) -> tuple[fx.Node, ...]:
+        """The maps that are read: the source, and those beside it."""
+        return (self.source, *(self.part.beside if self.part else ()))
 
     def deconv(self, shape: Sequence[int | None]) -> Deconv:
         """The deconv that it is, for a source of ``shape``."""
@@ -91,14 +114,20 @@ class StretchedConv:
             None if size is None else size + begin + end for size, (begin, end) in zip(sizes, self.borders, strict=True)
         ]
         found = written_deconv(self.kind, self.maps, self.geometry, self.channels, batch, grown)
+        if self.part is not None:
+            found = beside(found, self.part.total - self.part.count, self.maps, self.zeros)
         return replace(found, has_bias=self.bias is not None)
 
     def own_kernel(self, weight: Tensor) -> Tensor:
-        """The convolution's weight as a deconv has it, IOHW."""
-        return deconv_weight(weight, self.geometry.groups)
+        """The convolution's weight as a deconv has it, IOHW, the rows of the stretched map first."""
+        rows = deconv_weight(weight, self.geometry.groups)
+        return stretched_first(rows, None if self.part is None else self.part.channels)
 
-    def front(self, x: Tensor) -> Tensor:
-        """The map that the deconv reads, from the source."""
+    def front(self, x: Tensor, *others: Tensor) -> list[Tensor]:
+        """The maps that the deconv reads, from the sources."""
+        return [self._small(x), *([map_beside(self.part, others, pads=self.zeros is None)] if self.part else [])]
+
+    def _small(self, x: Tensor) -> Tensor:
         x = x if self.perm == tuple(range(x.dim())) else x.permute(self.perm)
         for node in reversed(self.nodes):
             if is_element_wise(node):
@@ -108,12 +137,13 @@ class StretchedConv:
             x = F.pad(x, [max(0, count) for count in around], mode="replicate")
         return F.pad(x, [min(0, count) for count in around]) if min(around) < 0 else x
 
-    def note(self) -> str:
+    def notes(self) -> tuple[str, ...]:
         """What becomes of the nodes in front of the convolution."""
         names = [name_of(node) for node in reversed(self.nodes)]
         inside = {self.node, *self.nodes}
         kept = next((node.name for node in self.nodes if set(node.users) - inside), None)
-        return stretched_note(self.kind, self.maps, names, kept)
+        note = stretched_note(self.kind, self.maps, names, kept)
+        return (note, left_note([each.name for each in self.left])) if self.left else (note,)
 
 
 def name_for(node: fx.Node) -> str:
@@ -158,10 +188,38 @@ def _convolution(node: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node | None, ConvG
 def _stretched(
     graph: MovedGraph, node: fx.Node, x: fx.Node, weight: fx.Node, bias: fx.Node | None, geometry: ConvGeometry
 ) -> StretchedConv | str | None:
-    chain = list(graph.sources(x, node, _LONGEST))
+    """Of all that a convolution reads, or of one part of a skip connection: that which saves most work."""
+    whole = _stretched_part(graph, node, x, weight, bias, geometry, None)
+    if isinstance(whole, StretchedConv):
+        return whole
+    read = [_stretched_part(graph, node, x, weight, bias, geometry, part) for part in parts_at(x)]
+    found = [each for each in read if isinstance(each, StretchedConv)]
+    if not found:
+        return next((each for each in (*read, whole) if each is not None), None)
+    if geometry.groups > 1:
+        return GROUPED_SKIP
+    best = max(found, key=_products_saved)
+    left = tuple(each.part.node for each in found if each is not best and each.part)
+    return replace(best, left=left, zeros=None if best.part is None else zeros_behind(graph, best.part, x))
+
+
+def _products_saved(found: StretchedConv) -> int:
+    return found.channels[0] * int(np.prod([axis.factor for axis in found.maps]))
+
+
+def _stretched_part(
+    graph: MovedGraph,
+    node: fx.Node,
+    x: fx.Node,
+    weight: fx.Node,
+    bias: fx.Node | None,
+    geometry: ConvGeometry,
+    part: CatPart | None,
+) -> StretchedConv | str | None:
+    chain = list(graph.sources(x, node, _LONGEST, part))
     if not any(stretches(nodes) for _, nodes in chain):
         return _interpolated(chain[-1][0] if chain else x)
-    found = [(source, nodes, _index(graph, source, nodes, x)) for source, nodes in chain]
+    found = [(source, nodes, _index(graph, source, nodes, x, part)) for source, nodes in chain]
     stretched = [each for each in found if each[2] is not None and each[2].kind is not None]
     if not stretched:
         upsampled = any(name_of(each).startswith(("upsample", "_upsample")) for each in chain[-1][1])
@@ -174,7 +232,7 @@ def _stretched(
         return inner
     if (reason := why_left(index.kind, inner[0], geometry)) is not None:
         return reason
-    return StretchedConv(node, weight, bias, geometry, source, index.perm, index.kind, *inner, nodes)
+    return StretchedConv(node, weight, bias, geometry, source, index.perm, index.kind, *inner, nodes, part)
 
 
 def _factor(index: IndexMap | None) -> int:
@@ -190,7 +248,9 @@ def _interpolated(node: fx.Node) -> str | None:
     return f"its upsampling is {kind}: only that of nearest pixels makes a deconv of it"
 
 
-def _index(graph: MovedGraph, source: fx.Node, nodes: tuple[fx.Node, ...], x: fx.Node) -> IndexMap | None:
+def _index(
+    graph: MovedGraph, source: fx.Node, nodes: tuple[fx.Node, ...], x: fx.Node, part: CatPart | None
+) -> IndexMap | None:
     """How the elements of ``source`` arrive in ``x``, in the same way for all sizes that are tried."""
     value = source.meta.get("val")
     if not isinstance(value, Tensor) or value.dim() != x.meta["val"].dim() or value.dtype != x.meta["val"].dtype:
@@ -202,23 +262,19 @@ def _index(graph: MovedGraph, source: fx.Node, nodes: tuple[fx.Node, ...], x: fx
     for trial in (few, shapes):
         if np.prod(trial[0]) > _ELEMENTS:
             continue
-        found = [_run(graph, size_of, source, shape, nodes, x) for size_of, shape in zip(runs, trial, strict=True)]
+        each = zip(runs, trial, strict=True)
+        found = [
+            _run(ExportedMovement(graph, size_of, source, shape, part), nodes, x, shape) for size_of, shape in each
+        ]
         if found[0] is not None and all(each == found[0] for each in found):
             return found[0]
     return None
 
 
-def _run(
-    graph: MovedGraph,
-    size_of: Callable[[Any], int],
-    source: fx.Node,
-    shape: list[int],
-    nodes: Sequence[fx.Node],
-    x: fx.Node,
-) -> IndexMap | None:
+def _run(movement: ExportedMovement, nodes: Sequence[fx.Node], x: fx.Node, shape: list[int]) -> IndexMap | None:
     try:
         with torch.no_grad():
-            numbers = ExportedMovement(graph, size_of, source, shape).run(nodes, x)
+            numbers = movement.run(nodes, x)
     except Exception:  # sizes that the nodes do not take, told by PyTorch in many ways
         return None
     return read(numbers, tuple(shape))

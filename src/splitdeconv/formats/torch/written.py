@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Weights
-from splitdeconv.formats.torch.exchange import example_of, layout_of
+from splitdeconv.formats.torch.exchange import examples_of, layout_of
 from splitdeconv.torch_modules.flat import Flat
 from splitdeconv.torch_modules.functions import is_channels_last
 from splitdeconv.torch_modules.interpret import interpret
@@ -23,7 +23,7 @@ class Written:
     """The graph of one site.
 
     Attributes:
-        graph: its inputs are the map, ``(N, C, *sizes)`` or without ``N``, and then ``filters``.
+        graph: its inputs are the maps, ``(N, C, *sizes)`` or without ``N``, and then ``filters``.
         filters: what the convolutions apply.
     """
 
@@ -33,20 +33,20 @@ class Written:
 
 def write(
     program: Program,
-    x: Tensor,
+    maps: Sequence[Tensor],
     weight: Tensor,
     bias: Tensor | None,
     like: Tensor | None = None,
-    front: Callable[[Tensor], Tensor] | None = None,
+    front: Callable[..., Sequence[Tensor]] | None = None,
 ) -> Written:
     """The graph of ``program``.
 
     Args:
         program: of the site.
-        x: an input of the site, or one that stands for it; sizes that are symbols stay open.
+        maps: inputs of the site, or what stands for them; sizes that are symbols stay open.
         weight, bias: the site's parameters.
         like: an output of the site whose memory format is to be kept; contiguous without one.
-        front: what is done with the input before the program.
+        front: what is done with the inputs before the program.
     """
     routine = interpret(program, layout_of(program))
     with torch.no_grad():
@@ -54,30 +54,30 @@ def write(
     present = tuple(each for each in split if each is not None)
     last = like is not None and is_channels_last(like)
 
-    def compute(x: Tensor, *filters: Tensor) -> Tensor:
-        given = iter(filters)
-        x = x if front is None else front(x)
+    def compute(*tensors: Tensor) -> Tensor:
+        given, given_maps = iter(tensors[len(maps) :]), tensors[: len(maps)]
+        x, *others = given_maps if front is None else front(*given_maps)
         batched = x if x.dim() == len(program.deconv.axes) + 2 else x.unsqueeze(0)
-        y = routine.apply(batched, [None if each is None else next(given) for each in split])
+        y = routine.apply(batched, [None if each is None else next(given) for each in split], *others)
         y = y.movedim(1, -1).contiguous().movedim(-1, 1) if last else y.contiguous()
         return y if batched is x else y.squeeze(0)
 
-    mode = getattr(x, "fake_mode", None)
+    mode, tensors = getattr(maps[0], "fake_mode", None), present
     with torch.no_grad():
         if mode is None:
-            mode = torch._subclasses.FakeTensorMode()
-            x = mode.from_tensor(x, static_shapes=True)
+            mode, tensors, maps_in = torch._subclasses.FakeTensorMode(), (*maps, *present), ()
+        else:
+            maps_in = tuple(maps)
         with mode:
-            graph = make_fx(compute, pre_dispatch=True)(
-                x, *(mode.from_tensor(each, static_shapes=True) for each in present)
-            )
+            fake = (mode.from_tensor(each, static_shapes=True) for each in tensors)
+            graph = make_fx(compute, pre_dispatch=True)(*maps_in, *fake)
     return Written(graph, present)
 
 
 def alone(program: Program, weights: Weights) -> Compilable:
     """A site under ``program`` by itself, as it is written into an exported program."""
     bias = None if weights.bias is None else torch.from_numpy(weights.bias)
-    written = write(program, example_of(program.deconv), torch.from_numpy(weights.kernel), bias)
+    written = write(program, examples_of(program.deconv), torch.from_numpy(weights.kernel), bias)
     return Compilable(Flat(WrittenSite(written)))
 
 
@@ -91,7 +91,7 @@ class WrittenSite(nn.Module):
         for number, each in enumerate(written.filters):
             self.register_buffer(f"filter{number}", each)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The deconv of ``x``."""
-        found: Tensor = self.graph(x, *(getattr(self, f"filter{number}") for number in range(self.count)))
+    def forward(self, *maps: Tensor) -> Tensor:
+        """The deconv of its maps."""
+        found: Tensor = self.graph(*maps, *(getattr(self, f"filter{number}") for number in range(self.count)))
         return found
