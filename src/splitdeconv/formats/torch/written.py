@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from splitdeconv.deconv.network import Compilable
@@ -62,16 +63,16 @@ def write(
         y = y.movedim(1, -1).contiguous().movedim(-1, 1) if last else y.contiguous()
         return y if batched is x else y.squeeze(0)
 
-    mode, tensors = getattr(maps[0], "fake_mode", None), present
-    with torch.no_grad():
-        if mode is None:
-            mode, tensors, maps_in = torch._subclasses.FakeTensorMode(), (*maps, *present), ()
-        else:
-            maps_in = tuple(maps)
-        with mode:
-            fake = (mode.from_tensor(each, static_shapes=True) for each in tensors)
-            graph = make_fx(compute, pre_dispatch=True)(*maps_in, *fake)
+    mode = getattr(maps[0], "fake_mode", None) or FakeTensorMode()
+    with torch.no_grad(), mode:
+        tensors = (each if isinstance(each, FakeTensor) else _faked(mode, each) for each in (*maps, *present))
+        graph = make_fx(compute, pre_dispatch=True)(*tensors)
     return Written(graph, present)
+
+
+def _faked(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
+    """A tensor of the same sizes without values."""
+    return mode.from_tensor(tensor, static_shapes=True)
 
 
 def alone(program: Program, weights: Weights) -> Compilable:
