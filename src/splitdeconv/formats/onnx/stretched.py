@@ -137,11 +137,11 @@ def find_part(
     """
     parts, is_quantised = parts_at(place, channels, rank, shapes)
     read = [find_stretched(place, part.count, rank, pads, shapes, part) for part in parts]
-    found = [each for each in read if isinstance(each, Stretched)]
+    found = [each for each in read if isinstance(each, Stretched) and each.folded is None]
     if is_quantised and found:
         return ROUNDED_TWICE
     if not found:
-        return next((each for each in read if each is not None), None)
+        return next((each for each in read if isinstance(each, str)), None)
     best = max(found, key=_products_saved)
     return replace(best, left=tuple(each.part.value for each in found if each is not best and each.part))
 
