@@ -114,6 +114,19 @@ class Tree:
             setattr(found, f"builtinOptions{second}", options)
         self.graph.operators.append(found)
 
+    def custom(self, name: str, inputs: list[int], output: int, options: bytes) -> None:
+        """An operator that TFLite does not define."""
+        code = tfl.OperatorCodeT(deprecatedBuiltinCode=32, builtinCode=32, customCode=name, version=1)
+        self.root.operatorCodes.append(code)
+        self.graph.operators.append(
+            tfl.OperatorT(
+                opcodeIndex=len(self.root.operatorCodes) - 1,
+                inputs=np.asarray(inputs, np.int32),
+                outputs=np.asarray([output], np.int32),
+                customOptions=np.frombuffer(options, np.uint8),
+            )
+        )
+
     def packed(self, inputs: list[int], outputs: list[int]) -> bytes:
         self.graph.inputs, self.graph.outputs = np.asarray(inputs, np.int32), np.asarray(outputs, np.int32)
         self.root.subgraphs = [self.graph, *self.further]

@@ -293,6 +293,7 @@ class Deconv:
         diagonal: whether the model has this depthwise deconv as a dense one whose filter is zero between channels.
         separable: whether all channels share one filter, and that is exactly a product of one vector for each axis.
         written_out: how the model has it where it is no transposed convolution there, or None.
+        custom: whether the model has it as an operator that its format does not define, so that few runtimes run it.
     """
 
     axes: tuple[Axis, ...]
@@ -307,6 +308,7 @@ class Deconv:
     diagonal: bool = False
     separable: bool = False
     written_out: WrittenOut | None = None
+    custom: bool = False
 
     def __post_init__(self) -> None:
         for name in ("in_channels", "out_channels"):

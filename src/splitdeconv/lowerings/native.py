@@ -16,8 +16,8 @@ from splitdeconv.lowerings.zero_insert import insert_zeros
 class Native(Lowering):
     """The runtime's own deconv, as the model has it.
 
-    Before: ConvTranspose, maybe with a crop behind it, or dense although its filter is zero between channels; or a
-    convolution behind an upsampling or inserted zeros.
+    Before: ConvTranspose, maybe with a crop behind it, or dense although its filter is zero between channels; or an
+    operator that the format does not define; or a convolution behind an upsampling or inserted zeros.
     After: the same nodes. Window ``simplified``: one depthwise or dense ConvTranspose with the crop in its pads. Window
     ``deconv``: one ConvTranspose with the filter that the upsampling and the convolution make together.
     """
@@ -33,7 +33,8 @@ class Native(Lowering):
             return (plain,)
         if deconv.written_out is not None:
             return (plain,) if goes_before(deconv) else (plain, COMPOSITE)
-        return (plain, Candidate(self.name, "simplified")) if deconv.crop or deconv.diagonal else (plain,)
+        simpler = deconv.crop or deconv.diagonal or deconv.custom
+        return (plain, Candidate(self.name, "simplified")) if simpler else (plain,)
 
     def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
         further = [beside_shape(deconv, layout)] if deconv.written_out and deconv.written_out.beside else []

@@ -100,7 +100,7 @@ def _other_macs(model: Model, findings: Findings, shapes: Shapes) -> int | None:
 def _answer(model: Model, site: Site, target: Target) -> str:
     """Why a target does not run a site as it is, or nothing; compilers that only estimate are asked by compiling."""
     native = lowerings.lower(site.deconv, model.layout, NATIVE)
-    reason = target.refuse(native)
+    reason = model.refuse(site, native) or target.refuse(native)
     if reason is None and target.kind == "estimated":
         try:
             target.compile(model.emit(site, native))

@@ -30,6 +30,7 @@ from splitdeconv.targets.target import CompileError, Target
 TIE_STEPS = 1  # of the output, by which two right ways to round may differ
 OWN_FACTOR = 2  # by which a candidate may deviate further than the target's own deconv
 _IN_STEPS = "the original operators, in steps of the output's scale"
+OPEN_SIZE = 8  # what an open size is taken to be
 TIE_SHARE = 0.01  # of the outputs that may differ so; a thousandth of it was seen (docs/quantised-onnx.md)
 
 
@@ -189,7 +190,7 @@ def check_fused(model: Model, site: Site, program: Program, runner: Target) -> t
     """
     deconv = site.deconv
     limits = np.iinfo(np.dtype(deconv.quant.activation if deconv.quant else "int8"))
-    shape = (deconv.batch or 1, *(size or 1 for size in deconv.in_sizes), deconv.in_channels)
+    shape = (deconv.batch or 1, *(size or OPEN_SIZE for size in deconv.in_sizes), deconv.in_channels)
     x = np.random.default_rng(0).integers(limits.min, limits.max, shape, limits.dtype, endpoint=True)
     native = lower(deconv, model.layout, NATIVE)
     compiled = [runner.compile(model.emit(site, each)) for each in (native, program)]

@@ -35,10 +35,16 @@ def offered(case: Case, kernels: str, numerics: str = "exact") -> int:
     return sum(model.refuse(site, lower(site.deconv, "NHWC", each)) is None for each in forms)
 
 
-@pytest.mark.parametrize("case", [COMPUTED, UNREACHED, UNREACHED.with_(kind="uint8"), COMPUTED.with_(kind="hybrid")])
+@pytest.mark.parametrize("case", [COMPUTED, UNREACHED, UNREACHED.with_(kind="uint8")])
 def test_xnnpack_takes_only_the_rewritten_forms(case: Case) -> None:
     assert offered(case, "xnnpack") == offered(case, "builtin") == 0
     assert offered(case, "reference") > 3
+
+
+def test_only_delegates_quantise_a_hybrid_map_alike_before_and_after() -> None:
+    hybrid = COMPUTED.with_(kind="hybrid")
+    assert [offered(hybrid, kernels) for kernels in ("xnnpack", "builtin", "reference")] == [0, 0, 0]
+    assert offered(hybrid.with_(computed=False), "xnnpack") > 3
 
 
 @pytest.mark.parametrize("case", [COMPUTED.with_(computed=False), COMPUTED.with_(kind="int16"), Case(computed=True)])

@@ -12,8 +12,10 @@ pytest.importorskip("ai_edge_litert")
 from splitdeconv.deconv import reference
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.errors import CompileError
 from splitdeconv.formats.tflite import TfliteModel
 from splitdeconv.lowerings import candidates, lower
+from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.targets.litert import LiteRtModel, interpreter
 
 
@@ -97,12 +99,19 @@ def test_a_vocoder_keeps_its_state_from_call_to_call(shared: Path, kernels: str)
     assert new.root.signatureDefs == model.root.signatureDefs
 
 
-def test_a_custom_operator_is_left_alone_with_the_reason(shared: Path) -> None:
-    found = TfliteModel.load(shared / "models/mediapipe_selfie_custom_op.tflite").find()
-    assert not found.sites
-    *convolutions, skipped = found.skipped
-    assert all("upsampling is bilinear" in each.reason for each in convolutions)
-    assert "custom operator 'Convolution2DTransposeBias'" in skipped.reason
+def test_mediapipes_own_operator_becomes_one_of_tflites(shared: Path) -> None:
+    """LiteRT's XNNPACK knows MediaPipe's operator, its other kernels do not."""
+    model = TfliteModel.load(shared / "models/mediapipe_selfie_custom_op.tflite")
+    (site,) = model.find().sites
+    new = model.splice({site.id: lower(site.deconv, "NHWC", Candidate.parse("split:union:depth_to_space"))})
+    before = LiteRtModel(interpreter(model.to_object(), "xnnpack", 1))
+    x = some_inputs(before, 0)
+    (wanted,) = before.run(x).values()
+    for kernels in ("xnnpack", "builtin"):
+        (found,) = LiteRtModel(interpreter(new.to_object(), kernels, 1)).run(x).values()
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=64 * np.finfo(np.float32).eps)
+    with pytest.raises(CompileError, match="Convolution2DTransposeBias"):
+        interpreter(model.to_object(), "builtin", 1)
 
 
 @pytest.mark.parametrize("name", ["prisma_f32", "fst_rain_princess_256", "lyragan"])

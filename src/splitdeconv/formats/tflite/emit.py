@@ -15,6 +15,7 @@ from splitdeconv.deconv.ops import (
     Concat,
     Conv,
     DepthToSpace,
+    Dim,
     NativeDeconv,
     Op,
     Pad,
@@ -36,6 +37,8 @@ from splitdeconv.formats.tflite.filters import FilterWriter
 from splitdeconv.formats.tflite.node import Node
 from splitdeconv.formats.tflite.padding import LARGEST_PAD_RANK, joinable, joined
 from splitdeconv.formats.tflite.schema import ACTIVATIONS, Builtin, tfl
+from splitdeconv.formats.tflite.sizes import SizeWriter
+from splitdeconv.formats.tflite.steps import activated, is_native
 from splitdeconv.formats.tflite.types import SiteTypes
 from splitdeconv.formats.tflite.writer import GraphWriter
 from splitdeconv.lowerings.native import as_written
@@ -95,6 +98,7 @@ class Emitter:
         self.activation = next(code for code, name in ACTIVATIONS.items() if name == activation)
         weights = node.weights() if foreign is None else foreign
         self.filters = FilterWriter(writer, node.id, weights, self.types)
+        self.sizes = SizeWriter(writer, node.id)
         self.pieces: dict[tuple[int, int], list[int]] = {}
 
     def emit(self, program: Program, sources: Sequence[int], result: int) -> None:
@@ -138,13 +142,13 @@ class Emitter:
             case NativeDeconv(simplified=True):
                 self._composite(op.deconv, x, out, activation)
             case NativeDeconv():
-                self._native(x, out)
+                self._native(op.deconv, x, out)
             case Pad():
                 self._pad(op.begin, op.end, x, out, number)
             case Slice():
                 self.slice(op, x, out)
             case Reshape():
-                self.reshape(x.tensor, out)
+                self._reshaped(op, x, out)
             case Repeat():
                 self._repeat(op, x, out, number)
             case _:
@@ -181,19 +185,30 @@ class Emitter:
 
     def ints(self, values: Any) -> int:
         """A constant int32 vector or matrix."""
-        return self.writer.constant(np.asarray(values, np.int32), f"{self.node.id}/sizes")
+        return self.sizes.constant(values)
 
     def reshape(self, tensor: int, out: Value) -> None:
+        """RESHAPE to a shape of which at most one size is open."""
         sizes = [-1 if size is None else size for size in out.shape]
         options = tfl.ReshapeOptionsT(newShape=np.asarray(sizes, np.int32))
         self.add(Builtin.RESHAPE, [tensor, self.ints(sizes)], out.tensor, options)
 
+    def _reshaped(self, op: Reshape, x: Value, out: Value) -> None:
+        """RESHAPE; where several sizes are open, to sizes that the model computes."""
+        if out.shape.count(None) > 1:
+            sizes = self.sizes.of(x.tensor, len(x.shape), op.dims)
+            self.add(Builtin.RESHAPE, [x.tensor, sizes], out.tensor, tfl.ReshapeOptionsT())
+        else:
+            self.reshape(x.tensor, out)
+
     def slice(self, op: Slice, x: Value, out: Value) -> None:
-        """STRIDED_SLICE with explicit ends; an open axis is taken whole by its masks."""
-        open_axes = sum(1 << axis for axis, size in enumerate(x.shape) if size is None)
-        ends = [0 if size is None else size - end for size, end in zip(x.shape, op.end, strict=True)]
+        """STRIDED_SLICE with explicit ends; those of an open axis count from its end."""
+        open_axes = [axis for axis, size in enumerate(x.shape) if size is None]
+        begin_mask = sum(1 << axis for axis in open_axes if not op.begin[axis])
+        end_mask = sum(1 << axis for axis in open_axes if not op.end[axis])
+        ends = [(size or 0) - end for size, end in zip(x.shape, op.end, strict=True)]
         bounds = [self.ints(op.begin), self.ints(ends), self.ints([1] * len(ends))]
-        options = tfl.StridedSliceOptionsT(beginMask=open_axes, endMask=open_axes)
+        options = tfl.StridedSliceOptionsT(beginMask=begin_mask, endMask=end_mask)
         self.add(Builtin.STRIDED_SLICE, [x.tensor, *bounds], out.tensor, options)
 
     def _part(self, op: Part, x: Value, number: int) -> int:
@@ -274,7 +289,7 @@ class Emitter:
         return _GROUPED_CONV if name == "CONV_2D" and op.groups > 1 else 0
 
     def _composite(self, deconv: Deconv, x: Value, out: Value, activation: int) -> None:
-        """One TRANSPOSE_CONV for a convolution of a stretched map; SAME where that means the pads, else with a crop."""
+        """One TRANSPOSE_CONV in place of the model's operators; SAME where that means the pads, else with a crop."""
         options = tfl.TransposeConvOptionsT(fusedActivationFunction=activation, quantizedBiasType=self.types.bias_type)
         options.strideH, options.strideW = deconv.strides
         same = all(is_same(axis) for axis in deconv.axes)
@@ -291,8 +306,11 @@ class Emitter:
         if cropped:
             self.slice(cut, Value(target, whole), out)
 
-    def _native(self, x: Value, out: Value) -> None:
+    def _native(self, deconv: Deconv, x: Value, out: Value) -> None:
         """The original operators again, or with weights on trial the deconv and its crops."""
+        if self.node.deconv.custom:
+            self._composite(deconv, x, out, self.activation)
+            return
         if self.foreign is not None:
             self._bare_native(x, out)
             return
@@ -303,7 +321,7 @@ class Emitter:
             tensor = self.writer.tensor(graph.tensors[node.output], graph.shape(node.output), f"{node.id}/native")
         shape, kernel, _, *bias = graph.inputs_of(node.operator)
         computed = self.is_alone and graph.content(shape) is None
-        sizes = self._computed_sizes(out.shape) if computed else self.borrow(shape)
+        sizes = self._computed_sizes(x) if computed else self.borrow(shape)
         operands = [sizes, self.borrow(kernel), x.tensor, *(self.borrow(each) for each in bias if each >= 0)]
         self.writer.copied(graph.root, graph.operators[node.operator], operands, [tensor])
         self._followers(tensor, out.tensor)
@@ -337,57 +355,41 @@ class Emitter:
         """The output shape of a TRANSPOSE_CONV: a constant, or with the batch of ``x`` where that is open."""
         if whole[0] is not None:
             return self.ints(whole)
-        like, vector = tfl.TensorT(type=tfl.TensorType.INT32), (4,)
-        shape = self.writer.tensor(like, vector, f"{self.node.id}/shape")
-        batch = self.writer.tensor(like, (1,), f"{self.node.id}/batch")
-        sizes = self.writer.tensor(like, vector, f"{self.node.id}/sizes")
-        self.writer.operator(Builtin.SHAPE, 1, [x.tensor], [shape], tfl.ShapeOptionsT(outType=tfl.TensorType.INT32))
-        bounds = [self.ints([bound]) for bound in (0, 1, 1)]
-        self.writer.operator(Builtin.STRIDED_SLICE, 1, [shape, *bounds], [batch], tfl.StridedSliceOptionsT())
-        operands = [batch, self.ints(whole[1:])]
-        self.writer.operator(Builtin.CONCATENATION, 1, operands, [sizes], tfl.ConcatenationOptionsT(axis=0))
-        return sizes
+        dims = (Dim(1, axis=0), *(Dim(size or 1) for size in whole[1:]))
+        return self.sizes.of(x.tensor, len(x.shape), dims)
 
-    def _computed_sizes(self, shape: Shape) -> int:
+    def _computed_sizes(self, x: Value) -> int:
         """The output shape as an operator's result: runtimes take other kernels for it than for a constant."""
-        sizes = self.ints(self._native_shape(shape))
-        made = self.writer.tensor(tfl.TensorT(type=tfl.TensorType.INT32), (4,), f"{self.node.id}/computed")
-        self.reshape(sizes, Value(made, (4,)))
-        return made
+        node, deconv = self.node, self.node.deconv
+        crops = [sum(pair) for pair in zip(node.epilogue.begin, node.epilogue.end, strict=True)]
+        dims = [Dim(1, axis=0), *(Dim(axis.stride, axis=1 + number) for number, axis in enumerate(deconv.axes))]
+        more = [axis.out_size_of(axis.kernel) - axis.stride * axis.kernel for axis in deconv.axes]
+        more = [0, *(size + crop for size, crop in zip(more, crops, strict=True)), 0]
+        return self.sizes.of(x.tensor, len(x.shape), (*dims, Dim(deconv.out_channels)), more)
 
     def _native_shape(self, shape: Shape) -> list[int]:
-        """What TRANSPOSE_CONV itself gives: the output of the site with what the epilogue crops."""
-        batch, rows, columns, channels = (1 if size is None else size for size in shape)
-        (top, left), (bottom, right) = self.node.epilogue.begin, self.node.epilogue.end
-        return [batch, rows + top + bottom, columns + left + right, channels]
+        """What the operator itself gives: the output of the site with what the epilogue crops."""
+        batch, *sizes, channels = (1 if size is None else size for size in shape)
+        crops = zip(sizes, self.node.epilogue.begin, self.node.epilogue.end, strict=True)
+        return [batch, *(size + begin + end for size, begin, end in crops), channels]
 
     def _bare_native(self, x: Value, out: Value) -> None:
-        """TRANSPOSE_CONV and the crops, without activation and epilogue."""
+        """The operator and the crops, without activation and epilogue."""
         node = self.node
         original = node.graph.operators[node.operator]
+        kind = node.graph.name(node.operator)
         options = copy.copy(original.builtinOptions)
-        options.fusedActivationFunction, options.quantizedBiasType = 0, self.types.bias_type
+        options.fusedActivationFunction = 0
+        if kind == "TRANSPOSE_CONV":
+            options.quantizedBiasType = self.types.bias_type
         whole = tuple(self._native_shape(out.shape))
         begin, end = (0, *node.epilogue.begin, 0), (0, *node.epilogue.end, 0)
         cropped = any(begin) or any(end)
         target = self.writer.tensor(self.types.result, whole, f"{node.id}/native") if cropped else out.tensor
-        kernel, *bias = self.filters.native(node.deconv)
-        version = max(_BIASED_DECONV, node.graph.root.operatorCodes[original.opcodeIndex].version)
-        self.add(Builtin.TRANSPOSE_CONV, [self.ints(whole), kernel, x.tensor, *bias], target, options, version)
+        kernel, *bias = self.filters.native(node.deconv, kind)
+        version = node.graph.root.operatorCodes[original.opcodeIndex].version
+        version = max(_BIASED_DECONV, version) if kind == "TRANSPOSE_CONV" else version
+        operands = [self.ints(whole), kernel, x.tensor, *bias]
+        self.add(getattr(Builtin, kind), operands, target, options, version)
         if cropped:
             self.slice(Slice(begin, end), Value(target, whole), out)
-
-
-def is_native(program: Program) -> bool:
-    """Whether the program is the model's own operators."""
-    (first, *others) = program.steps
-    return not others and isinstance(first.op, NativeDeconv) and not first.op.simplified
-
-
-def activated(program: Program) -> frozenset[int] | None:
-    """The steps that complete sums, and can take an activation; None where only all of the output can."""
-    additions = [number for number, step in enumerate(program.steps) if isinstance(step.op, Add | AddBias)]
-    if not additions:
-        return frozenset(n for n, step in enumerate(program.steps) if isinstance(step.op, Conv | NativeDeconv))
-    behind = program.steps[additions[-1] + 1 :]
-    return frozenset(additions[-1:]) if all(len(set(step.inputs)) == 1 for step in behind) else None

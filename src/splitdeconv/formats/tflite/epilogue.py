@@ -72,9 +72,9 @@ def find_epilogue(graph: Graph, operator: int, numerics: str, axes: int = 2) -> 
         axes: number of spatial axes.
     """
     (output, *_) = graph.outputs_of(operator)
-    options = graph.operators[operator].builtinOptions
+    fused = getattr(graph.operators[operator].builtinOptions, "fusedActivationFunction", 0)  # custom ones have none
     nothing = (0,) * axes
-    found = Epilogue(output, activation=ACTIVATIONS[options.fusedActivationFunction], begin=nothing, end=nothing)
+    found = Epilogue(output, activation=ACTIVATIONS[fused], begin=nothing, end=nothing)
     for reader in _readers(graph, output):
         joined = _join(graph, operator, reader, found, numerics)
         if joined is None:

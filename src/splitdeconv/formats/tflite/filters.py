@@ -12,7 +12,7 @@ from splitdeconv.deconv.requantised import requantised_filter, sums_taps
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights, conv_channels, conv_filter, deconv_kernel
 from splitdeconv.formats.tflite.conv_operators import operator_of
-from splitdeconv.formats.tflite.geometry import FILTER_AXES
+from splitdeconv.formats.tflite.geometry import FILTER_AXES, KERNEL_AXES
 from splitdeconv.formats.tflite.schema import TYPE_NAMES, Builtin, tfl
 from splitdeconv.formats.tflite.types import FLOAT32, SiteTypes
 from splitdeconv.formats.tflite.units import zero_point
@@ -63,9 +63,10 @@ class FilterWriter:
         assert self.weights.bias is not None, "the deconv says that it has a bias"
         return self._bias(self.weights.bias, f"{self.name}/bias", None)
 
-    def native(self, deconv: Deconv) -> list[int]:
-        """Kernel OHWI and bias (if there is one) of the whole deconv, as TRANSPOSE_CONV takes them."""
-        values = np.ascontiguousarray(deconv_kernel(self.weights.kernel, deconv).transpose(1, 2, 3, 0))
+    def native(self, deconv: Deconv, kind: str = "TRANSPOSE_CONV") -> list[int]:
+        """Kernel and bias (if there is one) of the whole deconv, as the operator ``kind`` takes them."""
+        order = np.argsort(KERNEL_AXES[kind])
+        values = np.ascontiguousarray(deconv_kernel(self.weights.kernel, deconv).transpose(order))
         kernel = self._filter(values, f"{self.name}/kernel", self.types.kernel.quantization)
         if self.weights.bias is None:
             return [kernel]

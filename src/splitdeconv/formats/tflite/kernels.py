@@ -15,7 +15,7 @@ def left_out(nodes: Sequence[Node], model: Compilable, runner: Target) -> frozen
 
     A delegate (XNNPACK) that does not take a TRANSPOSE_CONV may take its convolutions. LiteRT's built-in kernels, too,
     round the results of 8-bit convolutions otherwise than those of 8-bit deconvs, and have other rules for the ranges
-    of hybrid ones. In 16 bits, and in the reference kernels, both are rounded by one function. A convolution of a
+    of hybrid ones. In 16 bits, and in the reference kernels, integers are rounded by one function. A convolution of a
     stretched map is one before and after.
 
     Args:
@@ -24,8 +24,11 @@ def left_out(nodes: Sequence[Node], model: Compilable, runner: Target) -> frozen
         runner: what was named as its runtime.
     """
     quantised = [node for node in nodes if node.deconv.quant is not None and node.written is None]
-    asked = [node for node in quantised if node.deconv.quant and node.deconv.quant.activation != "int16"]
-    if not asked or not isinstance(runner, LiteRt) or runner.kernels == "reference":
+    if not isinstance(runner, LiteRt):
+        return frozenset()
+    alike = ("int16", "int8", "uint8") if runner.kernels == "reference" else ("int16",)
+    asked = [node for node in quantised if node.deconv.quant and node.deconv.quant.activation not in alike]
+    if not asked:
         return frozenset()
     try:
         read = runner.compile(model, whole=True).read_by_delegates

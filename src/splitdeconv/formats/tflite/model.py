@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
 
 from splitdeconv.deconv.network import Compilable, Operations
 from splitdeconv.deconv.ops import Layout
@@ -49,6 +52,7 @@ class TfliteModel(Model):
             splits int8 convolutions of upsampled maps, whose filters become others.
         left_out: sites that no delegate takes on the runtime that was asked, and whose rewritten forms have other bits
             for that.
+        sizes: of the maps that sites with open sizes read, where a run told them.
     """
 
     format: ClassVar[str] = "tflite"
@@ -62,6 +66,7 @@ class TfliteModel(Model):
     path: Path | None = None
     numerics: str = "exact"
     left_out: frozenset[str] = frozenset()
+    sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def root(self) -> Any:
@@ -86,10 +91,19 @@ class TfliteModel(Model):
 
     def find(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
         read = find_nodes(self.root, self.numerics)
-        sites = tuple(_site(each) for each in read if isinstance(each, Node))
+        sites = tuple(_site(each, self.sizes) for each in read if isinstance(each, Node))
         skipped = tuple(each for each in read if isinstance(each, Skipped))
         own = {each.operator for each in read if isinstance(each, Node) and each.graph.number == 0}
         return Findings(sites, skipped, other_macs(self.root, own))
+
+    def sized_by(self, in_shapes: Mapping[str, tuple[int, ...]], run: Callable[[Model], Mapping[str, Array]]) -> Self:
+        """The maps in front of sites with open sizes become outputs of the model that runs."""
+        nodes = [_node(site) for site in self.find().sites if None in site.deconv.in_sizes]
+        nodes = [node for node in nodes if node.graph.number == 0]
+        watched = _with_outputs(self.root, [node.source for node in nodes])
+        outputs = run(replace(self, contents=replace(self.contents, root=watched), path=None))
+        names = zip((node.id for node in nodes), _output_names(watched), strict=True)
+        return replace(self, sizes={site: outputs[name].shape for site, name in names if name in outputs})
 
     def seen_by(self, runner: Target) -> Self:
         sites = self.find().sites
@@ -173,12 +187,29 @@ def _node(site: Site) -> Node:
     return node
 
 
-def _site(node: Node) -> Site:
-    notes = node.notes
+def _site(node: Node, sizes: Mapping[str, tuple[int, ...]]) -> Site:
+    notes, deconv = node.notes, node.deconv
+    if node.id in sizes:
+        batch, *in_sizes, _ = sizes[node.id]
+        deconv = deconv.with_in_sizes(batch, in_sizes)
     if node.epilogue.changes_bits:
         notes = (*notes, "a rounding step of its epilogue goes away, which changes bits")
     where, operators = node.graph.describe(), node.epilogue.names
-    return Site(node.id, Origin((node,)), node.deconv, node.weights(), operators, where, notes)
+    return Site(node.id, Origin((node,)), deconv, node.weights(), operators, where, notes)
+
+
+def _with_outputs(root: Any, tensors: Sequence[int]) -> Any:
+    """The tree with other outputs of its first subgraph, and without signatures, which name the old ones."""
+    new, first = copy.copy(root), copy.copy(root.subgraphs[0])
+    first.outputs = np.asarray(tensors, np.int32)
+    new.subgraphs, new.signatureDefs = [first, *root.subgraphs[1:]], None
+    return new
+
+
+def _output_names(root: Any) -> list[str]:
+    """Names of the outputs of the first subgraph, as runs give them."""
+    graph = Graph(root, 0)
+    return distinct([text(graph.tensors[tensor].name) for tensor in graph.outputs])
 
 
 def _input(graph: Graph, tensor: int, name: str) -> Input:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Weights
 from splitdeconv.deconv.written import sums_weights
+from splitdeconv.formats.tflite.constants import folded
 from splitdeconv.formats.tflite.epilogue import Epilogue
 from splitdeconv.formats.tflite.geometry import as_stored_kernel
 from splitdeconv.formats.tflite.graph import Graph
@@ -31,7 +32,7 @@ class WrittenConv:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One TRANSPOSE_CONV, or convolution of a stretched map, that can be rewritten.
+    """One transposed convolution, or convolution of a stretched map, that can be rewritten.
 
     Attributes:
         id: unique in the model.
@@ -44,7 +45,7 @@ class Node:
         kernel, bias: its constants, as the operator has them.
         epilogue: the operators after it that join it.
         notes: what the user should know.
-        written: the stretched map and the convolution's geometry, or None for a TRANSPOSE_CONV.
+        written: the stretched map and the convolution's geometry, or None for a transposed convolution.
     """
 
     id: str
@@ -73,14 +74,14 @@ class Node:
 
     def weights(self) -> Weights:
         """Its values as stored: kernel IOHW, and the bias with what the epilogue adds to it."""
-        kernel = self.graph.content(self.kernel.tensor)
+        kernel = folded(self.graph, self.kernel.tensor)
         assert kernel is not None, "nodes have constant kernels"
         if self.opens_sums:
             kernel = float_values(self.graph, self.kernel)
         kernel = as_stored_kernel(self.graph.name(self.operator), kernel)
         if self.written is not None:
             kernel = stretched_first(self.written.geometry.own_kernel(kernel), self.written.stretched.channels)
-        bias = None if self.bias is None else self.graph.content(self.bias.tensor)
+        bias = None if self.bias is None else folded(self.graph, self.bias.tensor)
         bias = None if bias is None else bias.reshape(-1)  # a folded batch norm leaves it as (1, 1, 1, O)
         bias = self.epilogue.add_to(bias, self.deconv.out_channels)
         quant = None

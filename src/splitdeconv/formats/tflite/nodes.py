@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from splitdeconv.deconv.ops import Shape
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.formats.tflite.convolutions import read_stretched, stretched_at
 from splitdeconv.formats.tflite.epilogue import find_epilogue
-from splitdeconv.formats.tflite.geometry import same_axis
+from splitdeconv.formats.tflite.geometry import KERNEL_AXES
 from splitdeconv.formats.tflite.graph import Graph, text
 from splitdeconv.formats.tflite.node import Node, WrittenConv
 from splitdeconv.formats.tflite.operands import Constant, LeftAlone, arithmetic, constant_operand
-from splitdeconv.formats.tflite.schema import ACTIVATIONS, tfl
-from splitdeconv.formats.tflite.shapes import shape_value
+from splitdeconv.formats.tflite.shapes import Size, shape_value, size_at
+from splitdeconv.formats.tflite.transposed import Transposed, axis_of, is_deconv, mediapipe_axis, read_transposed
 from splitdeconv.results.plan import Skipped
+
+UNKNOWN = "its output shape is computed from sizes that the model leaves open, otherwise than from its input's"
 
 
 def find_nodes(root: Any, numerics: str) -> list[Node | Skipped]:
@@ -64,7 +67,7 @@ def named_operators(root: Any) -> Iterator[tuple[str, Graph, int]]:
     for number in range(len(root.subgraphs)):
         graph = Graph(root, number)
         for operator in range(len(graph.operators)):
-            if _is_deconv(graph.name(operator)):
+            if is_deconv(graph.name(operator)):
                 name = _unique(_name(graph, operator), taken)
                 taken.add(name)
                 yield name, graph, operator
@@ -73,12 +76,6 @@ def named_operators(root: Any) -> Iterator[tuple[str, Graph, int]]:
 def nodes_of(root: Any, numerics: str) -> Iterator[Node]:
     """The deconvs that can be rewritten."""
     return (node for node in find_nodes(root, numerics) if isinstance(node, Node))
-
-
-def _is_deconv(name: str) -> bool:
-    """By the operator's name; custom operators choose their own."""
-    low = name.lower()
-    return ("transpose" in low and "conv" in low) or "deconv" in low
 
 
 def _name(graph: Graph, operator: int) -> str:
@@ -109,85 +106,88 @@ class _Reader:
             return Skipped(self.name, self.graph.describe(), str(reason))
 
     def _node(self, numerics: str) -> Node:
-        kind = self.graph.name(self.operator)
-        if kind == "CONV_3D_TRANSPOSE":
-            raise LeftAlone("CONV_3D_TRANSPOSE is not rewritten: only deconvs of two spatial axes are")
-        if kind != "TRANSPOSE_CONV":
-            raise LeftAlone(
-                f"custom operator '{kind}': its meaning is not part of the TFLite format, so it is left alone"
-            )
-        operands = self.graph.inputs_of(self.operator)
-        if len(operands) < 3 or min(operands[:3]) < 0 or not self.graph.outputs_of(self.operator):
-            raise LeftAlone(f"TRANSPOSE_CONV has {len(operands)} inputs, wanted output_shape, weights, input")
-        shape, kernel_operand, source = operands[:3]
+        stated = read_transposed(self.graph, self.operator)
         output = self.graph.outputs_of(self.operator)[0]
-        kernel = constant_operand(self.graph, kernel_operand, "weights")
-        bias = constant_operand(self.graph, operands[3], "bias") if len(operands) > 3 and operands[3] >= 0 else None
-        deconv, notes = self._deconv(shape, kernel, source, output, bias)
-        epilogue = find_epilogue(self.graph, self.operator, numerics)
+        kernel = constant_operand(self.graph, stated.kernel, "weights")
+        bias = None if stated.bias is None else constant_operand(self.graph, stated.bias, "bias")
+        deconv, notes = self._deconv(stated, kernel, output, bias)
+        epilogue = find_epilogue(self.graph, self.operator, numerics, len(deconv.axes))
         deconv = epilogue.applied(deconv)
+        source = stated.source
         return Node(self.name, self.graph, self.operator, deconv, source, source, output, kernel, bias, epilogue, notes)
 
     def _deconv(
-        self, shape: int, kernel: Constant, source: int, output: int, bias: Constant | None
+        self, stated: Transposed, kernel: Constant, output: int, bias: Constant | None
     ) -> tuple[Deconv, tuple[str, ...]]:
-        options = self.graph.operators[self.operator].builtinOptions
-        if options is None or not isinstance(options, tfl.TransposeConvOptionsT):
-            raise LeftAlone("TRANSPOSE_CONV without its options, wanted strides and padding")
-        if options.fusedActivationFunction not in ACTIVATIONS:
-            raise LeftAlone(f"fused activation {options.fusedActivationFunction} is none that CONV_2D has")
-        batch, *in_sizes, in_channels = self._four(self.graph.shape(source), "input")
-        out_channels, *kernel_sizes, kernel_in = self._four(self.graph.shape(kernel.tensor), "weights")
+        rank = len(stated.strides)
+        batch, *in_sizes, in_channels = self._sizes(self.graph.shape(stated.source), rank, "input")
+        stored = self._sizes(self.graph.shape(kernel.tensor), rank, "weights")
+        order = KERNEL_AXES[self.graph.name(self.operator)]
+        kernel_in, out_channels, *kernel_sizes = (stored[axis] or 0 for axis in order)
         if in_channels != kernel_in:
-            raise LeftAlone(f"weights have {kernel_in} input channels, the input has {in_channels} (NHWC)")
-        assert out_channels is not None, "constants have known shapes"
-        assert in_channels is not None, "constants have known shapes"
-        out_sizes, notes = self._out_sizes(shape, output, batch, out_channels)
-        axes = tuple(
-            self._axis(in_size, out_size, kernel_size, stride, options.padding == tfl.Padding.SAME)
-            for in_size, out_size, kernel_size, stride in zip(
-                in_sizes, out_sizes, kernel_sizes, (options.strideH, options.strideW), strict=True
-            )
-        )
-        dtype, quant = arithmetic(self.graph, kernel, source, output)
-        return Deconv(axes, in_channels, out_channels, 1, batch, dtype, bias is not None, quant), notes
+            raise LeftAlone(f"weights have {kernel_in} input channels, the input has {in_channels} (channels last)")
+        axes, notes = self._axes(stated, output, batch, in_sizes, kernel_sizes, out_channels)
+        dtype, quant = arithmetic(self.graph, kernel, stated.source, output)
+        has_bias, custom = bias is not None, stated.is_custom
+        return Deconv(axes, kernel_in, out_channels, 1, batch, dtype, has_bias, quant, custom=custom), notes
 
-    def _four(self, shape: tuple[int | None, ...], what: str) -> tuple[int | None, ...]:
-        if len(shape) != 4:
-            raise LeftAlone(f"{what} has {len(shape)} axes, wanted 4")
+    def _sizes(self, shape: Shape, rank: int, what: str) -> Shape:
+        if len(shape) != rank + 2:
+            raise LeftAlone(f"{what} has {len(shape)} axes, wanted {rank + 2}")
         return shape
 
+    def _axes(
+        self,
+        stated: Transposed,
+        output: int,
+        batch: int | None,
+        in_sizes: Sequence[int | None],
+        kernel_sizes: Sequence[int],
+        out_channels: int,
+    ) -> tuple[tuple[Axis, ...], tuple[str, ...]]:
+        """The spatial axes, and what the user should know of where their sizes come from."""
+        numbers = list(zip(in_sizes, kernel_sizes, stated.strides, strict=True))
+        if stated.sizes is None:
+            if None in in_sizes:
+                raise LeftAlone("its pads depend on its input's height and width, which the model leaves open")
+            return tuple(mediapipe_axis(size or 0, kernel, stride, stated.same) for size, kernel, stride in numbers), ()
+        out_sizes, notes = self._out_sizes(stated, stated.sizes, output, batch, out_channels)
+        axes = [
+            self._axis(stated, number, out, *each)
+            for number, (out, each) in enumerate(zip(out_sizes, numbers, strict=True))
+        ]
+        return tuple(axes), notes
+
     def _out_sizes(
-        self, shape: int, output: int, batch: int | None, out_channels: int
-    ) -> tuple[list[int], tuple[str, ...]]:
-        """Height and width; from the constant or computed output shape, or from the recorded one."""
-        value = shape_value(self.graph, shape)
+        self, stated: Transposed, sizes: int, output: int, batch: int | None, out_channels: int
+    ) -> tuple[list[Size], tuple[str, ...]]:
+        """The spatial sizes; from the constant or computed output shape, or from the recorded one."""
+        value = shape_value(self.graph, sizes)
         notes: tuple[str, ...] = ()
-        recorded = self.graph.shape(output)
-        if value is None or len(value) != 4:
+        rank, recorded = len(stated.strides) + 2, self.graph.shape(output)
+        if value is None or len(value) != rank:
             value = list(recorded)
             notes = (
-                f"its output shape is {'computed' if self.graph.producer(shape) is not None else 'an input'} of "
+                f"its output shape is {'computed' if self.graph.producer(sizes) is not None else 'an input'} of "
                 f"the model; the recorded shape {value} is taken for good",
             )
-        if len(value) != 4 or None in value[1:3]:
-            raise LeftAlone("its output shape is computed from sizes that the model leaves open")
-        if value[0] is not None and batch is not None and value[0] != batch:
+        if len(value) != rank or None in value[1:-1]:
+            raise LeftAlone(UNKNOWN)
+        if isinstance(value[0], int) and batch is not None and value[0] != batch:
             raise LeftAlone(f"output shape {value} has another batch than the input ({batch})")
-        if value[3] not in (None, out_channels):
+        if isinstance(value[-1], int) and value[-1] != out_channels:
             raise LeftAlone(f"output shape {value} has another number of channels than {out_channels}")
-        return [size for size in value[1:3] if size is not None], notes
+        return value[1:-1], notes
 
-    def _axis(self, in_size: int | None, out_size: int, kernel: int | None, stride: int, same: bool) -> Axis:
-        if in_size is None:
+    def _axis(self, stated: Transposed, number: int, out: Size, in_size: int | None, kernel: int, stride: int) -> Axis:
+        """One axis; an open one is that of any input size that is large enough, since its output grows with it."""
+        if in_size is not None:
+            if not isinstance(out, int):
+                raise LeftAlone(UNKNOWN)
+            return axis_of(in_size, out, kernel, stride, stated.same)
+        if isinstance(out, int):
             raise LeftAlone("its input's height or width is open, and its output shape is fixed")
-        assert kernel is not None, "constants have known shapes"
-        if stride < 1:
-            raise LeftAlone(f"stride is {stride}, wanted at least 1")
-        forward = -(-out_size // stride) if same else (out_size - kernel + stride) // stride
-        if forward != in_size:
-            raise LeftAlone(f"its output size {out_size} does not belong to input size {in_size}, which LiteRT refuses")
-        try:
-            return same_axis(in_size, out_size, kernel, stride, same)
-        except ValueError as error:
-            raise LeftAlone(str(error)) from None
+        if out is None or out.of != size_at(self.graph, stated.source, number + 1) or out.factor != stride:
+            raise LeftAlone(UNKNOWN)
+        example = kernel + stride
+        return axis_of(example, out.at(example), kernel, stride, stated.same).with_in_size(None)

@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 
 from splitdeconv.deconv.spec import Quant
+from splitdeconv.deconv.weights import Array
+from splitdeconv.formats.tflite.constants import folded
 from splitdeconv.formats.tflite.graph import Graph
+from splitdeconv.formats.tflite.units import dequantised
 
 _FLOATS = ("float32", "float16")
 _QUANTISED = {("int8", "int8"), ("uint8", "uint8"), ("int16", "int8")}
@@ -32,18 +35,18 @@ class Constant:
 
 
 def constant_operand(graph: Graph, operand: int, what: str) -> Constant:
-    """A constant, maybe behind a DEQUANTIZE.
+    """A constant, maybe behind a DEQUANTIZE, and behind operators that move its elements.
 
     Raises:
         LeftAlone: it is none; ``what`` it is stands in the reason.
     """
-    if graph.content(operand) is not None:
-        return Constant(operand, operand)
     producer = graph.producer(operand)
     if producer is not None and graph.name(producer) == "DEQUANTIZE":
         (tensor, *_) = graph.inputs_of(producer)
-        if graph.content(tensor) is not None:
+        if folded(graph, tensor) is not None:
             return Constant(tensor, operand)
+    if folded(graph, operand) is not None:
+        return Constant(operand, operand)
     found = graph.tensors[operand]
     if found.sparsity is not None:
         raise LeftAlone(f"its {what} are stored sparse")
@@ -89,17 +92,10 @@ def _scale_count(tensor: Any) -> int:
     return 0 if scale is None else len(scale)
 
 
-def float_values(graph: Graph, constant: Constant) -> Any:
+def float_values(graph: Graph, constant: Constant) -> Array:
     """The values that an operator reads of a constant: as stored, or as a DEQUANTIZE makes them, in float32."""
-    stored = graph.content(constant.tensor)
+    stored = folded(graph, constant.tensor)
     assert stored is not None, "constants have values"
-    if constant.tensor == constant.operand or stored.dtype.kind == "f":
+    if constant.tensor == constant.operand:
         return stored.astype(np.float32)
-    quantization = graph.tensors[constant.tensor].quantization
-    shape = [1] * stored.ndim
-    if len(quantization.scale) > 1:
-        shape[quantization.quantizedDimension] = -1
-    scale = np.asarray(quantization.scale, np.float32).reshape(shape)
-    zero = 0 if quantization.zeroPoint is None else np.asarray(quantization.zeroPoint, np.int32)
-    zero = np.reshape(zero, shape) if np.size(zero) > 1 else zero
-    return ((stored.astype(np.int32) - zero) * scale).astype(np.float32)
+    return dequantised(stored, graph.tensors[constant.tensor])

@@ -10,6 +10,7 @@ from splitdeconv.deconv.requantised import is_requantised
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.formats.tflite.padding import LARGEST_PAD_RANK, can_pad
 
+CUSTOM = "TFLite does not define the custom operator, so that only runtimes which know it run the model"
 LARGEST_RANK = 6  # of LiteRT's TRANSPOSE, and of its ADD where sizes are repeated
 
 
@@ -23,8 +24,10 @@ def refusal(program: Program, numerics: str, *, left_out: bool) -> str | None:
     """
     quant = program.deconv.quant
     native = next((step.op for step in program.steps if isinstance(step.op, NativeDeconv)), None)
+    if native is not None and native.simplified:
+        return _composite_refusal(program.deconv)
     if native is not None:
-        return _composite_refusal(program.deconv) if native.simplified else None
+        return CUSTOM if program.deconv.custom else None
     if left_out and quant is not None and quant.activation == "float32":
         return "no delegate takes the original, and LiteRT's own kernels quantise its input in another way"
     if left_out and numerics != "fused" and not is_requantised(program.deconv):
@@ -63,7 +66,7 @@ def _beyond_operators(program: Program) -> str | None:
 
 
 def _composite_refusal(deconv: Deconv) -> str | None:
-    """Why a convolution of a stretched map cannot be one TRANSPOSE_CONV, or None."""
+    """Why what is none in the model cannot be one TRANSPOSE_CONV, or None."""
     if len(deconv.axes) != 2 or deconv.groups > 1 or any(axis.dilation > 1 for axis in deconv.axes):
         return "LiteRT's TRANSPOSE_CONV has two axes, no groups and no dilation"
     if deconv.quant is not None:

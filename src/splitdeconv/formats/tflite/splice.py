@@ -11,11 +11,13 @@ import numpy as np
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Weights
 from splitdeconv.errors import UsageError
-from splitdeconv.formats.tflite.emit import Emitter, is_native
+from splitdeconv.formats.tflite.constants import folded
+from splitdeconv.formats.tflite.emit import Emitter
 from splitdeconv.formats.tflite.graph import Graph, indices
 from splitdeconv.formats.tflite.node import Node
 from splitdeconv.formats.tflite.nodes import nodes_of
 from splitdeconv.formats.tflite.schema import Builtin, tfl
+from splitdeconv.formats.tflite.steps import is_native
 from splitdeconv.formats.tflite.stretched_emit import (
     OperatorCopies,
     write_beside,
@@ -30,7 +32,7 @@ from splitdeconv.formats.way_back import with_conversion
 # Operators without side effects that compute an output shape or unpack a constant.
 _REMOVABLE = frozenset(
     {"SHAPE", "STRIDED_SLICE", "PACK", "CONCATENATION", "CAST", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "GATHER"}
-    | {"MUL", "ADD", "SUB", "DEQUANTIZE"}
+    | {"MUL", "ADD", "SUB", "DEQUANTIZE", "TRANSPOSE"}
 )
 
 
@@ -85,11 +87,12 @@ def _emit_stretched(emitter: Emitter, program: Program, sources: list[int], resu
 
 def _borrowed(writer: GraphWriter, graph: Graph, tensor: int) -> int:
     """A constant of another model, with the DEQUANTIZE before it."""
-    values, found = graph.content(tensor), graph.tensors[tensor]
+    producer, found = graph.producer(tensor), graph.tensors[tensor]
+    opens = producer is not None and graph.name(producer) == "DEQUANTIZE"
+    values = None if opens else folded(graph, tensor)
     name = f"constant{tensor}"
     if values is not None:
         return writer.constant(values, name, found.quantization)
-    producer = graph.producer(tensor)
     assert producer is not None, "only constants, and what a DEQUANTIZE makes of them, are borrowed"
     stored = _borrowed(writer, graph, graph.inputs_of(producer)[0])
     opened = writer.tensor(found, graph.shape(tensor), name)

@@ -38,6 +38,18 @@ def zero_point(tensor: Any) -> Array:
     return points.reshape(()) if points.size == 1 else points
 
 
+def dequantised(stored: Array, tensor: Any) -> Array:
+    """Stored values as float32, as DEQUANTIZE gives them."""
+    if stored.dtype.kind == "f":
+        return stored.astype(np.float32)
+    scale, zero = unit(tensor)
+    shape = [1] * stored.ndim
+    if scale.ndim:
+        shape[tensor.quantization.quantizedDimension] = -1
+    real = (stored.astype(np.int32) - zero.reshape(shape)) * scale.reshape(shape)
+    return real.astype(np.float32)
+
+
 def same_unit(graph: Graph, left: int, right: int) -> bool:
     """Whether equal stored values of two tensors mean equal numbers."""
     units = [unit_of(graph.tensors[tensor]) for tensor in (left, right)]
