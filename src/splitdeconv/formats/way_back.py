@@ -29,6 +29,7 @@ VERSION = 1
 SMALL = 2**17  # bytes; a kernel up to here is kept itself where the filters do not hold it
 _NOWHERE = -1  # in place of a tap: none, or a sum of several
 SUMMED = "the new filters hold sums of its weights, and the file does not hold the weights themselves"
+MOVED = "its weights were not stored as it read them, and the file does not hold them so any more"
 CHANGED = "the file was changed since it was converted"
 
 

@@ -107,9 +107,10 @@ def test_mediapipes_own_operator_becomes_one_of_tflites(shared: Path) -> None:
     before = LiteRtModel(interpreter(model.to_object(), "xnnpack", 1))
     x = some_inputs(before, 0)
     (wanted,) = before.run(x).values()
-    for kernels in ("xnnpack", "builtin"):
+    own, other = 64 * np.finfo(np.float32).eps, 1e-3  # in other kernels the rest of the network rounds otherwise, too
+    for kernels, bound in (("xnnpack", own), ("builtin", other)):
         (found,) = LiteRtModel(interpreter(new.to_object(), kernels, 1)).run(x).values()
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=64 * np.finfo(np.float32).eps)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=bound)
     with pytest.raises(CompileError, match="Convolution2DTransposeBias"):
         interpreter(model.to_object(), "builtin", 1)
 

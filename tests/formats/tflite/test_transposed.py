@@ -13,10 +13,12 @@ from ai_edge_litert import schema_py_generated as tfl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import splitdeconv
 from splitdeconv.deconv import reference
 from splitdeconv.formats.tflite import TfliteModel
+from splitdeconv.formats.tflite.graph import Graph
 from splitdeconv.lowerings import candidates, lower
-from splitdeconv.lowerings.candidate import NATIVE
+from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.pipeline.convert import convert
 from splitdeconv.pipeline.request import ConvertRequest
 from splitdeconv.targets.litert import LiteRtModel, interpreter
@@ -53,6 +55,23 @@ def mediapipe(
 def _mediapipe_size(size: int, kernel: int, stride: int, *, same: bool) -> int:
     pads = max(0, kernel - (size - 1) % stride - 1) if same else 0
     return stride * (size - 1) + kernel - pads
+
+
+def rewritten(model: TfliteModel, form: str) -> TfliteModel:
+    """The model with its one deconv in another form."""
+    (site,) = model.find().sites
+    return model.splice({site.id: lower(site.deconv, "NHWC", Candidate.parse(form))})
+
+
+def run(model: TfliteModel, x: Any) -> Any:
+    """The output on ``x``, by LiteRT's built-in kernels."""
+    (y,) = LiteRtModel(interpreter(model.to_object(), "builtin", 1)).run({"x": x}).values()
+    return y
+
+
+def names(model: TfliteModel) -> list[str]:
+    graph = Graph(model.root, 0)
+    return [graph.name(operator) for operator in range(len(graph.operators))]
 
 
 def by_definition(model: TfliteModel, x: Any) -> Any:
@@ -107,9 +126,7 @@ def test_rewritten_and_as_transpose_conv_it_has_the_same_bits(padding: int) -> N
     assert NATIVE not in offered
     assert "native:simplified" in map(str, offered)
     for candidate in offered[:4]:
-        new = model.splice({site.id: lower(site.deconv, "NHWC", candidate)})
-        (found,) = LiteRtModel(interpreter(new.to_object(), "builtin", 1)).run({"x": x}).values()
-        np.testing.assert_array_equal(found, wanted, str(candidate))
+        np.testing.assert_array_equal(run(rewritten(model, str(candidate)), x), wanted, str(candidate))
 
 
 def test_its_conversion_never_leaves_it() -> None:
@@ -152,14 +169,10 @@ def test_conv_3d_transpose_becomes_conv_3d(same: bool) -> None:
     options = tfl.Conv3DOptionsT(padding=0 if same else 1, strideD=2, strideH=3, strideW=1)
     tree.operator("CONV_3D_TRANSPOSE", 1, [shape, w, x, bias], y, options)
     model, given = opened(tree), whole(1, *sizes, 3)
-    (wanted,) = LiteRtModel(interpreter(model.to_object(), "builtin", 1)).run({"x": given}).values()
+    wanted = run(model, given)
     np.testing.assert_array_equal(by_definition(model, given), wanted)
-    found = convert(model, None, ConvertRequest(target="litert:builtin", lowering="split", budget=1))
-    assert found.plan.choices[0].chosen.lowering == "split"
-    assert found.verdict.passed
-    assert isinstance(found.model, bytes)
-    (y_new,) = LiteRtModel(interpreter(found.model, "builtin", 1)).run({"x": given}).values()
-    np.testing.assert_array_equal(y_new, wanted)
+    for form in ("split:union:rows", "split_phases:rows", "split_rows"):
+        np.testing.assert_array_equal(run(rewritten(model, form), given), wanted, form)
 
 
 def moved_weights(dtype: str, *, opens: str) -> TfliteModel:
@@ -196,19 +209,16 @@ def _dequantised(tree: Tree, tensor: int, shape: tuple[int, ...]) -> int:
 )
 def test_weights_behind_operators_that_move_them_are_folded(dtype: str, opens: str) -> None:
     model, x = moved_weights(dtype, opens=opens), whole(1, 4, 4, 3)
-    (site,) = model.find().sites
-    (wanted,) = LiteRtModel(interpreter(model.to_object(), "builtin", 1)).run({"x": x}).values()
-    found = convert(model, None, ConvertRequest(target="generic"))
-    assert found.plan.choices[0].chosen != NATIVE
-    assert found.verdict.passed
-    assert isinstance(found.model, bytes)
-    (y,) = LiteRtModel(interpreter(found.model, "builtin", 1)).run({"x": x}).values()
-    np.testing.assert_array_equal(y, wanted)
-    assert b"turned" in found.model, "the tensor stays in the list"
-    kinds = [
-        found.rewritten.root.operatorCodes[each.opcodeIndex].builtinCode
-        for each in found.rewritten.root.subgraphs[0].operators
-    ]  # type: ignore[attr-defined]
-    left = {"float32": 0, "float16": 1, "int8": 1}[dtype] if opens == "last" else 0
-    assert kinds.count(tfl.BuiltinOperator.DEQUANTIZE) == left
-    assert site.weights.kernel.shape == (3, 5, 2, 4)
+    new = rewritten(model, "split:union:depth_to_space")
+    np.testing.assert_array_equal(run(new, x), run(model, x))
+    left = {"float32": [], "float16": ["DEQUANTIZE"], "int8": ["DEQUANTIZE"]}[dtype] if opens == "last" else []
+    assert [name for name in names(new) if name in ("DEQUANTIZE", "RESHAPE", "TRANSPOSE")] == left
+
+
+@pytest.mark.parametrize("opens", ["", "last"])
+def test_the_way_back_gives_the_operators_that_move_the_weights_again(opens: str) -> None:
+    model = moved_weights("float16" if opens else "float32", opens=opens)
+    new = rewritten(model, "split:union:depth_to_space")
+    restored = splitdeconv.restore(new, verify=False).restored
+    assert isinstance(restored, TfliteModel)
+    assert names(restored) == names(model)

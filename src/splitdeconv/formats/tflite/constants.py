@@ -35,3 +35,9 @@ def folded(graph: Graph, tensor: int, depth: int = 0) -> Array | None:
     except (Unmoved, ValueError, IndexError, TypeError, AttributeError):
         return None  # it contradicts its operands
     return moved if moved.shape == graph.shape(tensor) else None
+
+
+def source_of(graph: Graph, tensor: int) -> int:
+    """The stored constant that ``tensor`` is made of, where :func:`folded` gives values."""
+    operator = graph.producer(tensor)
+    return tensor if operator is None else source_of(graph, graph.inputs_of(operator)[0])

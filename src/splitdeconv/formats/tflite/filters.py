@@ -12,7 +12,7 @@ from splitdeconv.deconv.requantised import requantised_filter, sums_taps
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights, conv_channels, conv_filter, deconv_kernel
 from splitdeconv.formats.tflite.conv_operators import operator_of
-from splitdeconv.formats.tflite.geometry import FILTER_AXES, KERNEL_AXES
+from splitdeconv.formats.tflite.geometry import FILTER_AXES
 from splitdeconv.formats.tflite.schema import TYPE_NAMES, Builtin, tfl
 from splitdeconv.formats.tflite.types import FLOAT32, SiteTypes
 from splitdeconv.formats.tflite.units import zero_point
@@ -65,7 +65,7 @@ class FilterWriter:
 
     def native(self, deconv: Deconv, kind: str = "TRANSPOSE_CONV") -> list[int]:
         """Kernel and bias (if there is one) of the whole deconv, as the operator ``kind`` takes them."""
-        order = np.argsort(KERNEL_AXES[kind])
+        order = np.argsort(FILTER_AXES[kind])
         values = np.ascontiguousarray(deconv_kernel(self.weights.kernel, deconv).transpose(order))
         kernel = self._filter(values, f"{self.name}/kernel", self.types.kernel.quantization)
         if self.weights.bias is None:

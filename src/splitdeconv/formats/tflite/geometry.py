@@ -12,17 +12,15 @@ from splitdeconv.formats.tflite.graph import Graph
 from splitdeconv.formats.tflite.schema import tfl
 from splitdeconv.formats.written_convs import ConvGeometry
 
-# Where the axes of each convolution's filter come from, as OIHW.
+MEDIAPIPE = "Convolution2DTransposeBias"  # a custom operator: TRANSPOSE_CONV with bias, float32 only
+# Where the axes of each operator's filter come from, as OIHW; a deconv's as IOHW.
 FILTER_AXES: Mapping[str, tuple[int, ...]] = {
     "CONV_2D": (0, 3, 1, 2),
     "CONV_3D": (4, 3, 0, 1, 2),
     "DEPTHWISE_CONV_2D": (3, 0, 1, 2),
-}
-# The same of deconvs, as IOHW.
-KERNEL_AXES: Mapping[str, tuple[int, ...]] = {
     "TRANSPOSE_CONV": (3, 0, 1, 2),
     "CONV_3D_TRANSPOSE": (4, 3, 0, 1, 2),
-    "Convolution2DTransposeBias": (3, 0, 1, 2),
+    MEDIAPIPE: (3, 0, 1, 2),
 }
 _ENDS = ("D", "H", "W")
 
@@ -47,7 +45,7 @@ def conv_geometry(graph: Graph, operator: int) -> ConvGeometry | None:
     TensorFlow's SAME leaves the odd pixel to the end.
     """
     name, options = graph.name(operator), graph.operators[operator].builtinOptions
-    places = KERNEL_AXES[name] if name == "TRANSPOSE_CONV" else FILTER_AXES.get(name)
+    places = None if name in ("CONV_3D_TRANSPOSE", MEDIAPIPE) else FILTER_AXES.get(name)
     operands = graph.inputs_of(operator)
     if places is None or options is None or len(operands) < 2 or min(operands[:2]) < 0:
         return None
@@ -85,4 +83,4 @@ def _turned_pads(graph: Graph, operator: int, kernel: list[int]) -> tuple[tuple[
 
 def as_stored_kernel(name: str, weight: Array) -> Array:
     """A convolution's filter as OIHW, a deconv's as IOHW; other numbers of axes likewise."""
-    return np.transpose(weight, KERNEL_AXES.get(name) or FILTER_AXES[name])
+    return np.transpose(weight, FILTER_AXES[name])

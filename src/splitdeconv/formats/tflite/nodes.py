@@ -9,7 +9,7 @@ from splitdeconv.deconv.ops import Shape
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.formats.tflite.convolutions import read_stretched, stretched_at
 from splitdeconv.formats.tflite.epilogue import find_epilogue
-from splitdeconv.formats.tflite.geometry import KERNEL_AXES
+from splitdeconv.formats.tflite.geometry import FILTER_AXES
 from splitdeconv.formats.tflite.graph import Graph, text
 from splitdeconv.formats.tflite.node import Node, WrittenConv
 from splitdeconv.formats.tflite.operands import Constant, LeftAlone, arithmetic, constant_operand
@@ -122,7 +122,7 @@ class _Reader:
         rank = len(stated.strides)
         batch, *in_sizes, in_channels = self._sizes(self.graph.shape(stated.source), rank, "input")
         stored = self._sizes(self.graph.shape(kernel.tensor), rank, "weights")
-        order = KERNEL_AXES[self.graph.name(self.operator)]
+        order = FILTER_AXES[self.graph.name(self.operator)]
         kernel_in, out_channels, *kernel_sizes = (stored[axis] or 0 for axis in order)
         if in_channels != kernel_in:
             raise LeftAlone(f"weights have {kernel_in} input channels, the input has {in_channels} (channels last)")

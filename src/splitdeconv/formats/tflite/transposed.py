@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from splitdeconv.deconv.spec import Axis
-from splitdeconv.formats.tflite.geometry import same_axis
+from splitdeconv.formats.tflite.geometry import MEDIAPIPE, same_axis
 from splitdeconv.formats.tflite.graph import Graph
 from splitdeconv.formats.tflite.operands import LeftAlone
 from splitdeconv.formats.tflite.schema import ACTIVATIONS, tfl
 
-MEDIAPIPE = "Convolution2DTransposeBias"  # float32 only; its weights are OHWI, as those of TRANSPOSE_CONV
 _SAME, _VALID = 1, 2  # MediaPipe's paddings, which are those of LiteRT's C structures
 
 

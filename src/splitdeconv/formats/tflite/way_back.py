@@ -19,6 +19,7 @@ from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError
 from splitdeconv.formats.tflite.check import inconsistency
+from splitdeconv.formats.tflite.constants import source_of
 from splitdeconv.formats.tflite.file import pack
 from splitdeconv.formats.tflite.flatbuffer import verify
 from splitdeconv.formats.tflite.geometry import FILTER_AXES, as_stored_kernel
@@ -28,6 +29,7 @@ from splitdeconv.formats.tflite.schema import op_name, tfl
 from splitdeconv.formats.way_back import (
     CHANGED,
     KEY,
+    MOVED,
     SMALL,
     SUMMED,
     KeptFilter,
@@ -89,7 +91,7 @@ def rewriting(old: Any, new: Any, done: Sequence[ReplacedNode], removed: Mapping
     sites, kernels = [], set[int]()
     for each in done:
         graph, kernel = each.node.graph, _kept_kernel(Graph(new, each.node.graph.number), each)
-        buffer = graph.tensors[each.node.kernel.tensor].buffer
+        buffer = graph.tensors[source_of(graph, each.node.kernel.tensor)].buffer
         size = len(old.buffers[buffer].data)
         is_kept_itself = buffer not in dead or (kernel.lost and size <= SMALL)
         if not is_kept_itself:
@@ -116,7 +118,8 @@ def _kept_kernel(graph: Graph, done: ReplacedNode) -> KeptKernel:
         str(node.kernel.tensor), deconv.weights_shape, deconv.out_channels, deconv.groups, filters, form, axes=axes
     )
     stored = node.graph.content(node.kernel.tensor)
-    assert stored is not None, "nodes have constant kernels"
+    if stored is None:
+        return replace(kept, lost=MOVED)
     types = {found.dtype for each in kept.filters if (found := _filter(graph, each)) is not None}
     has_skip = deconv.written_out is not None and deconv.written_out.beside > 0
     if has_skip or not is_complete(kept) or types != {stored.dtype}:
