@@ -260,3 +260,36 @@ def test_every_form_is_timed_beside_the_convolution_of_equal_work() -> None:
     assert {"native", "zero_insert"} <= names
     assert layer.equal_work is not None
     assert {"native", "zero_insert", "split", "converted", "bound"} == set(record.model.times)
+
+
+def compiled(how):
+    module = nn.Sequential(nn.ConvTranspose2d(4, 3, 4, 2, 1)).eval()
+    return torch.jit.script(module) if how == "script" else torch.jit.trace(module, torch.randn(1, 4, 8, 8))
+
+
+class FunctionalDeconv(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.conv_transpose2d(x, torch.ones(4, 3, 2, 2))
+
+
+@pytest.mark.parametrize("how", ["script", "trace"])
+@pytest.mark.parametrize("inputs", [None, (torch.ones(1, 4, 8, 8),)], ids=["alone", "with inputs"])
+def test_compiled_modules_are_listed_as_skipped(how, inputs) -> None:
+    (skipped,) = split.record(split.convert(compiled(how), inputs)).skipped
+    assert (skipped.site, skipped.reason) == (
+        "0",
+        "is compiled by torch.jit: convert the module before it is scripted or traced",
+    )
+
+
+def test_compiled_functional_calls_are_listed_as_skipped() -> None:
+    (skipped,) = split.record(split.convert(nn.Sequential(torch.jit.script(FunctionalDeconv())))).skipped
+    assert skipped.reason.startswith("is compiled by torch.jit")
+
+
+def test_deconvs_quantised_in_eager_mode_are_listed_as_skipped() -> None:
+    module = nn.Sequential(torch.ao.nn.quantized.ConvTranspose2d(4, 3, 4))
+    (skipped,) = split.record(split.convert(module)).skipped
+    assert skipped.reason == (
+        "is quantised in eager mode, which keeps its weight packed: quantise the graph (PT2E) instead"
+    )

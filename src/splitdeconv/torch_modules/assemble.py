@@ -16,6 +16,7 @@ from torch import Tensor
 
 from splitdeconv.deconv.ops import Concat, Conv, DepthToSpace, Reshape, Slice, Transpose, spatial_axes
 from splitdeconv.deconv.program import Program
+from splitdeconv.torch_modules.axes import to_nhwc
 from splitdeconv.torch_modules.packed import as_wide
 
 Values = Sequence[Tensor]
@@ -99,8 +100,8 @@ def _from_channels(x: Tensor, channels: int, strides: Sequence[int]) -> Tensor:
     rank, (batch, _, *sizes) = len(strides), x.shape
     if x.is_contiguous():
         return x.view(batch, channels, *strides, *sizes).permute(0, 1, *_alternating(2 + rank, 2, rank))
-    last = x.movedim(1, -1).reshape(batch, *sizes, channels, *strides)
-    return last.movedim(1 + rank, 1).permute(0, 1, *_alternating(2, 2 + rank, rank))
+    last = to_nhwc(x).reshape(batch, *sizes, channels, *strides)
+    return last.permute(0, 1 + rank, *_alternating(1, 2 + rank, rank))
 
 
 def _alternating(places: int, phases: int, rank: int) -> Iterator[int]:
@@ -129,7 +130,7 @@ def copy(target: Tensor, source: Tensor) -> None:
 
 def from_channels_last(x: Tensor) -> Tensor:
     """A contiguous copy of ``x``, ``(N, C, *sizes)``, whose channels are innermost in memory."""
-    last = x.movedim(1, -1)
+    last = to_nhwc(x)
     if x.is_contiguous() or not last.is_contiguous() or x.numel() * x.element_size() < LARGE_BYTES:
         return x.contiguous()
     batch, channels = x.shape[:2]

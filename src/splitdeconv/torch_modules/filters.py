@@ -17,6 +17,7 @@ from torch import Tensor
 from splitdeconv.deconv.ops import Conv
 from splitdeconv.deconv.spec import Deconv, Tap
 from splitdeconv.deconv.written import original_taps
+from splitdeconv.torch_modules.axes import to_nchw
 
 Split = Callable[[Tensor], Tensor]
 
@@ -49,7 +50,7 @@ def filter_split(conv: Conv, kernel: tuple[int, ...]) -> Split:
         if conv.layout == "NCHW":
             return taken.permute(*outputs, 4, 1).reshape(conv.filter_shape)
         last = (conv.total_channels, *conv.kernel, shape[3])
-        return taken.permute(*outputs, 1, 4).reshape(last).movedim(-1, 1)
+        return to_nchw(taken.permute(*outputs, 1, 4).reshape(last))
 
     return split
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from splitdeconv.deconv.spec import Axis, Deconv
+from splitdeconv.torch_modules.axes import channels_innermost
 from splitdeconv.torch_modules.forms import find_form, inference_form
 from splitdeconv.torch_modules.interpret import Form, Routine, routine
 from splitdeconv.torch_modules.native import DECONVS
@@ -221,7 +222,7 @@ def _deconvolve(
     _, found = plan(shape, bias is not None, geometry, lowering, last)
     apply = found.apply_packed if packed else found.apply
     y = apply(batched, filters or found.split(weight, bias))
-    y = y.movedim(1, -1).contiguous().movedim(-1, 1) if last else y.contiguous()  # as PyTorch's own deconv
+    y = channels_innermost(y) if last else y.contiguous()  # as PyTorch's own deconv
     return y if x.dim() == rank + 2 else y.squeeze(0)
 
 

@@ -31,6 +31,7 @@ from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.lowerings.native import as_written
 from splitdeconv.torch_modules import assemble, native, packed
+from splitdeconv.torch_modules.axes import channels_innermost, to_nchw, to_nhwc
 from splitdeconv.torch_modules.filters import bias_split, composite_split, filter_split
 from splitdeconv.torch_modules.native import Apply
 from splitdeconv.torch_modules.operators import APPLY, APPLY_COMPILED, APPLY_EAGER
@@ -115,12 +116,12 @@ def interpret(program: Program, layout: FormLayout | None = None) -> Routine:
     def apply(x: Tensor, filters: Sequence[Tensor | None], *beside: Tensor) -> Tensor:
         if not last and packed.can_pack(x, filters):
             return _run(program.layout, unrecorded, [x, *beside], filters)
-        maps = [_channels_last(each) if last else each for each in (x, *beside)]
+        maps = [channels_innermost(each) if last else each for each in (x, *beside)]
         return _run(program.layout, steps, maps, filters)
 
     def apply_packed(x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
         if torch.compiler.is_compiling():
-            return _run(program.layout, compiled, [_channels_last(x)], filters)
+            return _run(program.layout, compiled, [channels_innermost(x)], filters)
         return _run(program.layout, eager, [packed.channels_last(x)], filters)
 
     return Routine(program, split, partial(_pack, program) if last else None, apply, apply_packed)
@@ -138,15 +139,10 @@ def _run(
     layout: Layout, steps: Sequence[Operation], maps: Sequence[Tensor], filters: Sequence[Tensor | None]
 ) -> Tensor:
     """The operations one after the other, on maps in ``layout``; ``maps`` and the output are ``(N, C, *sizes)``."""
-    values = [each if layout == "NCHW" else each.movedim(1, -1) for each in maps]
+    values = [each if layout == "NCHW" else to_nhwc(each) for each in maps]
     for operation, inputs in steps:
         values.append(operation([values[number] for number in inputs], filters))
-    return values[-1] if layout == "NCHW" else values[-1].movedim(-1, 1)
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    """The same map, channels innermost in memory."""
-    return x.movedim(1, -1).contiguous().movedim(-1, 1)
+    return values[-1] if layout == "NCHW" else to_nchw(values[-1])
 
 
 def _pack(program: Program, filters: Filters, in_shape: Sequence[int]) -> Filters:

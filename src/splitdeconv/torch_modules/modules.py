@@ -107,6 +107,12 @@ class KeepsFilters:
         module = _module(self)
         return tuple(getattr(module, f"{FILTERS}{n}") if here else None for n, here in enumerate(frozen.present))
 
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        """Load the parameters; filters are split from them, and not loaded."""
+        thaw_module(_module(self))
+        own = {name: value for name, value in state_dict.items() if not name.startswith(prefix + FILTERS)}
+        super()._load_from_state_dict(own, prefix, *args)  # type: ignore[misc]  # of nn.Module
+
     def __getstate__(self) -> Mapping[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_kept", "_packed")}
 
@@ -159,10 +165,11 @@ class SplitConvTranspose(KeepsFilters):
             freeze_module(_module(self))  # the layout follows the parameter's memory format
         return self
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[misc]  # of nn.Module
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        frozen = self._frozen is not None
+        super()._load_from_state_dict(state_dict, prefix, *args)
         self._kept = None
-        if self._frozen is not None:
+        if frozen:
             freeze_module(_module(self))
 
 
@@ -199,10 +206,6 @@ class SplitCall(KeepsFilters, nn.Module):
         """The deconv of ``x``; shapes as in :func:`splitdeconv.torch.split_conv_transpose2d`."""
         return self._deconvolve(x, weight, bias, self.geometry)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        thaw_module(self)  # the parameters of the call are loaded elsewhere
-
     def extra_repr(self) -> str:
         """The call's arguments."""
         return f"{self.geometry}, lowering={self.lowering!r}"
@@ -230,9 +233,10 @@ def freeze(module: nn.Module, example_inputs: Sequence[Any] | None = None) -> nn
     """Split all filters of ``module`` once and keep them as buffers, for inference, export and CUDA graphs.
 
     In evaluation mode the split modules in ``module`` then use these buffers alone: a compiled or exported graph holds
-    the filters as constants and no work on the parameters. The buffers move and change type with the module and are no
-    part of the state dict; loading a state dict splits anew. Changing a parameter in place while the module is frozen
-    does not: call ``freeze`` again. ``module.train()`` or :func:`thaw` ends it.
+    the filters as constants and no work on the parameters. The buffers are contiguous and persistent, as exporters want
+    them: they move and change type with the module, and are in its state dict while it is frozen. Loading a state dict
+    splits anew, whether it has them or not. Changing a parameter in place while the module is frozen does not: call
+    ``freeze`` again. ``module.train()`` or :func:`thaw` ends it.
 
     Args:
         module: with split modules or calls in it.
@@ -286,7 +290,8 @@ def _freeze(module: Any, weight: Tensor, bias: Tensor | None, geometry: Geometry
         filters = found.split(weight, bias)
         for number, tensor in enumerate(filters):
             if tensor is not None:
-                module.register_buffer(f"{FILTERS}{number}", tensor.detach().clone(), persistent=False)
+                made = tensor.detach().clone(memory_format=torch.contiguous_format)
+                module.register_buffer(f"{FILTERS}{number}", made)
     parameters = weight_shape(weight), bias is not None
     by_rule = inference_lowering(*parameters, geometry, is_channels_last(weight))
     module._frozen = Frozen(str(form), tuple(tensor is not None for tensor in filters), parameters, by_rule)

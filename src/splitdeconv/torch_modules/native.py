@@ -12,6 +12,7 @@ from torch import Tensor
 from splitdeconv.deconv.ops import NativeDeconv
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.torch_modules import assemble
+from splitdeconv.torch_modules.axes import to_nchw, to_nhwc
 
 Apply = Callable[[list[Tensor], Sequence[Tensor | None]], Tensor]
 
@@ -86,12 +87,12 @@ def native(op: NativeDeconv, at: int) -> Apply:
     numbers = call.stride, call.padding, call.output_padding, call.groups, call.dilation
 
     def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
-        x = values[0] if op.layout == "NCHW" else values[0].movedim(-1, 1)
+        x = values[0] if op.layout == "NCHW" else to_nchw(values[0])
         bias = filters[at + 1]
         inner = bias if call.plain else None
         y = deconvolve(x, filters[at], inner, *numbers)
         y = call.finished(y, bias)
-        return y if op.layout == "NCHW" else y.movedim(1, -1)
+        return y if op.layout == "NCHW" else to_nhwc(y)
 
     return apply
 
@@ -113,7 +114,7 @@ def packed_native(op: NativeDeconv, at: int) -> Apply:
     numbers = call.numbers()
 
     def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
-        x = values[0] if op.layout == "NCHW" else values[0].movedim(-1, 1)
+        x = values[0] if op.layout == "NCHW" else to_nchw(values[0])
         bias = filters[at + 1]
         y: Tensor = torch.ops.mkldnn._convolution_transpose_pointwise(
             x.unsqueeze(2) if flat else x,
@@ -126,7 +127,7 @@ def packed_native(op: NativeDeconv, at: int) -> Apply:
             "",
         )
         y = call.finished(y.squeeze(2) if flat else y, bias)
-        return y if op.layout == "NCHW" else y.movedim(1, -1)
+        return y if op.layout == "NCHW" else to_nhwc(y)
 
     return apply
 

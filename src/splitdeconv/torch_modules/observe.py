@@ -46,6 +46,8 @@ def observe(module: nn.Module, example_inputs: Sequence[Any]) -> Observation:
     modules = dict(tried.named_modules())
     watch = _Watch()
     for name, each in modules.items():
+        if isinstance(each, torch.jit.ScriptModule):
+            continue  # takes no such hooks, and calls nothing that they could see
         each.register_forward_pre_hook(watch.enter(name))
         each.register_forward_hook(watch.leave, always_call=True)
         each.training = False  # not eval(), which exported modules refuse

@@ -33,6 +33,7 @@ from splitdeconv.deconv.ops import (
     Transpose,
 )
 from splitdeconv.torch_modules import native, packed
+from splitdeconv.torch_modules.axes import to_nchw, to_nhwc
 from splitdeconv.torch_modules.native import Apply, per_channel, torch_pads
 
 CONVS = (F.conv1d, F.conv2d, F.conv3d)
@@ -45,11 +46,11 @@ def _conv(op: Conv, at: int) -> Apply:
     around = torch_pads((0, 0, *begin), (0, 0, *end))
 
     def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
-        x = values[0] if op.layout == "NCHW" else values[0].movedim(-1, 1)
+        x = values[0] if op.layout == "NCHW" else to_nchw(values[0])
         if not even:
             x = F.pad(x, around)
         y = convolve(x, filters[at], filters[at + 1], 1, padding, op.dilations, op.groups)
-        return y if op.layout == "NCHW" else y.movedim(1, -1)
+        return y if op.layout == "NCHW" else to_nhwc(y)
 
     return apply
 
@@ -60,11 +61,11 @@ def _packed_conv(op: Conv, at: int) -> Apply:
     around = torch_pads((0, 0, *begin), (0, 0, *end))
 
     def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
-        x = values[0] if op.layout == "NCHW" else values[0].movedim(-1, 1)
+        x = values[0] if op.layout == "NCHW" else to_nchw(values[0])
         weight = filters[at]
         assert weight is not None, "a convolution has a filter"
         y = packed.convolve(op, x if even else F.pad(x, around), weight, filters[at + 1])
-        return y if op.layout == "NCHW" else y.movedim(1, -1)
+        return y if op.layout == "NCHW" else to_nhwc(y)
 
     return apply
 
@@ -124,7 +125,7 @@ def _depth_to_space(op: DepthToSpace, _: int) -> Apply:
     channel_at, row_at, column_at = (0 if first else 2), first, first + 1
 
     def apply(values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
-        x = values[0] if op.layout == "NHWC" else values[0].movedim(1, -1)
+        x = values[0] if op.layout == "NHWC" else to_nhwc(values[0])
         batch, height, width, depth = x.shape
         channels = depth // op.block**2
         sizes = [op.block, op.block]
@@ -132,7 +133,7 @@ def _depth_to_space(op: DepthToSpace, _: int) -> Apply:
         split = x.reshape(batch, height, width, *sizes)
         whole = split.permute(0, 1, 3 + row_at, 2, 3 + column_at, 3 + channel_at)
         y = whole.reshape(batch, height * op.block, width * op.block, channels)
-        return y if op.layout == "NHWC" else y.movedim(-1, 1)
+        return y if op.layout == "NHWC" else to_nchw(y)
 
     return apply
 

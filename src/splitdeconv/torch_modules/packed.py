@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from splitdeconv.deconv.ops import Conv
+from splitdeconv.torch_modules.axes import to_nchw, to_nhwc
 
 OPERATORS = (
     "_reorder_convolution_weight",
@@ -106,14 +107,14 @@ def _numbers(conv: Conv, padding: Counts) -> tuple[list[int], list[int], list[in
 
 def channels_last(x: Tensor) -> Tensor:
     """The same map, channels innermost in memory."""
-    last = x.movedim(1, -1)
+    last = to_nhwc(x)
     if not x.is_contiguous() or last.is_contiguous() or not _is_blocked(x):
-        return last.contiguous().movedim(-1, 1)
+        return to_nchw(last.contiguous())
     batch, channels = x.shape[:2]
     y = torch.empty(last.shape, dtype=x.dtype)
     for source, copy in zip(x.view(batch, channels, -1), y.view(batch, -1, channels), strict=True):
         copy.copy_(source.t())  # PyTorch has a blocked kernel for the transpose of one matrix, and for no other
-    return y.movedim(-1, 1)
+    return to_nchw(y)
 
 
 def _is_blocked(x: Tensor) -> bool:

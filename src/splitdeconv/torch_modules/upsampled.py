@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from splitdeconv.deconv.spec import Deconv, WrittenOut
 from splitdeconv.deconv.written import goes_before, stretched_axis
 from splitdeconv.errors import UsageError
+from splitdeconv.torch_modules.axes import channels_innermost
 from splitdeconv.torch_modules.forms import find_form
 from splitdeconv.torch_modules.functions import (
     LIBRARY,
@@ -132,7 +133,7 @@ def _upsampled_conv(
     numbers = tuple(factor), pads, tuple(dilation), groups, lowering, last
     found = _planned(weight_shape(weight), bias is not None, *numbers)
     y = found.apply(batched, found.split(deconv_weight(weight, groups), bias))
-    y = y.movedim(1, -1).contiguous().movedim(-1, 1) if last else y.contiguous()
+    y = channels_innermost(y) if last else y.contiguous()
     return y if batched is x else y.squeeze(0)
 
 

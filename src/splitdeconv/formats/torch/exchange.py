@@ -67,12 +67,21 @@ def refuse_module(module: nn.Module) -> str | None:
     found = own_class(module)
     if found in SPLIT_OF:
         return None
-    if isinstance(module, torch.jit.ScriptModule):
-        return "is compiled by torch.jit.script: convert the module before scripting it"
     (native,) = [each for each in CONV_TRANSPOSE if isinstance(module, each)]
     if found.forward is not native.forward:
         return f"{found.__name__} overrides forward, which may do anything: its own code stays"
     return f"{found.__name__} is a subclass of {native.__name__} of its own: its class cannot be exchanged"
+
+
+def refuse_compiled(module: nn.Module) -> str | None:
+    """Why a deconv is left alone that is no module of PyTorch's own any more; None where it is one, or no deconv."""
+    if isinstance(module, torch.jit.ScriptModule):
+        code = str(module.graph) if hasattr(module, "graph") else ""
+        if "conv_transpose" in code or "ConvTranspose" in module.original_name:
+            return "is compiled by torch.jit: convert the module before it is scripted or traced"
+    elif type(module).__module__.startswith("torch.ao.nn") and "ConvTranspose" in type(module).__name__:
+        return "is quantised in eager mode, which keeps its weight packed: quantise the graph (PT2E) instead"
+    return None
 
 
 def is_form(program: Program) -> bool:

@@ -31,6 +31,7 @@ from splitdeconv.formats.torch.exchange import (
     is_form,
     layer_module,
     make_split,
+    refuse_compiled,
     refuse_module,
     set_weights,
     weights_of,
@@ -214,10 +215,11 @@ class ModuleModel(TorchModel):
     def _modules(self) -> Iterator[Site | Skipped]:
         """The deconv modules."""
         for name, each in self.module.named_modules():
-            if not isinstance(each, CONV_TRANSPOSE) or isinstance(each, SplitConvTranspose):
-                continue
-            reason = refuse_module(each)
-            yield Skipped(name, "module", reason) if reason else self._module_site(name, each)
+            if (reason := refuse_compiled(each)) is not None:
+                yield Skipped(name or type(each).__name__, "module", reason)
+            elif isinstance(each, CONV_TRANSPOSE) and not isinstance(each, SplitConvTranspose):
+                reason = refuse_module(each)
+                yield Skipped(name, "module", reason) if reason else self._module_site(name, each)
 
     def _module_site(self, name: str, module: Any) -> Site | Skipped:
         lazy, layers = is_uninitialised(module), self.seen.layers.get(name, ())

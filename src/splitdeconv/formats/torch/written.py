@@ -14,6 +14,7 @@ from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Weights
 from splitdeconv.formats.torch.exchange import examples_of, layout_of
+from splitdeconv.torch_modules.axes import channels_innermost
 from splitdeconv.torch_modules.flat import Flat
 from splitdeconv.torch_modules.functions import is_channels_last
 from splitdeconv.torch_modules.interpret import interpret
@@ -60,7 +61,7 @@ def write(
         x, *others = given_maps if front is None else front(*given_maps)
         batched = x if x.dim() == len(program.deconv.axes) + 2 else x.unsqueeze(0)
         y = routine.apply(batched, [None if each is None else next(given) for each in split], *others)
-        y = y.movedim(1, -1).contiguous().movedim(-1, 1) if last else y.contiguous()
+        y = channels_innermost(y) if last else y.contiguous()
         return y if batched is x else y.squeeze(0)
 
     mode = getattr(maps[0], "fake_mode", None) or FakeTensorMode()
