@@ -36,7 +36,7 @@ def prove(
         original, rewritten: both, for targets.
         given: inputs to compare them on.
         runner: what runs them.
-        own_numbers: whether to note what the runner computes wrong with a quantised site's own numbers.
+        own_numbers: whether what the runner computes wrong with a quantised site's own numbers is noted, and no failure.
         progress: called with the stage and the fraction done.
     """
     proofs, noise, doubts = [], [], []
@@ -59,7 +59,7 @@ def prove(
         return Verdict(tuple(proofs), tuple(noise), found, notes)
     quantised = any(site.deconv.quant is not None for site in programs)
     try:
-        outputs, notes = compare(model, original, rewritten, given, runner, quantised=quantised)
+        outputs, notes = compare(model, original, rewritten, given, runner, quantised=quantised, as_defined=own_numbers)
     except VerificationError as error:
         return Verdict(tuple(proofs), tuple(noise), notes=tuple(doubts), failure=str(error))
     return Verdict(tuple(proofs), tuple(noise), outputs, (*doubts, *notes))

@@ -26,6 +26,7 @@ from splitdeconv.formats.onnx import files, float64
 from splitdeconv.formats.onnx.counts import map_bytes, operator_counts
 from splitdeconv.formats.onnx.emit import refuse
 from splitdeconv.formats.onnx.find import Anchor, anchors, unread
+from splitdeconv.formats.onnx.graph import is_quantiser
 from splitdeconv.formats.onnx.kept import NOTHING, Kept, from_proto, to_proto
 from splitdeconv.formats.onnx.layer import layer_model
 from splitdeconv.formats.onnx.quantised_emit import refuse as refuse_quantised
@@ -172,7 +173,7 @@ class OnnxModel(Model):
     def inputs(self) -> tuple[Input, ...]:
         graph = self.ir.graph
         given = [value for value in graph.inputs if (value.name or "") not in graph.initializers]
-        return tuple(Input(value.name or "", _dtype(value), _shape(value)) for value in given)
+        return tuple(Input(value.name or "", _dtype(value), _shape(value), _is_quantised(value)) for value in given)
 
     def float64(self, feeds: Mapping[str, Array], *, patient: bool = False) -> dict[str, Array] | str:
         if reason := float64.refuse(self.ir, {name: array.shape for name, array in feeds.items()}, patient=patient):
@@ -233,3 +234,9 @@ def _shape(value: ir.Value) -> tuple[int | None, ...] | None:
     if value.shape is None:
         return None
     return tuple(size if isinstance(size, int) and size > 0 else None for size in value.shape)
+
+
+def _is_quantised(value: ir.Value) -> bool:
+    """Whether numbers of 8 or 16 bits are made real ones: every one of them is valid."""
+    of_16_bits_at_most = value.dtype in (ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.UINT16, ir.DataType.INT16)
+    return of_16_bits_at_most and any(is_quantiser(use.node, "DequantizeLinear") and not use.idx for use in value.uses())
