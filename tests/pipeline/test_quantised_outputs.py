@@ -19,7 +19,6 @@ from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.proof.whole import Given, compare
 from splitdeconv.results.verdict import OutputCheck
-from splitdeconv.targets import target
 from splitdeconv.targets.onnxruntime import OnnxRuntime
 from splitdeconv.targets.target import Compiled
 from tests.formats.onnx.test_quantised import LAYER

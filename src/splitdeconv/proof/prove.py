@@ -36,7 +36,7 @@ def prove(
         original, rewritten: both, for targets.
         given: inputs to compare them on.
         runner: what runs them.
-        own_numbers: whether what the runner computes wrong with a quantised site's own numbers is noted, and no failure.
+        own_numbers: whether what the runner computes wrong with a quantised site's own numbers is a note, no failure.
         progress: called with the stage and the fraction done.
     """
     proofs, noise, doubts = [], [], []

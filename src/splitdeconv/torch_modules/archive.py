@@ -1,7 +1,8 @@
 """Files of ``torch.export.save``, and which of them are opened.
 
 PyTorch's loader unpickles whatever a file holds in that way: tensor subclasses, objects of the user's own classes, and
-all weights in the format before torch 2.9. Loading such a file runs code of its author, so it is refused.
+all weights in the format before torch 2.9; and it evaluates sizes and names as Python (``evaluated``). Loading such a
+file runs code of its author, so it is refused.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from torch.export import ExportedProgram
 
 from splitdeconv.errors import InputError
+from splitdeconv.torch_modules.evaluated import first_code
 from splitdeconv.torch_modules.flat import first_line
 
 PICKLED = ("data/weights/", "data/constants/")  # folders whose lists say what in them is pickled
@@ -39,8 +41,8 @@ def load(path: Path) -> ExportedProgram:
             reason = _refuse(archive)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}), {WANTED}") from None
-    except (zipfile.BadZipFile, ValueError, KeyError, AttributeError) as error:
-        raise InputError(f"{path}: is no archive that can be read ({error}), {WANTED}") from None
+    except Exception as error:  # damaged archives and lists make their readers fail in many ways
+        raise InputError(f"{path}: is no archive that can be read ({first_line(error)}), {WANTED}") from None
     if reason:
         raise InputError(f"{path}: {reason}")
     try:
@@ -65,12 +67,14 @@ def _refuse(archive: zipfile.ZipFile) -> str | None:
         return f"holds no exported program of torch 2.9 or later, {WANTED}; save older files again with a newer torch"
     if any(name.startswith(COMPILED) for name in names):
         return f"holds machine code of AOTInductor, which is not run; {WANTED}"
-    for name in names:
+    for name, entry in names.items():
+        if name.startswith("models/") and (code := first_code(json.loads(archive.read(entry)))):
+            return f"holds '{code}' where PyTorch evaluates sizes and names, which may run code; it is not loaded"
         if name.startswith(PICKLED) and name.endswith(".pt"):
             return "holds pickled weights, and loading them runs code; save it again with torch 2.9 or later"
         if name.startswith(PICKLED) and name.endswith(".json"):
-            listed: dict[str, Any] = json.loads(archive.read(names[name]))["config"]
-            pickled = [entry for entry, payload in listed.items() if payload["use_pickle"]]
+            listed: dict[str, Any] = json.loads(archive.read(entry))["config"]
+            pickled = [stored for stored, payload in listed.items() if payload["use_pickle"]]
             if pickled:
                 return f"holds '{pickled[0]}' as a pickle, and loading it runs code; {WANTED} with plain tensors"
     return None

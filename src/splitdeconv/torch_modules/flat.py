@@ -65,7 +65,8 @@ def of_program(program: ExportedProgram) -> Flat:
     names = user_inputs(program)
     given = program.graph_signature.user_inputs
     fixed = {place: each for place, each in enumerate(given) if each not in names}
-    return Flat(program.module(), names, _packer(fixed, program.call_spec.in_spec))
+    # PyTorch's guards are code that a file may have brought.
+    return Flat(program.module(check_guards=False), names, _packer(fixed, program.call_spec.in_spec))
 
 
 def _packer(fixed: Mapping[int, Any], spec: TreeSpec) -> Callable[[Sequence[Tensor]], Call]:

@@ -18,6 +18,7 @@ from splitdeconv.cli import main  # noqa: E402
 from splitdeconv.errors import InputError  # noqa: E402
 from splitdeconv.formats import load  # noqa: E402
 from splitdeconv.torch_modules import archive  # noqa: E402
+from splitdeconv.torch_modules.evaluated import first_code  # noqa: E402
 
 COMPILED = pytest.param("torch:compiled", marks=pytest.mark.long)  # compiling takes its time
 
@@ -145,3 +146,49 @@ def test_pickles_are_refused_and_not_run(model: Path, tmp_path: Path) -> None:
     assert not ran.exists()
     pickle.loads(hostile)
     assert ran.exists()
+
+
+def test_names_that_hold_code_are_refused_and_not_run(model: Path, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    hostile = f"input=__import__('pathlib').Path({str(ran)!r}).touch()"
+    content = archive_entry(model, "models/model.json").replace(b'"input"', json.dumps(hostile).encode())
+    with pytest.raises(InputError, match=r"holds 'input=__import__.* where PyTorch evaluates sizes and names"):
+        archive.load(changed(model, "models/model.json", content))
+    assert not ran.exists()
+
+
+def test_guards_of_a_file_are_not_run(model: Path, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    program = json.loads(archive_entry(model, "models/model.json"))
+    program["guards_code"] = [f"__import__('pathlib').Path({str(ran)!r}).touch() is None"]
+    other = changed(model, "models/model.json", json.dumps(program).encode())
+    assert main(["convert", str(other), str(tmp_path / "out.pt2"), "--target", "generic"]) == 0
+    assert not ran.exists()
+
+
+def archive_entry(path: Path, name: str) -> bytes:
+    with zipfile.ZipFile(path) as file:
+        return file.read(next(entry for entry in file.namelist() if entry.partition("/")[2] == name))
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        "__import__('os').getcwd()",
+        "Symbol('s0').func.__init__.__globals__",
+        "(lambda: 1)()",
+        "[print(1) for _ in (1,)]",
+        "sympify('print(1)')",
+        "Symbol(print(1))",
+        "Add('print(1)', 1)",
+        "f'{print(1)}'",
+        "(" * 10_000,
+    ],
+)
+def test_sizes_are_arithmetic_of_symbols(size: str) -> None:
+    assert first_code({"value": {"expr_str": size}}) is not None
+
+
+def test_sizes_as_torch_writes_them_are_read() -> None:
+    sizes = ["s0", "2*s77 + 2", "Mul(Integer(6), Symbol('s53', positive=True, integer=True))", "FloorDiv(s0, -2)"]
+    assert first_code([{"expr_str": size} for size in sizes]) is None

@@ -238,5 +238,6 @@ def _shape(value: ir.Value) -> tuple[int | None, ...] | None:
 
 def _is_quantised(value: ir.Value) -> bool:
     """Whether numbers of 8 or 16 bits are made real ones: every one of them is valid."""
-    of_16_bits_at_most = value.dtype in (ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.UINT16, ir.DataType.INT16)
-    return of_16_bits_at_most and any(is_quantiser(use.node, "DequantizeLinear") and not use.idx for use in value.uses())
+    if value.dtype not in (ir.DataType.UINT8, ir.DataType.INT8, ir.DataType.UINT16, ir.DataType.INT16):
+        return False
+    return any(is_quantiser(use.node, "DequantizeLinear") and use.idx == 0 for use in value.uses())
