@@ -38,18 +38,24 @@ def main() -> int:
 
 
 def _go_on(journal: Path, counts: dict[str, int], deadline: float) -> None:
-    """Do the cases that the journal does not have, first those of the kind that is furthest behind."""
-    done = Counter(str(line["kind"]) for line in read(journal))
+    """Do the cases that failed once more, and those that the journal does not have, evenly among the kinds."""
+    outcomes = last_outcomes(journal)
+    done = Counter(kind for kind, _ in outcomes)
+    again = [case for case, line in outcomes.items() if line["outcome"] not in SETTLED and case[0] in counts]
     worker = Worker()
     try:
         with journal.open("a", encoding="utf-8") as file:
             while time.monotonic() < deadline:
                 kind = min(counts, key=lambda each: done[each] / counts[each])
-                if done[kind] >= counts[kind]:
+                if again:
+                    kind, number = again.pop()
+                elif done[kind] < counts[kind]:
+                    number = done[kind]
+                    done[kind] += 1
+                else:
                     return
-                file.write(json.dumps(_line(kind, done[kind], worker)) + "\n")
+                file.write(json.dumps(_line(kind, number, worker)) + "\n")
                 file.flush()
-                done[kind] += 1
     finally:
         worker.close()
 
@@ -76,9 +82,14 @@ def read(journal: Path) -> Iterator[dict[str, object]]:
                 continue
 
 
+def last_outcomes(journal: Path) -> dict[tuple[str, int], dict[str, object]]:
+    """The last line of each case, by its kind and number."""
+    return {(str(line["kind"]), int(str(line["number"]))): line for line in read(journal)}
+
+
 def summary(journal: Path) -> tuple[list[str], int]:
     """A line for each kind and for each fault, and how many faults there are."""
-    lines = list(read(journal))
+    lines = list(last_outcomes(journal).values())
     shown = []
     for kind in KINDS:
         found = Counter(str(line["outcome"]) for line in lines if line["kind"] == kind)

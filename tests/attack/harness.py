@@ -8,12 +8,16 @@ import select
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-HANGS_S = 20.0  # on an idle machine
+from tests.attack.processes import TICK_S, Usage
+
+HANGS_S = 20.0  # of CPU time, which other programs on the machine do not change
+STUCK_S = 300.0  # on an idle machine, of a command that does nothing
 MOST_MB = 2048
 SETTLED = {"ok", "refused", "not a case"}
 
@@ -31,9 +35,9 @@ class Outcome:
     detail: str = ""
 
 
-def patience_s() -> float:
-    """How long a case may take, in seconds: longer where other programs have most of the machine."""
-    return HANGS_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+def patience_s(seconds: float = HANGS_S) -> float:
+    """How long something may take here that takes ``seconds`` on an idle machine."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 class Worker:
@@ -50,14 +54,16 @@ class Worker:
         assert process.stdout is not None
         process.stdin.write(json.dumps({"arguments": list(arguments), "folder": str(folder)}) + "\n")
         process.stdin.flush()
-        ready, _, _ = select.select([process.stdout], [], [], patience_s())
-        line = process.stdout.readline() if ready else ""
+        shown, usage = " ".join(arguments), Usage(process.pid)
+        if reason := _wait(process, usage):
+            self.close()
+            return Outcome("hang", f"{shown}: {reason}")
+        line = process.stdout.readline()
         if line:
             found: dict[str, object] = json.loads(line)
-            return found
+            return {**found, "peak_mb": usage.peak_mb}
         self.close()
-        shown = " ".join(arguments)
-        return Outcome("crash", f"{shown}: ends with {process.returncode}") if ready else Outcome("hang", shown)
+        return Outcome("crash", f"{shown}: ends with {process.returncode}")
 
     def _started(self) -> subprocess.Popen[str]:
         if self._process is None or self._process.poll() is not None:
@@ -77,6 +83,20 @@ class Worker:
             self._process.kill()
             self._process.communicate()
             self._process = None
+
+
+def _wait(process: subprocess.Popen[str], usage: Usage) -> str:
+    """Wait for the answer; returns why it took too long, or nothing."""
+    deadline = time.monotonic() + patience_s(STUCK_S)
+    ready: list[object] = []
+    while not ready:
+        ready, _, _ = select.select([process.stdout], [], [], TICK_S)
+        usage.look()
+        if usage.cpu_s > HANGS_S:
+            return f"more than {HANGS_S:.0f} s of CPU time"
+        if time.monotonic() > deadline:
+            return f"no answer, after {usage.cpu_s:.0f} s of CPU time"
+    return ""
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,6 +15,7 @@ import onnx
 import onnxruntime
 
 from tests import tflite_models
+from tests.attack import stretched, torch_programs
 from tests.attack.harness import Outcome, Worker, case_folder, run
 from tests.attack.interrupted import full_disk, interrupted
 from tests.attack.mutate import damaged
@@ -35,7 +37,17 @@ def commands(worker: Worker, rng: Random) -> Outcome:
     before = _outputs(model.SerializeToString())
     if before is None:
         return Outcome("not a case")
-    return _on_sound_model(worker, rng, model, _command(rng), before)
+    command = _command(rng)
+    if command[0] == "bench" and (sizes := _sizes(model)):  # which times every form to the end, whatever its sizes
+        command += ["--input-shape", sizes]
+    return _on_sound_model(worker, rng, model, command, before)
+
+
+def _sizes(model: onnx.ModelProto) -> str:
+    """Small sizes where the input has open ones."""
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    shape = "x".join(str(dim.dim_value or 2 + axis) for axis, dim in enumerate(dims))
+    return f"x={shape}" if any(dim.dim_param for dim in dims) else ""
 
 
 def quantised(worker: Worker, rng: Random) -> Outcome:
@@ -46,6 +58,35 @@ def quantised(worker: Worker, rng: Random) -> Outcome:
         return Outcome("not a case")
     command = ["convert", "m.onnx", "o.onnx", "--target", rng.choice(TARGETS), *SHORT]
     return _on_sound_model(worker, rng, model, command, before)
+
+
+def stretched_maps(worker: Worker, rng: Random) -> Outcome:
+    """Any command with any target on a convolution behind an upsampling or inserted zeros."""
+    model = stretched.onnx_model(rng)
+    before = _outputs(model.SerializeToString())
+    if before is None:
+        return Outcome("not a case")
+    return _on_sound_model(worker, rng, model, _command(rng), before)
+
+
+def tflite(worker: Worker, rng: Random) -> Outcome:
+    """Any command on a TFLite model of any type."""
+    content = stretched.tflite_model(rng)
+    before = stretched.tflite_outputs(content)
+    if before is None:
+        return Outcome("not a case")
+    convert = ["convert", "m.tflite", "o.tflite", "--target", rng.choice(("generic", "litert")), *SHORT]
+    command = rng.choice((["inspect", "m.tflite"], convert, convert, [*convert, "--json", "r.json"]))
+    files = {"m.tflite": content}
+    with case_folder(files) as folder:
+        outcome = run(worker, command, files, folder, sound=True)
+        if outcome.name != "ok" or not (folder / "o.tflite").exists():
+            return outcome
+        after = stretched.tflite_outputs((folder / "o.tflite").read_bytes())
+    if after is None:
+        return Outcome("wrong", f"{' '.join(command)}: the result does not run")
+    same = all(_equal(*each) for each in stretched.pairs(before, after))
+    return outcome if same else Outcome("wrong", f"{' '.join(command)}: outputs differ")
 
 
 def _command(rng: Random) -> list[str]:
@@ -184,10 +225,14 @@ KINDS: dict[str, tuple[Case, int]] = {
     "quantised": (quantised, 10_000),
     "mutated-onnx": (mutated_onnx, 10_000),
     "mutated-tflite": (mutated_tflite, 10_000),
+    "stretched": (stretched_maps, 2_000),
+    "tflite": (tflite, 2_000),
     "hostile": (hostile, 2_000),
     "full-disk": (full_disk, 100),
     "interrupted": (interrupted, 300),
 }
+if find_spec("torch"):
+    KINDS |= {"exported": (torch_programs.exported, 500), "mutated-pt2": (torch_programs.mutated, 2_000)}
 
 
 def attack(kind: str, number: int, worker: Worker) -> Outcome:

@@ -16,6 +16,7 @@ from tests.attack.__main__ import sample
 from tests.attack.harness import SETTLED, Worker
 from tests.attack.kinds import KINDS, attack
 
+SLOW = ("exported", "full-disk", "interrupted", "mutated-pt2")
 MINUTES = float(os.environ.get("MINUTES", "7"))
 
 
@@ -26,7 +27,7 @@ def test_a_sample(kind: str) -> None:
     assert not faults, "\n".join(f"{kind} {number}: {outcome}" for number, outcome in faults)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("full-disk", "interrupted")])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in SLOW])
 def test_the_first_cases(kind: str) -> None:
     worker = Worker()
     try:

@@ -8,15 +8,13 @@ import os
 import sys
 import traceback
 from contextlib import redirect_stderr
-from pathlib import Path
 
 
 def run(arguments: list[str], folder: str) -> dict[str, object]:
-    """One command: exit code, what it wrote to the standard error, and the most memory that it held, in MB."""
+    """One command: exit code, and what it wrote to the standard error."""
     from splitdeconv.cli import main  # noqa: PLC0415  # what it imports is part of the first case
 
     os.chdir(folder)
-    _forget_peak()
     err = io.StringIO()
     sys.stdout, before = io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), sys.stdout
     try:
@@ -26,20 +24,7 @@ def run(arguments: list[str], folder: str) -> dict[str, object]:
         code = traceback.format_exc()
     finally:
         sys.stdout = before
-    return {"code": code, "err": err.getvalue(), "peak_mb": _peak_mb()}
-
-
-def _forget_peak() -> None:
-    """Let the kernel count the peak anew, where it can."""
-    if sys.platform == "linux":
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_mb() -> int:
-    if sys.platform != "linux":
-        return 0
-    (line,) = (each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith("VmHWM"))
-    return int(line.split()[1]) // 1024
+    return {"code": code, "err": err.getvalue()}
 
 
 def serve() -> None:

@@ -65,7 +65,7 @@ def check(outputs: int, steps: int, *, as_defined: bool, plain_too: bool = False
     runner = Fused(threads=1)
     runner.outputs, runner.steps, runner.plain_too = outputs, steps, plain_too
     pair = [Compilable(each.to_object().SerializeToString(), each.operations) for each in (model, rewritten)]
-    (found,), _ = compare(model, *pair, Given({}, {}), runner, quantised=True, as_defined=as_defined)
+    (found,), _ = compare(model, *pair, Given({}), runner, quantised=True, as_defined=as_defined)
     return found
 
 
@@ -87,6 +87,6 @@ def test_equal_stored_outputs_have_no_noise() -> None:
 
 def test_inputs_that_are_read_by_a_dequantizer_take_every_value() -> None:
     model = OnnxModel(ir.from_proto(qdq_model(LAYER, random_weights(LAYER, 1))), None)
-    drawn = Given({}, {}).feeds(model, 0)
+    drawn = Given({}).feeds(model, 0)
     assert isinstance(drawn, dict)
     assert drawn["x"].max() > 200
