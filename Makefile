@@ -82,6 +82,7 @@ bench: $(VENV)/.dev  ## the project's own benchmarks; run on an idle machine, ta
 	$(BIN)/python -m benchmarks.onnxruntime_float32 --json bench-out/onnxruntime_float32.json | tee bench-out/onnxruntime_float32.txt
 	$(BIN)/python -m benchmarks.openvino_float32 --json bench-out/openvino_float32.json | tee bench-out/openvino_float32.txt
 	$(BIN)/python -m benchmarks.upsampling | tee bench-out/upsampling.txt
+	$(BIN)/python -m benchmarks.resize_convolutions | tee bench-out/resize_convolutions.txt
 	$(BIN)/python -m benchmarks.crops | tee bench-out/crops.txt
 	$(BIN)/python -m benchmarks.rearrangements | tee bench-out/rearrangements.txt
 	$(BIN)/python -m benchmarks.quantised_layers | tee bench-out/onnxruntime_int8.txt

@@ -6,7 +6,9 @@ import json
 import pickle
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +17,9 @@ torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install 's
 from torch import nn  # noqa: E402
 
 from splitdeconv.cli import main  # noqa: E402
+from splitdeconv.deconv.layers import read_layers  # noqa: E402
 from splitdeconv.errors import InputError  # noqa: E402
-from splitdeconv.formats import load  # noqa: E402
+from splitdeconv.formats import load, model_class  # noqa: E402
 from splitdeconv.torch_modules import archive  # noqa: E402
 from splitdeconv.torch_modules.evaluated import first_code  # noqa: E402
 
@@ -103,6 +106,23 @@ def test_a_list_of_layers_is_timed(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "native@NHWC-NCHW" in printed
     assert "split:crop:transpose@NHWC" in printed
     assert "of 2, worst" in printed
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"upsample": [2, 3], "kernel": [3, 5], "in_size": [5, 4], "pads": "same"},
+        {"upsample": 2, "kernel": 3, "in_size": [6], "pad_begin": 0, "pad_end": 2},
+        {"insert_zeros": 2, "kernel": 4, "groups": 4, "in_size": [5, 4], "pad_begin": 2, "pad_end": 1},
+        {"insert_zeros": [1, 2, 3], "kernel": 3, "in_size": [3, 4, 3], "pads": "same"},
+    ],
+)
+def test_a_layer_that_is_written_out_is_timed_as_it_is_written(layer: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "layers.json"
+    path.write_text(json.dumps([{"name": "up", "kind": "conv", "in_channels": 4, "out_channels": 4, **layer}]))
+    (wanted,) = read_layers(path).deconvs
+    (site,) = model_class("torch").layer(wanted.deconv, ()).find().sites
+    assert replace(site.deconv, separable=wanted.deconv.separable) == wanted.deconv
 
 
 def test_another_format_s_name_is_refused(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812  # torch's own abbreviation
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array, Weights
-from splitdeconv.deconv.written import beside_shape
+from splitdeconv.deconv.written import beside_shape, own_pads
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings import LOWERINGS
 from splitdeconv.lowerings.candidate import Candidate
@@ -39,6 +40,7 @@ SPLIT_OF: dict[type[nn.Module], type[nn.Module]] = {
     nn.LazyConvTranspose2d: LazySplitConvTranspose2d,
     nn.LazyConvTranspose3d: LazySplitConvTranspose3d,
 }
+CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def own_class(module: nn.Module) -> Any:
@@ -145,6 +147,39 @@ def layer_module(deconv: Deconv) -> nn.Module:
     )
     module: nn.Module = made.eval()
     return module
+
+
+class WrittenLayer(nn.Module):
+    """A convolution of a stretched map as networks have it, with random weights.
+
+    Args:
+        deconv: written out; of definite sizes.
+    """
+
+    def __init__(self, deconv: Deconv) -> None:
+        super().__init__()
+        written = deconv.written_out
+        assert written is not None, "asked of written-out deconvs only"
+        self.stretch, self.factors = written.stretch, deconv.strides
+        behind = [factor - 1 if self.stretch == "zeros" else 0 for factor in self.factors]
+        pads = [(begin, end - more) for (begin, end), more in zip(own_pads(deconv), behind, strict=True)]
+        is_even = all(begin == end >= 0 for begin, end in pads)
+        self.around = () if is_even else tuple(count for pair in reversed(pads) for count in pair)
+        own = [begin if is_even else 0 for begin, _ in pads]
+        conv, channels = CONV[len(pads) - 1], (deconv.in_channels + written.beside, deconv.out_channels)
+        self.conv = conv(*channels, written.kernel, 1, own, written.dilations, deconv.groups, deconv.has_bias)
+
+    def forward(self, x: Tensor, *beside: Tensor) -> Tensor:
+        """``(N, C, *sizes)`` stretched, with zeros as StyleGAN2's ``upfirdn2d`` inserts them, and convolved."""
+        if self.stretch == "repeat":
+            x = F.interpolate(x, scale_factor=[float(factor) for factor in self.factors], mode="nearest")
+        else:
+            for axis, factor in enumerate(self.factors, start=2):
+                behind = [0, 0] * (x.dim() - 1 - axis)
+                x = F.pad(x.unsqueeze(axis + 1), [*behind, 0, factor - 1]).flatten(axis, axis + 1)
+        x = torch.cat([x, *beside], 1) if beside else x
+        y: Tensor = self.conv(F.pad(x, self.around) if self.around else x)
+        return y
 
 
 def call_numbers(deconv: Deconv) -> Geometry:

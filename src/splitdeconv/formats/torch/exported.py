@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import fx, nn
-from torch.export import ExportedProgram
+from torch.export import ExportedProgram, export
 
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.program import Program
@@ -20,7 +20,7 @@ from splitdeconv.formats.model import Findings, Input, Origin, Site
 from splitdeconv.formats.open_sizes import with_batch_of_one
 from splitdeconv.formats.torch.constants import StoredTensors
 from splitdeconv.formats.torch.counts import map_bytes, operator_counts
-from splitdeconv.formats.torch.exchange import weights_of
+from splitdeconv.formats.torch.exchange import WrittenLayer, examples_of, weights_of
 from splitdeconv.formats.torch.model import TorchModel, evaluate, input_of
 from splitdeconv.formats.torch.modules import ModuleModel
 from splitdeconv.formats.torch.sizes import Sizes, sizes_of
@@ -62,8 +62,11 @@ class ExportedModel(TorchModel):
         return cls(source) if isinstance(source, ExportedProgram) else None
 
     @classmethod
-    def layer(cls, deconv: Deconv, epilogue: Sequence[str]) -> ModuleModel:  # type: ignore[override]  # no program
-        return ModuleModel.layer(deconv, epilogue)
+    def layer(cls, deconv: Deconv, epilogue: Sequence[str]) -> Self | ModuleModel:  # type: ignore[override]
+        """A program of a convolution of a stretched map; of a deconv its module, which says how it is measured."""
+        if deconv.written_out is None or deconv.quant is not None:
+            return ModuleModel.layer(deconv, epilogue)
+        return cls(export(WrittenLayer(deconv).eval(), examples_of(deconv)))
 
     def find(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
         module, constants = self.program.graph_module, StoredTensors(self.program)
