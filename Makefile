@@ -32,6 +32,11 @@ $(VENV)/.dev: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
+$(VENV)/.docs: pyproject.toml
+	$(PYTHON) -m venv $(VENV)/docs
+	$(VENV)/docs/bin/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
 demo: $(VENV)/.user  ## convert a trained generator of faces and prove it equal; table and images in demo/
 	$(BIN)/splitdeconv demo demo
 
@@ -74,8 +79,8 @@ format: $(VENV)/.dev  ## format and fix what can be fixed
 schema: $(VENV)/.dev  ## the JSON Schema of what --json writes, again from the dataclasses
 	$(BIN)/python -m splitdeconv.codec > .schema && mv .schema src/splitdeconv/record.schema.json
 
-docs: $(VENV)/.dev  ## the documentation as a site in build/docs; a broken link or reference is an error
-	$(BIN)/sphinx-build --quiet --fresh-env --write-all --fail-on-warning --keep-going docs build/docs
+docs: $(VENV)/.docs  ## the documentation as a site in build/docs, without PyTorch; a broken link or reference is an error
+	$(VENV)/docs/bin/sphinx-build --quiet --fresh-env --write-all --fail-on-warning --keep-going docs build/docs
 
 bench: $(VENV)/.dev  ## the project's own benchmarks; run on an idle machine, tables and times in bench-out/
 	@mkdir -p bench-out

@@ -7,6 +7,7 @@ import onnx
 from onnx import helper
 
 from tests.onnx_models import (
+    OPSET,
     build,
     deconv_attributes,
     evaluate,
@@ -137,7 +138,7 @@ def function(*, with_parameter: bool = False, name: str = "up") -> onnx.Function
         helper.make_node("Relu", ["y"], ["r"]),
     ]
     parameters = ["steps"] if with_parameter else []
-    return helper.make_function("local", name, ["x"], ["r"], nodes, [helper.make_opsetid("", 22)], parameters)
+    return helper.make_function("local", name, ["x"], ["r"], nodes, [helper.make_opsetid("", OPSET)], parameters)
 
 
 def test_functions_of_the_model() -> None:
@@ -208,4 +209,4 @@ def test_other_domains_are_untouched() -> None:
         found = written(loaded.splice({site.id: program}))
         (kept,) = [node for node in found.graph.node if node.domain == "com.example"]
         assert kept == foreign
-        assert {each.domain: each.version for each in found.opset_import} == {"": 22, "com.example": 3}
+        assert {each.domain: each.version for each in found.opset_import} == {"": OPSET, "com.example": 3}

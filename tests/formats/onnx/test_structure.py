@@ -30,7 +30,7 @@ from tests.onnx_sites import DECONV, KNOWN, MAP, SHAPE, WANTED, WEIGHTS, X, asse
 
 
 def test_what_people_wrote_is_preserved() -> None:
-    model = single(DECONV, WEIGHTS, [helper.make_node("Softmax", ["y"], ["z"], name="last")], output="z", opset=22)
+    model = single(DECONV, WEIGHTS, [helper.make_node("Softmax", ["y"], ["z"], name="last")], output="z")
     model.ir_version = 10
     model.doc_string, model.producer_name, model.producer_version = "a model", "somebody", "7.1"
     model.domain, model.model_version = "org.example", 5

@@ -300,18 +300,21 @@ def _without_values(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
 def _hidden(node: ir.Node) -> ir.Value | None:
     """What a ConvTranspose makes whose sizes inference gets wrong; None for all other nodes.
 
-    It would drop sizes of ``output_shape`` below the input's, and runtimes make others of SAME with output_padding.
+    It would drop sizes of ``output_shape`` below the input's, and runtimes make others of SAME with output_padding. A
+    weight of two axes ends the process (onnx 1.20).
     """
     kernel = node.inputs[1] if is_standard(node, "ConvTranspose") and len(node.inputs) > 1 else None
     if kernel is None or kernel.shape is None:
         return None
+    kind = ir.TensorType(kernel.dtype or ir.DataType.FLOAT)
     rank = len(kernel.shape) - 2
+    if rank < 1:
+        return ir.Value(name=node.outputs[0].name, type=kind)
     spatial: Sequence[int | None] = _ints(node, "output_shape")[-rank:]
     if not spatial and any(_ints(node, "output_padding")) and _automatic(node).startswith("SAME"):
         spatial = [None] * rank
     if not spatial:
         return None
-    kind = ir.TensorType(kernel.dtype or ir.DataType.FLOAT)
     group = node.attributes.get("group")
     factors = kernel.shape[1], 1 if group is None else group.value
     channels = math.prod(factors) if all(isinstance(factor, int) for factor in factors) else None
