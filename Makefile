@@ -9,7 +9,7 @@ LOWEST = onnxruntime openvino litert vela report dask parquet paper zigzag demo
 CORE = tests/deconv tests/lowerings tests/results tests/choosing tests/measuring tests/accelerator
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long attack test-lowest test-pythons release check format schema docs bench clean
+.PHONY: help demo test test-long attack test-lowest test-pythons release check format schema docs docs-light bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -50,7 +50,7 @@ test-pythons: release  ## the wheel and the core tests on every Python from 3.10
 	for version in 3.10 3.11 3.12 3.13; do \
 	  python$$version --version > /dev/null 2>&1 || { echo "no Python $$version here"; continue; }; \
 	  python$$version -m venv $(VENV)/$$version && \
-	  $(VENV)/$$version/bin/python -m pip install --quiet dist/*.whl pytest hypothesis && \
+	  $(VENV)/$$version/bin/python -m pip install --quiet "$$(echo dist/*.whl)[accelerator]" pytest hypothesis && \
 	  $(VENV)/$$version/bin/python -m pytest -q $(CORE) || exit 1; \
 	done
 
@@ -79,7 +79,10 @@ format: $(VENV)/.dev  ## format and fix what can be fixed
 schema: $(VENV)/.dev  ## the JSON Schema of what --json writes, again from the dataclasses
 	$(BIN)/python -m splitdeconv.codec > .schema && mv .schema src/splitdeconv/record.schema.json
 
-docs: $(VENV)/.docs  ## the documentation as a site in build/docs, without PyTorch; a broken link or reference is an error
+docs: $(VENV)/.dev  ## the documentation as a site in build/docs; a broken link or reference is an error
+	$(BIN)/sphinx-build --quiet --fresh-env --write-all --fail-on-warning --keep-going docs build/docs
+
+docs-light: $(VENV)/.docs  ## the same in a small environment without PyTorch, whose functions are left out
 	$(VENV)/docs/bin/sphinx-build --quiet --fresh-env --write-all --fail-on-warning --keep-going docs build/docs
 
 bench: $(VENV)/.dev  ## the project's own benchmarks; run on an idle machine, tables and times in bench-out/
