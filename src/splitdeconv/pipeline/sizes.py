@@ -54,7 +54,9 @@ def _outputs(model: Model, given: Given, runner: Target) -> dict[str, Array]:
             if isinstance(feeds, str):
                 continue
             try:
-                return runner.compile(saved(model, Path(folder) / f"sizes{model.suffix}"), whole=True).run(feeds)
+                # An optimiser takes sizes from its own inference, which may be as wrong as others'.
+                watched = saved(model, Path(folder) / f"sizes{model.suffix}")
+                return (runner.compile_plain(watched) or runner.compile(watched, whole=True)).run(feeds)
             except CompileError:
                 continue
     return {}
