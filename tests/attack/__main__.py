@@ -67,7 +67,7 @@ def _line(kind: str, number: int, worker: Worker) -> dict[str, object]:
         "kind": kind,
         "number": number,
         "outcome": outcome.name,
-        "detail": "" if outcome.name in SETTLED else outcome.detail,
+        "detail": outcome.detail[:300] if outcome.name in SETTLED else outcome.detail,
         "seconds": round(time.monotonic() - started, 2),
     }
 
