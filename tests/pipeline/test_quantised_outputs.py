@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from onnx import numpy_helper
 
 pytest.importorskip("onnxruntime")
 
+import splitdeconv
 from splitdeconv.deconv.network import Compilable
+from splitdeconv.deconv.spec import Quant
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.formats.onnx.quantised_layer import qdq_model
@@ -90,3 +93,14 @@ def test_inputs_that_are_read_by_a_dequantizer_take_every_value() -> None:
     drawn = Given({}).feeds(model, 0)
     assert isinstance(drawn, dict)
     assert drawn["x"].max() > 200
+
+
+def test_a_float_bias_of_opset_10_is_compared_as_onnx_defines_it() -> None:
+    """ONNX Runtime's optimiser makes it int32 with a Round, which that opset does not have."""
+    deconv = replace(LAYER, has_bias=False, quant=Quant("uint8", "int8", False))
+    proto = qdq_model(deconv, random_weights(deconv, 1))
+    proto.opset_import[0].version = 10
+    (node,) = (node for node in proto.graph.node if node.op_type == "ConvTranspose")
+    node.input.append("real_bias")
+    proto.graph.initializer.append(numpy_helper.from_array(np.full(4, 0.3, np.float32), "real_bias"))
+    assert splitdeconv.convert(proto, target="generic").verdict.outputs[0].passed

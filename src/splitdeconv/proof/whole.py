@@ -242,13 +242,14 @@ def compare(
     """
     reason, trials = "", []
     silent: dict[str, str] = {}
+    other: tuple[str, ...] = ()
     try:
-        runner, before, other = _that_runs(model, original, runner)
-        compiled = _compile_elsewhere if other else _compile_rewritten
-        after = compiled(runner, rewritten)
         plain = runner.compile_plain(original) if quantised else None
-        if plain is not None and as_defined:
-            after = runner.compile_plain(rewritten) or after
+        if plain is not None and as_defined:  # optimisers also write nodes that old opsets do not have
+            before, after = plain, _compile_rewritten(runner, rewritten, plain=True)
+        else:
+            runner, before, other = _that_runs(model, original, runner)
+            after = (_compile_elsewhere if other else _compile_rewritten)(runner, rewritten)
     except CompileError as error:
         return _compare_in_float64(model, rewritten, given, f"{runner.name} does not run the original ({error})")
     for trial in range(given.trials(model)):
@@ -329,9 +330,9 @@ def _compile_elsewhere(runner: Target, rewritten: Compilable) -> Compiled:
     return runner.compile(rewritten, whole=True)
 
 
-def _compile_rewritten(runner: Target, rewritten: Compilable) -> Compiled:
+def _compile_rewritten(runner: Target, rewritten: Compilable, *, plain: bool = False) -> Compiled:
     """The rewritten model, which must compile where the original does."""
     try:
-        return runner.compile(rewritten, whole=True)
+        return (runner.compile_plain(rewritten) if plain else None) or runner.compile(rewritten, whole=True)
     except CompileError as error:
         raise VerificationError(f"{runner.name} takes the original but not the rewritten model ({error})") from None
