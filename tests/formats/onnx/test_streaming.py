@@ -192,6 +192,10 @@ def test_either_axis_of_pictures(axis: int) -> None:
 
 
 REFUSED = {
+    "places": (
+        helper.make_node("MaxPool", ["x"], ["y", "places"], kernel_shape=[2]),
+        "it tells places in the whole signal",
+    ),
     "GlobalAveragePool": (
         node("GlobalAveragePool", "x", "y"),
         "GlobalAveragePool 'here' cannot be streamed: it averages the whole signal",

@@ -284,6 +284,8 @@ def _convolution(walk: Walk, node: ir.Node) -> Signal:
     kernel = [size or 0 for size in walk.shape(weight)[2:]] if weight else attributes["kernel_shape"]
     if any(other in walk.signals for other in node.inputs[1:] if other is not None):
         raise NotStreamableError("its weights are streamed")
+    if len(node.outputs) > 1:
+        raise NotStreamableError("it tells places in the whole signal")
     if signal.axis < 2 or attributes.get("ceil_mode"):
         raise NotStreamableError("the streamed axis is none of its spatial ones, or it rounds sizes up")
     at = signal.axis - 2
