@@ -56,4 +56,6 @@ def test_what_stands_behind_the_options_is_read(tmp_path: Path) -> None:
     assert (request.layers, request.only, request.skip) == ({"up": "split"}, ("u*",), ())
     assert (request.in_shapes, list(request.inputs)) == ({"x": [(1, 3)]}, ["x"])
     assert request.options.threads == 2
+    several = request_of(ConvertRequest, {**given, "input_shape": ["x=1,3", "z=7", "x=1,5"]})
+    assert several.in_shapes == {"x": [(1, 3), (1, 5)], "z": [(7,)]}
     assert request.overrides.forces("up")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -65,10 +66,15 @@ def write(
         return y if batched is x else y.squeeze(0)
 
     mode = getattr(maps[0], "fake_mode", None) or FakeTensorMode()
-    with torch.no_grad(), mode:
+    with torch.no_grad(), mode, _without_guards(mode):
         tensors = (each if isinstance(each, FakeTensor) else _faked(mode, each) for each in (*maps, *present))
         graph = make_fx(compute, pre_dispatch=True)(*tensors)
     return Written(graph, present)
+
+
+def _without_guards(mode: FakeTensorMode) -> AbstractContextManager[object]:
+    """Kernels are chosen by size while a graph is traced; open sizes must not be bound to the kernel of the example."""
+    return nullcontext() if mode.shape_env is None else mode.shape_env.suppress_guards()
 
 
 def _faked(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
