@@ -237,6 +237,14 @@ def test_the_command_writes_the_model_and_its_record(tmp_path: Path, capsys: pyt
     ]
 
 
+def test_an_output_shape_that_is_an_input_is_known_again(shared: Path) -> None:
+    source = shared / "models/seanet_int16/transpose_conv3.tflite"
+    converted = splitdeconv.convert(source, target="generic", verify=False)
+    verdict = splitdeconv.restore(converted.model).record.verdict
+    assert verdict is not None
+    assert len(verdict.outputs) == 1
+
+
 def test_no_filter_is_stored_twice(tmp_path: Path) -> None:
     kernel = np.random.default_rng(0).standard_normal((64, 64, 4, 4)).astype(np.float32)
     converted = splitdeconv.convert(deconv_model((1, 64, 3, 5), kernel, strides=[2, 2]), target="generic", verify=False)

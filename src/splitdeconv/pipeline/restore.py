@@ -77,14 +77,15 @@ def restore(source: object, out: Path | None, request: RestoreRequest) -> Restor
     sites = restored.find().sites
     choices = _choices(sites, back)
     with workplace(model, out) as folder, as_it_came(model) as converted:
-        rewritten = saved(restored, folder / (out.name if out else "restored" + model.suffix))
+        made = saved(restored, folder / (out.name if out else "restored" + model.suffix))
         verdict = Verdict(skipped="switched off by the user")
         environments: tuple[Environment, ...] = ()
         if request.verify:
             request.progress("comparing the whole model", 0.5)
             runner = runner_for(model, None, Options())
             quantised = any(site.deconv.quant is not None for site in sites)
-            outputs, notes = compare(model, converted, rewritten, given, runner, quantised=quantised)
+            # As convert proved it: the restored model knows better what its inputs mean, output shapes among them.
+            outputs, notes = compare(restored, made, converted, given, runner, quantised=quantised)
             verdict, environments = Verdict(outputs=outputs, notes=notes), (runner.environment(),)
         record = RunRecord(
             command="restore",
