@@ -54,7 +54,7 @@ def assert_same_sites(before: Model, after: Model) -> None:
     for name, one in wanted.items():
         other = found[name]
         assert (other.deconv, other.epilogue, other.where) == (one.deconv, one.epilogue, one.where)
-        for part in ("kernel", "bias", "beside"):
+        for part in ("kernel", "bias"):
             left, right = getattr(one.weights, part), getattr(other.weights, part)
             assert (left is None) == (right is None)
             if left is not None:
