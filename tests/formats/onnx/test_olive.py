@@ -1,0 +1,38 @@
+"""The conversion as a pass of Olive."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import onnx
+import pytest
+
+pytest.importorskip("olive")
+
+import olive
+
+from splitdeconv.passes.olive import OnnxSplitDeconvs, package_config
+from splitdeconv.pipeline.request import ConvertRequest
+from tests.models import deconv_model, op_types
+
+NOT_IN_JSON = {"progress", "overrides", "options"}
+
+
+def test_its_options_are_those_of_convert() -> None:
+    assert set(OnnxSplitDeconvs._default_config(None)) == {each.name for each in fields(ConvertRequest)} - NOT_IN_JSON
+
+
+def test_it_is_chosen_in_json_by_its_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLIVE_DISABLE_TELEMETRY", "1")
+    onnx.save(deconv_model(("n", 4, 5, 6), strides=[2, 2], pads=[1, 1, 1, 1]), tmp_path / "m.onnx")
+    split = {"type": "OnnxSplitDeconvs", "target": "generic", "lowering": "split", "in_shapes": {"x": [1, 4, 5, 6]}}
+    config = {
+        "input_model": {"type": "ONNXModel", "model_path": str(tmp_path / "m.onnx")},
+        "passes": {"split": split},
+        "output_dir": str(tmp_path / "out"),
+        "cache_dir": str(tmp_path / "cache"),
+    }
+    olive.run(config, package_config=package_config())
+    (found,) = (tmp_path / "out").glob("**/*.onnx")
+    assert "ConvTranspose" not in op_types(onnx.load(found))
