@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,8 @@ from torch import nn  # noqa: E402
 
 import splitdeconv.torch as split  # noqa: E402
 from splitdeconv.errors import UsageError  # noqa: E402
+from splitdeconv.formats.torch.modules import ModuleModel  # noqa: E402
+from splitdeconv.lowerings import candidates, lower  # noqa: E402
 from splitdeconv.torch_modules import filters  # noqa: E402
 
 X = torch.randn(2, 4, 5, 6, generator=torch.Generator().manual_seed(0))
@@ -71,6 +74,80 @@ def test_the_convolution_keeps_its_place_its_parameters_and_its_state() -> None:
     module.load_state_dict(merged.state_dict())
     torch.testing.assert_close(module(X), merged(X), rtol=1e-4, atol=1e-5)
     assert "factor=(2, 2)" in repr(merged)
+
+
+def whole(module: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        for each in module.parameters():
+            each.copy_(torch.randint(-4, 5, each.shape))
+    return module
+
+
+def test_convert_makes_one_module_of_both_and_proves_it() -> None:
+    module = network()
+    converted = split.convert(module, (X,), lowering="split_phases")
+    found = split.record(converted)
+    assert {choice.site: choice.chosen.lowering for choice in found.plan.choices} == dict.fromkeys(
+        ["1", "3.1"], "split_phases"
+    )
+    assert "see convolve_first" in found.skipped[0].reason
+    assert found.verdict.passed
+    assert [proof.exact for proof in found.verdict.proofs] == [True, True]
+    assert type(converted[1]) is split.SplitUpsampledConv2d
+    assert list(converted.state_dict()) == list(module.state_dict())
+    assert type(module[1]) is nn.Conv2d
+    restored = split.restore(converted)
+    assert [type(each) for each in restored] == [type(each) for each in module]
+    assert torch.equal(restored(X), module(X))
+
+
+def test_by_rule_alone_they_stay_as_they_are() -> None:
+    converted = split.convert(network())
+    assert type(converted[1]) is nn.Conv2d
+    assert "measure, or ask for a lowering" in split.record(converted).plan.choices[0].reason
+
+
+def test_what_convert_leaves_alone_says_why() -> None:
+    module = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(4, 4, 3, 2))
+    (skipped,) = split.record(split.convert(module)).skipped
+    assert (skipped.site, "has stride 2" in skipped.reason) == ("1", True)
+
+
+def test_every_form_that_may_be_measured_is_bit_equal() -> None:
+    up = nn.Upsample(scale_factor=(2.0, 3.0))
+    module = whole(
+        nn.Sequential(nn.Sequential(up, nn.Conv2d(4, 6, (3, 2), padding="same", groups=2)), nn.ReLU())
+    ).eval()
+    x = torch.randint(-4, 5, X.shape).float()
+    model = ModuleModel.of(module, (x,), measured=True)
+    (site,) = model.find().sites
+    assert (site.id, site.deconv.in_sizes, site.deconv.strides) == ("0.1", (5, 6), (2, 3))
+    programs = [
+        lower(site.deconv, "NCHW", replace(each, layout=layout))
+        for layout in ("", "NHWC")
+        for each in candidates(site.deconv, layout or "NCHW")[0][::4]
+    ]
+    with torch.no_grad():
+        for program in programs:
+            assert torch.equal(model.splice({site.id: program}).module(x), module(x)), program.name
+            alone = model.emit(site, program).content
+            assert torch.equal(alone(x)[0].relu(), module(x)), program.name
+
+
+def test_filters_are_kept_until_the_parameters_change() -> None:
+    module = whole(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(4, 5, 3))).eval()
+    merged, x = split.merge_upsampling(module, "split_phases").eval(), torch.randint(-4, 5, X.shape).float()
+    with torch.no_grad():
+        assert torch.equal(merged(x), module(x))
+        kept = merged[1]._kept
+        assert torch.equal(merged(x), module(x))
+        assert merged[1]._kept is kept
+        for each in (module[1], merged[1]):
+            each.weight.mul_(2)
+        assert torch.equal(merged(x), module(x))
+        assert torch.equal(copy.deepcopy(merged)(x[0]), module(x)[0])
+    merged(x).sum().backward()
+    assert merged[1].weight.grad is not None
 
 
 def test_compiled_it_is_one_graph() -> None:

@@ -140,16 +140,16 @@ def left_note(parts: Sequence[str]) -> str:
     )
 
 
-def stretched_note(kind: Stretch, maps: Sequence[AxisMap], names: Sequence[str], kept: str | None) -> str:
+def stretched_note(kind: Stretch, factors: Sequence[int], names: Sequence[str], kept: str | None) -> str:
     """What becomes of the nodes in front of the convolution.
 
     Args:
         kind: how the map is stretched.
-        maps: the stretched map's axes.
+        factors: on each axis.
         names: of the kinds of nodes, in order.
         kept: name of what stays because others read it too, or None.
     """
-    factors = "×".join(str(axis.factor) for axis in maps)
     what = "upsampling" if kind == "repeat" else "zero insertion"
     left = "" if kept is None else f", but stays too: other nodes read '{kept}'"
-    return f"the {what} by {factors} in front of it ({' '.join(names)}) becomes part of the deconv{left}"
+    by = "×".join(str(factor) for factor in factors)
+    return f"the {what} by {by} in front of it ({' '.join(names)}) becomes part of the deconv{left}"

@@ -11,6 +11,7 @@ from torch import fx, nn
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.torch.exchange import SPLIT_OF, change_class, own_class
 from splitdeconv.formats.torch.modules import ModuleModel
+from splitdeconv.formats.torch.pairs import separate
 from splitdeconv.lowerings import find_lowering
 from splitdeconv.pipeline import bench as benching
 from splitdeconv.pipeline import convert as converting
@@ -42,6 +43,10 @@ def convert(
     progress: Callable[[str, float], None] | None = None,
 ) -> nn.Module:
     """A copy of ``module`` whose transposed convolutions are computed by ordinary ones; ``module`` is not changed.
+
+    A convolution right behind ``nn.Upsample`` in an ``nn.Sequential`` is a transposed convolution too: with a target,
+    or where a lowering is named, the two become one :class:`splitdeconv.torch.SplitUpsampledConv2d`, as
+    :func:`splitdeconv.torch.merge_upsampling` makes it.
 
     Args:
         module: any module; also the GraphModule of ``torch.export`` or of PT2E quantisation.
@@ -78,6 +83,7 @@ def convert(
         target=target or GENERIC,
         verify=verify,
         inputs=model.feeds(),
+        layers=model.asked(),
         threads=threads,
         budget=_budget(model, seconds),
         cache=cache,
@@ -152,6 +158,7 @@ def restore(module: nn.Module) -> nn.Module:
             for name in ("lowering", "_kept", "_frozen", "_packed"):
                 each.__dict__.pop(name, None)
             change_class(each, NATIVE_OF[own_class(each)])
+    separate(restored)
     restored.__dict__.pop(RECORD, None)
     return restored
 

@@ -34,10 +34,12 @@ class Observation:
     Attributes:
         layers: for each module (by name) the deconvs that its own ``forward`` computed.
         functional: the modules among them that are no ConvTranspose modules.
+        in_shapes: for each module the shape of its first input, where that is a tensor.
     """
 
     layers: Mapping[str, tuple[SeenLayer, ...]] = field(default_factory=dict)
     functional: tuple[str, ...] = ()
+    in_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def observe(module: nn.Module, example_inputs: Sequence[Any]) -> Observation:
@@ -54,7 +56,8 @@ def observe(module: nn.Module, example_inputs: Sequence[Any]) -> Observation:
     with torch.no_grad(), watch:
         tried(*example_inputs)
     functional = [name for name in watch.layers if not isinstance(modules[name], CONV_TRANSPOSE)]
-    return Observation({name: tuple(found) for name, found in watch.layers.items()}, tuple(functional))
+    layers = {name: tuple(found) for name, found in watch.layers.items()}
+    return Observation(layers, tuple(functional), watch.in_shapes)
 
 
 def copy_of(module: nn.Module) -> nn.Module:
@@ -82,11 +85,18 @@ class _Watch(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.layers: dict[str, list[SeenLayer]] = {}
+        self.in_shapes: dict[str, tuple[int, ...]] = {}
         self._inside: list[str] = []
 
     def enter(self, name: str) -> Callable[..., None]:
         """A hook that notes that the module's forward begins."""
-        return lambda *_: self._inside.append(name)
+
+        def entered(_: nn.Module, args: tuple[Any, ...]) -> None:
+            self._inside.append(name)
+            if args and isinstance(args[0], Tensor):
+                self.in_shapes[name] = tuple(args[0].shape)
+
+        return entered
 
     def leave(self, *_: Any) -> None:
         """A hook that notes that it ends."""

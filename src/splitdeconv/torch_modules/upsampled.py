@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from splitdeconv.deconv.spec import Deconv, WrittenOut
 from splitdeconv.deconv.written import goes_before, stretched_axis
 from splitdeconv.errors import UsageError
 from splitdeconv.torch_modules.axes import channels_innermost
+from splitdeconv.torch_modules.cache import KeptFilters, can_keep, keep
 from splitdeconv.torch_modules.forms import find_form
 from splitdeconv.torch_modules.functions import (
     LIBRARY,
@@ -24,6 +26,7 @@ from splitdeconv.torch_modules.functions import (
     weight_shape,
 )
 from splitdeconv.torch_modules.interpret import Routine, routine
+from splitdeconv.torch_modules.packed import can_pack
 
 BEFORE, WHOLE = "convolve_first", "native:deconv"  # the forms of those that name none
 
@@ -32,7 +35,8 @@ class SplitUpsampledConv:
     """What the modules of all ranks share: a convolution of a map whose pixels stand ``factor`` times on each axis.
 
     Parameters and state dict are the convolution's own. Each forward forms the filters from them, as sums taken in
-    float64 and rounded once, so that gradients of any order reach the weight.
+    float64 and rounded once, so that gradients of any order reach the weight. In evaluation mode and without gradients
+    they are kept from one call to the next, as long as the parameters do not change.
 
     Attributes:
         factor: of the upsampling, one for each axis.
@@ -41,6 +45,7 @@ class SplitUpsampledConv:
 
     factor: tuple[int, ...]
     lowering: str | None = None
+    _kept: KeptFilters | None = None
 
     def __init__(self, *args: Any, factor: Sizes, lowering: str | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -60,9 +65,27 @@ class SplitUpsampledConv:
         pads = pads_around(module.padding, module.kernel_size, module.dilation)
         around = [pad for pair in pads for pad in pair]
         numbers = list(self.factor), around, list(module.dilation), module.groups, self.lowering
+        if not module.training and can_keep((module.weight, module.bias)):
+            return self._with_kept(input, pads)
         compute = torch.ops.splitdeconv.upsampled_conv if torch.compiler.is_dynamo_compiling() else _upsampled_conv
         y: Tensor = compute(input, module.weight, module.bias, *numbers)
         return y
+
+    def _with_kept(self, x: Tensor, pads: tuple[tuple[int, int], ...]) -> Tensor:
+        """The forward with filters of an earlier call, where these are still right."""
+        module, batched = cast("Any", self), x if x.dim() == len(self.factor) + 2 else x.unsqueeze(0)
+        weight, bias = module.weight, module.bias
+        last = is_channels_last(batched) or is_channels_last(weight)
+        numbers = self.factor, pads, tuple(module.dilation), module.groups, self.lowering, last
+        found = _planned(weight_shape(weight), bias is not None, *numbers)
+        packed_for = tuple(batched.shape) if found.pack is not None and can_pack(batched, (weight, bias)) else ()
+        if self._kept is None or not self._kept.serve(found, (weight, bias), packed_for):
+            self._kept = keep(found, weight, bias, packed_for)
+        apply = found.apply_packed if packed_for else found.apply
+        return _as_input(apply(batched, self._kept.filters), x, batched, last)
+
+    def __getstate__(self) -> Mapping[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
 
     def extra_repr(self) -> str:
         """The convolution's arguments, the factor, and the form where one was named."""
@@ -132,7 +155,11 @@ def _upsampled_conv(
     pads = tuple(zip(around[::2], around[1::2], strict=True))
     numbers = tuple(factor), pads, tuple(dilation), groups, lowering, last
     found = _planned(weight_shape(weight), bias is not None, *numbers)
-    y = found.apply(batched, found.split(deconv_weight(weight, groups), bias))
+    return _as_input(found.apply(batched, found.split(weight, bias)), x, batched, last)
+
+
+def _as_input(y: Tensor, x: Tensor, batched: Tensor, last: bool) -> Tensor:
+    """The output in the memory format of the input, and without a batch where that has none."""
     y = channels_innermost(y) if last else y.contiguous()
     return y if batched is x else y.squeeze(0)
 
@@ -155,12 +182,30 @@ def _planned(
     lowering: str | None,
     channels_last: bool,
 ) -> Routine:
-    """The routine of a module; ``shape`` is its weight's."""
+    """The routine of a module, which splits the convolution's own weight; ``shape`` is that weight's."""
+    deconv = _deconv(shape, has_bias, factor, pads, dilation, groups)
+    name = lowering or (BEFORE if goes_before(deconv) else WHOLE)
+    found = routine(deconv, find_form(deconv, name, channels_last))
+    return replace(found, split=lambda weight, bias: found.split(deconv_weight(weight, groups), bias))
+
+
+def deconv_behind(conv: Any, factor: tuple[int, ...]) -> Deconv:
+    """The deconv, of open size, that ``conv`` behind an upsampling by ``factor`` is."""
+    pads = pads_around(conv.padding, conv.kernel_size, conv.dilation)
+    return _deconv(weight_shape(conv.weight), conv.bias is not None, factor, pads, tuple(conv.dilation), conv.groups)
+
+
+def _deconv(
+    shape: tuple[int, ...],
+    has_bias: bool,
+    factor: tuple[int, ...],
+    pads: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> Deconv:
     kernel = shape[2:]
     axes = tuple(
         stretched_axis("repeat", *numbers, None) for numbers in zip(factor, kernel, dilation, pads, strict=True)
     )
     written = WrittenOut("repeat", kernel, dilation)
-    deconv = Deconv(axes, shape[1] * groups, shape[0], groups, None, has_bias=has_bias, written_out=written)
-    name = lowering or (BEFORE if goes_before(deconv) else WHOLE)
-    return routine(deconv, find_form(deconv, name, channels_last))
+    return Deconv(axes, shape[1] * groups, shape[0], groups, None, has_bias=has_bias, written_out=written)

@@ -164,7 +164,8 @@ def read_stretched_site(name: str, place: Place, stretched: Stretched, shapes: S
         deconv = deconv.cropped(tail.crop.begin, tail.crop.end)
     operators = tuple(stage.node.op_type for stage in tail.stages)
     names = [node.op_type for node in reversed(stretched.nodes)]
-    notes = [stretched_note(stretched.kind, stretched.axes, names, stretched.kept.name if stretched.kept else None)]
+    factors, kept = [axis.factor for axis in stretched.axes], stretched.kept.name if stretched.kept else None
+    notes = [stretched_note(stretched.kind, factors, names, kept)]
     notes += [left_note([each.name or "" for each in stretched.left])] if stretched.left else []
     notes += quantised_notes(weights) if weights.quant else []
     notes += [QUANTISED_ANEW] if is_requantised(deconv) else []

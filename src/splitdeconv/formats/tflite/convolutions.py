@@ -100,7 +100,10 @@ def _read(name: str, graph: Graph, operator: int, written: WrittenConv, numerics
         raise LeftAlone(UNLESS_ASKED)
     names = [graph.name(each) for each in reversed(stretched.operators)]
     kept = None if stretched.kept is None else text(graph.tensors[stretched.kept].name)
-    notes = [stretched_note(stretched.kind, stretched.axes, names, kept), *([QUANTISED_ANEW] if anew else [])]
+    notes = [
+        stretched_note(stretched.kind, [axis.factor for axis in stretched.axes], names, kept),
+        *([QUANTISED_ANEW] if anew else []),
+    ]
     notes += [left_note([text(graph.tensors[each].name) for each in stretched.left])] if stretched.left else []
     return Node(
         name,

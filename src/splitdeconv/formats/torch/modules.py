@@ -37,8 +37,10 @@ from splitdeconv.formats.torch.exchange import (
     weights_of,
 )
 from splitdeconv.formats.torch.model import TorchModel, array_of, evaluate, input_of
+from splitdeconv.formats.torch.pairs import pairs
 from splitdeconv.formats.torch.quantised import quantised_layer, read_quantised
 from splitdeconv.formats.torch.written import alone
+from splitdeconv.formats.written_convs import stretched_note
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.results.plan import Skipped
 from splitdeconv.torch_modules import graphs
@@ -120,7 +122,7 @@ class ModuleModel(TorchModel):
         return cls.of(module, examples_of(deconv), measured=True)
 
     def find(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
-        found = [*self._modules(), *self._calls()]
+        found = [*self._modules(), *self._upsampled(), *self._calls()]
         sites = tuple(each for each in found if isinstance(each, Site))
         return Findings(sites, (*(each for each in found if isinstance(each, Skipped)), *self.skipped))
 
@@ -138,6 +140,10 @@ class ModuleModel(TorchModel):
             return Compilable(quantised_layer(site.deconv, weights or site.weights, program, self.lowering))
         if not is_form(program):
             return Compilable(Flat(Interpreted(program, weights or site.weights)))
+        if site.deconv.written_out is not None:
+            (pair,) = site.origin.nodes
+            lowering = None if program.name == str(NATIVE) else str(form_of(program))
+            return Compilable(Flat(pair.alone(weights or site.weights, lowering)))
         module = layer_module(site.deconv)
         set_weights(module, weights or site.weights)
         if program.name != str(NATIVE):
@@ -152,6 +158,9 @@ class ModuleModel(TorchModel):
                     make_split(each, self._lowering(programs[name]))
                 else:
                     module = _with_submodule(module, name, Interpreted(programs[name], _values_of(each)))
+        for pair in list(pairs(module)):
+            if pair.name in programs and programs[pair.name].name != str(NATIVE):
+                pair.merge(self._lowering(programs[pair.name]))
         if isinstance(module, fx.GraphModule):
             for call in graphs.find_calls(module):
                 if call.name in programs:
@@ -167,7 +176,15 @@ class ModuleModel(TorchModel):
         """What a deconv is turned into where nothing is measured; UsageError where that does not apply."""
         if deconv.quant is not None:
             return quantised_form(deconv, self.lowering)
-        return find_form(deconv, self.lowering, channels_last=False)
+        by_rule = None if deconv.written_out is None else str(NATIVE)
+        return find_form(deconv, self.lowering or by_rule, channels_last=False)
+
+    def asked(self) -> dict[str, str]:
+        """The form of each convolution behind an upsampling, where a lowering is named: by rule it stays as it is."""
+        if self.lowering is None:
+            return {}
+        sites = (site for site in self.find().sites if site.deconv.written_out is not None)
+        return {site.id: str(displayed(self._form(site.deconv))) for site in sites}
 
     def _lowering(self, program: Program) -> str | None:
         """What a module is told: its form, or what the user said where nothing was measured."""
@@ -233,6 +250,20 @@ class ModuleModel(TorchModel):
             deconv = deconv_of(weight, module.bias is not None, geometry_of(module, module.output_padding))
         notes = (LAZY.format(deconv.in_channels),) if lazy and not layers else ()
         return self._site(name, module, deconv, weights_of(deconv, (module.weight, module.bias)), "module", notes)
+
+    def _upsampled(self) -> Iterator[Site | Skipped]:
+        """The convolutions right behind an upsampling."""
+        for pair in pairs(self.module):
+            shape = self.seen.in_shapes.get(pair.path)
+            if (reason := pair.refuse()) is not None:
+                yield Skipped(pair.name, "module", reason)
+            elif shape is None and self.measured:
+                yield Skipped(pair.name, "module", UNSEEN)
+            else:
+                deconv = pair.deconv(shape)
+                note = stretched_note("repeat", deconv.strides, ["Upsample"], None)
+                weights = weights_of(deconv, pair.parameters())
+                yield self._site(pair.name, pair, deconv, weights, "module", (note,))
 
     def _calls(self) -> Iterator[Site | Skipped]:
         """The calls in a graph, but for those that modules with code of their own make."""

@@ -142,7 +142,7 @@ class StretchedConv:
         names = [name_of(node) for node in reversed(self.nodes)]
         inside = {self.node, *self.nodes}
         kept = next((node.name for node in self.nodes if set(node.users) - inside), None)
-        note = stretched_note(self.kind, self.maps, names, kept)
+        note = stretched_note(self.kind, [axis.factor for axis in self.maps], names, kept)
         return (note, left_note([each.name for each in self.left])) if self.left else (note,)
 
 
