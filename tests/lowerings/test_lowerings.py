@@ -216,3 +216,26 @@ def test_forms_of_very_many_parts_are_refused_and_others_are_left(
 def test_eight_by_eight_phases_are_not_too_many() -> None:
     offered, _ = candidates(Deconv((Axis(16, 8, in_size=4), Axis(16, 8, in_size=4)), 2, 2), "NCHW")
     assert {"split_phases", "col2im", "zero_insert"} <= {candidate.lowering for candidate in offered}
+
+
+def test_phases_without_taps_are_neither_computed_nor_stored() -> None:
+    """A 1×1 kernel of stride 2 has one phase of four: as many products as the definition, and the own filter."""
+    deconv = Deconv((Axis(1, 2, in_size=8), Axis(1, 2, in_size=8)), 3, 5)
+    offered, refused = candidates(deconv, "NCHW")
+    assert "split:taps:depth_to_space" in map(str, offered)
+    for candidate in offered:
+        program = lower(deconv, "NCHW", candidate)
+        if candidate.window == "taps":
+            assert program.macs() == deconv.macs()
+            assert [step.op.filter_shape for step in program.steps if isinstance(step.op, Conv)] == [(5, 3, 1, 1)]
+    assert any(each.candidate.lowering == "split_phases" and "compute zeros" in each.reason for each in refused)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_zeros_that_stand_for_outputs_have_the_epilogue_too(bias: bool) -> None:
+    deconv = Deconv((Axis(1, 2, in_size=8), Axis(1, 2, in_size=8)), 3, 5, has_bias=bias)
+    forms = [each for each in candidates(deconv, "NCHW")[0] if each.window == "taps"]
+    assert forms
+    for candidate in forms:
+        program = lower(deconv, "NCHW", candidate)
+        assert program.sums() == (program.output,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from splitdeconv.deconv.ops import Add, Conv, Layout, NativeDeconv, Op, Reshape, Shape, Spread
+from splitdeconv.deconv.ops import Add, AddBias, Conv, Layout, NativeDeconv, Op, Pad, Reshape, Shape, Spread
 from splitdeconv.deconv.spec import Deconv
 
 
@@ -92,10 +92,16 @@ class Program:
     def sums(self) -> tuple[int, ...]:
         """Values that hold complete sums, and between which and the output there is only data movement.
 
-        Element-wise work that follows the deconv may be done on them instead: once for each.
+        Element-wise work that follows the deconv may be done on them instead: once for each. Where something is added
+        behind the convolutions, or zeros that stand for outputs, only the output is complete.
         """
-        if any(isinstance(step.op, Add | Spread) for step in self.steps):
-            return (self.output,)
-        arithmetic = (Conv, NativeDeconv)
-        steps = enumerate(self.steps, start=len(self.in_shapes))
-        return tuple(value for value, step in steps if isinstance(step.op, arithmetic))
+        sums, made = list[int](), set[int]()
+        for value, step in enumerate(self.steps, start=len(self.in_shapes)):
+            behind = not made.isdisjoint(step.inputs)
+            if isinstance(step.op, Add | AddBias | Spread) or (behind and isinstance(step.op, Pad)):
+                return (self.output,)
+            if isinstance(step.op, Conv | NativeDeconv):
+                sums.append(value)
+            if behind or isinstance(step.op, Conv | NativeDeconv):
+                made.add(value)
+        return tuple(sums)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from splitdeconv.deconv.ops import Layout, Order
+from math import prod
+
+from splitdeconv.deconv.ops import AddBias, Dim, Layout, Order, Reshape, spatial_axes
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv, merge
+from splitdeconv.deconv.written import in_original_taps
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering
 from splitdeconv.lowerings.rearrange import from_channels, split_forms
+
+TAPS = "taps"
 
 
 class Split(Lowering):
@@ -18,6 +23,8 @@ class Split(Lowering):
     Window ``union``: the smallest one that holds all phases, with nothing to crop at the begin.
     Window ``crop``: outputs are shifted until the window is smallest (``ceil(K/s)``), then cropped at the begin.
     Window ``full``: the paper's own, from the first output that an input reaches on; pads are cropped after.
+    Window ``taps``: of kernels smaller than their stride, the phases that have taps only, Conv
+    ``(N, prod(min(K, s))·C, *Q)``; Reshape, Pad, Reshape put zeros in the place of the others; the bias is added last.
     Source: the paper, section 4; the union window and its generality are this project's.
     """
 
@@ -27,15 +34,56 @@ class Split(Lowering):
 
     def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
         forms = split_forms(deconv, layout)
-        return tuple(Candidate(self.name, window, form) for window in _windows(deconv) for form in forms)
+        found = tuple(Candidate(self.name, window, form) for window in _windows(deconv) for form in forms)
+        if not leaves_phases_out(deconv):
+            return found
+        return (*(Candidate(self.name, TAPS, form) for form in forms if form != "two_steps"), *found)
 
     def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
+        if candidate.window == TAPS:
+            return _with_zeros(deconv, layout, candidate.form)
         shifts = [_shift(axis, candidate.window) for axis in deconv.axes]
         windows = [merge(axis.phases(shift)) for axis, shift in zip(deconv.axes, shifts, strict=True)]
         order = _order(deconv, layout, candidate.form)
         build = Builder(deconv, layout)
         merged = build.convolve(build.x, windows, order)
         return build.program(build.crop_output(from_channels(build, merged, order, candidate.form), shifts))
+
+
+def leaves_phases_out(deconv: Deconv) -> bool:
+    """Whether some phases have no taps, and zeros can stand for them."""
+    plain = deconv.groups == 1 and deconv.quant is None and deconv.written_out is None
+    return plain and all(axis.dilation == 1 for axis in deconv.axes) and any(a.kernel < a.stride for a in deconv.axes)
+
+
+def _with_zeros(deconv: Deconv, layout: Layout, form: str) -> Program:
+    """The program of window ``taps``: with outputs shifted by the pad, the phases that have taps come first."""
+    build = Builder(deconv, layout)
+    shifts = [axis.pad_begin % axis.stride for axis in deconv.axes]
+    counts = [min(axis.kernel, axis.stride) for axis in deconv.axes]
+    sets = zip(deconv.axes, shifts, counts, strict=True)
+    own = [in_original_taps(deconv, n, merge(a.phases(shift)[:count])) for n, (a, shift, count) in enumerate(sets)]
+    value = build.convolve_by(build.x, own, "block_major", bias=False)
+    whole = from_channels(build, _all_phases(build, value, counts), "block_major", form)
+    value = build.crop_output(whole, shifts)
+    return build.program(build.add(AddBias(layout), value) if deconv.has_bias else value)
+
+
+def _all_phases(build: Builder, value: int, counts: list[int]) -> int:
+    """The channels of the first ``counts`` phases of each axis, and zeros for the others."""
+    strides, layout = build.deconv.strides, build.layout
+    rank, channels = len(strides), Dim(build.deconv.out_channels)
+    first = 1 if layout == "NCHW" else 1 + rank
+    missing = [stride - count for stride, count in zip(strides, counts, strict=True)]
+    sizes = [Dim(1, axis=axis) for axis in spatial_axes(layout, rank + 2)]
+    depth = [*(Dim(count) for count in counts), channels]
+    apart = (Dim(1, axis=0), *depth, *sizes) if layout == "NCHW" else (Dim(1, axis=0), *sizes, *depth)
+    value = build.pad(build.add(Reshape(apart), value), range(first, first + rank), [0] * rank, missing)
+    behind = first + rank + 1  # in NCHW
+    sizes = [Dim(1, axis=(behind if layout == "NCHW" else 1) + number) for number in range(rank)]
+    joined = Dim(prod(strides) * build.deconv.out_channels)
+    together = (Dim(1, axis=0), joined, *sizes) if layout == "NCHW" else (Dim(1, axis=0), *sizes, joined)
+    return build.add(Reshape(together), value)
 
 
 def _windows(deconv: Deconv) -> tuple[str, ...]:

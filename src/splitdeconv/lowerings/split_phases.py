@@ -11,6 +11,7 @@ from splitdeconv.deconv.spec import Deconv, merge
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering, too_many
 from splitdeconv.lowerings.rearrange import from_phases, phase_forms
+from splitdeconv.lowerings.split import leaves_phases_out
 
 
 class SplitPhases(Lowering):
@@ -28,6 +29,8 @@ class SplitPhases(Lowering):
     def refuse(self, deconv: Deconv) -> str | None:
         if max(deconv.strides) == 1:
             return "all strides are 1: there is only one phase, which split already is"
+        if leaves_phases_out(deconv):
+            return "some phases have no taps, and their convolutions would compute zeros: split:taps leaves them out"
         return too_many(prod(deconv.strides), "convolutions")
 
     def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
