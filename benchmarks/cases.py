@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from splitdeconv.errors import SplitdeconvError
+from splitdeconv import SplitdeconvError
 from splitdeconv.lab import zoo
 
 SUFFIXES = {"onnxruntime": ".onnx", "openvino": ".onnx", "litert": ".tflite", "torch": ".pt2"}

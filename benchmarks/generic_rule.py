@@ -19,7 +19,6 @@ from benchmarks.cases import Case, Found, main, table
 
 from splitdeconv import lowerings
 from splitdeconv.choosing.planner import generic_score
-from splitdeconv.errors import CompileError
 from splitdeconv.formats.model import Model
 from splitdeconv.formats.open_sizes import definite_shapes
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
@@ -30,6 +29,7 @@ from splitdeconv.proof.whole import Given
 from splitdeconv.results.bench import geometric_mean
 from splitdeconv.results.plan import Option, SiteTable
 from splitdeconv.results.times import ratio
+from splitdeconv.targets.target import CompileError
 
 RULE = "the rule"
 

@@ -24,11 +24,10 @@ from benchmarks.cases import Case, Found, main, table
 from onnx import helper
 from onnx.utils import Extractor
 
-from splitdeconv import lowerings
+from splitdeconv import InputError, lowerings
 from splitdeconv.choosing.planner import Overrides
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.weights import Array
-from splitdeconv.errors import CompileError, InputError
 from splitdeconv.formats.model import Model, Site
 from splitdeconv.formats.open_sizes import definite_shapes, with_sizes
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
@@ -39,7 +38,7 @@ from splitdeconv.pipeline.sizes import find_sized
 from splitdeconv.proof.whole import Given
 from splitdeconv.results.plan import SiteTable
 from splitdeconv.results.times import is_settled
-from splitdeconv.targets.target import Target
+from splitdeconv.targets.target import CompileError, Target
 
 HEAVY = {"Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "ConvInteger"}  # where a neighbourhood ends
 FURTHEST = 8  # nodes between the site and its end

@@ -30,7 +30,6 @@ import splitdeconv
 from splitdeconv.cli import app
 from splitdeconv.deconv.layers import ListedLayer, read_layers
 from splitdeconv.deconv.written import own_pads
-from splitdeconv.errors import SplitdeconvError
 from splitdeconv.formats.model import Model
 from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.formats.torch.exchange import WrittenLayer, examples_of
@@ -106,7 +105,7 @@ def modules(layer: ListedLayer) -> Iterator[tuple[str, nn.Module]]:
     original = WrittenLayer(layer.deconv)
     yield ORIGINAL, original
     for form in FORMS:
-        with contextlib.suppress(SplitdeconvError):  # a form may refuse a layer
+        with contextlib.suppress(splitdeconv.SplitdeconvError):  # a form may refuse a layer
             yield form, as_one_module(original.conv, layer.deconv.strides, form)
 
 

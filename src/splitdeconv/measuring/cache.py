@@ -21,10 +21,10 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.errors import InputError
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.measuring.rounds import ENOUGH_ROUNDS
+from splitdeconv.results import provenance
 from splitdeconv.results.record import Environment
 from splitdeconv.results.schema import Json
 from splitdeconv.results.times import NOISY, Measurement, spread
-from splitdeconv.version import __version__
 
 FORMAT = 5  # of keys and contents; another number finds nothing of the old ones
 BUSY_SECONDS = 10.0  # how long to wait for another process that writes
@@ -93,7 +93,7 @@ def _key(kind: str, parts: Json, environment: Environment) -> str:
     """A digest of everything that a time depends on, this package's version included."""
     whole = {
         "format": FORMAT,
-        "version": __version__,
+        "version": provenance.versions()["splitdeconv"],
         "kind": kind,
         "environment": codec.to_object(environment),
         **parts,
