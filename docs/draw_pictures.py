@@ -17,7 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from splitdeconv.deconv.spec import Axis, merge
+from splitdeconv.deconv.phases import merge
+from splitdeconv.deconv.spec import Axis
 
 FOLDER = Path(__file__).parent / "pictures"
 STRIDE = 2

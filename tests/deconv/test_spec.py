@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from splitdeconv.deconv.spec import Axis, Deconv, Phase, merge
+from splitdeconv.deconv.phases import Phase, merge
+from splitdeconv.deconv.spec import Axis, Deconv
 from tests.strategies import axes
 
 

@@ -24,8 +24,9 @@ from splitdeconv.deconv.ops import (
     elements,
     spatial_axes,
 )
+from splitdeconv.deconv.phases import Phase, Taps, Window, merge
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.spec import Axis, Deconv, Phase, Taps, Window, merge
+from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array, conv_filter
 
 Sized = tuple[int, ...]

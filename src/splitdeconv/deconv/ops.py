@@ -14,7 +14,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
-from splitdeconv.deconv.spec import Axis, Deconv, Taps
+from splitdeconv.deconv.phases import Taps
+from splitdeconv.deconv.spec import Axis, Deconv
 
 Layout = Literal["NCHW", "NHWC"]
 Order = Literal["block_major", "channel_major"]

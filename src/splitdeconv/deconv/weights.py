@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitdeconv.deconv.ops import Conv
-from splitdeconv.deconv.spec import Deconv, Tap, Taps
+from splitdeconv.deconv.phases import Tap, Taps
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.written import original_taps
 
 Array = NDArray[Any]

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from splitdeconv.deconv.ops import Layout, Shape
-from splitdeconv.deconv.spec import Axis, Deconv, Stretch, Tap, Taps, Window
+from splitdeconv.deconv.phases import Tap, Taps, Window
+from splitdeconv.deconv.spec import Axis, Deconv, Stretch
 
 
 def stretched_axis(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from splitdeconv.deconv.ops import Conv, NativeDeconv, Op, Order
-from splitdeconv.deconv.spec import Taps
+from splitdeconv.deconv.phases import Taps
 from splitdeconv.deconv.structure import dense_of
 from splitdeconv.deconv.weights import Array, kernel_parts
 from splitdeconv.deconv.written import original_taps

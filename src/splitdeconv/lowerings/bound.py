@@ -11,8 +11,9 @@ from itertools import product
 from math import prod
 
 from splitdeconv.deconv.ops import Concat, Dim, Layout, Order, Reshape, spatial_axes
+from splitdeconv.deconv.phases import Phase, Window
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.spec import Axis, Deconv, Phase, Window
+from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.written import in_original_taps, without_beside
 from splitdeconv.lowerings.lowering import Builder
 from splitdeconv.lowerings.native import with_beside

@@ -6,8 +6,9 @@ from itertools import product
 from math import prod
 
 from splitdeconv.deconv.ops import Add, AddBias, Conv, Layout, Order, spatial_axes
+from splitdeconv.deconv.phases import Taps
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.spec import Axis, Deconv, Taps
+from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.written import original_taps
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering, too_many

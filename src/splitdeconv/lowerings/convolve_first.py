@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from splitdeconv.deconv.ops import Layout
+from splitdeconv.deconv.phases import Window
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.spec import Deconv, Window
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.written import aligned_shift, goes_before, own_pads
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering

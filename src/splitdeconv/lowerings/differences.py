@@ -8,8 +8,9 @@ from itertools import product
 from math import prod
 
 from splitdeconv.deconv.ops import Add, Concat, Dim, Layout, Reshape, Subtract, spatial_axes
+from splitdeconv.deconv.phases import Taps, Window, merge
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.spec import Deconv, Taps, Window, merge
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.written import aligned_shift, in_original_taps, own_pads
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering

@@ -8,8 +8,9 @@ from dataclasses import replace
 from itertools import product
 
 from splitdeconv.deconv.ops import Conv, Layout, Op, Order, Pad, Shape, Slice, channel_axis, spatial_axes
+from splitdeconv.deconv.phases import Window
 from splitdeconv.deconv.program import Program, Step
-from splitdeconv.deconv.spec import Deconv, Window
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.written import in_original_taps
 from splitdeconv.lowerings.candidate import Candidate
 

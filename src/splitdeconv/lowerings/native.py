@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from splitdeconv.deconv.ops import Add, Concat, Layout, NativeDeconv, Repeat, spatial_axes
+from splitdeconv.deconv.phases import Window
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.spec import Deconv, Window, WrittenOut
+from splitdeconv.deconv.spec import Deconv, WrittenOut
 from splitdeconv.deconv.written import around_of, beside_pads, beside_shape, goes_before, own_pads
 from splitdeconv.lowerings.candidate import COMPOSITE, Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering

@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import prod
 
 from splitdeconv.deconv.ops import AddBias, Dim, Layout, Order, Reshape, spatial_axes
+from splitdeconv.deconv.phases import merge
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.spec import Axis, Deconv, merge
+from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.written import in_original_taps
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering

@@ -6,8 +6,9 @@ from itertools import product
 from math import prod
 
 from splitdeconv.deconv.ops import Layout
+from splitdeconv.deconv.phases import merge
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.spec import Deconv, merge
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering, too_many
 from splitdeconv.lowerings.rearrange import from_phases, phase_forms

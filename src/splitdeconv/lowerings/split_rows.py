@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from itertools import groupby, product
 
 from splitdeconv.deconv.ops import Layout, Part
+from splitdeconv.deconv.phases import Phase, Window, merge
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.spec import Deconv, Phase, Window, merge
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering, too_many
 from splitdeconv.lowerings.rearrange import from_rows, to_channels_last

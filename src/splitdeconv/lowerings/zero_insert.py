@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import prod
 
 from splitdeconv.deconv.ops import Dim, Layout, Reshape, spatial_axes
+from splitdeconv.deconv.phases import Window
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.spec import Axis, Deconv, Window
+from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering
 

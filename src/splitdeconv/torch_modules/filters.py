@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from splitdeconv.deconv.ops import Conv
-from splitdeconv.deconv.spec import Deconv, Tap
+from splitdeconv.deconv.phases import Tap
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.written import original_taps
 from splitdeconv.torch_modules.axes import to_nchw
 
