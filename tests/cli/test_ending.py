@@ -11,9 +11,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-import splitdeconv
 from splitdeconv.cli import main
 from splitdeconv.errors import InputError, MissingExtraError, OutputError, UsageError, VerificationError
+from splitdeconv.pipeline import inspect as inspecting
 from tests.models import deconv_model
 
 
@@ -23,7 +23,7 @@ def ends(error: BaseException, monkeypatch: pytest.MonkeyPatch, *arguments: str)
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(splitdeconv, "inspect", fail)
+    monkeypatch.setattr(inspecting, "inspect", fail)
     return main(["inspect", "m.onnx", *arguments])
 
 
@@ -70,7 +70,7 @@ def test_every_end_has_its_code_and_one_line(
 def test_debug_shows_the_traceback(
     place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(splitdeconv, "inspect", lambda *_, **__: {}["x"])
+    monkeypatch.setattr(inspecting, "inspect", lambda *_, **__: {}["x"])
     command = ["inspect", "m.onnx"]
     assert main([*command, "--debug"] if place == "after" else ["--debug", *command]) == 4
     lines = capsys.readouterr().err.splitlines()

@@ -33,7 +33,9 @@ COMMANDS = dict(commands())
 def test_every_option_says_what_it_takes(name: str) -> None:
     for parameter in COMMANDS[name].params:
         flag = getattr(parameter, "is_flag", False)
-        assert flag or parameter.name == "help" or re.fullmatch(r"[A-Z_=]+", parameter.metavar or ""), parameter.name
+        assert flag or parameter.name == "help" or re.fullmatch(r"[A-Z_=\[\]]+", parameter.metavar or ""), (
+            parameter.name
+        )
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -15,8 +15,8 @@ import pytest
 
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.measuring import cache
-from splitdeconv.measuring.cache import TimingCache, Timings, model_key, notes_of_origin, site_key
+from splitdeconv.measuring.cache import TimingCache, Timings, default_path, model_key, notes_of_origin, site_key
+from splitdeconv.results import provenance
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement
 
@@ -111,7 +111,7 @@ def test_another_deconv_epilogue_menu_or_version_finds_nothing(monkeypatch: pyte
         model_key({"native": b"other"}, [{"x": (1, 4, 8)}], ENVIRONMENT),
         model_key({"native": b"model"}, [{"x": (1, 4, 9)}], ENVIRONMENT),
     }
-    monkeypatch.setattr(cache, "__version__", "999")
+    monkeypatch.setattr(provenance, "__version__", "999")
     others.add(site_key(DECONV, ("Relu",), CANDIDATES, ENVIRONMENT))
     assert len(others) == 8
     assert KEY not in others
@@ -226,6 +226,6 @@ def test_two_processes_at_once_lose_nothing(path: Path) -> None:
 
 def test_the_file_lies_in_the_users_cache_folder() -> None:
     pytest.importorskip("platformdirs")
-    path = cache.default_path()
+    path = default_path()
     assert path is not None
     assert path.parts[-2:] == ("splitdeconv", "timings.sqlite3")

@@ -299,7 +299,7 @@ def _verdict(case: _Case, programs: Mapping[str, Program], original: Compilable,
         rewritten,
         Given(request.inputs, case.given),
         _runner(case),
-        own_numbers=case.target is None,
+        own_numbers=case.target is None or not case.target.gives_outputs,
         progress=request.progress,
     )
 

@@ -125,7 +125,7 @@ def _depth_to_space(op: DepthToSpace, _: int) -> Apply:
     channel_at, row_at, column_at = (0 if first else 2), first, first + 1
 
     def apply(values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
-        x = values[0] if op.layout == "NHWC" else to_nhwc(values[0])
+        x = values[0] if op.layout == "NHWC" else values[0].permute(0, 2, 3, 1)
         batch, height, width, depth = x.shape
         channels = depth // op.block**2
         sizes = [op.block, op.block]
@@ -133,7 +133,7 @@ def _depth_to_space(op: DepthToSpace, _: int) -> Apply:
         split = x.reshape(batch, height, width, *sizes)
         whole = split.permute(0, 1, 3 + row_at, 2, 3 + column_at, 3 + channel_at)
         y = whole.reshape(batch, height * op.block, width * op.block, channels)
-        return y if op.layout == "NHWC" else to_nchw(y)
+        return y if op.layout == "NHWC" else y.permute(0, 3, 1, 2)
 
     return apply
 

@@ -80,7 +80,7 @@ def state(nodes: Sequence[ir.Node], opset: int, shapes: Shapes) -> None:
     for value in dict.fromkeys(value for node in nodes for value in node.inputs if value is not None):
         if value.const_value is not None and value not in made:
             _add_constant(proto.graph, value.name or "", value.const_value)
-        elif value not in made and (kind := shapes.types.get(value.name or "")):
+        elif value not in made and (kind := value.dtype or shapes.types.get(value.name or "")):  # other sites set types
             sizes = shapes.symbols.get(value.name or "", shapes.by_name.get(value.name or ""))
             named = None if sizes is None else list(map(_named, sizes))
             proto.graph.input.append(onnx.helper.make_tensor_value_info(value.name or "", kind, named))
