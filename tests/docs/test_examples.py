@@ -16,11 +16,14 @@ import re
 import subprocess
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+
+import splitdeconv
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -28,9 +31,10 @@ REWRITE = bool(os.environ.get("REWRITE_DOCUMENTATION"))
 NEEDS = {"start-pytorch": ("torch", "onnxscript"), "pytorch": ("torch", "onnxscript"), "streaming": ("torch",)}
 SECONDS = 120
 # Measured runs take seconds here, not the default minutes: what they print is not compared.
-QUICK = """splitdeconv() {
-  case "$1" in convert|bench) command splitdeconv "$@" --budget 2;; *) command splitdeconv "$@";; esac
-}
+QUICK_SECONDS = 2
+QUICK = f"""splitdeconv() {{
+  case "$1" in convert|bench) command splitdeconv "$@" --budget {QUICK_SECONDS};; *) command splitdeconv "$@";; esac
+}}
 """
 # Which check is the worst, and errors of real values, which differ between processors.
 ROUNDING = re.compile(r"(?<=; worst: ).*|\d\.\de[+-]\d\d")
@@ -112,6 +116,9 @@ def test_the_examples_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.
     for package in NEEDS.get(page.stem, ()):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
+    if not REWRITE:
+        for name in ("convert", "bench"):
+            monkeypatch.setattr(splitdeconv, name, partial(getattr(splitdeconv, name), budget=QUICK_SECONDS))
     for example in EXAMPLES.parse(page).examples():
         example.evaluate()
 

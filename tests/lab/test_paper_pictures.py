@@ -118,6 +118,7 @@ def test_a_photograph_for_models_that_take_pictures_and_a_refusal_of_others(tmp_
         pictures.feeds_of(tmp_path / "sound.onnx")
 
 
+@pytest.mark.long
 def test_the_styled_photograph_is_exactly_the_same_by_split_deconvolution(shared: Path) -> None:
     """The paper's own network with trained weights."""
     model = shared / "models" / "fst_rain_princess_256.onnx"

@@ -248,7 +248,7 @@ def test_a_second_sweep_on_one_output_refuses(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_no_worker_outlives_its_sweep(name: str, tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
-    command = [sys.executable, "-m", "splitdeconv", "sweep", "paper", "--out", str(path), "--jobs", "2"]
+    command = [sys.executable, "-m", "splitdeconv", "sweep", "dcgan", "--out", str(path), "--jobs", "2"]
     vary = ["--vary", "rows=8:800:1", "--vary", "columns=8:800:1"]
     process = subprocess.Popen([*command, *vary], stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob("*.parts/*.json")):

@@ -45,7 +45,7 @@ def assert_every_candidate_is_exact(deconv: Deconv, seed: int) -> None:
 
 
 @given(deconvs(), st.integers(0, 2**32))
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_every_lowering_is_bit_equal_to_the_definition(deconv: Deconv, seed: int) -> None:
     assert_every_candidate_is_exact(deconv, seed)
 
@@ -57,7 +57,7 @@ def test_and_on_separable_filters(deconv: Deconv, seed: int) -> None:
 
 
 @given(written_out_deconvs(), st.integers(0, 2**32))
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_and_on_convolutions_of_stretched_maps(deconv: Deconv, seed: int) -> None:
     assert_every_candidate_is_exact(deconv, seed)
 

@@ -254,7 +254,7 @@ def test_skip_connections_are_the_sum_of_two_convolutions(name: str, is_open: bo
 def test_skip_connections_are_proved_with_both_maps(tmp_path: Path) -> None:
     module = Skip(*SKIPS["among"], padding=1).eval()
     torch.export.save(torch.export.export(module, (X, up(X))), tmp_path / "a.pt2")
-    conversion = splitdeconv.convert(tmp_path / "a.pt2", tmp_path / "b.pt2", lowering="split_phases")
+    conversion = splitdeconv.convert(tmp_path / "a.pt2", tmp_path / "b.pt2", lowering="split_phases", target="generic")
     assert conversion.verdict.passed
     assert all(proof.exact for proof in conversion.verdict.proofs)
 
@@ -317,7 +317,7 @@ def test_every_pair_is_found_and_bit_equal(pair, first) -> None:
 def test_a_file_is_converted_proved_and_written(dynamic_shapes, tmp_path: Path) -> None:
     module = Behind(FOUND["scale"][0]).eval()
     torch.export.save(torch.export.export(module, (X,), dynamic_shapes=dynamic_shapes), tmp_path / "a.pt2")
-    conversion = splitdeconv.convert(tmp_path / "a.pt2", tmp_path / "b.pt2", lowering="split_phases")
+    conversion = splitdeconv.convert(tmp_path / "a.pt2", tmp_path / "b.pt2", lowering="split_phases", target="generic")
     assert conversion.verdict.passed
     assert all(proof.exact for proof in conversion.verdict.proofs)
     back = torch.export.load(tmp_path / "b.pt2").module()

@@ -16,7 +16,7 @@ from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.index_maps import OTHER, ZERO, read
 from splitdeconv.formats.onnx import upsampling
 from splitdeconv.formats.onnx.constants import constant
-from splitdeconv.formats.onnx.epilogue import Parameter, Stage, as_stage
+from splitdeconv.formats.onnx.epilogue import BINARY, Parameter, Stage, as_stage
 from splitdeconv.formats.onnx.graph import Place, is_quantiser, is_standard
 from splitdeconv.formats.onnx.shapes import Shapes
 from splitdeconv.formats.written_convs import stretched_first
@@ -88,9 +88,7 @@ def parts_at(place: Place, channels: int, rank: int, shapes: Shapes) -> tuple[li
         if is_standard(node, "Concat"):
             return _parts(node, tuple(reversed(behind)), channels, rank, shapes), is_quantised
         is_quantised = is_quantised or _is_quantiser(node)
-        fixed = all(each is None or constant(each, place.opset) is not None for each in node.inputs[1:])
-        is_pad = is_standard(node, "Pad") and fixed
-        if not (is_pad or _is_quantiser(node) or _stage(node, place.opset, rank, channels)):
+        if not (_is_fixed_pad(node, place.opset) or _is_quantiser(node) or _stage(node, place.opset, rank, channels)):
             break
         behind.append(node)
         value = node.inputs[_data_input(node, place.opset)]
@@ -111,13 +109,18 @@ def _parts(concat: ir.Node, behind: tuple[ir.Node, ...], channels: int, rank: in
     ]
 
 
+def _is_fixed_pad(node: ir.Node, opset: int) -> bool:
+    known = (each is None or constant(each, opset) is not None for each in node.inputs[1:])
+    return is_standard(node, "Pad") and all(known)
+
+
 def _is_quantiser(node: ir.Node) -> bool:
     return any(is_quantiser(node, each) for each in ("DequantizeLinear", "QuantizeLinear"))
 
 
 def _data_input(node: ir.Node, opset: int) -> int:
     """Which input of a node behind a Concat is the map."""
-    if node.op_type == "Pad" or _is_quantiser(node):
+    if node.op_type not in BINARY:
         return 0
     return next((n for n, each in enumerate(node.inputs) if each and constant(each, opset) is None), 0)
 
