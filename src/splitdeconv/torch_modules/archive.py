@@ -63,6 +63,8 @@ def to_bytes(program: ExportedProgram) -> bytes:
 def _refuse(archive: zipfile.ZipFile) -> str | None:
     """Why the file is not loaded, or None."""
     names = {name.partition("/")[2]: name for name in archive.namelist()}
+    if len(names) < len(archive.namelist()):  # PyTorch's reader may take the other one
+        return f"holds two entries of one name; {WANTED}"
     if not any(name.startswith("models/") for name in names):
         return f"holds no exported program of torch 2.9 or later, {WANTED}; save older files again with a newer torch"
     if any(name.startswith(COMPILED) for name in names):

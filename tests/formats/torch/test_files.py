@@ -177,6 +177,20 @@ def test_names_that_hold_code_are_refused_and_not_run(model: Path, tmp_path: Pat
     assert not ran.exists()
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("root", ["", "other/"])
+def test_entries_of_one_name_are_refused(root: str, model: Path) -> None:
+    """One might be looked at, and the other loaded."""
+    with zipfile.ZipFile(model) as file:
+        entry = next(name for name in file.namelist() if "/models/" in name)
+        content = file.read(entry)
+    name = root + entry.partition("/")[2] if root else entry
+    with zipfile.ZipFile(model, "a") as file:
+        file.writestr(name, content)
+    with pytest.raises(InputError, match="two entries of one name"):
+        archive.load(model)
+
+
 def test_guards_of_a_file_are_not_run(model: Path, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     program = json.loads(archive_entry(model, "models/model.json"))

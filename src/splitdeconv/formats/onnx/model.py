@@ -149,8 +149,11 @@ class OnnxModel(Model):
         return operator_counts(self.ir)
 
     def peak_bytes(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> int | None:
+        known = with_batch_of_one(self.inputs(), in_shapes or {})
+        if any(None in (known.get(each.name, each.shape) or (None,)) for each in self.inputs()):
+            return None  # as inference would find, which takes long
         with _reading(self.path):
-            return map_bytes(self.ir, self._shapes(with_batch_of_one(self.inputs(), in_shapes or {})))
+            return map_bytes(self.ir, self._shapes(known))
 
     def splice(self, programs: Mapping[str, Program]) -> Self:
         try:

@@ -20,7 +20,7 @@ from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError
-from splitdeconv.formats.onnx.constants import drop_unused, known_constant
+from splitdeconv.formats.onnx.constants import constant, drop_unused, known_constant
 from splitdeconv.formats.onnx.convolution import conv_geometry
 from splitdeconv.formats.onnx.emit import Source
 from splitdeconv.formats.onnx.graph import Place, places
@@ -212,8 +212,8 @@ class _Gone:
             part.value_info.extend(
                 ir.serde.serialize_value(output) for output in node.outputs if output.type is not None
             )
-        for name, constant in self._constants.items():
-            inside = ir.Tensor(constant.numpy(), dtype=constant.dtype, name=name)
+        for name, tensor in self._constants.items():
+            inside = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=name)
             part.initializer.append(ir.serde.serialize_tensor(inside))
         return part
 
@@ -291,7 +291,7 @@ class _Undo:
         while value is not None and value.const_value is None:
             producer = value.producer()
             if producer is None or not producer.inputs:
-                return None if producer is None else known_constant(value, 0)
+                return None if producer is None else constant(value, 0)
             value = producer.inputs[0]
         return None if value is None or value.const_value is None else value.const_value.numpy()
 
