@@ -62,6 +62,7 @@ def convert(
     in_shapes: Mapping[str, tuple[int, ...] | Sequence[tuple[int, ...]]] | None = None,
     stream: Mapping[str, int] | None = None,
     numerics: str = "exact",
+    fold: bool = False,
     max_growth: float = math.inf,
     verify: bool = True,
     threads: int = 0,
@@ -91,6 +92,8 @@ def convert(
         numerics: ``exact`` keeps every rounding step of a quantised model; ``fused`` (TFLite) drops those between a
             deconv and its bias addition and activation; ``requantised`` quantises the summed filters of upsampled 8-bit
             maps anew. Both report the difference.
+        fold: put BatchNormalization and arithmetic with constants around a deconv into its weights (ONNX); proved to
+            the noise bound then, not bit for bit, and taken back where the whole model gains nothing.
         max_growth: how many times as many weights as the model has a form may store; those of upsamplings have more.
         verify: False leaves the proof out.
         threads: worker threads of the target; 0 leaves it to the target.
@@ -120,6 +123,7 @@ def convert(
         skip=tuple(skip),
         plan=None if plan is None else Path(plan),
         numerics=numerics,
+        fold=fold,
         verify=verify,
         inputs=inputs or {},
         in_shapes=in_shapes or {},
@@ -210,6 +214,7 @@ def bench(
     threads: int = 0,
     precision: str = "",
     budget: float = 60.0,
+    fold: bool = False,
     progress: Callable[[str, float], None] | None = None,
 ) -> Benchmark:
     """Time every exact form of each deconv on a target, interleaved: of a model, or of a list of layers.
@@ -227,6 +232,8 @@ def bench(
         precision: arithmetic of the target; empty for the model's own.
         budget: seconds for all layers; every form gets five rounds at least, and ten where it may win, however long
             that takes.
+        fold: time the model with BatchNormalization and arithmetic with constants in the weights of its deconvs, beside
+            the model as it came.
         progress: called with the stage and the fraction done.
 
     Returns:
@@ -251,6 +258,7 @@ def bench(
         threads=threads,
         precision=precision,
         budget=budget,
+        fold=fold,
         progress=progress or quiet,
     )
     return pipeline.bench_model(model, request) if layers is None else pipeline.bench_layers(Path(layers), request)

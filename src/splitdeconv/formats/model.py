@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from splitdeconv.deconv.folding import ChannelArithmetic
 from splitdeconv.deconv.network import Compilable, Operations
 from splitdeconv.deconv.ops import Layout
 from splitdeconv.deconv.program import Program
@@ -59,6 +60,24 @@ class Site:
     epilogue: tuple[str, ...] = ()
     where: str = "graph"
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fold:
+    """Operators around a site that become part of its weights and bias.
+
+    Attributes:
+        site: as it came.
+        operators: that go away, in the model's order.
+        front, behind: what those before the site and those behind it compute.
+        origin: those operators, as the format has them.
+    """
+
+    site: Site
+    operators: tuple[str, ...]
+    front: ChannelArithmetic
+    behind: ChannelArithmetic
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +224,19 @@ class Model(ABC):
             UsageError: some operator needs the whole signal.
         """
         raise UsageError(f"--stream takes onnx models, this one is {self.format}; modules: splitdeconv.torch.streaming")
+
+    def foldable(self) -> tuple[tuple[Fold, ...], tuple[Skipped, ...]]:
+        """What :meth:`folded` takes; and the sites that keep such operators around them, with the reason."""
+        return (), ()
+
+    def folded(self, folds: Sequence[Fold]) -> Self:
+        """The model with constant arithmetic of channels around its sites in their weights; the sites keep their names.
+
+        Args:
+            folds: of :meth:`foldable`.
+        """
+        assert not folds, f"{self.format} models have none"
+        return self
 
     def seen_by(self, runner: Target) -> Self:
         """The model with what only a runtime can say of its sites, for :meth:`refuse`; itself where that is nothing.

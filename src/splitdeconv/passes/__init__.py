@@ -36,5 +36,5 @@ class SplitDeconvs(ir.passes.FunctionalPass):
             raise ir.passes.PassError(str(error)) from error
         except splitdeconv.SplitdeconvError as error:
             raise ir.passes.PreconditionError(str(error)) from error
-        modified = any(str(choice.chosen) != "native" for choice in self.result.plan.choices)
+        modified = bool(self.result.record.converted or self.result.record.folded)
         return ir.passes.PassResult(ir.from_proto(self.result.model), modified)

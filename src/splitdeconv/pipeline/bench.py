@@ -21,6 +21,7 @@ from splitdeconv.formats.open_sizes import definite_shapes, named_shapes, with_s
 from splitdeconv.lowerings.bound import least_work
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.pipeline.compiling import compile_equal_work
+from splitdeconv.pipeline.folded import FOLDED, Folding, folded
 from splitdeconv.pipeline.in_model import programs_of, race, settle
 from splitdeconv.pipeline.open import (
     AUTO,
@@ -68,7 +69,9 @@ def bench_model(source: object, request: BenchRequest) -> Benchmark:
     Raises:
         SplitdeconvError: see ``errors``.
     """
-    model = open_model(source)
+    came = open_model(source)
+    folding = folded(came, Overrides(only=request.only)) if request.fold else Folding(came)
+    model = folding.model
     in_shapes = named_shapes(model, request.in_shapes)
     target = open_target(model.runtime if request.target == AUTO else request.target, model, request.options)
     model, runner = proving(model, target, request.options)
@@ -84,14 +87,14 @@ def bench_model(source: object, request: BenchRequest) -> Benchmark:
     unsized = tuple(f"site '{each.site.id}' is not timed: {UNKNOWN_SIZES}" for each in asked if each not in entrants)
     layers, plan, notes = _time_layers(entrants, target, request, request.options.site_seconds)
     feeds = Given(request.inputs, (shapes,))
-    whole, found = _time_model(model, plan, feeds, target, request, list(zip(sites, sized, strict=True)))
+    whole, found = _time_model(came, model, plan, feeds, target, request, list(zip(sites, sized, strict=True)))
     return Benchmark(
         name_of(source),
         target.environment(),
         layers,
         whole,
         findings.skipped,
-        (*assumed, *unsized, *found, *notes),
+        (*folding.in_words(), *assumed, *unsized, *found, *notes),
         provenance.of_this_run(),
     )
 
@@ -166,7 +169,13 @@ def _layer_times(entrant: Entrant, table: SiteTable, choice: Choice) -> LayerTim
 
 
 def _time_model(
-    model: Model, plan: Plan, given: Given, target: Target, request: BenchRequest, sites: Sequence[tuple[Site, Site]]
+    came: Model,
+    model: Model,
+    plan: Plan,
+    given: Given,
+    target: Target,
+    request: BenchRequest,
+    sites: Sequence[tuple[Site, Site]],
 ) -> tuple[ModelTimes, tuple[str, ...]]:
     """The whole model as it came, with zero insertion or the paper's split everywhere, and as ``convert`` leaves it.
 
@@ -174,14 +183,12 @@ def _time_model(
     them, and with definite sizes.
     """
     seconds = request.options.model_seconds / 2
-    with as_it_came(model) as original, tempfile.TemporaryDirectory() as folder:
-        feeds = given.feeds_that_run(model, original, target)
+    with as_it_came(came) as original, as_it_came(model) as base, tempfile.TemporaryDirectory() as folder:
+        feeds = given.feeds_that_run(came, original, target)
         if isinstance(feeds, str):
             return ModelTimes(reason=feeds), ()
-        settled = settle(
-            model, original, plan, [feeds], target, Overrides(), request.options, seconds, request.progress
-        )
-        models = {"native": original}
+        settled = settle(model, base, plan, [feeds], target, Overrides(), request.options, seconds, request.progress)
+        models = {"native": original} if model is came else {"native": original, FOLDED: base}
         forms = {name: programs_of(model, plan, chosen) for name, chosen in _variants(settled.plan).items()}
         for name, programs in (forms | bounds(model, sites, target)).items():
             if programs:
@@ -193,8 +200,9 @@ def _time_model(
             return ModelTimes(reason=str(error)), settled.notes
     limits = [times.pop(name) for name in [*times] if name.startswith(BOUND)]
     missing = ", ".join(name for name in models if name not in times and not name.startswith(BOUND))
-    if "converted" not in models and "native" in times:
-        times["converted"] = times["native"]
+    unchanged = FOLDED if FOLDED in models else "native"
+    if "converted" not in models and unchanged in times:
+        times["converted"] = times[unchanged]
     if limits:
         times[BOUND] = min(limits, key=lambda time: time.median_ms)
     notes = (f"the whole model has no comparable time as {missing}",) if missing else ()

@@ -20,7 +20,8 @@ from splitdeconv.errors import CompileError, InputError, UsageError, Verificatio
 from splitdeconv.formats.model import Findings, Model, Site
 from splitdeconv.formats.open_sizes import definite_shapes, sizes_together, with_sizes
 from splitdeconv.lowerings.candidate import NATIVE
-from splitdeconv.pipeline.in_model import Settled, programs_of, settle
+from splitdeconv.pipeline.folded import Folding, folded, folded_sites, settle_folded
+from splitdeconv.pipeline.in_model import Settled, programs_of
 from splitdeconv.pipeline.open import (
     GENERIC,
     Shapes,
@@ -88,7 +89,9 @@ class _Case:
 
     Attributes:
         source: as the user named the model.
-        model: the original, as the runner sees it.
+        came: the original.
+        folding: what ``--fold`` made of it.
+        model: that, as the runner sees it.
         runner: what runs the proof; None where it is not installed and not needed.
         findings: its deconvs, sizes as the model states them.
         given: sizes of inputs that the user gave, one set of shapes or several.
@@ -101,6 +104,8 @@ class _Case:
     """
 
     source: object
+    came: Model
+    folding: Folding
     model: Model
     runner: Target | None
     findings: Findings
@@ -122,7 +127,9 @@ def convert(source: object, out: Path | None, request: ConvertRequest) -> Conver
         SplitdeconvError: see ``errors``.
     """
     model = open_model(source, request.numerics)
-    model, how = streamed(model, request) if request.stream else (model, ())
+    came, how = streamed(model, request) if request.stream else (model, ())
+    folding = folded(came, request.overrides) if request.fold else Folding(came)
+    model = folding.model
     given = sizes_together(model, request.in_shapes)
     _check_names(model, out, request, given)
     request.progress("finding deconvs", 0.0)
@@ -140,11 +147,13 @@ def convert(source: object, out: Path | None, request: ConvertRequest) -> Conver
         Sized(shapes, find_sized(model, shapes, request.inputs, runner if runs else None)) for shapes, _ in definite
     )
     with workplace(model, out) as folder:
-        case = _Case(source, model, runner, findings, given, sizes, target, name, reason, request, folder, out)
+        case = _Case(
+            source, came, folding, model, runner, findings, given, sizes, target, name, reason, request, folder, out
+        )
         started = time.monotonic()
         plan, notes = _decide(case)
         left = max(request.options.model_seconds, started + request.options.seconds - time.monotonic())
-        conversion = _realise(case, plan, (*model.notes, *how, *definite[0][1], *notes), left)
+        conversion = _realise(case, plan, (*model.notes, *how, *folding.notes, *definite[0][1], *notes), left)
         if not conversion.verdict.passed:
             failure, worst = conversion.verdict.failure, conversion.verdict.worst()
             message = failure or f"the rewritten model is not equal to the original: {worst}"
@@ -229,20 +238,20 @@ def _check_that_something_runs(case: _Case, tables: Sequence[SiteTable]) -> None
 
 def _realise(case: _Case, plan: Plan, notes: tuple[str, ...], seconds: float) -> Conversion:
     """Let the whole model have the last word, write what it leaves, and prove it equal."""
-    with as_it_came(case.model) as original:
+    with as_it_came(case.came) as original:
         whole = None
         if case.target is not None:
             settled = _settled(case, plan, original, case.target, seconds)
             plan, whole, notes = settled.plan, settled.whole, (*notes, *settled.notes)
         programs = programs_of(case.model, plan)
-        if not programs:
-            return _unchanged(case, plan, notes, whole)
+        if not programs and (not case.folding.folds or (whole is not None and not whole.kept)):
+            return _unchanged(replace(case, model=case.came, folding=Folding(case.came)), plan, notes, whole)
         case.request.progress("writing", 0.0)
         path = case.folder / (case.out.name if case.out else "rewritten" + case.model.suffix)
         rewritten = case.model.splice(programs)
         result = saved(rewritten, path)
         verdict = _verdict(case, programs, original, result)
-        sizes = _size(case, case.model, original, case.model.files()), _size(case, rewritten, result, _files_at(path))
+        sizes = _size(case, case.came, original, case.came.files()), _size(case, rewritten, result, _files_at(path))
     if not all(proof.ran for proof in verdict.proofs):
         return _realise(case, _without_what_does_not_run(case, plan, verdict), notes, seconds)
     sites = [site for site in case.findings.sites if site.id in programs]
@@ -274,7 +283,7 @@ def _without_what_does_not_run(case: _Case, plan: Plan, verdict: Verdict) -> Pla
 
 
 def _settled(case: _Case, plan: Plan, original: Compilable, target: Target, seconds: float) -> Settled:
-    """See :func:`in_model.settle`."""
+    """See :func:`folded.settle_folded`."""
     request = case.request
     feeds = []
     for each in case.sizes:
@@ -282,8 +291,8 @@ def _settled(case: _Case, plan: Plan, original: Compilable, target: Target, seco
         if isinstance(found, str):
             return Settled(plan, notes=(f"the whole model was not timed: {found}",))
         feeds.append(found)
-    return settle(
-        case.model, original, plan, feeds, target, request.overrides, request.options, seconds, request.progress
+    return settle_folded(
+        case.folding, original, plan, feeds, target, request.overrides, request.options, seconds, request.progress
     )
 
 
@@ -292,16 +301,18 @@ def _verdict(case: _Case, programs: Mapping[str, Program], original: Compilable,
     if not request.verify:
         return Verdict(skipped="switched off by the user")
     by_site: dict[Site, Program] = {site: programs[site.id] for site in case.findings.sites if site.id in programs}
-    return prove(
+    verdict = prove(
         case.model,
         by_site,
         original,
         rewritten,
         Given(request.inputs, case.given),
         _runner(case),
+        came=case.came,
         own_numbers=case.target is None or not case.target.gives_outputs,
         progress=request.progress,
     )
+    return replace(verdict, folds=case.folding.checks())
 
 
 def _unchanged(case: _Case, plan: Plan, notes: tuple[str, ...], whole: WholeTimes | None) -> Conversion:
@@ -354,6 +365,7 @@ def _record(
         whole=whole,
         before=made_of[0],
         after=made_of[1],
+        folded=folded_sites(case.folding.folds),
         provenance=provenance.of_this_run(),
     )
 

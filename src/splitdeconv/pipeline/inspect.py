@@ -15,6 +15,7 @@ from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Findings, Model, Site
 from splitdeconv.formats.open_sizes import InShapes, named_shapes, with_batch_of_one
 from splitdeconv.lowerings.candidate import NATIVE
+from splitdeconv.pipeline.folded import folded_sites
 from splitdeconv.pipeline.open import GENERIC, Options, Shapes, name_of, open_model, open_target, proving
 from splitdeconv.pipeline.printable import Printable
 from splitdeconv.pipeline.sites import site_table
@@ -24,7 +25,7 @@ from splitdeconv.report.listing import Listing
 from splitdeconv.report.numbers import count
 from splitdeconv.results import provenance
 from splitdeconv.results.plan import Plan
-from splitdeconv.results.record import RunRecord
+from splitdeconv.results.record import FoldedSite, RunRecord
 from splitdeconv.targets.target import CompileError, Target
 
 
@@ -37,6 +38,7 @@ class Inspection(Printable):
         plan: what the generic rule would take, with the costs of all candidates.
         answers: target → site → why it does not run the deconv as it is (empty: it does).
         record: everything, for JSON.
+        foldable: what ``--fold`` would put into the weights of which deconv.
         is_open: whether the model leaves sizes of inputs open that were not given.
     """
 
@@ -44,6 +46,7 @@ class Inspection(Printable):
     plan: Plan
     answers: Mapping[str, Mapping[str, str]]
     record: RunRecord
+    foldable: tuple[FoldedSite, ...] = ()
     is_open: bool = False
 
     def show(self, out: Console) -> None:
@@ -54,6 +57,8 @@ class Inspection(Printable):
             listing.say(out, _sums(self))
         else:
             listing.say(out, "no deconv that can be rewritten")
+        for each in self.foldable:
+            listing.say(out, f"--fold puts {', '.join(each.operators)} into the weights of '{each.site}'")
         for skipped in self.findings.skipped:
             listing.say(out, f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}")
 
@@ -87,7 +92,8 @@ def inspect(source: object, in_shapes: InShapes, target_names: Sequence[str]) ->
         other_macs=_other_macs(model, findings, shapes),
         provenance=provenance.of_this_run(),
     )
-    return Inspection(findings, plan, answers, record, is_open)
+    folds, _ = model.foldable()
+    return Inspection(findings, plan, answers, record, folded_sites(folds), is_open)
 
 
 def _other_macs(model: Model, findings: Findings, shapes: Shapes) -> int | None:

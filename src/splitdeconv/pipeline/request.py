@@ -38,6 +38,11 @@ Threads = Annotated[int, Help("Worker threads of the target; 0 for its own choic
 Precision = Annotated[str, Help("Arithmetic of the target, where it has a choice.", "NAME")]
 _TARGET = "What the model is for; auto: the installed runtime of its format; generic: by rule, nothing is measured."
 _STREAM = "Number of the axis over which the model is to work in chunks; of one input by name. Repeatable."
+_FOLD = (
+    "Put BatchNormalization and arithmetic with constants around a deconv into its weights; proved to the noise bound, "
+    "not bit for bit."
+)
+Folds = Annotated[bool, Help(_FOLD)]
 _NUMERICS = (
     "exact; fused (TFLite): drop rounding steps of the epilogue; requantised: quantise the summed filters of upsampled "
     "int8 maps anew. Both report the difference."
@@ -63,6 +68,7 @@ class ConvertRequest:
     skip: Annotated[tuple[str, ...], Help("Leave sites that fit this pattern.", "PATTERN")] = ()
     plan: Annotated[Path | None, Help("Take the choices from this plan file.", "FILE")] = None
     numerics: Annotated[str, Help(_NUMERICS, "NAME")] = "exact"
+    fold: Folds = False
     max_growth: Annotated[float, Help("Refuse forms that store more than this many times the weights.", "TIMES")] = (
         math.inf
     )
@@ -122,6 +128,7 @@ class BenchRequest:
     budget: Annotated[float, Help("Seconds for all layers on a target.", "SECONDS")] = DEFAULT_SECONDS
     forms: int = 0
     equal_work: bool = True
+    fold: Folds = False
     progress: Progress = quiet
 
     def takes(self, name: str) -> bool:

@@ -25,17 +25,19 @@ def prove(
     given: Given,
     runner: Target,
     *,
+    came: Model,
     own_numbers: bool,
     progress: Progress,
 ) -> Verdict:
     """The proof that the model ``rewritten`` equals ``model``.
 
     Args:
-        model: the original.
+        model: that holds the sites: the original, or the same with folded weights.
         programs: of the sites that were rewritten.
         original, rewritten: both, for targets.
         given: inputs to compare them on.
         runner: what runs them.
+        came: the original.
         own_numbers: whether what the runner computes wrong with a quantised site's own numbers is a note, no failure.
         progress: called with the stage and the fraction done.
     """
@@ -59,7 +61,7 @@ def prove(
         return Verdict(tuple(proofs), tuple(noise), found, notes)
     quantised = any(site.deconv.quant is not None for site in programs)
     try:
-        outputs, notes = compare(model, original, rewritten, given, runner, quantised=quantised, as_defined=own_numbers)
+        outputs, notes = compare(came, original, rewritten, given, runner, quantised=quantised, as_defined=own_numbers)
     except VerificationError as error:
         return Verdict(tuple(proofs), tuple(noise), notes=tuple(doubts), failure=str(error))
     return Verdict(tuple(proofs), tuple(noise), outputs, (*doubts, *notes))

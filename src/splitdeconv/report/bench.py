@@ -27,12 +27,13 @@ from splitdeconv.results.times import Measurement
 
 NAMES = {
     "native": "native (as it came)",
+    "native, folded": "native, with folded weights",
     "zero_insert": "zeros inserted",
     "split": "the paper's split",
     "converted": "converted",
     "bound": "convolutions of least work",
 }
-SERIES = {"native": 2, "zero_insert": 1, "split": 3, "converted": 0, "bound": 4}
+SERIES = {"native": 2, "zero_insert": 1, "split": 3, "converted": 0, "bound": 4, "native, folded": 5}
 
 EXPLAINED = (
     "Each layer was run in every exact form, all in the same rounds. “Converted” is what the planner takes from these "

@@ -58,6 +58,8 @@ def _title(name: str, record: RunRecord) -> str:
     if _failed(record):
         return f"{name}: conversion failed, nothing was written"
     done = rewritten(record)
+    if not done and record.folded:
+        return f"{name}: {number_of(len(record.folded), 'deconv')} with folded weights for {record.plan.target}"
     if not done:
         return f"{name}: unchanged"
     return f"{name}: {number_of(len(done), 'deconv')} rewritten for {record.plan.target}"
@@ -67,11 +69,25 @@ def _lead(record: RunRecord) -> str:
     verdict, done = record.verdict, rewritten(record)
     if verdict is not None and not verdict.passed:
         return f"The rewritten model is not equal to the original, so no model was written: {verdict.worst()}."
+    if record.folded and not done:
+        return f"{_folded_in_words(record)} {_gain_in_words(record)}"
     if not done:
         return f"Nothing was rewritten, and the model goes out as it came in. {_why_unchanged(record)}"
     found = number_of(len(record.plan.choices) + len(record.skipped), "deconv")
     sentence = f"{len(done)} of {found} rewritten as ordinary convolutions and {proof.in_words(record)}."
-    return f"{sentence} {_gain_in_words(record)}"
+    folds = f" {_folded_in_words(record)}" if record.folded else ""
+    return f"{sentence}{folds} {_gain_in_words(record)}"
+
+
+def _folded_in_words(record: RunRecord) -> str:
+    operators = sum(len(each.operators) for each in record.folded)
+    where = (
+        f"{number_of(operators, 'operator')} became part of the weights of {number_of(len(record.folded), 'deconv')}"
+    )
+    whole = record.whole
+    native = whole.folded if whole else None
+    gain = "" if whole is None or native is None else f"; that alone: {times.comparison(native, whole.before)}"
+    return f"{where}, proved to the noise bound and not bit for bit{gain}."
 
 
 def _why_unchanged(record: RunRecord) -> str:
@@ -154,7 +170,8 @@ def _sites(record: RunRecord) -> Section:
         for each in record.skipped
     )
     title, has = ("What was tried", "was tried") if _failed(record) else ("What was done", "it has now")
-    notes = tuple(Note(note) for note in record.notes)
+    folds = tuple(Note(f"Folded into '{each.site}': {', '.join(each.operators)}.") for each in record.folded)
+    notes = (*folds, *(Note(note) for note in record.notes))
     if not rows:
         return Section(title, "The model has no deconv.", notes)
     headers = ("site", "deconv", "form", "why", "result")

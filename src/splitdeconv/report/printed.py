@@ -31,6 +31,8 @@ def conversion(out: Console, record: RunRecord) -> None:
         listing.show(out, Listing(("model", "before", "after"), sizes, ("before", "after")))
     for skipped in record.skipped:
         listing.say(out, f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}")
+    for each in record.folded:
+        listing.say(out, f"folded into '{each.site}': {', '.join(each.operators)}")
     for note in record.notes:
         listing.say(out, f"note: {note}")
     for line in proof_lines(record.verdict) if record.verdict is not None else ():
@@ -53,12 +55,13 @@ def proof_lines(verdict: Verdict) -> list[str]:
         return [
             f"NOT VERIFIED: {verdict.skipped}" if "user" in verdict.skipped else f"nothing to verify: {verdict.skipped}"
         ]
+    folds = [verdict.folded_in_words()] if verdict.folds else []
     if not verdict.proofs:
-        return _output_lines(verdict)
+        return [*folds, *_output_lines(verdict)]
     exact = sum(proof.exact for proof in verdict.proofs)
     runner = verdict.proofs[0].where
     proved = f"verified: {exact} of {len(verdict.proofs)} sites bit-equal to the definition on {runner}"
-    return [proved, *_output_lines(verdict)]
+    return [*folds, proved, *_output_lines(verdict)]
 
 
 def _output_lines(verdict: Verdict) -> list[str]:

@@ -13,6 +13,10 @@ EXPLAINED = (
     "every order of summation gives the same result. The outputs of the whole model, on real-valued inputs, must stay "
     "within a small multiple of the original's own rounding error."
 )
+FOLDED = (
+    "Operators around a deconv became part of its weights, which were rounded once: that is not bit-equal. Each such "
+    "site must be as near to float64 as the site and these operators are. Bit-equal then means: with folded weights."
+)
 
 
 def in_words(record: RunRecord) -> str:
@@ -28,12 +32,13 @@ def in_words(record: RunRecord) -> str:
 def figure(record: RunRecord) -> Figure:
     """The verdict, to be seen first."""
     verdict, title = record.verdict, "Equal to the original?"
-    if all(choice.chosen == NATIVE for choice in record.plan.choices):
+    if not record.folded and all(choice.chosen == NATIVE for choice in record.plan.choices):
         return Figure(title, "unchanged", "nothing was rewritten", "good")
     if verdict is None or verdict.skipped:
         return Figure(title, "not verified", verdict.skipped if verdict else "", "warn")
     exact = sum(each.exact for each in verdict.proofs)
     detail = f"{exact} of {number_of(len(verdict.proofs), 'site')} bit-equal"
+    detail += f"; {number_of(len(verdict.folds), 'folded site')} within the noise" if verdict.folds else ""
     if not verdict.passed:
         return Figure(title, "NO", f"{detail}; nothing was written", "bad")
     if not verdict.outputs:
@@ -48,8 +53,13 @@ def by_site(record: RunRecord) -> dict[str, Badge]:
     """The verdict on each site in two words."""
     found = {}
     proofs = {} if record.verdict is None else {each.site: each for each in record.verdict.proofs}
+    folds = {} if record.verdict is None else {each.name: each for each in record.verdict.folds}
     for choice in record.plan.choices:
-        if choice.chosen == NATIVE:
+        if choice.site in folds and folds[choice.site].passed:
+            found[choice.site] = Badge("folded, within the noise", "good")
+        elif choice.site in folds:
+            found[choice.site] = Badge("folded, beyond the noise", "bad")
+        elif choice.chosen == NATIVE:
             found[choice.site] = Badge("unchanged")
         elif choice.site not in proofs:
             found[choice.site] = Badge("not verified", "warn")
@@ -70,6 +80,9 @@ def section(record: RunRecord) -> Section:
     blocks: list[Block] = []
     if not verdict.passed:
         blocks.append(Note(f"NOT EQUAL: {verdict.worst()}. No model was written.", "bad"))
+    if verdict.folds:
+        blocks.append(Note(FOLDED))
+        blocks.append(_errors("Each site with folded weights, on real-valued inputs", "site", verdict.folds))
     if verdict.proofs:
         blocks.append(_proofs(verdict))
     if verdict.sites:

@@ -104,8 +104,9 @@ class ModelTimes:
     """A whole model in several forms, timed in the same rounds.
 
     Attributes:
-        times: ``native`` (as it came), ``zero_insert`` and ``split`` (every deconv so, where that applies; ``split`` as
-            in the paper) and ``converted``, as a conversion would leave it.
+        times: ``native`` (as it came), ``native, folded`` (with ``--fold``; all that follows is folded too then),
+            ``zero_insert`` and ``split`` (every deconv so, where that applies; ``split`` as in the paper) and
+            ``converted``, as a conversion would leave it.
         reason: why there are none, or empty.
     """
 

@@ -76,11 +76,26 @@ class WholeTimes:
     Attributes:
         before, after: the original, and rewritten as it was planned.
         kept: whether the rewriting stands; False where it was taken back because the whole model gained nothing.
+        folded: with operators folded into the weights of its deconvs, which are native; None where none are.
     """
 
     before: Measurement
     after: Measurement
     kept: bool = True
+    folded: Measurement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedSite:
+    """A site with operators that became part of its weights and bias.
+
+    Attributes:
+        site: its name.
+        operators: that are gone, in the model's order.
+    """
+
+    site: str
+    operators: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +134,7 @@ class RunRecord:
         provenance: how the record came about.
         target_reason: why the plan is for its target, or empty where the user named it.
         before, after: what the original and the rewritten model are made of; None where nothing was rewritten.
+        folded: the sites with operators that became part of their weights, which are proved to the noise bound only.
     """
 
     command: str
@@ -136,6 +152,7 @@ class RunRecord:
     target_reason: str = ""
     before: ModelSize | None = None
     after: ModelSize | None = None
+    folded: tuple[FoldedSite, ...] = ()
 
     @property
     def converted(self) -> tuple[str, ...]:

@@ -55,6 +55,7 @@ class Verdict:
         proofs: one for each rewritten site.
         sites: errors of each rewritten site alone against float64.
         outputs: errors of the model's outputs, the worst over all inputs that were tried.
+        folds: errors against float64 of each site and the operators that became part of its weights, before and after.
         failure: why the rewritten model does not run where the original does, or empty.
         notes: what could not be checked, and why.
         skipped: the reason why nothing was checked, or empty.
@@ -66,6 +67,7 @@ class Verdict:
     notes: tuple[str, ...] = ()
     skipped: str = ""
     failure: str = ""
+    folds: tuple[OutputCheck, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -73,7 +75,17 @@ class Verdict:
         return (
             not self.failure
             and all(proof.exact for proof in self.proofs)
-            and all(each.passed for each in (*self.sites, *self.outputs))
+            and all(each.passed for each in (*self.folds, *self.sites, *self.outputs))
+        )
+
+    def folded_in_words(self) -> str:
+        """One sentence on the sites with operators in their weights."""
+        passed = sum(each.passed for each in self.folds)
+        worst = max(self.folds, key=lambda each: each.after / each.bound)
+        return (
+            f"verified: {passed} of {len(self.folds)} folded sites within the noise bound, not bit-equal: weights were "
+            f"rounded once; worst: '{worst.name}', error {worst.after:.1e}, original {worst.before:.1e}, "
+            f"bound {worst.bound:.1e} (against {worst.against})"
         )
 
     def worst(self) -> str:
@@ -83,7 +95,8 @@ class Verdict:
         for proof in self.proofs:
             if not proof.exact:
                 return f"site '{proof.site}' is not bit-equal to the definition: {proof.detail}"
-        kinds = [("site", each) for each in self.sites] + [("output", each) for each in self.outputs]
+        kinds = [("folding at site", each) for each in self.folds]
+        kinds += [("site", each) for each in self.sites] + [("output", each) for each in self.outputs]
         if not kinds:
             return "nothing to compare"
         kind, worst = max(kinds, key=lambda pair: pair[1].after / pair[1].bound)

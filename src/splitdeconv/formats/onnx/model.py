@@ -21,11 +21,12 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.streaming import Streaming
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import SplitdeconvError
-from splitdeconv.formats.model import Findings, Input, Model, Site
+from splitdeconv.formats.model import Findings, Fold, Input, Model, Site
 from splitdeconv.formats.onnx import files, float64
 from splitdeconv.formats.onnx.counts import map_bytes, operator_counts
 from splitdeconv.formats.onnx.emit import refuse
 from splitdeconv.formats.onnx.find import Anchor, anchors, unread
+from splitdeconv.formats.onnx.fold import find_folds, fold
 from splitdeconv.formats.onnx.graph import is_quantiser
 from splitdeconv.formats.onnx.kept import NOTHING, Kept, from_proto, to_proto
 from splitdeconv.formats.onnx.layer import layer_model
@@ -101,6 +102,17 @@ class OnnxModel(Model):
             sites = tuple(each for each in read if isinstance(each, Site))
             skipped = (*(each for each in read if isinstance(each, Skipped)), *unread(self.ir))
             return Findings(sites, skipped, other_macs(self.ir, shapes, {place_of(site).node for site in sites}))
+
+    def foldable(self) -> tuple[tuple[Fold, ...], tuple[Skipped, ...]]:
+        sites = self.find().sites
+        with _reading(self.path):
+            found = tuple(find_folds(self.ir, sites, self._stated, self.kept.trained()))
+        folds = tuple(each for each in found if isinstance(each, Fold))
+        return folds, tuple(each for each in found if isinstance(each, Skipped))
+
+    def folded(self, folds: Sequence[Fold]) -> Self:
+        with _reading(self.path):
+            return replace(self, ir=fold(self.ir, folds), path=None) if folds else self
 
     def sized_by(self, in_shapes: Mapping[str, tuple[int, ...]], run: Callable[[Model], Mapping[str, Array]]) -> Self:
         with _reading(self.path):

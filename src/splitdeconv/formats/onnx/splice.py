@@ -139,7 +139,7 @@ def _replace(
     """
     stretched = front.stretched if front else None
     qdq = qdq_of(place, program.deconv, stretched)
-    found = _tail(place, program.deconv) if qdq is None else qdq
+    found = tail_of(place, program.deconv) if qdq is None else qdq
     stages, old = found.stages, [place.node, *found.nodes]
     parameters = [value for node in old for value in node.inputs if value is not None]
     writer = Writer(site, place.opset, constants, _notes(site, place, program))
@@ -169,7 +169,8 @@ def _replace(
     return Replaced(site, place, program, tuple(writer.nodes), weight, kernel, small, last, output)
 
 
-def _tail(place: Place, deconv: Deconv) -> Tail:
+def tail_of(place: Place, deconv: Deconv) -> Tail:
+    """What follows a float site."""
     return find_tail(place, len(deconv.axes) + 2, deconv.out_channels, deconv.uncropped_sizes)
 
 
@@ -289,7 +290,7 @@ def stand_alone(ir_version: int, site: Site, program: Program, weights: Weights 
         site.id, place.opset, Constants(graph, ir_version, {"x", "y", *(value.name or "" for value in further)}), {}
     )
     source = _source(place, deconv, qdq, stretched)
-    stages = _tail(place, deconv).stages if qdq is None else qdq.stages
+    stages = tail_of(place, deconv).stages if qdq is None else qdq.stages
     if weights is not None:
         source, stages = _source_of(weights, source), ()
     others: list[ir.Value] = []
@@ -324,7 +325,7 @@ def _write_stretched(
     of the stretching whatever becomes of the site, so that each form's time has it.
     """
     (place, stretched), (x, *further) = site.origin.nodes, inputs
-    stages = _tail(place, site.deconv).stages
+    stages = tail_of(place, site.deconv).stages
     needed = stretched.is_plain and (is_native(program) or stretched.kept)
     copy = StretchingCopy(writer, stretched, x, further) if needed else None
     part, rank = stretched.part, len(stretched.perm)
