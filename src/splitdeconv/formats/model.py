@@ -214,6 +214,15 @@ class Model(ABC):
         """
         return self
 
+    def fixed(self, in_shapes: Mapping[str, tuple[int, ...]], run: Callable[[Model], Mapping[str, Array]]) -> Self:
+        """The model with the sizes of its inputs written into it; itself where its runtimes gain nothing by that.
+
+        Args:
+            in_shapes: sizes for all inputs whose shape the model leaves open.
+            run: as of :meth:`sized_by`.
+        """
+        return self
+
     def streamed(self, axes: Mapping[str, int]) -> tuple[Self, Streaming]:
         """The model that takes its inputs in chunks, and how it is run.
 

@@ -35,7 +35,7 @@ from splitdeconv.pipeline.open import (
 from splitdeconv.pipeline.printable import Reportable
 from splitdeconv.pipeline.request import BenchRequest
 from splitdeconv.pipeline.sites import UNKNOWN_SIZES, Entrant, site_table, time_sites
-from splitdeconv.pipeline.sizes import find_sized
+from splitdeconv.pipeline.sizes import find_sized, fixed
 from splitdeconv.proof.whole import Given
 from splitdeconv.report import printed
 from splitdeconv.report.bench import page as bench_page
@@ -70,10 +70,11 @@ def bench_model(source: object, request: BenchRequest) -> Benchmark:
         SplitdeconvError: see ``errors``.
     """
     came = open_model(source)
+    in_shapes = named_shapes(came, request.in_shapes)
+    target = open_target(came.runtime if request.target == AUTO else request.target, came, request.options)
+    came, said = fixed(came, [in_shapes], request.inputs, target, request.options)
     folding = folded(came, Overrides(only=request.only)) if request.fold else Folding(came)
     model = folding.model
-    in_shapes = named_shapes(model, request.in_shapes)
-    target = open_target(model.runtime if request.target == AUTO else request.target, model, request.options)
     model, runner = proving(model, target, request.options)
     shapes, assumed = definite_shapes(model, in_shapes)
     findings = find_sized(model, shapes, request.inputs, runner)
@@ -94,7 +95,7 @@ def bench_model(source: object, request: BenchRequest) -> Benchmark:
         layers,
         whole,
         findings.skipped,
-        (*folding.in_words(), *assumed, *unsized, *found, *notes),
+        (*said, *folding.in_words(), *assumed, *unsized, *found, *notes),
         provenance.of_this_run(),
     )
 

@@ -38,7 +38,7 @@ from splitdeconv.pipeline.open import (
 from splitdeconv.pipeline.printable import Reportable
 from splitdeconv.pipeline.request import ConvertRequest
 from splitdeconv.pipeline.sites import Entrant, cost_of, site_table, time_sites
-from splitdeconv.pipeline.sizes import Sized, find_sized
+from splitdeconv.pipeline.sizes import Sized, find_sized, fixed
 from splitdeconv.pipeline.streamed import streamed
 from splitdeconv.proof.inputs import check_inputs, check_shapes
 from splitdeconv.proof.prove import prove
@@ -89,9 +89,10 @@ class _Case:
 
     Attributes:
         source: as the user named the model.
-        came: the original.
+        came: the original, in chunks and with fixed sizes where that was asked for.
         folding: what ``--fold`` made of it.
         model: that, as the runner sees it.
+        done: what was done to the model before that.
         runner: what runs the proof; None where it is not installed and not needed.
         findings: its deconvs, sizes as the model states them.
         given: sizes of inputs that the user gave, one set of shapes or several.
@@ -107,6 +108,7 @@ class _Case:
     came: Model
     folding: Folding
     model: Model
+    done: tuple[str, ...]
     runner: Target | None
     findings: Findings
     given: tuple[Shapes, ...]
@@ -128,32 +130,48 @@ def convert(source: object, out: Path | None, request: ConvertRequest) -> Conver
     """
     model = open_model(source, request.numerics)
     came, how = streamed(model, request) if request.stream else (model, ())
+    given = sizes_together(came, request.in_shapes)
+    _check_names(came, out, request, given)
+    request.progress("finding deconvs", 0.0)
+    name, reason = named_target(request.target, came)
+    target = None if name == GENERIC else open_target(name, came, request.options)
+    runs = target is not None or request.verify
+    came, said = fixed(came, given, request.inputs, target, request.options) if runs else (came, ())
     folding = folded(came, request.overrides) if request.fold else Folding(came)
     model = folding.model
-    given = sizes_together(model, request.in_shapes)
-    _check_names(model, out, request, given)
-    request.progress("finding deconvs", 0.0)
     findings = model.find()
-    name, reason = named_target(request.target, model)
-    target = None if name == GENERIC else open_target(name, model, request.options)
     # Without a target nothing is measured, and sizes that nobody has stated are not needed.
     definite = [definite_shapes(model, shapes) if target else (shapes, ()) for shapes in given]
     runner: Target | None = None
     if findings.sites:
         with suppress(UsageError):  # said where it is needed, if it is
             model, runner = proving(model, target, request.options)
-    runs = target is not None or request.verify
     sizes = tuple(
         Sized(shapes, find_sized(model, shapes, request.inputs, runner if runs else None)) for shapes, _ in definite
     )
     with workplace(model, out) as folder:
+        done = (*how, *said)
         case = _Case(
-            source, came, folding, model, runner, findings, given, sizes, target, name, reason, request, folder, out
+            source,
+            came,
+            folding,
+            model,
+            done,
+            runner,
+            findings,
+            given,
+            sizes,
+            target,
+            name,
+            reason,
+            request,
+            folder,
+            out,
         )
         started = time.monotonic()
         plan, notes = _decide(case)
         left = max(request.options.model_seconds, started + request.options.seconds - time.monotonic())
-        conversion = _realise(case, plan, (*model.notes, *how, *folding.notes, *definite[0][1], *notes), left)
+        conversion = _realise(case, plan, (*model.notes, *done, *folding.notes, *definite[0][1], *notes), left)
         if not conversion.verdict.passed:
             failure, worst = conversion.verdict.failure, conversion.verdict.worst()
             message = failure or f"the rewritten model is not equal to the original: {worst}"
@@ -316,14 +334,15 @@ def _verdict(case: _Case, programs: Mapping[str, Program], original: Compilable,
 
 
 def _unchanged(case: _Case, plan: Plan, notes: tuple[str, ...], whole: WholeTimes | None) -> Conversion:
-    """A model in which nothing is rewritten goes out as it came in, byte for byte."""
+    """A model in which nothing is rewritten goes out as it came in, byte for byte, or as it was made before that."""
     for leftover in case.folder.iterdir():
         leftover.unlink()
     if case.out is not None:
         _copy(case.model, case.folder, case.out)
     reason = "every deconv stays native" if plan.choices else "there is no deconv that can be rewritten"
+    written = "otherwise unchanged" if case.done else "unchanged"
     verdict = Verdict(skipped="nothing was rewritten")
-    record = _record(case, plan, verdict, (*notes, f"{reason}: the model is written unchanged"), whole)
+    record = _record(case, plan, verdict, (*notes, f"{reason}: the model is written {written}"), whole)
     return Conversion(case.model, plan, verdict, record)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from splitdeconv.deconv.weights import Array
+from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Findings, Model
-from splitdeconv.pipeline.open import Shapes, saved
+from splitdeconv.pipeline.open import Options, Shapes, runner_for, saved
 from splitdeconv.proof.whole import TRIALS, Given
 from splitdeconv.targets.target import CompileError, Target
 
@@ -44,6 +46,35 @@ def find_sized(model: Model, shapes: Shapes, inputs: Mapping[str, Array], runner
         return _outputs(watched, Given(inputs, (shapes,)), runner)
 
     return model.sized_by(shapes, run).find(shapes)
+
+
+def fixed(
+    model: Model, given: Sequence[Shapes], inputs: Mapping[str, Array], target: Target | None, options: Options
+) -> tuple[Model, tuple[str, ...]]:
+    """The model with the sizes that the user gave written into it, and what is said of that.
+
+    Only one set of sizes, which gives all those that are open, can be written.
+
+    Args:
+        model: as it came.
+        given: sizes of inputs, one set of shapes or several.
+        inputs: of the user; the others are drawn.
+        target: where the model is to run, or None.
+        options: how to measure.
+    """
+    first, *others = given
+    is_open = [each.name for each in model.inputs() if each.shape is None or None in each.shape]
+    if others or not is_open or not first.keys() >= set(is_open):
+        return model, ()
+
+    def run(watched: Model) -> dict[str, Array]:
+        with suppress(UsageError):  # nothing that runs it is installed
+            return _outputs(watched, Given(inputs, (first,)), runner_for(model, target, options))
+        return {}
+
+    found = model.fixed(first, run)
+    sizes = ", ".join(f"'{name}' {'×'.join(map(str, first[name]))}" for name in is_open)
+    return found, () if found is model else (f"the sizes that the model left open are fixed: {sizes}",)
 
 
 def _outputs(model: Model, given: Given, runner: Target) -> dict[str, Array]:

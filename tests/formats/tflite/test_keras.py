@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,29 @@ import pytest
 
 pytest.importorskip("ai_edge_litert")
 
+from ai_edge_litert import schema_py_generated as tfl
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from splitdeconv.deconv.program import Program
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.formats.tflite import TfliteModel
+from splitdeconv.formats.tflite.fixed_sizes import Settled, settled_by_inputs
 from splitdeconv.formats.tflite.graph import Graph
 from splitdeconv.formats.tflite.shapes import Open, shape_value
-from splitdeconv.lowerings import lower
-from splitdeconv.lowerings.candidate import NATIVE, Candidate
+from splitdeconv.lowerings import candidates, lower
+from splitdeconv.lowerings.candidate import NATIVE
+from splitdeconv.pipeline import sizes
 from splitdeconv.pipeline.convert import convert
-from splitdeconv.pipeline.request import ConvertRequest
+from splitdeconv.pipeline.open import Options
+from splitdeconv.pipeline.request import ConvertRequest, RestoreRequest
+from splitdeconv.pipeline.restore import restore
 from splitdeconv.targets.litert import LiteRt
 from tests.fixtures.make_keras import ARCHIVE, KINDS, OPEN, TYPES, channels, name_of
+from tests.tflite_models import Tree
 
 REFERENCE, BUILTIN = OpResolverType.BUILTIN_REF, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+XNNPACK = OpResolverType.BUILTIN
+FORMS = ("split:union:transpose", "split:crop:rows", "split_rows", "split_phases:rows", "split:union:depth_to_space")
 KEPT = ("float32", "float16", "int8", "int16")  # hybrid kernels quantise the maps of both operators differently
 EVERY = [(kind, dtype, opened) for kind in KINDS for dtype in TYPES for opened in OPEN]
 SOME = [("4x4/2", "float32", "sizes"), ("3x3/3", "int8", "sizes"), ("1d", "int16", "sizes"), ("5x5/2", "int8", "batch")]
@@ -53,6 +64,16 @@ def run(model: TfliteModel, shape: tuple[int, ...], kernels: Any) -> Any:
     return made.get_tensor(wanted["index"])
 
 
+def fixed(model: TfliteModel, shape: tuple[int, ...]) -> TfliteModel:
+    """The model with these sizes written into it."""
+    (given,) = model.inputs()
+    found, said = sizes.fixed(model, [{given.name: shape}], {}, LiteRt(), Options())
+    assert len(said) == 1
+    assert "fixed" in said[0]
+    assert isinstance(found, TfliteModel)
+    return found
+
+
 def shapes(kind: str, dtype: str, opened: str) -> list[tuple[int, ...]]:
     """Inputs to run on: of two batches, or of several sizes; 1 among them."""
     ins = channels(dtype)[0]
@@ -71,17 +92,15 @@ def test_each_has_one_site_whose_open_sizes_are_left_open(kind: str, dtype: str,
     assert (None in site.deconv.in_sizes) == (opened == "sizes")
 
 
+def offered(deconv: Deconv) -> list[Program]:
+    """Those of ``FORMS`` that there are of the deconv."""
+    return [lower(deconv, "NHWC", each) for each in candidates(deconv, "NHWC")[0] if str(each) in FORMS]
+
+
 def check_bits(kind: str, dtype: str, opened: str) -> None:
     model = loaded(kind, dtype, opened).seen_by(LiteRt("reference"))
     (site,) = model.find().sites
-    forms = (
-        "split:union:transpose",
-        "split:crop:rows",
-        "split_rows",
-        "split_phases:rows",
-        "split:union:depth_to_space",
-    )
-    programs = [lower(site.deconv, "NHWC", Candidate.parse(form)) for form in forms]
+    programs = offered(site.deconv)
     written = [
         model.splice({site.id: each}) for each in programs if not (model.refuse(site, each) or model.unportable(each))
     ]
@@ -105,12 +124,103 @@ def test_all_have_equal_bits(kind: str, dtype: str, opened: str) -> None:
     check_bits(kind, dtype, opened)
 
 
+def check_fixed_bits(kind: str, dtype: str, opened: str) -> None:
+    """One set of sizes in the file: the original's shapes are constant then, and XNNPACK takes it, too."""
+    original, shape = loaded(kind, dtype, opened), shapes(kind, dtype, opened)[-1]
+    model = fixed(original, shape).seen_by(LiteRt())
+    graph = Graph(model.root, 0)
+    assert not any(None in graph.shape(tensor) for tensor in range(len(graph.tensors)) if graph.producer(tensor))
+    assert "SHAPE" not in model.operator_counts()
+    np.testing.assert_array_equal(run(model, shape, REFERENCE), run(original, shape, REFERENCE))
+    (site,) = model.find().sites
+    programs = offered(site.deconv)
+    written = [model.splice({site.id: each}) for each in programs if not model.refuse(site, each)]
+    assert written
+    wanted = run(model, shape, XNNPACK)
+    for each in written:
+        np.testing.assert_array_equal(run(each, shape, XNNPACK), wanted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "opened"),
+    [("4x4/2", "hybrid", "sizes"), ("normalised", "float16", "sizes"), ("1d", "int8", "batch")],
+)
+def test_with_fixed_sizes_it_has_equal_bits_in_xnnpack(kind: str, dtype: str, opened: str) -> None:
+    check_fixed_bits(kind, dtype, opened)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("kind", "dtype", "opened"), EVERY)
+def test_all_have_equal_bits_with_fixed_sizes(kind: str, dtype: str, opened: str) -> None:
+    check_fixed_bits(kind, dtype, opened)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("kind", "dtype", "opened"), EVERY)
+def test_all_convert_on_the_default_kernels_where_sizes_are_given(kind: str, dtype: str, opened: str) -> None:
+    model = loaded(kind, dtype, opened)
+    (given,) = model.inputs()
+    request = ConvertRequest(lowering="split", budget=1, in_shapes={given.name: shapes(kind, dtype, opened)[-1]})
+    found = convert(model, None, request)
+    assert found.plan.choices[0].chosen != NATIVE
+    assert found.verdict.passed
+
+
+@pytest.mark.parametrize(("dtype", "lowering"), [("hybrid", "split"), ("int8", "native")])
+def test_given_sizes_are_those_of_the_file(tmp_path: Path, dtype: str, lowering: str) -> None:
+    model, out = loaded("4x4/2", dtype, "sizes"), tmp_path / "out.tflite"
+    (given,) = model.inputs()
+    shape = (1, 6, 5, channels(dtype)[0])
+    found = convert(model, out, ConvertRequest(target="generic", lowering=lowering, in_shapes={given.name: shape}))
+    assert (found.plan.choices[0].chosen == NATIVE) == (lowering == "native")
+    assert found.verdict.passed
+    assert (
+        f"the sizes that the model left open are fixed: '{given.name}' {'×'.join(map(str, shape))}"
+        in found.record.notes
+    )
+    assert TfliteModel.load(out).inputs()[0].shape == shape
+    if lowering == "native":
+        assert found.record.notes[-1].endswith("the model is written otherwise unchanged")
+    else:
+        back = restore(out, tmp_path / "back.tflite", RestoreRequest()).restored
+        np.testing.assert_array_equal(run_on(back, shape), run_on(model, shape))
+
+
+def run_on(model: Any, shape: tuple[int, ...]) -> Any:
+    return run(model, shape, BUILTIN)
+
+
+def test_sizes_stay_open_where_several_are_given_or_it_does_not_run_on_them() -> None:
+    model = loaded("4x4/2", "float32", "sizes")
+    (given,) = model.inputs()
+    for several in ([(1, 4, 4, 3), (1, 6, 6, 3)], [(1, 4, 4, 5)]):
+        found, said = sizes.fixed(model, [{given.name: shape} for shape in several], {}, LiteRt(), Options())
+        assert found is model
+        assert not said
+
+
+def test_sizes_that_follow_from_values_stay_open() -> None:
+    """A RESHAPE to a shape that is an input, or computed from one, has the sizes of one run only."""
+    tree = Tree()
+    x, wanted = tree.tensor("float32", (1, 4), "x"), tree.tensor("int32", (2,), "wanted")
+    one, y = tree.tensor("int32", (), "one", values=0), tree.tensor("float32", (1, 4), "y")
+    more, z = tree.tensor("int32", (2,), "more"), tree.tensor("float32", (1, 4), "z")
+    for tensor in (x, y, z):
+        tree.graph.tensors[tensor].shapeSignature = np.array([-1, 4], np.int32)
+    tree.operator("ADD", 1, [wanted, one], more, tfl.AddOptionsT())
+    tree.operator("RESHAPE", 1, [x, more], y, tfl.ReshapeOptionsT())
+    tree.operator("RELU", 1, [x], z)
+    model = TfliteModel.from_object(tree.packed([x, wanted], [y, z]))
+    assert model is not None
+    assert settled_by_inputs(model.root) == Settled(maps=(x, z), numbers=())
+
+
 def test_hybrid_layers_keep_their_kernels_and_the_reason_is_said() -> None:
     model = loaded("4x4/2", "hybrid", "batch")
     for kernels in ("xnnpack", "reference"):
         (choice,) = convert(model, None, ConvertRequest(target=f"litert:{kernels}", budget=1)).plan.choices
         assert choice.chosen == NATIVE
-        assert "quantise its input in another way" in choice.reason
+        assert "quantise its input in another way; --input-shape fixes its sizes" in choice.reason
 
 
 def test_int8_with_an_open_batch_converts_on_the_reference_kernels_and_where_one_step_is_allowed() -> None:

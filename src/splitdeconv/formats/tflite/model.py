@@ -21,6 +21,7 @@ from splitdeconv.formats.model import Findings, FusedDifference, Input, Model, O
 from splitdeconv.formats.tflite import file
 from splitdeconv.formats.tflite.counts import map_bytes, operator_counts
 from splitdeconv.formats.tflite.file import Contents
+from splitdeconv.formats.tflite.fixed_sizes import settled_by_inputs, watched, with_fixed_sizes
 from splitdeconv.formats.tflite.fused import difference
 from splitdeconv.formats.tflite.graph import Graph, indices, text
 from splitdeconv.formats.tflite.kernels import left_out
@@ -100,10 +101,20 @@ class TfliteModel(Model):
         """The maps in front of sites with open sizes become outputs of the model that runs."""
         nodes = [_node(site) for site in self.find().sites if None in site.deconv.in_sizes]
         nodes = [node for node in nodes if node.graph.number == 0]
-        watched = _with_outputs(self.root, [node.source for node in nodes])
-        outputs = run(replace(self, contents=replace(self.contents, root=watched), path=None))
-        names = zip((node.id for node in nodes), _output_names(watched), strict=True)
+        seen = _with_outputs(self.root, [node.source for node in nodes])
+        outputs = run(self._with_root(seen))
+        names = zip((node.id for node in nodes), _output_names(seen), strict=True)
         return replace(self, sizes={site: outputs[name].shape for site, name in names if name in outputs})
+
+    def fixed(self, in_shapes: Mapping[str, tuple[int, ...]], run: Callable[[Model], Mapping[str, Array]]) -> Self:
+        """Delegates take a deconv whose output shape is constant, not one that computes it."""
+        settled = settled_by_inputs(self.root)
+        seen = watched(self.root, settled)
+        outputs = run(self._with_root(seen))
+        found = [outputs[name] for name in _output_names(seen) if name in outputs]
+        if not settled.maps or len(found) < len(seen.subgraphs[0].outputs):
+            return self
+        return self._with_root(with_fixed_sizes(self.root, settled, found))
 
     def seen_by(self, runner: Target) -> Self:
         sites = self.find().sites
@@ -134,7 +145,7 @@ class TfliteModel(Model):
 
     def splice(self, programs: Mapping[str, Program]) -> Self:
         root = splice(self.root, programs, self.numerics)
-        return replace(self, contents=replace(self.contents, root=root), path=None, left_out=frozenset())
+        return replace(self._with_root(root), left_out=frozenset())
 
     def way_back(self) -> str:
         return stored_text(self.root)
@@ -149,7 +160,10 @@ class TfliteModel(Model):
 
         text, stayed = undo_all(way_back, undo)
         root = without_unread(with_text(without_dead_contents(self.root, root), text))
-        return replace(self, contents=replace(self.contents, root=root), path=None, left_out=frozenset()), stayed
+        return replace(self._with_root(root), left_out=frozenset()), stayed
+
+    def _with_root(self, root: Any) -> Self:
+        return replace(self, contents=replace(self.contents, root=root), path=None)
 
     def inputs(self) -> tuple[Input, ...]:
         graph = Graph(self.root, 0)

@@ -29,11 +29,12 @@ def refusal(program: Program, numerics: str, *, left_out: bool) -> str | None:
     if native is not None:
         return CUSTOM if program.deconv.custom else None
     if left_out and quant is not None and quant.activation == "float32":
-        return "no delegate takes the original, and LiteRT's own kernels quantise its input in another way"
+        why = "no delegate takes the original, and LiteRT's own kernels quantise its input in another way"
+        return why + _advice(program.deconv)
     if left_out and numerics != "fused" and not is_requantised(program.deconv):
         return (
             "no delegate takes the original, and LiteRT's own kernels round it otherwise than its rewritten form "
-            "(by 1 LSB), so its bits cannot be kept: --numerics fused allows it"
+            f"(by 1 LSB), so its bits cannot be kept: --numerics fused allows it{_advice(program.deconv)}"
         )
     if quant is not None and any(isinstance(step.op, Add) for step in program.steps):
         return "it adds partial sums, which would requantise twice"
@@ -50,6 +51,11 @@ def refusal(program: Program, numerics: str, *, left_out: bool) -> str | None:
     if not whole and any(isinstance(step.op, Conv) and set(step.op.kernel) == {1} for step in program.steps):
         return "LiteRT quantises a hybrid 1×1 convolution's input pixel by pixel, a deconv's as a whole"
     return None
+
+
+def _advice(deconv: Deconv) -> str:
+    """What may help where sizes are open: delegates leave what computes its output shape."""
+    return "; --input-shape fixes its sizes" if None in (deconv.batch, *deconv.in_sizes) else ""
 
 
 def _beyond_operators(program: Program) -> str | None:
