@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import tarfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,18 @@ def loaded(kind: str, dtype: str, opened: str) -> TfliteModel:
     return model
 
 
+def with_whole_weights(model: TfliteModel) -> TfliteModel:
+    """The model with its float32 constants rounded: a folded BatchNormalization leaves none of them whole."""
+    graph, root = Graph(model.root, 0), copy.copy(model.root)
+    root.buffers = list(root.buffers)
+    for tensor in graph.tensors:
+        data = root.buffers[tensor.buffer].data
+        if tensor.type == tfl.TensorType.FLOAT32 and data is not None:
+            whole = np.round(np.frombuffer(data, np.float32))
+            root.buffers[tensor.buffer] = tfl.BufferT(data=np.frombuffer(whole.tobytes(), np.uint8))
+    return replace(model, contents=replace(model.contents, root=root))
+
+
 def run(model: TfliteModel, shape: tuple[int, ...], kernels: Any) -> Any:
     """The output on whole numbers of an input of ``shape``."""
     made = Interpreter(model_content=model.to_object(), experimental_op_resolver_type=kernels)
@@ -98,7 +112,7 @@ def offered(deconv: Deconv) -> list[Program]:
 
 
 def check_bits(kind: str, dtype: str, opened: str) -> None:
-    model = loaded(kind, dtype, opened).seen_by(LiteRt("reference"))
+    model = with_whole_weights(loaded(kind, dtype, opened)).seen_by(LiteRt("reference"))
     (site,) = model.find().sites
     programs = offered(site.deconv)
     written = [
@@ -126,7 +140,7 @@ def test_all_have_equal_bits(kind: str, dtype: str, opened: str) -> None:
 
 def check_fixed_bits(kind: str, dtype: str, opened: str) -> None:
     """One set of sizes in the file: the original's shapes are constant then, and XNNPACK takes it, too."""
-    original, shape = loaded(kind, dtype, opened), shapes(kind, dtype, opened)[-1]
+    original, shape = with_whole_weights(loaded(kind, dtype, opened)), shapes(kind, dtype, opened)[-1]
     model = fixed(original, shape).seen_by(LiteRt())
     graph = Graph(model.root, 0)
     assert not any(None in graph.shape(tensor) for tensor in range(len(graph.tensors)) if graph.producer(tensor))
@@ -143,7 +157,7 @@ def check_fixed_bits(kind: str, dtype: str, opened: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "dtype", "opened"),
-    [("4x4/2", "hybrid", "sizes"), ("normalised", "float16", "sizes"), ("1d", "int8", "batch")],
+    [("2x2/2", "hybrid", "sizes"), ("normalised", "float16", "sizes"), ("1d", "int8", "batch")],
 )
 def test_with_fixed_sizes_it_has_equal_bits_in_xnnpack(kind: str, dtype: str, opened: str) -> None:
     check_fixed_bits(kind, dtype, opened)

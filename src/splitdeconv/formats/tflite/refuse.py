@@ -45,12 +45,11 @@ def refusal(program: Program, numerics: str, *, left_out: bool) -> str | None:
         return "LiteRT's DEPTH_TO_SPACE does not take int16"
     if quant is None or quant.activation != "float32":
         return None
-    if _cuts_input(program):
-        return "it crops the input, which changes the range that hybrid kernels quantise it by"
-    whole = program.deconv.written_out is not None and set(program.deconv.written_out.kernel) == {1}
-    if not whole and any(isinstance(step.op, Conv) and set(step.op.kernel) == {1} for step in program.steps):
-        return "LiteRT quantises a hybrid 1×1 convolution's input pixel by pixel, a deconv's as a whole"
-    return None
+    return (
+        "it crops the input, which changes the range that hybrid kernels quantise it by"
+        if _cuts_input(program)
+        else None
+    )
 
 
 def _advice(deconv: Deconv) -> str:

@@ -17,7 +17,7 @@ from splitdeconv.formats.tflite.graph import Graph, indices
 from splitdeconv.formats.tflite.node import Node
 from splitdeconv.formats.tflite.nodes import nodes_of
 from splitdeconv.formats.tflite.schema import Builtin, tfl
-from splitdeconv.formats.tflite.steps import is_native
+from splitdeconv.formats.tflite.steps import is_native, widened
 from splitdeconv.formats.tflite.stretched_emit import (
     OperatorCopies,
     write_beside,
@@ -44,6 +44,7 @@ def stand_alone(node: Node, program: Program, weights: Weights | None) -> Any:
         program: NHWC.
         weights: instead of the site's own; without activation and epilogue then.
     """
+    program = widened(program)
     root = tfl.ModelT(version=3, operatorCodes=[], subgraphs=[tfl.SubGraphT(tensors=[])], buffers=[tfl.BufferT()])
     root.description = f"splitdeconv: site {node.id}".encode()
     writer = GraphWriter(root, 0)
@@ -109,7 +110,7 @@ def splice(root: Any, programs: Mapping[str, Program], numerics: str) -> Any:
     nodes = {node.id: node for node in nodes_of(root, numerics)}
     if unknown := sorted(set(programs) - set(nodes)):
         raise UsageError(f"no site is called '{unknown[0]}'; there are {', '.join(nodes) or 'none'}")
-    changed = {name: program for name, program in programs.items() if not is_native(program)}
+    changed = {name: widened(program) for name, program in programs.items() if not is_native(program)}
     if not changed:
         return root
     new, done, removed = root, list[ReplacedNode](), dict[int, set[int]]()
