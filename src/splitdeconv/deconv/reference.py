@@ -35,7 +35,7 @@ from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.requantised import real_filter
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.structure import axis_matrix, vectors_of
-from splitdeconv.deconv.weights import Array, Weights, conv_channels, conv_filter, deconv_kernel
+from splitdeconv.deconv.weights import Array, Quantisation, Weights, conv_channels, conv_filter, deconv_kernel
 from splitdeconv.deconv.written import around_of, beside_pads
 
 
@@ -130,6 +130,8 @@ def quantised_deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
     """
     quant = weights.quant
     assert quant is not None, "quantised weights have their scales"
+    if quant.is_half:
+        return _half_deconv(x, weights, quant, spec)
     rank = weights.kernel.ndim
     shape = weights.kernel.shape
     kernel = weights.kernel.astype(np.float64) - quant.along_kernel(quant.w_zero, shape, spec.groups)
@@ -144,6 +146,24 @@ def quantised_deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
     rounded = np.rint(sums.astype(np.float32) * scale.astype(np.float32)).astype(np.float64) + quant.y_zero
     limits = np.iinfo(quant.y_type)
     return np.clip(rounded, limits.min, limits.max).astype(quant.y_type)
+
+
+def _half_deconv(x: Array, weights: Weights, quant: Quantisation, spec: Deconv) -> Array:
+    """The definition where scales are float16: that is the type of what DequantizeLinear gives, of the sum, and of its
+    quotient by the output's scale, each rounded once. The sum itself is exact.
+
+    Source: ONNX DequantizeLinear-19, QuantizeLinear-23 (its default precision).
+    """
+    along = quant.along_kernel(quant.w_scale, weights.kernel.shape, spec.groups).astype(np.float64)
+    centred = weights.kernel.astype(np.float64) - quant.along_kernel(quant.w_zero, weights.kernel.shape, spec.groups)
+    kernel, real = centred * along, (x.astype(np.float64) - quant.x_zero) * np.float64(quant.x_scale)
+    kernel, real = (each.astype(np.float16).astype(np.float64) for each in (kernel, real))
+    bias = None if weights.bias is None else weights.bias.astype(np.float64)
+    with np.errstate(over="ignore"):  # infinity saturates
+        sums = definition(real, Weights(kernel, bias), spec).astype(np.float16)
+        quotient = (sums / quant.y_scale).astype(np.float64)
+    limits = np.iinfo(quant.y_type)
+    return np.asarray(np.clip(np.rint(quotient) + quant.y_zero, limits.min, limits.max).astype(quant.y_type))
 
 
 def channel_products(matrices: Array, maps: Array) -> Array:

@@ -25,10 +25,10 @@ class Quantisation:
 
     Attributes:
         x_type, y_type: of the stored input and output, NumPy names.
-        x_scale, y_scale: float32, shape ``()``.
+        x_scale, y_scale: float32, shape ``()``; all scales may be float16, and then so are the real numbers.
         x_zero, y_zero: in the range of their types.
-        w_scale: float32, shape ``()``, or one for each entry of the kernel's axis ``w_axis``, or for each output
-            channel of all groups.
+        w_scale: of the same type; shape ``()``, or one for each entry of the kernel's axis ``w_axis``, or for each
+            output channel of all groups.
         w_zero: int32, of the same shape.
         w_axis: 1 (output channels), or 0 (input channels; the sums are then no integers).
         fixed_point: whether the format's kernels rescale sums by fixed-point multipliers, each in its own way.
@@ -49,6 +49,11 @@ class Quantisation:
     def is_hybrid(self) -> bool:
         """Whether only the weights are integers; kernels quantise the input by its own range when they run."""
         return self.x_type == "float32"
+
+    @property
+    def is_half(self) -> bool:
+        """Whether the real numbers between the stored ones are float16, which rounds them."""
+        return bool(self.x_scale.dtype == np.float16)
 
     @property
     def is_wide(self) -> bool:

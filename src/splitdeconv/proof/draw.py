@@ -20,6 +20,7 @@ INTEGERS_BELOW = {"float32": 2**24, "float64": 2**53}  # whole numbers that the 
 LARGEST_SUM = 2**23  # float32 holds whole numbers up to 2²⁴; half of it leaves room for the bias
 SMALLEST_EXPONENT = -2  # of drawn weight scales
 LARGEST_WEIGHT = 63  # two products of it with 255 stay below 2¹⁵
+HALF_PRODUCTS = 4  # of a sum, on average: of numbers below 256, and float16 holds whole numbers up to 2¹¹
 # Kernels of hybrid deconvs scale the input by its largest value over 127, or by its range over 255. An input of 0 and
 # this is whole in both.
 HYBRID_INPUT = 127 * 255
@@ -90,6 +91,8 @@ def drawn_weights(deconv: Deconv, like: Weights, seed: int) -> Weights:
     assert quant is not None, "a quantised site has its scales"
     if quant.is_hybrid:
         return _hybrid_weights(deconv, like, seed)
+    if quant.is_half:
+        return _half_weights(deconv, like, quant, seed)
     rng = np.random.default_rng(seed)
     weight = max(1, LARGEST_WEIGHT // most_summed(deconv)) if is_requantised(deconv) else LARGEST_WEIGHT
     lowest, highest = (-LARGEST_WEIGHT, LARGEST_WEIGHT) if like.kernel.dtype == np.int8 else (0, 255)
@@ -116,6 +119,25 @@ def drawn_weights(deconv: Deconv, like: Weights, seed: int) -> Weights:
         whole = like.bias.dtype if like.bias.dtype.kind == "i" else np.int32
         bias = rng.integers(-4096, 4097, deconv.out_channels).astype(np.float32 if quant.by_input else whole)
     return Weights(kernel, bias, values)
+
+
+def _half_weights(deconv: Deconv, like: Weights, quant: Quantisation, seed: int) -> Weights:
+    """Few weights of 1 or −1, so that float16 holds the products and what they sum up to, in whatever order."""
+    rng, half, limits = np.random.default_rng(seed), np.float16, np.iinfo(like.kernel.dtype)
+    zero = int(np.clip(np.max(quant.w_zero, initial=limits.min), limits.min + 1, limits.max - 1))
+    products = deconv.in_channels // deconv.groups * math.prod(axis.kernel for axis in deconv.axes)
+    ones = rng.choice([-1, 1], deconv.weights_shape)
+    offsets = np.where(rng.random(deconv.weights_shape) < HALF_PRODUCTS / products, ones, 0)
+    values = replace(
+        quant,
+        x_scale=half(0.5),
+        w_scale=np.asarray(2.0 ** rng.integers(SMALLEST_EXPONENT, 1, quant.w_scale.shape), half),
+        w_zero=np.full(quant.w_zero.shape, zero, np.int32),
+        y_scale=half(1.0),
+        **_drawn_zeros(quant, rng),
+    )
+    bias = None if like.bias is None else rng.integers(-64, 65, deconv.out_channels).astype(half)
+    return Weights((zero + offsets).astype(like.kernel.dtype), bias, values)
 
 
 def _hybrid_weights(deconv: Deconv, like: Weights, seed: int) -> Weights:

@@ -49,6 +49,10 @@ _FLOAT_NOTE = (
     "no integer kernel computes activations or weights of 16 bits, or a weight scale for each input channel: its "
     "convolutions are computed in float, as the original is"
 )
+_HALF_NOTE = (
+    "its scales are float16, which rounds real numbers and sums where integer kernels do not: its convolutions are "
+    "computed in float16 between DequantizeLinear and QuantizeLinear, as the original is"
+)
 
 
 @dataclass(frozen=True)
@@ -275,6 +279,8 @@ def quantised_notes(weights: Weights) -> tuple[str, ...]:
     """What the user should know when the site is rewritten."""
     quant = weights.quant
     assert quant is not None, "a quantised site has its scales"
+    if quant.is_half:
+        return (_HALF_NOTE,)
     if forms(quant, weights.kernel.dtype.name) == ("float",):
         return (_FLOAT_NOTE,)
     if weights.bias is None or weights.bias.dtype.kind != "f":
@@ -295,7 +301,7 @@ def _stored_bias(place: Place, bias: ir.Value | None, values: Quantisation, chan
         return bias
     stored, (scale, zero) = node.inputs[0], parameters(node, place.opset, "bias")
     assert stored is not None, "a DequantizeLinear has an input"
-    if values.by_input:
+    if values.by_input or values.is_half:
         return bias
     known = constant(stored, place.opset)
     unit = values.bias_scale(channels)

@@ -96,8 +96,11 @@ def is_qlinear(program: Program) -> bool:
 def forms(quant: Quantisation, weight: str) -> tuple[str, ...]:
     """The forms of a convolution, the usual ones first; what is uint8 already need not be moved.
 
-    Integer kernels have 8 bits and no scales for input channels: everything else is computed in float, as it was.
+    Integer kernels have 8 bits and no scales for input channels: everything else is computed in float, as it was. They
+    round once, where float16 rounds the real numbers and the sum before: with scales of that type the operators stay.
     """
+    if quant.is_half:
+        return ("qdq",)
     if quant.by_input or any("16" in each for each in (quant.x_type, quant.y_type, weight)):
         return ("float",)
     moved = ("qlinear_u8",) if weight == "int8" else ()

@@ -78,6 +78,8 @@ def _why_not(place: Place, stretched: Stretched, quantisers: Sequence[ir.Node], 
     if stretched.stages:
         operators = ", ".join(stage.node.op_type for stage in stretched.stages)
         return f"{operators} between the stretching and a quantised convolution would be rounded elsewhere"
+    if values.is_half:
+        return "its scales are float16, which rounds the sums of its weights"
     if any("16" in name for name in (values.x_type, values.y_type)):
         return "its maps have 16 bits, which runtimes neither pad nor repeat"
     if values.by_input:

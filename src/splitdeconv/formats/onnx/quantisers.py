@@ -59,7 +59,24 @@ def read_values(
         w_axis = OUTPUT_CHANNELS if axis == out_axis else INPUT_CHANNELS
         if w_axis == INPUT_CHANNELS and np.ptp(w_zero):
             raise UnsupportedError("its weights have a zero-point for each input channel, wanted one for all")
-    return Quantisation(x_type, x_scale, x_zero, w_scale, w_zero, y_type, y_scale, y_zero, w_axis)
+    found = Quantisation(x_type, x_scale, x_zero, w_scale, w_zero, y_type, y_scale, y_zero, w_axis)
+    if reason := _why_not_half(found, kernel):
+        raise UnsupportedError(reason)
+    return found
+
+
+def _why_not_half(values: Quantisation, kernel: Array) -> str | None:
+    """Why scales of float16 cannot be carried over, or None."""
+    types = {each.dtype.name for each in (values.x_scale, values.w_scale, values.y_scale)}
+    if len(types) > 1:
+        return f"its scales are {' and '.join(sorted(types))}, wanted one type for all"
+    if types == {"float32"}:
+        return None
+    if values.by_input:
+        return "its weights have a scale for each input channel in float16, wanted one for each output channel"
+    if any("16" in each for each in (values.x_type, values.y_type, kernel.dtype.name)):
+        return "its scales are float16, which does not hold numbers of 16 bits"
+    return None
 
 
 def stored_kernel(found: Array) -> Array:
@@ -105,8 +122,8 @@ def parameters(node: ir.Node, opset: int, what: str) -> tuple[Array, Array | Non
     zero = constant(given, opset)
     if scale is None or (given is not None and zero is None):
         raise UnsupportedError(f"the scale or zero-point of its {what} is computed at run time")
-    if scale.dtype != np.float32:
-        raise UnsupportedError(f"the scale of its {what} is {scale.dtype.name}, wanted float32")
+    if scale.dtype not in (np.float32, np.float16):
+        raise UnsupportedError(f"the scale of its {what} is {scale.dtype.name}, wanted float32 or float16")
     if integer(node, "block_size", 0):
         raise UnsupportedError(f"a scale for each block of its {what}, wanted one for each channel or tensor")
     return scale, zero
