@@ -133,7 +133,7 @@ def convert(source: object, out: Path | None, request: ConvertRequest) -> Conver
     given = sizes_together(came, request.in_shapes)
     _check_names(came, out, request, given)
     request.progress("finding deconvs", 0.0)
-    name, reason = named_target(request.target, came)
+    name, why = named_target(request.target, came)
     target = None if name == GENERIC else open_target(name, came, request.options)
     runs = target is not None or request.verify
     came, said = fixed(came, given, request.inputs, target, request.options) if runs else (came, ())
@@ -152,21 +152,7 @@ def convert(source: object, out: Path | None, request: ConvertRequest) -> Conver
     with workplace(model, out) as folder:
         done = (*how, *said)
         case = _Case(
-            source,
-            came,
-            folding,
-            model,
-            done,
-            runner,
-            findings,
-            given,
-            sizes,
-            target,
-            name,
-            reason,
-            request,
-            folder,
-            out,
+            source, came, folding, model, done, runner, findings, given, sizes, target, name, why, request, folder, out
         )
         started = time.monotonic()
         plan, notes = _decide(case)
