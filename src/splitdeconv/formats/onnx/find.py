@@ -14,6 +14,7 @@ from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.model import Origin, Site
 from splitdeconv.formats.onnx.constants import constant, is_overridable
 from splitdeconv.formats.onnx.convolution import read_stretched_site, stretched_at
+from splitdeconv.formats.onnx.custom import is_dynamic
 from splitdeconv.formats.onnx.epilogue import Tail, find_tail
 from splitdeconv.formats.onnx.geometry import ContradictionError, RunTimeGeometryError, axes_from, read_attributes
 from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, Place, is_standard, places
@@ -121,7 +122,8 @@ def unread(model: ir.Model) -> Iterator[Skipped]:
         node = place.node
         if node.domain not in STANDARD_DOMAINS and _OTHER.search(node.op_type) and not _is_function(model, node):
             name = node.name or f"{node.op_type}@{node.outputs[0].name if node.outputs else ''}"
-            reason = f"{node.domain}::{node.op_type} is not rewritten: its meaning is not part of ONNX"
+            known = "its pads are computed at run time" if is_dynamic(node) else "its meaning is not part of ONNX"
+            reason = f"{node.domain}::{node.op_type} is not rewritten: {known}"
             yield Skipped(name, place.where, reason)
 
 

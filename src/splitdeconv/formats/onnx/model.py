@@ -24,6 +24,7 @@ from splitdeconv.errors import SplitdeconvError
 from splitdeconv.formats.model import Findings, Fold, Input, Model, Site
 from splitdeconv.formats.onnx import files, float64
 from splitdeconv.formats.onnx.counts import map_bytes, operator_counts
+from splitdeconv.formats.onnx.custom import standardised
 from splitdeconv.formats.onnx.emit import refuse
 from splitdeconv.formats.onnx.find import Anchor, anchors, unread
 from splitdeconv.formats.onnx.fold import find_folds, fold
@@ -78,14 +79,21 @@ class OnnxModel(Model):
     @classmethod
     def load(cls, path: Path, numerics: str = "exact") -> Self:
         model, data_files, kept = files.load(path)
-        return cls(model, path, data_files, numerics, kept, files.put_in_order(model, path))
+        sorted_ = files.put_in_order(model, path)
+        model, said = standardised(model)
+        return cls(model, path, data_files, numerics, kept, (*sorted_, *said))
 
     @classmethod
     def from_object(cls, source: object, numerics: str = "exact") -> Self | None:
         if isinstance(source, onnx.ModelProto):
             model, kept = from_proto(source)
-            return cls(model, None, files.data_files(model), numerics, kept, files.put_in_order(model, None))
-        return cls(source, None, files.data_files(source), numerics) if isinstance(source, ir.Model) else None
+            notes = files.put_in_order(model, None)
+        elif isinstance(source, ir.Model):
+            model, kept, notes = source, NOTHING, ()
+        else:
+            return None
+        model, said = standardised(model)
+        return cls(model, None, files.data_files(model), numerics, kept, (*notes, *said))
 
     @classmethod
     def layer(cls, deconv: Deconv, epilogue: Sequence[str]) -> Self:
