@@ -127,6 +127,8 @@ def run(worker: Worker, arguments: Sequence[str], files: Mapping[str, bytes], fo
         return Outcome("traceback", f"{shown}: {code if isinstance(code, str) else err}")
     if int(str(found["peak_mb"])) > MOST_MB:
         return Outcome("memory", f"{shown}: {found['peak_mb']} MB")
+    if "; see splitdeconv" in err and sound:
+        return Outcome("no command", f"{shown}: {err}")
     if code == 1 and sound:
         return Outcome("exit 1", f"{shown}: {err}")
     if lost := what_is_lost(files, folder, done=code == 0):

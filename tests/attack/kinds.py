@@ -23,7 +23,8 @@ from tests.attack.onnx_models import float_model, quantised_model
 
 Case = Callable[[Worker, Random], Outcome]
 TARGETS = ("generic", "generic", "onnxruntime", "openvino")
-SHORT = ("--budget", "0.3", "--no-cache")
+BUDGET = ("--budget", "0.1")  # the least
+SHORT = (*BUDGET, "--no-cache")
 HYBRID = 4e-2  # of the largest value: kernels of int8 weights round inputs to 8 bits, each in its own way
 NOISE = {
     "float16": 2e-2,
@@ -99,7 +100,7 @@ def _command(rng: Random) -> list[str]:
             ["inspect", "m.onnx"],
             ["inspect", "m.onnx", "--json", "r.json"],
             ["simulate", "m.onnx"],
-            ["bench", "m.onnx", "--budget", "0.3", "--target", rng.choice(("onnxruntime", "openvino"))],
+            ["bench", "m.onnx", *BUDGET, "--target", rng.choice(("onnxruntime", "openvino"))],
             convert,
             convert,
             [*convert, "--json", "r.json", "--save-plan", "p.json"],

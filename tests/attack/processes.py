@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-TICK_S = 0.2
+TICK_S = 0.5  # between two looks; a peak between them is not missed
 
 
 @dataclass
@@ -44,17 +44,13 @@ class Usage:
 
 def _tree(root: int) -> Iterator[int]:
     """The process and its descendants."""
-    if sys.platform != "linux":
-        return
-    parents: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and (stat := _stat(int(entry.name))):
-            parents.setdefault(int(stat[1]), []).append(int(entry.name))
-    waiting = [root]
+    waiting = [root] if sys.platform == "linux" else []
     while waiting:
         process = waiting.pop()
         yield process
-        waiting.extend(parents.get(process, ()))
+        for children in Path(f"/proc/{process}/task").glob("*/children"):
+            with suppress(OSError):  # the thread has ended
+                waiting.extend(map(int, children.read_text().split()))
 
 
 def _stat(process: int) -> list[str]:

@@ -24,7 +24,7 @@ def exported(worker: Worker, rng: Random) -> Outcome:
     content, before = _content(program), _outputs(program)
     form = rng.choice(FORMS)
     target = rng.choice(("generic", "generic", "torch"))
-    convert = ["convert", "m.pt2", "o.pt2", "--target", target, "--budget", "0.3", "--no-cache"]
+    convert = ["convert", "m.pt2", "o.pt2", "--target", target, "--budget", "0.1", "--no-cache"]
     command = rng.choice((["inspect", "m.pt2"], convert, convert, [*convert, *(["--lowering", form] if form else [])]))
     files = {"m.pt2": content}
     with case_folder(files) as folder:

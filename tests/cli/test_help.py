@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import typer
 from onnx import helper, numpy_helper
 
 from splitdeconv import targets
@@ -20,8 +19,7 @@ from tests.models import deconv_model
 
 
 def commands() -> Iterator[tuple[str, Any]]:
-    app.load_commands()
-    for name, command in typer.main.get_command(app.app).commands.items():  # type: ignore[attr-defined]
+    for name, command in app.command_line().commands.items():  # type: ignore[attr-defined]
         for inner, each in getattr(command, "commands", {"": command}).items():
             yield f"{name} {inner}".strip(), each
 

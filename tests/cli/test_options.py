@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import splitdeconv
-from splitdeconv.cli.app import app, load_commands
+from splitdeconv.cli.app import app, command_line
 from splitdeconv.cli.options import request_of
 from splitdeconv.pipeline.request import BenchRequest, ConvertRequest, RestoreRequest
 
@@ -33,7 +33,7 @@ def test_python_has_a_keyword_with_the_same_default_for_each_field(name: str) ->
 
 @pytest.mark.parametrize("name", KINDS)
 def test_the_command_line_has_an_option_for_each_field(name: str) -> None:
-    load_commands()
+    command_line()
     shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).output
     words = {"layers": "layer", "inputs": "input", "in_shapes": "input-shape"}
     for each in fields(KINDS[name]):  # type: ignore[arg-type]

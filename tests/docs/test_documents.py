@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 
 from splitdeconv.cli import app as application
 from splitdeconv.lowerings import LOWERINGS
@@ -23,10 +22,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
 def commands() -> dict[str, list[str]]:
     """Every command with its options."""
-    application.load_commands()
-    group = typer.main.get_command(application.app)
     found = {}
-    for name, command in group.commands.items():  # type: ignore[attr-defined]
+    for name, command in application.command_line().commands.items():  # type: ignore[attr-defined]
         parameters = [each for part in (command, *getattr(command, "commands", {}).values()) for each in part.params]
         options = [option for each in parameters for option in (*each.opts, *each.secondary_opts)]
         found[name] = [option for option in options if option.startswith("--")]

@@ -35,6 +35,5 @@ def main(argv: list[str] | None = None) -> int:
 def _run(arguments: list[str], given: tuple[str, ...]) -> int:
     from splitdeconv.cli import app  # noqa: PLC0415  # as above
 
-    app.load_commands()
-    code = app.app(args=arguments, prog_name="splitdeconv", obj=given, standalone_mode=False)
+    code = app.command_line()(args=arguments, prog_name="splitdeconv", obj=given, standalone_mode=False)
     return code if isinstance(code, int) else 0

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from importlib import import_module
 from json import dumps
 from pathlib import Path
@@ -71,10 +72,12 @@ def options(
     """What stands before a command; ``main`` looks for ``--debug`` itself, so that it is in force everywhere."""
 
 
-def load_commands() -> None:
-    """Import the modules of all commands, which register themselves on ``app``."""
+@cache
+def command_line() -> Callable[..., object]:
+    """All commands, whose modules register themselves on ``app``; made once, because typer reads all types anew."""
     for name in COMMANDS:
         import_module(f"splitdeconv.cli.{name}")
+    return typer.main.get_command(app)
 
 
 def console() -> Console:
