@@ -28,7 +28,7 @@ from splitdeconv.pipeline.sites import site_table
 from splitdeconv.proof.whole import Given
 from splitdeconv.results.bench import geometric_mean
 from splitdeconv.results.plan import Option, SiteTable
-from splitdeconv.results.times import ratio
+from splitdeconv.results.times import ratio, timed
 from splitdeconv.targets.target import CompileError
 
 RULE = "the rule"
@@ -52,7 +52,7 @@ def measure(case: Case, budget: float) -> Found:
             except CompileError:
                 continue
             models[name] = rewritten
-        times = race(target, models, feeds, budget)
+        times = timed(race(target, models, feeds, budget))
     return {name: ratio(times["native"], time) for name, time in times.items() if name != "native"}
 
 

@@ -37,7 +37,7 @@ from splitdeconv.pipeline.sites import Entrant, site_table, time_sites
 from splitdeconv.pipeline.sizes import find_sized
 from splitdeconv.proof.whole import Given
 from splitdeconv.results.plan import SiteTable
-from splitdeconv.results.times import is_settled
+from splitdeconv.results.times import is_settled, timed
 from splitdeconv.targets.target import CompileError, Target
 
 HEAVY = {"Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "ConvInteger"}  # where a neighbourhood ends
@@ -101,7 +101,7 @@ def whole(
         for number, form in enumerate(forms):
             if form != NATIVE:
                 models[str(form)] = saved(rewritten(model, site, form), Path(folder, f"{number}{model.suffix}"))
-        return {name: time.median_ms for name, time in race(target, models, feeds, seconds).items()}
+        return {name: time.median_ms for name, time in timed(race(target, models, feeds, seconds)).items()}
 
 
 class Neighbourhood:
@@ -180,7 +180,7 @@ def near(cut: Neighbourhood, forms: Sequence[Candidate], target: Target, seconds
     """Milliseconds of the neighbourhood with the site in each form; nothing where it cannot be cut out."""
     try:
         models = {str(form): Compilable(cut.cut(form)) for form in forms}
-        times = race(target, models, cut.feeds, seconds)
+        times = timed(race(target, models, cut.feeds, seconds))
     except (CompileError, InputError, ValueError, KeyError):
         return {}
     return {name: time.median_ms for name, time in times.items()}

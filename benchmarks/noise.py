@@ -102,7 +102,7 @@ def report(runtime: Target, layer: str, channels: int, size: int, options: argpa
     ratio = 1.0
     for _ in range(options.trials):
         copies = {Candidate(f"copy {number}"): runtime.compile(Compilable(model)) for number in range(options.copies)}
-        taken = list(runtime.measure(copies, {"x": x}, options.seconds, drop=KEEP_ALL).values())
+        taken = list(times.timed(runtime.measure(copies, {"x": x}, options.seconds, drop=KEEP_ALL)).values())
         medians = [time.median_ms for time in taken]
         ratio = max(ratio, max(medians) / min(medians))
         rounds = min(time.rounds for time in taken)

@@ -23,7 +23,7 @@ from splitdeconv.formats.onnx.quantised_layer import qdq_model, trained_like_wei
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.proof.sites import wrong_numbers
-from splitdeconv.results.times import Measurement
+from splitdeconv.results.times import Measurement, timed
 from splitdeconv.targets import Target, target
 from splitdeconv.targets.target import Compiled, CompileError
 
@@ -91,7 +91,7 @@ def measure(runtime: Target, layer: ListedLayer, quant: Quant, options: argparse
     limits = np.iinfo(quant.activation)
     x = np.random.default_rng(0).integers(limits.min, limits.max + 1, shape).astype(quant.activation)
     everything = {first[0]: first[1], EQUAL_WORK: equal_work(runtime, deconv, options.bits), **dict(others)}
-    return Result(runtime.measure(everything, {"x": x}, options.seconds), refused)
+    return Result(timed(runtime.measure(everything, {"x": x}, options.seconds)), refused)
 
 
 def quantised_layer(deconv: Deconv, epilogue: tuple[str, ...], bits: int) -> tuple[OnnxModel, Site]:

@@ -25,7 +25,7 @@ from onnx import helper, numpy_helper
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.weights import Array
 from splitdeconv.pipeline.in_model import race
-from splitdeconv.results.times import comparison
+from splitdeconv.results.times import comparison, timed
 from splitdeconv.targets import target as find_target
 
 LAYERS = ((256, 128, 16), (128, 64, 32), (64, 32, 64), (32, 16, 128))  # channels before and after, width of the map
@@ -113,7 +113,7 @@ def main() -> None:
             exact = target.in_full_precision()
             found = [next(iter(exact.compile(each, whole=True).run(feeds).values())) for each in (behind, moved)]
             np.testing.assert_array_equal(found[0], found[1])
-            times = race(target, {"behind": behind, "moved": moved}, feeds, asked.seconds)
+            times = timed(race(target, {"behind": behind, "moved": moved}, feeds, asked.seconds))
             before = times["behind"]
             print(
                 f"{name} {ins}→{outs} @{width}: {before.median_ms:.3g} ms, moved {comparison(times['moved'], before)}"

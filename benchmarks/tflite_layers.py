@@ -21,7 +21,7 @@ from tests.tflite_models import Case, build, loaded, random_input
 
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.results.times import Measurement
+from splitdeconv.results.times import Measurement, timed
 from splitdeconv.targets import CompileError, target
 from splitdeconv.targets.target import Compiled, Target
 
@@ -87,7 +87,7 @@ def times(
                 print(f"    {candidate}: {error}")
     if where.kind == "measured":
         ready[EQUAL_WORK] = equal_work(case, where, numerics)
-    return where.measure(ready, {"x": random_input(case, 1)}, seconds), ready
+    return timed(where.measure(ready, {"x": random_input(case, 1)}, seconds)), ready
 
 
 def equal_work(case: Case, where: Target, numerics: str) -> Compiled:

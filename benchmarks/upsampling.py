@@ -21,7 +21,7 @@ from splitdeconv.deconv.structure import dense_of
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.pipeline.compiling import compile_site, site_inputs
 from splitdeconv.pipeline.sites import site_table
-from splitdeconv.results.times import ratio
+from splitdeconv.results.times import ratio, timed
 from splitdeconv.targets.target import KEEP_ALL
 
 LAYERS = ((21, 8, 32, True), (21, 32, 16, True), (21, 2, 64, True), (21, 8, 32, False), (256, 2, 32, False))
@@ -78,7 +78,7 @@ def one_layer(target: targets.Target, channels: int, stride: int, size: int, den
     compiled, _ = compile_site(model, site, [NATIVE, *special, *others], target)
     inputs = site_inputs(model.layout, site)
     compiled[RESIZE] = target.compile(Compilable(resize_model(channels, stride, size).SerializeToString()))
-    times = target.measure(compiled, inputs, seconds, drop=KEEP_ALL)
+    times = timed(target.measure(compiled, inputs, seconds, drop=KEEP_ALL))
     native = times[NATIVE]
     texts = [f"{each} {time.median_ms:.3g} ms ({ratio(native, time):.2f}x)" for each, time in times.items()]
     form = "dense" if dense else "depthwise"

@@ -31,7 +31,7 @@ from splitdeconv.pipeline.sizes import find_sized
 from splitdeconv.proof.whole import Given
 from splitdeconv.results.bench import ModelTimes, geometric_mean
 from splitdeconv.results.plan import Plan
-from splitdeconv.results.times import Measurement, comparison
+from splitdeconv.results.times import Measurement, comparison, timed
 
 RACE_SHARE = 0.25  # of the budget, on top of it, for the race with the bound
 HEAD = ("model", "target", "type", "native ms", "converted", "layers alone", "room", "share of it", "forms")
@@ -56,7 +56,7 @@ def measure(case: Case, budget: float) -> Found:
             models["converted"] = saved(found.rewritten, Path(folder, f"converted{model.suffix}"))
         for name, programs in bounds(model, list(zip(sites, sized, strict=True)), target).items():
             models[name] = saved(model.splice(programs), Path(folder, f"{name.replace(' ', '_')}{model.suffix}"))
-        times = with_one_bound(race(target, models, feeds, RACE_SHARE * budget))
+        times = with_one_bound(timed(race(target, models, feeds, RACE_SHARE * budget)))
     forms = sorted({str(choice.chosen) for choice in found.plan.choices})
     return {"model": codec.to_object(ModelTimes(times)), "forms": forms, "alone": alone(found.plan)}
 

@@ -105,9 +105,9 @@ MEASURED = {"median_ms": 1.0, "low_ms": 1.0, "high_ms": 1.0, "rounds": 5, "kind"
         "[]",
         "[" * DEEP,
         '{"times": []}',
-        '{"times": {"a": 1}, "refusals": {}, "seconds": 60}',
+        '{"outcomes": {"a": 1}, "seconds": 60}',
         *(
-            json.dumps({"times": {"native": {**MEASURED, **change}}, "refusals": {}, "seconds": 60.0})
+            json.dumps({"outcomes": {"native": {**MEASURED, **change}}, "seconds": 60.0})
             for change in (
                 {"median_ms": "fast"},
                 {"median_ms": -1},
@@ -138,7 +138,7 @@ def test_a_sound_row_in_the_cache_is_there(tmp_path: Path) -> None:
     cache = TimingCache(path)
     assert cache.find("key") is None
     with sqlite3.connect(path) as database:
-        row = ("key", 60.0, json.dumps({"times": {"native": MEASURED}, "refusals": {}, "seconds": 60.0}))
+        row = ("key", 60.0, json.dumps({"outcomes": {"native": MEASURED}, "seconds": 60.0}))
         database.execute("INSERT INTO timings (key, seconds, content) VALUES (?, ?, ?)", row)
     assert cache.find("key") is not None
 

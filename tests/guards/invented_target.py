@@ -23,7 +23,7 @@ import onnx
 from splitdeconv import targets
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.results.record import Environment
-from splitdeconv.results.times import Measurement, summary
+from splitdeconv.results.times import NO_SECONDS, Measurement, Untimed, summary
 from splitdeconv.targets import CompileError
 
 NAME = "invented"
@@ -81,7 +81,7 @@ class Invented(targets.Target):
 
     def measure(
         self, candidates: Mapping[Any, InventedModel], _: object, seconds: float, *, drop: float = 2.0, **__: object
-    ) -> dict[Any, Measurement]:
+    ) -> dict[Any, Measurement | Untimed]:
         """As measuring targets do it: the first always, the others while ``seconds`` last; the slow are given up.
 
         Without a limit to give up at (``drop``), all are timed, in the fewest rounds where seconds are short.
@@ -102,7 +102,7 @@ class Invented(targets.Target):
             left -= spent
             _clock["seconds"] += spent
         _log.append(f"timed {len(found)} of {', '.join(map(str, candidates))} in {seconds:.6f} s")
-        return found
+        return dict.fromkeys(candidates, NO_SECONDS) | found
 
 
 class InventedModel:

@@ -18,7 +18,7 @@ from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.measuring.cache import TimingCache, Timings, default_path, model_key, notes_of_origin, site_key
 from splitdeconv.results import provenance
 from splitdeconv.results.record import Environment
-from splitdeconv.results.times import Measurement
+from splitdeconv.results.times import NO_SECONDS, Measurement, Untimed
 
 DECONV = Deconv((Axis(4, 2, 1, 1, 1, 0, 8),), 4, 4)
 CANDIDATES = (Candidate("native"), Candidate("split", "union", "transpose"))
@@ -28,8 +28,9 @@ TIMINGS = Timings(
     {
         "native": Measurement(1.5, 1.25, 1.75, 2, rounds_ms=(1.25, 1.75)),
         "split:union:transpose": Measurement(0.5, 0.5, 0.5, 20),
+        "col2im:transpose": Untimed("runs out of memory", runs=False),
+        "split_rows": NO_SECONDS,
     },
-    {"col2im:transpose": "runs out of memory"},
     seconds=4.0,
 )
 
@@ -57,7 +58,9 @@ def test_what_is_kept_is_found_by_another_object_with_its_day(path: Path) -> Non
 
 
 def test_noisy_times_are_not_kept_and_replace_nothing(path: Path) -> None:
-    noisy = replace(TIMINGS, times={"native": Measurement(1.0, 0.5, 3.0, 50), "split": Measurement(1.0, 0.6, 1.6, 50)})
+    noisy = replace(
+        TIMINGS, outcomes={"native": Measurement(1.0, 0.5, 3.0, 50), "split": Measurement(1.0, 0.6, 1.6, 50)}
+    )
     kept = TimingCache(path)
     kept.keep(KEY, noisy)
     assert kept.find(KEY) is None
@@ -68,7 +71,7 @@ def test_noisy_times_are_not_kept_and_replace_nothing(path: Path) -> None:
 
 def test_times_from_the_cache_are_said_to_be_with_their_days() -> None:
     now, old, older = TIMINGS, replace(TIMINGS, measured_on="2026-02-01"), replace(TIMINGS, measured_on="2026-01-31")
-    estimate = replace(old, times={"native": Measurement(1.0, 1.0, 1.0, 1, "estimated")})
+    estimate = replace(old, outcomes={"native": Measurement(1.0, 1.0, 1.0, 1, "estimated")})
     assert notes_of_origin([now, estimate]) == ()
     (one,) = notes_of_origin([now, old, estimate])
     assert one == "times of 1 site are from the cache, measured 2026-02-01; --no-cache measures them again"
@@ -81,8 +84,8 @@ def test_times_from_the_cache_are_said_to_be_with_their_days() -> None:
 def test_the_last_that_is_kept_holds(path: Path) -> None:
     found = TimingCache(path)
     found.keep(KEY, TIMINGS)
-    found.keep(KEY, replace(TIMINGS, times={}))
-    assert found_again(found, KEY) == replace(TIMINGS, times={})
+    found.keep(KEY, replace(TIMINGS, outcomes={}))
+    assert found_again(found, KEY) == replace(TIMINGS, outcomes={})
 
 
 OTHER_ENVIRONMENTS = {
@@ -135,7 +138,7 @@ def test_times_of_a_much_smaller_budget_are_not_taken(path: Path) -> None:
 
 
 def test_times_with_all_rounds_are_taken_whatever_the_budget(path: Path) -> None:
-    found, final = TimingCache(path), replace(TIMINGS, times={"native": Measurement(1.0, 1.0, 1.0, 50)})
+    found, final = TimingCache(path), replace(TIMINGS, outcomes={"native": Measurement(1.0, 1.0, 1.0, 50)})
     found.keep(KEY, final)
     assert found_again(found, KEY, seconds=1e9) == final
 
@@ -164,7 +167,7 @@ def test_a_corrupt_file_is_a_note(path: Path, content: bytes) -> None:
 def test_a_row_that_makes_no_sense_is_measured_again(path: Path) -> None:
     found = TimingCache(path)
     found.keep(KEY, TIMINGS)
-    for content in ("{", "[]", '{"times": {"native": {"median": 1}}, "refusals": {}}'):
+    for content in ("{", "[]", '{"outcomes": {"native": {"median": 1}}}'):
         with closing(sqlite3.connect(path)) as database, database:
             database.execute("UPDATE timings SET content = ?", (content,))
         assert found.find(KEY) is None
@@ -192,14 +195,14 @@ WRITER = """
 import sys
 from pathlib import Path
 from splitdeconv.measuring.cache import TimingCache, Timings
-from splitdeconv.results.times import Measurement
+from splitdeconv.results.times import NO_SECONDS, Measurement, Untimed
 
 path, name = Path(sys.argv[1]), sys.argv[2]
 sys.stdin.readline()
 for number in range(1, 101):
     found = TimingCache(path)
-    found.keep(f"{name} {number}", Timings({name: Measurement(number, number, number, 5)}, {}, 1.0))
-    found.keep("shared", Timings({name: Measurement(number, number, number, 5)}, {}, 1.0))
+    found.keep(f"{name} {number}", Timings({name: Measurement(number, number, number, 5)}, 1.0))
+    found.keep("shared", Timings({name: Measurement(number, number, number, 5)}, 1.0))
     assert found.find("shared") is not None
     assert found.find(f"{name} {number}").times[name].median_ms == number
     assert not found.notes, found.notes

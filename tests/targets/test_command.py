@@ -14,6 +14,7 @@ from splitdeconv import targets
 from splitdeconv.cli import main
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.errors import InputError, UsageError
+from splitdeconv.results.times import timed
 from splitdeconv.targets.target import KEEP_ALL, CompileError
 from tests.models import deconv_model, op_types
 
@@ -160,6 +161,6 @@ def test_rounds_are_runs_of_the_command_in_turn(model: Path, tmp_path: Path) -> 
     for name in ("a", "b"):
         (tmp_path / f"model-{name}.onnx").write_bytes(model.read_bytes())
     compiled = {name: target.compile(Compilable(tmp_path / f"model-{name}.onnx")) for name in ("a", "b")}
-    found = target.measure(compiled, X, 0.0, drop=KEEP_ALL)
+    found = timed(target.measure(compiled, X, 0.0, drop=KEEP_ALL))
     assert {name: time.median_ms for name, time in found.items()} == {"a": 2, "b": 1}
     assert found["a"].rounds == found["b"].rounds == 10

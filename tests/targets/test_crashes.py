@@ -15,7 +15,7 @@ from splitdeconv import targets
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.pipeline.timing import measure_those_that_run
-from splitdeconv.results.times import FEWEST_ROUNDS
+from splitdeconv.results.times import FEWEST_ROUNDS, Untimed, timed
 from splitdeconv.targets import CompileError, Target
 from tests.crashing_runtime import (
     DIES_WHEN_COMPILED,
@@ -49,22 +49,24 @@ def test_a_model_that_brings_the_runtime_down_is_refused_and_the_others_run_on(c
     np.testing.assert_array_equal(sound.run({"x": X})["y"], 3 * X)
     with pytest.raises(CompileError, match=CRASH):
         crashing.compile(Compilable(that(DIES_WHEN_COMPILED, SOUND)))
-    assert crashing.measure({NATIVE: sound}, {"x": X}, 0.01)[NATIVE].rounds >= FEWEST_ROUNDS
+    assert timed(crashing.measure({NATIVE: sound}, {"x": X}, 0.01))[NATIVE].rounds >= FEWEST_ROUNDS
 
 
 @pytest.mark.parametrize("does", [DIES_WHEN_TIMED, STOPS_WHEN_TIMED])
 def test_which_of_several_models_stops_when_timed_is_found(crashing: Target, does: str) -> None:
     models = {"first": SOUND, "bad": that(does, SOUND), "last": SOUND}
     compiled = {name: crashing.compile(Compilable(model)) for name, model in models.items()}
-    times, reasons = measure_those_that_run(crashing, compiled, {"x": X}, 0.05)
-    assert set(times) == {"first", "last"}
-    assert list(reasons) == ["bad"]
-    assert reasons["bad"] in ("no more of this", "crashes on this model (SIGSEGV)")
+    outcomes = measure_those_that_run(crashing, compiled, {"x": X}, 0.05)
+    assert set(timed(outcomes)) == {"first", "last"}
+    reasons = ("no more of this", "crashes on this model (SIGSEGV)")
+    assert outcomes["bad"] in [Untimed(reason, runs=False) for reason in reasons]
 
 
 def test_models_that_all_stop_have_reasons_and_no_times(crashing: Target) -> None:
     compiled = {"only": crashing.compile(Compilable(that(STOPS_WHEN_TIMED, SOUND)))}
-    assert measure_those_that_run(crashing, compiled, {"x": X}, 0.05) == ({}, {"only": "no more of this"})
+    assert measure_those_that_run(crashing, compiled, {"x": X}, 0.05) == {
+        "only": Untimed("no more of this", runs=False)
+    }
 
 
 def test_what_is_no_longer_needed_is_forgotten(crashing: Target) -> None:

@@ -16,7 +16,7 @@ from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.results.times import FEWEST_ROUNDS
+from splitdeconv.results.times import FEWEST_ROUNDS, timed
 from splitdeconv.targets import CompileError, Target, processor, target
 from splitdeconv.targets.target import KEEP_ALL, one_line
 
@@ -104,7 +104,7 @@ def test_open_sizes_run_at_any(runtime: Target) -> None:
     for shape in ((1, 2, 3, 4), (2, 2, 5, 1)):
         x = np.random.default_rng(0).random(shape, np.float32)
         np.testing.assert_array_equal(compiled.run({"x": x})["y"], x)
-        assert runtime.measure({NATIVE: compiled}, {"x": x}, 0.01)[NATIVE].rounds
+        assert timed(runtime.measure({NATIVE: compiled}, {"x": x}, 0.01))[NATIVE].rounds
 
 
 UNKNOWN_OPERATOR = conv_model(identity(4), (1, 4, 5, 5)).replace(b"Conv", b"Vonc")
@@ -168,7 +168,7 @@ def test_times_have_quartiles_and_say_that_they_are_measured(runtime: Target) ->
     model, longer = conv_model(identity(4), x.shape), conv_model(identity(4), x.shape, times=3)
     compiled = {few: runtime.compile(Compilable(model)), many: runtime.compile(Compilable(longer))}
     seen: list[float] = []
-    found = runtime.measure(compiled, {"x": x}, 0.2, progress=seen.append, drop=KEEP_ALL)
+    found = timed(runtime.measure(compiled, {"x": x}, 0.2, progress=seen.append, drop=KEEP_ALL))
     assert list(found) == [few, many]
     for time in found.values():
         assert 0 < time.low_ms <= time.median_ms <= time.high_ms
@@ -190,7 +190,7 @@ def test_a_model_that_states_wrong_output_sizes_is_timed(runtime: Target) -> Non
     model.graph.output[0].CopyFrom(stated)
     compiled = {NATIVE: runtime.compile(Compilable(model.SerializeToString()))}
     times = runtime.measure(compiled, {"x": np.ones((1, 4, 5, 6), np.float32)}, 0.1)
-    assert times[NATIVE].rounds >= FEWEST_ROUNDS
+    assert timed(times)[NATIVE].rounds >= FEWEST_ROUNDS
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])

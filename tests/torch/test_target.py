@@ -15,7 +15,7 @@ from splitdeconv.errors import UsageError  # noqa: E402
 from splitdeconv.lowerings import lower  # noqa: E402
 from splitdeconv.lowerings.candidate import Candidate  # noqa: E402
 from splitdeconv.measuring.rounds import DROP_AFTER  # noqa: E402
-from splitdeconv.results.times import FEWEST_ROUNDS  # noqa: E402
+from splitdeconv.results.times import FEWEST_ROUNDS, timed  # noqa: E402
 from splitdeconv.targets import CompileError, target  # noqa: E402
 from splitdeconv.torch_modules.flat import Flat  # noqa: E402
 
@@ -77,11 +77,12 @@ def test_candidates_are_timed_in_turns_and_hopeless_ones_are_dropped() -> None:
 
     on = target("torch:cpu", threads=1)
     fast, slow, broken = Candidate("native"), Candidate("zero_insert"), Candidate("split")
-    times = on.measure(
+    outcomes = on.measure(
         {fast: on.compile(Compilable(Flat(nn.Identity()))), slow: on.compile(Compilable(Flat(Slow())))},
         {"x": X},
         seconds=0.5,
     )
+    times = timed(outcomes)
     assert times[slow].rounds == DROP_AFTER
     assert times[fast].rounds >= FEWEST_ROUNDS
     assert 0 <= times[fast].low_ms <= times[fast].median_ms <= times[fast].high_ms < times[slow].median_ms

@@ -24,9 +24,9 @@ from splitdeconv.measuring.rounds import ENOUGH_ROUNDS
 from splitdeconv.results import provenance
 from splitdeconv.results.record import Environment
 from splitdeconv.results.schema import Json
-from splitdeconv.results.times import NOISY, Measurement, spread
+from splitdeconv.results.times import NOISY, Measurement, Untimed, spread, timed
 
-FORMAT = 5  # of keys and contents; another number finds nothing of the old ones
+FORMAT = 6  # of keys and contents; another number finds nothing of the old ones
 BUSY_SECONDS = 10.0  # how long to wait for another process that writes
 
 _TABLE = """
@@ -46,16 +46,25 @@ class Timings:
     """What is kept under one key.
 
     Attributes:
-        times: what was measured, by the name of the candidate (or whatever else was timed).
-        refusals: what did not compile or gave wrong numbers, and why; it need not be tried again.
+        outcomes: of everything that was to be timed, by the name of the candidate, or whatever else it was; what did
+            not compile, or gave wrong numbers, does not run and need not be tried again.
         seconds: the time that measuring was given; a run that gives much more measures again, unless ``is_final``.
         measured_on: day (UTC, ``2026-11-27``) on which the cache kept them; empty unless they come from the cache.
     """
 
-    times: Mapping[str, Measurement]
-    refusals: Mapping[str, str]
+    outcomes: Mapping[str, Measurement | Untimed]
     seconds: float
     measured_on: str = ""
+
+    @property
+    def times(self) -> dict[str, Measurement]:
+        """What has a time."""
+        return timed(self.outcomes)
+
+    @property
+    def untimed(self) -> dict[str, Untimed]:
+        """What has none, and why."""
+        return {name: each for name, each in self.outcomes.items() if isinstance(each, Untimed)}
 
     @property
     def is_final(self) -> bool:

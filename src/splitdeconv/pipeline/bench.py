@@ -43,6 +43,7 @@ from splitdeconv.report.page import Page
 from splitdeconv.results import provenance
 from splitdeconv.results.bench import ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes, fixed_split
 from splitdeconv.results.plan import Choice, Plan, SiteTable
+from splitdeconv.results.times import Untimed, timed
 from splitdeconv.targets import target as find_target
 from splitdeconv.targets.target import CompileError, Target
 
@@ -196,17 +197,21 @@ def _time_model(
                 path = Path(folder, name.replace(" ", "_") + model.suffix)
                 models[name] = saved(model.splice(programs), path)
         try:
-            times = race(target, models, feeds, seconds)
+            outcomes = race(target, models, feeds, seconds)
         except CompileError as error:
             return ModelTimes(reason=str(error)), settled.notes
+    times = timed(outcomes)
     limits = [times.pop(name) for name in [*times] if name.startswith(BOUND)]
-    missing = ", ".join(name for name in models if name not in times and not name.startswith(BOUND))
+    notes = tuple(
+        f"the whole model has no comparable time as {name}: {each.reason}"
+        for name, each in outcomes.items()
+        if isinstance(each, Untimed) and not name.startswith(BOUND)
+    )
     unchanged = FOLDED if FOLDED in models else "native"
     if "converted" not in models and unchanged in times:
         times["converted"] = times[unchanged]
     if limits:
         times[BOUND] = min(limits, key=lambda time: time.median_ms)
-    notes = (f"the whole model has no comparable time as {missing}",) if missing else ()
     return ModelTimes(times), (*settled.notes, *notes)
 
 

@@ -23,6 +23,7 @@ from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.proof.draw import cut_down
 from splitdeconv.proof.sites import prove_site, wrong_numbers
 from splitdeconv.results.bench import EQUAL_WORK
+from splitdeconv.results.times import NO_SECONDS, Untimed
 from splitdeconv.targets.target import Compiled, CompileError, Target
 
 # A candidate whose result is further from the first one's than this is broken, not noisy: sums of float16 products
@@ -58,14 +59,14 @@ def compile_site(
     target: Target,
     trials: Trials | None = None,
     seconds: float = math.inf,
-) -> tuple[dict[Candidate, Compiled], dict[str, str]]:
-    """The candidates of one site as stand-alone models on the target, and why the others do not run there.
+) -> tuple[dict[Candidate, Compiled], dict[Candidate, Untimed]]:
+    """The candidates of one site as stand-alone models on the target, and why the others are none.
 
-    Those for which ``seconds`` leave no time are in neither. With fewer than two there is nothing to compare, so two
-    are always tried. What does not pass its trial is refused; without ``trials`` only its numbers are compared.
+    With fewer than two there is nothing to compare, so two are always tried, however few ``seconds`` there are. What
+    does not pass its trial is refused; without ``trials`` only its numbers are compared.
     """
     compiled: dict[Candidate, Compiled] = {}
-    refusals: dict[str, str] = {}
+    others: dict[Candidate, Untimed] = dict.fromkeys(order, NO_SECONDS)
     inputs = site_inputs(model.layout, site)
     first: Array | None = None
     deadline = time.monotonic() + seconds
@@ -79,7 +80,7 @@ def compile_site(
             # What others read of an upsampled map follows it. Where the target gives no outputs, trials judge alone.
             result = next(iter(ready.run(inputs).values())) if target.gives_outputs else None
         except CompileError as error:
-            refusals[str(candidate)] = str(error)
+            others[candidate] = Untimed(str(error), runs=False)
             continue
         judge = result if first is None or is_requantised(site.deconv) else first
         reason = "" if result is None or judge is None else _wrong(result, judge)
@@ -88,11 +89,12 @@ def compile_site(
         if not reason and site.weights.quant is not None and target.gives_outputs:
             reason = wrong_numbers(model, site, program, target) or ""
         if reason:
-            refusals[str(candidate)] = reason
+            others[candidate] = Untimed(reason, runs=False)
         else:
             compiled[candidate] = ready
+            del others[candidate]
             first = result if first is None else first  # only what is right itself may judge the others
-    return compiled, refusals
+    return compiled, others
 
 
 def compile_equal_work(model: Model, site: Site, target: Target) -> dict[Candidate, Compiled]:

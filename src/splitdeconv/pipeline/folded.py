@@ -19,7 +19,7 @@ from splitdeconv.pipeline.open import Options, Progress, as_it_came, saved
 from splitdeconv.proof.folded import check_fold
 from splitdeconv.results.plan import Plan, Skipped
 from splitdeconv.results.record import FoldedSite, WholeTimes
-from splitdeconv.results.times import Measurement, comparison, loses_a_size, over_sizes, wins
+from splitdeconv.results.times import Measurement, comparison, loses_a_size, over_sizes, timed, wins
 from splitdeconv.results.verdict import OutputCheck
 from splitdeconv.targets.target import CompileError, Target
 
@@ -120,7 +120,7 @@ def _with_gain(
 ) -> Settled:
     """What is best with folded weights, held against the model as it came."""
     try:
-        found = [race(target, models, each, seconds / len(feeds)) for each in feeds]
+        found = [timed(race(target, models, each, seconds / len(feeds))) for each in feeds]
     except CompileError as error:
         return replace(settled, notes=(*settled.notes, f"what folding gains was not timed: {error}"))
     times = {name: over_sizes([each[name] for each in found]) for name in models if all(name in each for each in found)}

@@ -25,7 +25,17 @@ from splitdeconv.pipeline.timing import measure_those_that_run
 from splitdeconv.report.numbers import number_of
 from splitdeconv.results.plan import Choice, Plan, sizes_in_words
 from splitdeconv.results.record import WholeTimes
-from splitdeconv.results.times import Measurement, comparison, is_settled, loses_a_size, over_sizes, ratio, wins
+from splitdeconv.results.times import (
+    Measurement,
+    Untimed,
+    comparison,
+    is_settled,
+    loses_a_size,
+    over_sizes,
+    ratio,
+    timed,
+    wins,
+)
 from splitdeconv.targets.target import KEEP_ALL, Compiled, CompileError, Target
 
 PASSES = 2  # over all moves of an estimated model; the second rarely changes anything
@@ -54,17 +64,18 @@ def programs_of(model: Model, plan: Plan, chosen: Chosen | None = None) -> dict[
 
 def race(
     target: Target, models: Mapping[str, Compilable], feeds: Mapping[str, Array], seconds: float
-) -> dict[str, Measurement]:
+) -> dict[str, Measurement | Untimed]:
     """Times of whole models on the same inputs, interleaved; in the fewest rounds that tell, where seconds are short.
 
     Raises:
-        CompileError: the target does not take one of them.
+        CompileError: the target does not take one of them, or does not run it.
     """
     compiled = {name: target.compile(model, whole=True) for name, model in models.items()}
-    times, stopped = measure_those_that_run(target, compiled, feeds, seconds, drop=KEEP_ALL)
+    outcomes = measure_those_that_run(target, compiled, feeds, seconds, drop=KEEP_ALL)
+    stopped = {name: each for name, each in outcomes.items() if isinstance(each, Untimed) and not each.runs}
     if stopped:
-        raise CompileError("; ".join(f"'{name}' {reason}" for name, reason in stopped.items()))
-    return times
+        raise CompileError("; ".join(f"'{name}' {each.reason}" for name, each in stopped.items()))
+    return outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +124,9 @@ def settle(
     if timings is None:
         with tempfile.TemporaryDirectory() as folder:
             field = _Field(model, original, plan, feeds, target, Path(folder))
-            timings = Timings(_search(field, plan, plans, overrides, seconds, progress), field.refusals, seconds)
-        if key and not timings.refusals and _ORIGINAL in timings.times:
+            times = _search(field, plan, plans, overrides, seconds, progress)
+            timings = Timings({**field.untimed, **times}, seconds)
+        if key and all(each.runs for each in timings.untimed.values()) and _ORIGINAL in times:
             cache.keep(key, timings)
     return _verdict(plan, timings, target, overrides)
 
@@ -157,7 +169,7 @@ class _Field:
         self.model, self.original, self.plan = model, original, plan
         self.feeds, self.target, self.folder = feeds, target, folder
         self.most = max(2, _HELD // (1 + original.size))
-        self.refusals: dict[str, str] = {}
+        self.untimed: dict[str, Untimed] = {}
         self._ready: dict[str, Compiled] = {}
         self._estimates: dict[str, Measurement] = {}
         self._uncounted: dict[str, int] = {}
@@ -165,12 +177,13 @@ class _Field:
     def enter(self, chosen: Chosen) -> None:
         """Compile the model under one plan, or note why the target does not take it."""
         name = _name(chosen)
-        if name in self._ready or name in self.refusals or name in self._uncounted:
+        refused = name in self.untimed and not self.untimed[name].runs
+        if name in self._ready or refused or name in self._uncounted:
             return
         try:
             self._ready[name] = self.target.compile(self._compilable(name, chosen), whole=True)
         except CompileError as error:
-            self.refusals[name] = str(error)
+            self.untimed[name] = Untimed(str(error), runs=False)
 
     def _compilable(self, name: str, chosen: Chosen) -> Compilable:
         if name == _ORIGINAL:
@@ -196,7 +209,7 @@ class _Field:
         known = {name: self._uncounted[name] for name in names if name in self._uncounted}
         fewest = min(known.values(), default=0)
         if (more := known.get(_ORIGINAL, 0) - fewest) > 0:
-            self.refusals[_ORIGINAL] = f"it leaves {number_of(more, 'more operator')} to another processor"
+            self.untimed[_ORIGINAL] = Untimed(f"it leaves {number_of(more, 'more operator')} to another processor")
         return {name: self._estimates[name] for name in known if known[name] == fewest and name in self._estimates}
 
     def _measured(self, ready: Mapping[str, Compiled], seconds: float, drop: float) -> dict[str, Measurement]:
@@ -204,9 +217,9 @@ class _Field:
             return {}
         found = []
         for feeds in self.feeds:
-            times, stopped = measure_those_that_run(self.target, ready, feeds, seconds / len(self.feeds), drop=drop)
-            self.refusals |= stopped
-            found.append(times)
+            outcomes = measure_those_that_run(self.target, ready, feeds, seconds / len(self.feeds), drop=drop)
+            self.untimed |= {name: each for name, each in outcomes.items() if isinstance(each, Untimed)}
+            found.append(timed(outcomes))
         return {
             name: over_sizes([times[name] for times in found])
             for name in ready
@@ -294,18 +307,19 @@ def _moved(field: _Field, best: Chosen, move: entrants.Move, seconds: float) -> 
 
 def _verdict(plan: Plan, timings: Timings, target: Target, overrides: Overrides) -> Settled:
     """The plan that the times of the whole model leave, with a note of the figures."""
-    times = dict(timings.times)
+    times, untimed = timings.times, timings.untimed
     before = times.pop(_ORIGINAL, None)
     name, after = next(iter(times.items()), (_name(entrants.alone(plan)), None))
     changed = _changed(plan, json.loads(name))
     moved = sum(old.chosen != new.chosen for old, new in zip(plan.choices, changed.choices, strict=True))
     notes = (f"{number_of(moved, 'site')} got another form than alone, for the whole model",) if moved else ()
-    if before is None and after is not None and _ORIGINAL in timings.refusals:
+    if before is None and after is not None and _ORIGINAL in untimed:
         figure = f"whole model: {after.median_ms:.4g} ms now ({after.kind} on {target.name})"
-        note = f"{figure}; the original has no time to compare: {timings.refusals[_ORIGINAL]}"
+        note = f"{figure}; the original has no time to compare: {untimed[_ORIGINAL].reason}"
         return Settled(changed, notes=(*notes, note))
     if before is None or after is None:
-        reason = timings.refusals.get(_ORIGINAL) or timings.refusals.get(name) or "no figures can be compared"
+        why = untimed.get(_ORIGINAL) or untimed.get(name)
+        reason = why.reason if why else "no figures can be compared"
         return Settled(changed, notes=(*notes, f"the whole model was not timed: {reason}"))
     left, note = planner.guard(changed, before, after, overrides)
     figures = f"{before.median_ms:.4g} ms before, now {comparison(after, before)}"

@@ -25,7 +25,7 @@ from splitdeconv.proof.sites import fingerprint
 from splitdeconv.results import times
 from splitdeconv.results.bench import EQUAL_WORK, ZERO_INSERT, short_list
 from splitdeconv.results.plan import Cost, Option, SiteTable
-from splitdeconv.results.times import Measurement
+from splitdeconv.results.times import Measurement, Untimed
 from splitdeconv.targets.target import KEEP_ALL, Target
 
 UNKNOWN_SIZES = "the sizes of its input are not known before the model runs, so nothing can be timed"
@@ -222,18 +222,17 @@ class _Timer:
         """Compile, check and time the candidates of one site as stand-alone models."""
         started, model, site = time.perf_counter(), entrant.model, entrant.site
         compiling = math.inf if self.extent.keep else CHECK_SHARE * seconds
-        compiled, refusals = compile_site(model, site, order, self.target, self.trials, compiling)
+        compiled, others = compile_site(model, site, order, self.target, self.trials, compiling)
         racers = dict(compiled)
         if self.extent.equal_work:
             racers |= compile_equal_work(model, site, self.target)
         left = seconds if self.extent.keep else max(0.0, started + seconds - time.perf_counter())
         drop = KEEP_ALL if self.extent.keep else rounds.DROP_RATIO
         inputs = site_inputs(model.layout, site)
-        taken: dict[Candidate, Measurement] = {}
+        outcomes: dict[Candidate, Measurement | Untimed] = {**others}
         if compiled:
-            taken, stopped = measure_those_that_run(self.target, racers, inputs, left, progress=progress, drop=drop)
-            refusals |= {str(candidate): reason for candidate, reason in stopped.items()}
-        return Timings({str(candidate): time for candidate, time in taken.items()}, refusals, seconds)
+            outcomes |= measure_those_that_run(self.target, racers, inputs, left, progress=progress, drop=drop)
+        return Timings({str(candidate): each for candidate, each in outcomes.items()}, seconds)
 
 
 class Budget:
@@ -277,16 +276,11 @@ def noise_notes(measured: Iterable[Measurement]) -> tuple[str, ...]:
 
 def _with_times(table: SiteTable, timings: Timings) -> SiteTable:
     """The table with times; what does not run on the target moves to the refusals."""
-    refused = [
-        Refusal(option.candidate, timings.refusals[str(option.candidate)])
-        for option in table.options
-        if str(option.candidate) in timings.refusals
-    ]
-    options = tuple(
-        replace(option, time=timings.times.get(str(option.candidate)))
-        for option in table.options
-        if str(option.candidate) not in timings.refusals
-    )
-    limits = [time for name, time in timings.times.items() if Candidate.parse(name).lowering == EQUAL_WORK.lowering]
+    times = timings.times
+    reasons = {name: each.reason for name, each in timings.untimed.items() if not each.runs}
+    named = [(option, str(option.candidate)) for option in table.options]
+    refused = [Refusal(option.candidate, reasons[name]) for option, name in named if name in reasons]
+    options = tuple(replace(option, time=times.get(name)) for option, name in named if name not in reasons)
+    limits = [time for name, time in times.items() if Candidate.parse(name).lowering == EQUAL_WORK.lowering]
     limit = min(limits, key=lambda time: time.median_ms, default=None)
     return replace(table, options=options, refusals=(*table.refusals, *refused), equal_work=limit)

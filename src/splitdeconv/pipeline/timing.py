@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from splitdeconv.deconv.weights import Array
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress
-from splitdeconv.results.times import Measurement
+from splitdeconv.results.times import Measurement, Untimed
 from splitdeconv.targets.target import Compiled, CompileError, Key, Target
 
 
@@ -18,23 +18,25 @@ def measure_those_that_run(
     *,
     progress: Progress | None = None,
     drop: float = DROP_RATIO,
-) -> tuple[dict[Key, Measurement], dict[Key, str]]:
-    """Times as of :meth:`Target.measure`, and the reasons of the models that do not run to the end.
+) -> dict[Key, Measurement | Untimed]:
+    """Times as of :meth:`Target.measure`; models that do not run to the end have none.
 
     Where the models stop together, each is timed alone, which tells whose fault it is.
     """
     try:
-        return target.measure(models, inputs, seconds, progress=progress, drop=drop), {}
+        return target.measure(models, inputs, seconds, progress=progress, drop=drop)
     except CompileError as error:
         together = str(error)
     reasons = {key: reason for key, model in models.items() if (reason := _stops(target, model, inputs))}
+    found: dict[Key, Measurement | Untimed] = {key: Untimed(reason, runs=False) for key, reason in reasons.items()}
     left = {key: model for key, model in models.items() if key not in reasons}
     if not left:
-        return {}, reasons
+        return found
     try:
-        return target.measure(left, inputs, seconds, progress=progress, drop=drop), reasons
+        return found | target.measure(left, inputs, seconds, progress=progress, drop=drop)
     except CompileError:
-        return {}, {**dict.fromkeys(left, f"stops when it is timed beside others: {together}"), **reasons}
+        stopped = Untimed(f"stops when it is timed beside others: {together}", runs=False)
+        return found | dict.fromkeys(left, stopped)
 
 
 def _stops(target: Target, model: Compiled, inputs: Mapping[str, Array]) -> str:

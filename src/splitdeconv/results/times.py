@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal
+from typing import Literal, TypeVar
+
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,22 @@ class Measurement:
     def at_each_size(self) -> tuple[Measurement, ...]:
         """The time at each of several sizes; nothing where there is one."""
         return tuple(_of_rounds(rounds_ms, self.kind) for rounds_ms in self.sizes_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Untimed:
+    """Why something that was to be timed has no time: the ``reason``, and whether it ``runs`` all the same."""
+
+    reason: str
+    runs: bool = True
+
+
+NO_SECONDS = Untimed("the seconds were used up")
+
+
+def timed(outcomes: Mapping[_Key, Measurement | Untimed]) -> dict[_Key, Measurement]:
+    """The times among ``outcomes``."""
+    return {key: each for key, each in outcomes.items() if isinstance(each, Measurement)}
 
 
 RISK = 0.002  # chance that a form of equal speed passes the test of the median: 1 in 500

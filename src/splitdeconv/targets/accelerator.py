@@ -18,7 +18,7 @@ from splitdeconv.errors import InputError
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress
 from splitdeconv.results import provenance
 from splitdeconv.results.record import Environment
-from splitdeconv.results.times import Measurement
+from splitdeconv.results.times import Measurement, Untimed
 from splitdeconv.targets.target import Compiled, CompileError, Key, Target
 from splitdeconv.workers.serve import one_line
 
@@ -90,8 +90,8 @@ class Accelerator(Target):
         *,
         progress: Progress | None = None,
         drop: float = DROP_RATIO,
-    ) -> dict[Key, Measurement]:
-        found = {}
+    ) -> dict[Key, Measurement | Untimed]:
+        found: dict[Key, Measurement | Untimed] = {}
         for key, compiled in models.items():
             assert isinstance(compiled, EstimatedModel), "only what this target compiled"
             time = compiled.milliseconds

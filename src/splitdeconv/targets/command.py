@@ -26,7 +26,7 @@ from splitdeconv.errors import CompileError, UsageError
 from splitdeconv.files import read_toml
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress, reported
 from splitdeconv.results.record import Environment
-from splitdeconv.results.times import Measurement
+from splitdeconv.results.times import NO_SECONDS, Measurement, Untimed
 from splitdeconv.targets import processor
 from splitdeconv.targets.target import Compiled, Key, Target
 from splitdeconv.workers.serve import one_line
@@ -123,14 +123,14 @@ class Command(Target):
         *,
         progress: Progress | None = None,
         drop: float = DROP_RATIO,
-    ) -> dict[Key, Measurement]:
+    ) -> dict[Key, Measurement | Untimed]:
         """Each round of a model is one run of the command, by the median of what it prints."""
         stored = _stored(inputs, self._file(".npz"))
         runs: dict[Key, Callable[[], float]] = {}
         for key, compiled in models.items():
             assert isinstance(compiled, CommandModel), "only what this target compiled"
             runs[key] = partial(compiled.nanoseconds, stored)
-        return reported(runs, seconds, progress=progress, drop=drop)
+        return dict.fromkeys(models, NO_SECONDS) | reported(runs, seconds, progress=progress, drop=drop)
 
 
 class CommandModel:

@@ -16,7 +16,7 @@ from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import CompileError, UsageError
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress
-from splitdeconv.results.times import Measurement
+from splitdeconv.results.times import NO_SECONDS, Measurement, Untimed
 from splitdeconv.targets import processor
 from splitdeconv.targets.child import Child, running
 from splitdeconv.targets.target import Compiled, Key, Target
@@ -123,7 +123,7 @@ class Remote(Target):
         *,
         progress: Progress | None = None,
         drop: float = DROP_RATIO,
-    ) -> dict[Key, Measurement]:
+    ) -> dict[Key, Measurement | Untimed]:
         """See :meth:`Target.measure`. All rounds are in the child.
 
         Raises:
@@ -142,7 +142,7 @@ class Remote(Target):
             seconds=seconds,
             drop=limit,
         )
-        return {key: _measurement(time) for key, time in zip(models, answer["times"], strict=True) if time is not None}
+        return {key: _outcome(time) for key, time in zip(models, answer["times"], strict=True)}
 
 
 class RemoteModel:
@@ -182,5 +182,7 @@ class RemoteModel:
         return self._runtime.ask_with(inputs, "run", model=self.number_in_child())[1]
 
 
-def _measurement(time: dict[str, Any]) -> Measurement:
+def _outcome(time: dict[str, Any] | None) -> Measurement | Untimed:
+    if time is None:
+        return NO_SECONDS
     return Measurement(**{**time, "rounds_ms": tuple(time["rounds_ms"]), "sizes_ms": ()})  # of one run, so of one size

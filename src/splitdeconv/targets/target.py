@@ -14,7 +14,7 @@ from splitdeconv.errors import CompileError
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress, interleaved
 from splitdeconv.results.record import Environment
-from splitdeconv.results.times import Measurement
+from splitdeconv.results.times import NO_SECONDS, Measurement, Untimed
 from splitdeconv.workers.serve import one_line
 
 __all__ = ["KEEP_ALL", "CompileError", "Compiled", "Key", "MeasuredModel", "Measuring", "Target", "one_line"]
@@ -120,7 +120,7 @@ class Target(ABC):
         *,
         progress: Progress | None = None,
         drop: float = DROP_RATIO,
-    ) -> dict[Key, Measurement]:
+    ) -> dict[Key, Measurement | Untimed]:
         """Time several forms of the same work, interleaved round by round, within about ``seconds``.
 
         Args:
@@ -131,9 +131,12 @@ class Target(ABC):
             drop: times the fastest one's median above which a model is given up; ``KEEP_ALL`` keeps all.
 
         Returns:
-            Times under the same keys, as :func:`splitdeconv.measuring.rounds.interleaved` takes them. A key is missing
-            where the budget left no time for its model, or where that leaves out more than others (:meth:`uncounted`).
-            A measuring target always has the first; with ``KEEP_ALL``, all.
+            Under each of the keys its time, as :func:`splitdeconv.measuring.rounds.interleaved` takes them, or why it
+            has none: the budget left no seconds for its model, or that leaves out more than others
+            (:meth:`uncounted`). A measuring target always times the first; with ``KEEP_ALL``, all.
+
+        Raises:
+            CompileError: one of the models does not run.
         """
 
 
@@ -148,7 +151,7 @@ class Measuring(Target):
         *,
         progress: Progress | None = None,
         drop: float = DROP_RATIO,
-    ) -> dict[Key, Measurement]:
+    ) -> dict[Key, Measurement | Untimed]:
         """See :meth:`Target.measure`."""
         runs = {key: cast("MeasuredModel", compiled).prepare(inputs) for key, compiled in models.items()}
-        return interleaved(runs, seconds, progress=progress, drop=drop)
+        return dict.fromkeys(models, NO_SECONDS) | interleaved(runs, seconds, progress=progress, drop=drop)

@@ -22,7 +22,7 @@ from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
 from splitdeconv.measuring import rounds
 from splitdeconv.results.record import Environment
-from splitdeconv.results.times import Measurement
+from splitdeconv.results.times import NO_SECONDS, Measurement, Untimed
 from splitdeconv.targets.target import Compiled, CompileError, Key, Target
 from splitdeconv.torch_modules import archive
 from splitdeconv.torch_modules.flat import Flat, first_line, of_program
@@ -178,11 +178,11 @@ class Torch(Target):
         *,
         progress: rounds.Progress | None = None,
         drop: float = rounds.DROP_RATIO,
-    ) -> dict[Key, Measurement]:
+    ) -> dict[Key, Measurement | Untimed]:
         ready = {key: each for key, each in models.items() if isinstance(each, TorchCompiled)}
         with torch.inference_mode(), _with_threads(self.threads):
             runs = {key: _warm(each, inputs) for key, each in ready.items()}
-            return rounds.interleaved(runs, seconds, progress=progress, drop=drop)
+            return dict.fromkeys(models, NO_SECONDS) | rounds.interleaved(runs, seconds, progress=progress, drop=drop)
 
 
 def _warm(compiled: TorchCompiled, inputs: Mapping[str, Array]) -> Callable[[], Any]:

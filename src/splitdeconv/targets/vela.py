@@ -20,7 +20,7 @@ from splitdeconv.errors import UsageError
 from splitdeconv.lowerings.candidate import RELAYOUT, Candidate
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress
 from splitdeconv.results.record import Environment
-from splitdeconv.results.times import Measurement
+from splitdeconv.results.times import Measurement, Untimed
 from splitdeconv.targets import operators
 from splitdeconv.targets.child import Child
 from splitdeconv.targets.litert import LiteRtModel, interpreter
@@ -98,6 +98,14 @@ class Estimate:
         """One line with what stays on the CPU."""
         return "; ".join(f"{each.operator} stays on the CPU: {each.reason}" for each in self.left_to_cpu)
 
+    def time(self, fewest: int) -> Measurement | Untimed:
+        """Its time beside models of which one leaves only ``fewest`` operators to the CPU."""
+        if self.cpu_operators > fewest:
+            return Untimed(f"{self.cpu_operators} of its operators stay on the CPU and are not counted, not {fewest}")
+        if not self.cycles:
+            return Untimed("nothing of it runs on the NPU")
+        return Measurement(self.latency_ms, self.latency_ms, self.latency_ms, 1, "estimated")
+
 
 class Vela(Target):
     """An NPU as Arm's compiler sees it.
@@ -166,15 +174,11 @@ class Vela(Target):
         *,
         progress: Progress | None = None,
         drop: float = DROP_RATIO,
-    ) -> dict[Key, Measurement]:
+    ) -> dict[Key, Measurement | Untimed]:
         """Vela's estimates. Models that leave more operators to the CPU than others have no comparable estimate."""
-        estimates = {key: model.estimate for key, model in models.items() if isinstance(model, VelaModel)}
+        estimates = {key: cast("VelaModel", model).estimate for key, model in models.items()}
         fewest = min((found.cpu_operators for found in estimates.values()), default=0)
-        return {
-            key: Measurement(found.latency_ms, found.latency_ms, found.latency_ms, 1, "estimated")
-            for key, found in estimates.items()
-            if found.cpu_operators == fewest and found.cycles
-        }
+        return {key: found.time(fewest) for key, found in estimates.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from splitdeconv.lab.simulation.forms import ZERO_INSERT
 from splitdeconv.lab.simulation.network import NetworkResult, simulate
 from splitdeconv.report.page import Cell, Column, Header, Kind, Table
 from splitdeconv.results.bench import NATIVE
-from splitdeconv.results.times import Measurement
+from splitdeconv.results.times import Measurement, timed
 
 INS, OUTS = 256, 128  # channels, as in the authors' study
 MAPS, FILTER = (8, 16, 32, 64, 128), 3  # map sizes at one filter size ...
@@ -126,7 +126,7 @@ def measured(convolutions: Convolutions, seconds: float, progress: Progress) -> 
         progress(f"{kernel}×{kernel} at {size}×{size}", number / len(points()))
         path, name, shape = convolutions.made(size, kernel)
         x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-        time = target.measure({NATIVE: target.compile(Compilable(path))}, {name: x}, seconds)[NATIVE]
+        time = timed(target.measure({NATIVE: target.compile(Compilable(path))}, {name: x}, seconds))[NATIVE]
         found.append(ConvTime(size, kernel, time))
     return tuple(found)
 
