@@ -1,14 +1,15 @@
 """Resize-convolutions in PyTorch, forward and in training, and zero insertions on every runtime.
 
-    python -m benchmarks.resize_convolutions                     # all four parts; run it on an idle machine
-    python -m benchmarks.resize_convolutions forward training    # layers of benchmarks/resize_layers.json in PyTorch
-    python -m benchmarks.resize_convolutions step --width 64     # a training step of the zoo's VAE decoder
+    python -m benchmarks.resize_convolutions forward             # layers of benchmarks/resize_layers.json in PyTorch
+    python -m benchmarks.resize_convolutions training            # the same, forward and backward
+    python -m benchmarks.resize_convolutions step                # a training step of the zoo's VAE decoder
     python -m benchmarks.resize_convolutions zeros --target onnxruntime --target litert
 
-``forward`` times exported programs, eager and compiled: the model's own operators, and what `convert` puts in their
-place. ``training`` is forward and backward of `splitdeconv.torch`'s modules, eager; the faster of contiguous and
-channels-last maps on both sides. On ONNX Runtime and OpenVINO the same layers are those of
-`splitdeconv bench --layers benchmarks/resize_layers.json`.
+Run each part on an idle machine; each takes less than nine minutes on two cores, a line is printed when it is known,
+and ``--only PATTERN`` goes on with the layers that are missing. ``forward`` times exported programs, eager and
+compiled: the model's own operators, and what `convert` puts in their place. ``training`` is forward and backward of
+`splitdeconv.torch`'s modules, eager; the faster of contiguous and channels-last maps on both sides. On ONNX Runtime,
+OpenVINO and LiteRT the layers of ``forward`` are those of `splitdeconv bench --layers benchmarks/resize_layers.json`.
 """
 
 from __future__ import annotations
@@ -23,17 +24,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own abbreviation
-from tests.formats.tflite import stretched_models as tflite
 from torch import Tensor, nn
 
 import splitdeconv
 from splitdeconv.cli import app
 from splitdeconv.deconv.layers import ListedLayer, read_layers
-from splitdeconv.deconv.written import own_pads
-from splitdeconv.formats.model import Model
-from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.formats.torch.exchange import WrittenLayer, examples_of
-from splitdeconv.formats.torch.exported import ExportedModel
 from splitdeconv.lab.zoo.modules import UpsampledConv2d
 from splitdeconv.lab.zoo.vae import VAE
 from splitdeconv.measuring import rounds
@@ -58,41 +54,10 @@ def listed(which: str, only: str) -> list[ListedLayer]:
     return [each for each in every if each.set == which and fnmatchcase(each.name, only)]
 
 
-def tflite_model(layer: ListedLayer) -> bytes:
-    """Inserted zeros in TFLite, as RESHAPE, PAD, RESHAPE for each axis; pads; a convolution."""
-    deconv, written = layer.deconv, layer.deconv.written_out
-    assert written is not None, "the list holds convolutions of stretched maps"
-    (top, bottom), (left, right) = own_pads(deconv)
-
-    def pads(front: tflite.Front) -> None:
-        batch, height, width, channels = front.shape
-        counts = front.ints([[0, 0], [top, bottom - 1], [left, right - 1], [0, 0]])
-        front.op("PAD", (batch, height + top + bottom - 1, width + left + right - 1, channels), counts)
-
-    depthwise = deconv.groups > 1
-    return tflite.model_of(
-        tflite.padded_zeros,
-        pads,
-        dims=(1, *[size or 1 for size in deconv.in_sizes], deconv.in_channels),
-        kernel=written.kernel,
-        kind="DEPTHWISE_CONV_2D" if depthwise else "CONV_2D",
-        outs=1 if depthwise else deconv.out_channels,
-        same=False,
-    )
-
-
-def source(layer: ListedLayer, target: str) -> Any:
-    """A layer as a model that a target runs."""
-    if target.startswith("litert"):
-        return tflite_model(layer)
-    kind: type[Model] = ExportedModel if target.startswith("torch") else OnnxModel
-    return kind.layer(layer.deconv, ()).to_object()
-
-
-def on_target(layer: ListedLayer, target: str, seconds: float) -> Line:
-    """The model's own nodes, and the form that a conversion takes."""
-    record = splitdeconv.bench(source(layer, target), target=target, budget=seconds)
-    (found,) = record.layers
+def on_target(layer: ListedLayer, target: str, seconds: float, threads: int) -> Line:
+    """The layer's own nodes, and the form that a conversion takes."""
+    asked: dict[str, Any] = {"target": target, "budget": seconds, "threads": threads}
+    (found,) = splitdeconv.bench(layers=LAYERS, only=[layer.name], **asked).layers
     native, chosen = found.time(NATIVE), found.time(found.chosen)
     assert native is not None, "each target here runs the layers as they are written"
     assert chosen is not None, "what is chosen was timed"
@@ -202,7 +167,9 @@ def run_part(part: str, given: argparse.Namespace, targets: Sequence[str]) -> No
     if part in ("forward", "zeros"):
         layers = listed("resize" if part == "forward" else "zeros", given.only)
         for target in targets:
-            section(f"{part} {target}", ((each.name, on_target(each, target, seconds)) for each in layers))
+            section(
+                f"{part} {target}", ((each.name, on_target(each, target, seconds, given.threads)) for each in layers)
+            )
     elif part == "training":
         section(part, ((each.name, training(each, seconds)) for each in listed("resize", given.only)))
     else:
@@ -215,7 +182,8 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; all without any")
     parser.add_argument("--target", action="append", default=[], help="of forward and zeros; repeatable")
     parser.add_argument("--only", default="*", help="layers whose names fit this pattern")
-    parser.add_argument("--seconds", type=float, default=20.0, help="for each layer")
+    parser.add_argument("--seconds", type=float, default=15.0, help="for each layer on each target")
+    parser.add_argument("--threads", type=int, default=2, help="of the targets of forward and zeros")
     parser.add_argument("--width", type=int, default=128, help="of the VAE decoder")
     parser.add_argument("--batch", type=int, default=1, help="of the training step")
     given = parser.parse_args()

@@ -230,6 +230,9 @@ def test_no_two_candidates_have_the_same_score(deconv: Deconv) -> None:
 
 def test_measuring_begins_with_native_then_the_most_promising() -> None:
     assert planner.order(untimed(ZEROS, SPLIT, NATIVE, PHASES).options, DECONV) == (NATIVE, PHASES, SPLIT, ZEROS)
+    variant = Option(Candidate("split_phases", form="concat"), COSTS[PHASES])
+    ranked = planner.order((*untimed(SPLIT, NATIVE, PHASES).options, variant), DECONV)
+    assert [each.lowering for each in ranked] == ["native", "split_phases", "split", "split_phases"]
 
 
 def test_the_budget_goes_where_the_work_is_and_is_spent_whole() -> None:

@@ -57,6 +57,17 @@ def test_quantised_layers_have_a_limit_too(layers: Path) -> None:
         splitdeconv.bench(layers=layers, dtype="int4")
 
 
+def test_without_time_the_forms_of_the_paper_are_timed_and_the_rest_is_said_to_be_missing(layers: Path) -> None:
+    record = splitdeconv.bench(layers=layers, only=["plane"], target="onnxruntime", budget=1e-3)
+    (layer,) = record.layers
+    timed = {str(option.candidate) for option in layer.options}
+    assert timed >= {"native", "zero_insert", "split:full:depth_to_space"}
+    assert len(timed) <= 4  # two are compiled before the clock is asked
+    (note,) = [note for note in record.notes if "too short" in note]
+    assert note.startswith("not timed, because 0.001 s were too short: ")
+    assert note.endswith(" forms; --budget gives more")
+
+
 def test_a_model_is_also_timed_as_a_whole(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     onnx.save(deconv_model((1, 4, "h", "w"), strides=[2, 2], pads=[1, 1, 1, 1], then=("Relu",)), path)

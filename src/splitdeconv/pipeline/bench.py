@@ -39,6 +39,7 @@ from splitdeconv.pipeline.sizes import find_sized, fixed
 from splitdeconv.proof.whole import Given
 from splitdeconv.report import printed
 from splitdeconv.report.bench import page as bench_page
+from splitdeconv.report.numbers import number_of
 from splitdeconv.report.page import Page
 from splitdeconv.results import provenance
 from splitdeconv.results.bench import ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes, fixed_split
@@ -125,7 +126,10 @@ def bench_layers(path: Path, request: BenchRequest) -> Benchmark:
 def _entrant(kind: type[Model], layer: ListedLayer, dtype: str, target: Target) -> Entrant:
     """A layer as a model of its own."""
     model = kind.layer(_typed(layer.deconv, dtype), layer.epilogue)
-    (site,) = model.find().sites
+    found = model.find()
+    if not found.sites:
+        raise UsageError(f"layer '{layer.name}': {found.skipped[0].reason}")
+    (site,) = found.sites
     table = site_table(model, site, target, baseline=target.kind == "measured")
     return Entrant(model, site, replace(table, site=layer.name), layer.set)
 
@@ -143,6 +147,7 @@ def _time_layers(
     tables, notes = time_sites(
         entrants, target, Overrides(), request.options, seconds, request.progress, request.extent
     )
+    notes = (*notes, *_left_out(tables, seconds))
     tables = [_without_untimed(table) for table in tables]
     plan = planner.plan(target.name, tables, Overrides(), "fastest")
     layers = [
@@ -155,6 +160,14 @@ def _time_layers(
 def _without_untimed(table: SiteTable) -> SiteTable:
     """The table without the options that the budget left out."""
     return replace(table, options=tuple(option for option in table.options if option.time is not None))
+
+
+def _left_out(tables: Sequence[SiteTable], seconds: float) -> tuple[str, ...]:
+    """A note where the seconds were too short for some forms."""
+    untimed = sum(option.time is None for table in tables for option in table.options)
+    if not untimed:
+        return ()
+    return (f"not timed, because {seconds:g} s were too short: {number_of(untimed, 'form')}; --budget gives more",)
 
 
 def _layer_times(entrant: Entrant, table: SiteTable, choice: Choice) -> LayerTimes:

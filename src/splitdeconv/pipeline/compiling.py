@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -59,11 +59,13 @@ def compile_site(
     target: Target,
     trials: Trials | None = None,
     seconds: float = math.inf,
+    needed: Collection[Candidate] = (),
 ) -> tuple[dict[Candidate, Compiled], dict[Candidate, Untimed]]:
     """The candidates of one site as stand-alone models on the target, and why the others are none.
 
-    With fewer than two there is nothing to compare, so two are always tried, however few ``seconds`` there are. What
-    does not pass its trial is refused; without ``trials`` only its numbers are compared.
+    With fewer than two there is nothing to compare, so two are always tried, however few ``seconds`` there are, and so
+    are those that are ``needed``. What does not pass its trial is refused; without ``trials`` only its numbers are
+    compared.
     """
     compiled: dict[Candidate, Compiled] = {}
     others: dict[Candidate, Untimed] = dict.fromkeys(order, NO_SECONDS)
@@ -71,8 +73,8 @@ def compile_site(
     first: Array | None = None
     deadline = time.monotonic() + seconds
     for candidate in order:
-        if len(compiled) > 1 and time.monotonic() > deadline:
-            break
+        if len(compiled) > 1 and candidate not in needed and time.monotonic() > deadline:
+            continue
         program = lowerings.lower(site.deconv, model.layout, candidate)
         timed = program.without_last_reshape() if target.reshape_is_free else program
         try:

@@ -113,7 +113,7 @@ class BenchRequest:
     Attributes:
         target: name of the target.
         forms: how many forms of each layer are timed, the most promising; ``native``, ``zero_insert`` and the paper's
-            split come on top. 0 takes all.
+            split come on top. 0 takes as many as the budget leaves time for.
         equal_work: whether to time the plain convolution of the same work, too.
         progress: called with the stage and the fraction done.
     """

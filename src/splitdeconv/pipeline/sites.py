@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -23,7 +23,7 @@ from splitdeconv.pipeline.open import Options, Progress, runner_for
 from splitdeconv.pipeline.timing import measure_those_that_run
 from splitdeconv.proof.sites import fingerprint
 from splitdeconv.results import times
-from splitdeconv.results.bench import EQUAL_WORK, ZERO_INSERT, short_list
+from splitdeconv.results.bench import EQUAL_WORK, ZERO_INSERT, fixed_split, short_list
 from splitdeconv.results.plan import Cost, Option, SiteTable
 from splitdeconv.results.times import Measurement, Untimed
 from splitdeconv.targets.target import KEEP_ALL, Target
@@ -56,14 +56,25 @@ class Extent:
     """How much of a site is timed.
 
     Attributes:
-        keep: whether every form gets all its rounds, however slow it is; then nothing comes from the cache.
-        forms: how many forms are timed, the most promising, beside those of the paper; 0 for all.
+        keep: whether every form gets all its rounds, however slow it is, and those of the paper are timed whatever
+            that takes; then nothing comes from the cache.
+        forms: how many forms are timed, the most promising, beside those of the paper; 0 for as many as the seconds
+            leave time for.
         equal_work: whether the plain convolution of the same work is timed in the same rounds.
     """
 
     keep: bool = False
     forms: int = 0
     equal_work: bool = False
+
+    def needed(self, order: Sequence[Candidate]) -> Collection[Candidate]:
+        """Those of ``order`` that are timed whatever that takes."""
+        if not self.keep:
+            return ()
+        if self.forms:
+            return order
+        own = [each for each in order if each.lowering in (NATIVE.lowering, ZERO_INSERT.lowering)]
+        return {fixed_split(order) or NATIVE, *(each for each in own if not each.window and not each.layout)}
 
 
 def site_table(
@@ -221,12 +232,12 @@ class _Timer:
     def _time(self, entrant: Entrant, order: Sequence[Candidate], seconds: float, progress: Share) -> Timings:
         """Compile, check and time the candidates of one site as stand-alone models."""
         started, model, site = time.perf_counter(), entrant.model, entrant.site
-        compiling = math.inf if self.extent.keep else CHECK_SHARE * seconds
-        compiled, others = compile_site(model, site, order, self.target, self.trials, compiling)
+        share, needed = CHECK_SHARE * seconds, self.extent.needed(order)
+        compiled, others = compile_site(model, site, order, self.target, self.trials, share, needed)
         racers = dict(compiled)
         if self.extent.equal_work:
             racers |= compile_equal_work(model, site, self.target)
-        left = seconds if self.extent.keep else max(0.0, started + seconds - time.perf_counter())
+        left = max(0.0, started + seconds - time.perf_counter())
         drop = KEEP_ALL if self.extent.keep else rounds.DROP_RATIO
         inputs = site_inputs(model.layout, site)
         outcomes: dict[Candidate, Measurement | Untimed] = {**others}

@@ -13,11 +13,14 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
-from splitdeconv.deconv.definition import ideal_steps, requantised_steps
+from splitdeconv.deconv.definition import Definition, define, ideal_steps, requantised_steps
 from splitdeconv.deconv.program import Program
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.model import Model, Site
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import NATIVE
@@ -42,17 +45,17 @@ def prove_site(model: Model, site: Site, program: Program, target: Target, seed:
     """
     deconv = cut_down(site.deconv)
     if site.weights.quant is None:
-        deconv = replace(deconv, dtype="float32")
-        x, weights = integers(deconv, seed)
+        x, weights, others, wanted = _whole_numbers(replace(deconv, dtype="float32"), seed)
+        trial = Trial(model, site, replace(deconv, dtype="float32"), weights, target, others)
     else:
         weights = drawn_weights(deconv, site.weights, seed)
         x = drawn_input(deconv, weights, seed)
-    trial = Trial(model, site, deconv, weights, target, beside(deconv, seed))
+        trial = Trial(model, site, deconv, weights, target, beside(deconv, seed))
+        wanted = trial.definition(x)
     try:
         y = trial.run(program, x)
     except CompileError as error:
         return SiteProof(site.id, False, target.name, f"it does not run: {error}", ran=False)
-    wanted = trial.definition(x)
     if y.shape != wanted.lowest.shape:
         found, right = list(y.shape), list(wanted.lowest.shape)
         return SiteProof(site.id, False, target.name, f"its shape is {found}, wanted {right}")
@@ -60,6 +63,14 @@ def prove_site(model: Model, site: Site, program: Program, target: Target, seed:
     what = "outputs" if y.dtype.kind == "f" else "stored outputs"
     detail = f"{differing} of {y.size} {what} differ" if differing else ""
     return SiteProof(site.id, differing == 0, target.name, detail)
+
+
+@lru_cache(maxsize=4)
+def _whole_numbers(deconv: Deconv, seed: int) -> tuple[Array, Weights, tuple[Array, ...], Definition]:
+    """Input, weights, the map beside and what a float deconv makes of them: the same for each of its many forms."""
+    x, weights = integers(deconv, seed)
+    others = beside(deconv, seed)
+    return x, weights, others, define(x, weights, deconv, *others)
 
 
 def noise_of_site(model: Model, site: Site, program: Program, target: Target) -> OutputCheck | None:

@@ -20,7 +20,7 @@ from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.streaming import Streaming
 from splitdeconv.deconv.weights import Array, Weights
-from splitdeconv.errors import SplitdeconvError
+from splitdeconv.errors import SplitdeconvError, UsageError
 from splitdeconv.formats.model import Findings, Fold, Input, Model, Site
 from splitdeconv.formats.onnx import files, float64
 from splitdeconv.formats.onnx.counts import map_bytes, operator_counts
@@ -99,6 +99,8 @@ class OnnxModel(Model):
     def layer(cls, deconv: Deconv, epilogue: Sequence[str]) -> Self:
         if deconv.quant is None:
             return cls(ir.from_proto(layer_model(deconv, epilogue)), None)
+        if deconv.written_out is not None:
+            raise UsageError(f"{deconv.describe()}: quantised layers of this kind are written as TFLite only")
         weights = trained_like_weights(deconv, _BITS)
         return cls(ir.from_proto(qdq_model(deconv, weights, epilogue=epilogue)), None)
 

@@ -16,7 +16,6 @@ from splitdeconv.deconv.ops import Layout
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
-from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Findings, FusedDifference, Input, Model, Origin, Site
 from splitdeconv.formats.tflite import file
 from splitdeconv.formats.tflite.counts import map_bytes, operator_counts
@@ -25,6 +24,7 @@ from splitdeconv.formats.tflite.fixed_sizes import settled_by_inputs, watched, w
 from splitdeconv.formats.tflite.fused import difference
 from splitdeconv.formats.tflite.graph import Graph, indices, text
 from splitdeconv.formats.tflite.kernels import left_out
+from splitdeconv.formats.tflite.layer import layer_root
 from splitdeconv.formats.tflite.node import Node
 from splitdeconv.formats.tflite.nodes import find_nodes
 from splitdeconv.formats.tflite.refuse import refusal, unportable
@@ -87,8 +87,8 @@ class TfliteModel(Model):
 
     @classmethod
     def layer(cls, deconv: Deconv, epilogue: Sequence[str]) -> Self:
-        """Layers without a model cannot be written in this format."""
-        raise UsageError(f"{deconv.describe()}: a layer without a model is written as ONNX only; give a .tflite model")
+        content = file.pack(layer_root(deconv, epilogue))
+        return cls(file.from_bytes(content, deconv.describe()))
 
     def find(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
         read = find_nodes(self.root, self.numerics)
