@@ -1,23 +1,27 @@
-"""Fixtures and the hypothesis profiles that all tests share."""
+"""Fixtures that all tests share, and what the ordinary run and the long one are."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
+
+import tests.examples  # noqa: F401  # the profiles
 
 SHARED = Path(__file__).parents[2] / "shared"
-
-settings.register_profile(
-    "ordinary", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.register_profile("long", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """The ordinary run draws the same examples each time, the long one new ones: it is there to find faults."""
     settings.load_profile("long" if config.option.markexpr == "long" else "ordinary")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tests with examples are in both runs."""
+    drawn = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+    if drawn and settings.default is settings.get_profile("long"):
+        item.add_marker("long")
 
 
 @pytest.fixture

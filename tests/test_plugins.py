@@ -29,50 +29,76 @@ def python(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def splitdeconv(*arguments: str | Path) -> str:
-    """What a command prints; it must succeed."""
-    run = python("-m", "splitdeconv", *arguments)
-    assert run.returncode == 0, run.stderr
-    return run.stdout
+COMMANDS = {
+    "targets": ["targets"],
+    "convert": [
+        "convert",
+        "model.onnx",
+        "out.onnx",
+        "--lowering",
+        "merged",
+        "--target",
+        "plain",
+        "--json",
+        "convert.json",
+    ],
+    "inspect": ["inspect", "model.onnx", "--json", "inspect.json"],
+    "bench": ["bench", "model.onnx", "--target", "plain", "--budget", "1", "--json", "bench.json"],
+    "renamed": ["convert", "model.renamed", "out.renamed", "--target", "generic"],
+}
+SCRIPT = """
+import contextlib, io, json, os, sys
+from splitdeconv.cli import main
+os.chdir(sys.argv[1])
+found = {}
+for name, command in json.loads(sys.argv[2]).items():
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = main(command)
+    found[name] = (code, out.getvalue(), err.getvalue())
+print(json.dumps(found))
+"""
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("plugins") / "model.onnx"
-    documentation_models.generator(path, channels=(8, 4, 3))
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, and what the commands have made of it."""
+    path = tmp_path_factory.mktemp("plugins")
+    for name in ("model.onnx", "model.renamed"):
+        documentation_models.generator(path / name, channels=(8, 4, 3))
     return path
 
 
-def test_targets_lists_them_and_a_broken_one_is_a_warning() -> None:
-    run = python("-m", "splitdeconv", "targets")
-    assert run.returncode == 0
-    assert "merged" in run.stdout
-    assert "plain" in run.stdout
-    assert "needs package_that_is_not_there, which is not installed" in run.stdout
-    assert "lowering 'broken' of example_plugins cannot be loaded" in run.stderr
-    assert "broken" not in run.stdout
+@pytest.fixture(scope="module")
+def done(folder: Path) -> dict[str, tuple[int, str, str]]:
+    """Exit code, output and errors of every command, in one process with the package beside this one."""
+    run = python("-c", SCRIPT, folder, json.dumps(COMMANDS))
+    assert run.returncode == 0, run.stderr
+    found: dict[str, tuple[int, str, str]] = json.loads(run.stdout.splitlines()[-1])
+    assert {name: code for name, (code, _, _) in found.items()} == dict.fromkeys(COMMANDS, 0), found
+    return found
 
 
-def test_convert_proves_their_lowering_on_their_target(model: Path, tmp_path: Path) -> None:
-    out, record = tmp_path / "out.onnx", tmp_path / "record.json"
-    splitdeconv("convert", model, out, "--lowering", "merged", "--target", "plain", "--json", record)
-    choices = json.loads(record.read_text(encoding="utf-8"))["plan"]["choices"]
+def test_targets_lists_them_and_a_broken_one_is_a_warning(done: dict[str, tuple[int, str, str]]) -> None:
+    _, out, err = done["targets"]
+    assert "merged" in out
+    assert "plain" in out
+    assert "needs package_that_is_not_there, which is not installed" in out
+    assert "lowering 'broken' of example_plugins cannot be loaded" in err
+    assert "broken" not in out
+
+
+def test_convert_proves_their_lowering_on_their_target(done: dict[str, tuple[int, str, str]], folder: Path) -> None:
+    choices = json.loads((folder / "convert.json").read_text(encoding="utf-8"))["plan"]["choices"]
     assert {choice["chosen"] for choice in choices} == {"merged:theirs:transpose"}
 
 
-def test_inspect_and_bench_show_it(model: Path, tmp_path: Path) -> None:
-    record = tmp_path / "record.json"
-    splitdeconv("inspect", model, "--json", record)
-    assert "merged:theirs:transpose" in record.read_text(encoding="utf-8")
-    splitdeconv("bench", model, "--target", "plain", "--budget", "1", "--json", record)
-    assert "merged:theirs:transpose" in record.read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["inspect", "bench"])
+def test_inspect_and_bench_show_it(name: str, done: dict[str, tuple[int, str, str]], folder: Path) -> None:
+    assert "merged:theirs:transpose" in (folder / f"{name}.json").read_text(encoding="utf-8")
 
 
-def test_a_format_is_known_by_its_suffix(model: Path, tmp_path: Path) -> None:
-    renamed = tmp_path / "model.renamed"
-    renamed.write_bytes(model.read_bytes())
-    splitdeconv("convert", renamed, tmp_path / "out.renamed", "--target", "generic")
-    assert (tmp_path / "out.renamed").is_file()
+def test_a_format_is_known_by_its_suffix(done: dict[str, tuple[int, str, str]], folder: Path) -> None:
+    assert (folder / "out.renamed").is_file()
 
 
 def test_the_laws_hold_for_it() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from splitdeconv.accelerator import dot_product, regular_array, systolic
@@ -21,6 +21,7 @@ from splitdeconv.deconv.ops import Conv
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import Candidate
+from tests.examples import examples
 from tests.strategies import deconvs, integer_tensors
 from tests.tap_by_tap import dot_product_array, random_operands, regular_2d_array
 
@@ -79,7 +80,7 @@ def planar(draw: st.DrawFn) -> Deconv:
 
 
 @given(planar())
-@settings(max_examples=60)
+@examples(20, 600)
 def test_full_split_with_both_skips_is_every_input_times_every_tap(deconv: Deconv) -> None:
     taps = deconv.axes[0].kernel * deconv.axes[1].kernel
     pixels = [axis.in_size or 0 for axis in deconv.axes]
@@ -88,7 +89,7 @@ def test_full_split_with_both_skips_is_every_input_times_every_tap(deconv: Decon
 
 
 @given(st.integers(1, 3), st.integers(0, 4), st.integers(1, 8), st.data())
-@settings(max_examples=60)
+@examples(20, 600)
 def test_full_split_with_both_skips_is_zero_insertion_over_the_squared_stride(
     stride: int, more: int, size: int, data: st.DataObject
 ) -> None:
@@ -100,7 +101,7 @@ def test_full_split_with_both_skips_is_zero_insertion_over_the_squared_stride(
 
 
 @given(planar())
-@settings(max_examples=60)
+@examples(20, 600)
 def test_zero_insertion_that_skips_activations_does_only_the_useful_products(deconv: Deconv) -> None:
     nzp = cycles(zero_insert(deconv), Skip(True))
     assert nzp == cycles(cropped_split(deconv), Skip(True, True)) == cycles(phase_by_phase(deconv), Skip(True, True))
@@ -110,7 +111,7 @@ def test_zero_insertion_that_skips_activations_does_only_the_useful_products(dec
 
 
 @given(deconvs())
-@settings(max_examples=40)
+@examples(15, 400)
 def test_the_useful_products_are_the_same_in_every_form_and_never_more_than_are_issued(deconv: Deconv) -> None:
     forms = [each for each in candidates(deconv, "NHWC")[0] if each.lowering in {"zero_insert", "split_phases"}]
     works = [program_work(lower(deconv, "NHWC", each)) for each in forms]
@@ -125,7 +126,7 @@ def test_the_useful_products_are_the_same_in_every_form_and_never_more_than_are_
 
 
 @given(deconvs(), st.integers(0, 99))
-@settings(max_examples=25)
+@examples(10, 250)
 def test_the_zeros_of_maps_are_those_that_the_program_really_makes(deconv: Deconv, seed: int) -> None:
     """Ones through the interpreter, up to each convolution, against the traced occupation."""
     x = np.ones((1, 1, *(axis.in_size or 0 for axis in deconv.axes)))
@@ -166,7 +167,7 @@ def convolutions(draw: st.DrawFn) -> Convolution:
 
 
 @given(convolutions(), st.integers(1, 4), st.integers(1, 4), st.sampled_from(list(SKIPS.values())))
-@settings(max_examples=25)
+@examples(10, 250)
 def test_the_dot_production_array_counts_as_if_simulated_tap_by_tap(
     conv: Convolution, rows: int, columns: int, skip: Skip
 ) -> None:
@@ -179,7 +180,7 @@ def test_the_dot_production_array_counts_as_if_simulated_tap_by_tap(
 
 
 @given(convolutions(), st.integers(1, 4), st.integers(1, 4), st.sampled_from(list(SKIPS.values())))
-@settings(max_examples=25)
+@examples(10, 250)
 def test_the_regular_array_counts_as_if_simulated_tap_by_tap(
     conv: Convolution, rows: int, columns: int, skip: Skip
 ) -> None:

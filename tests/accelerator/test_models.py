@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
@@ -34,6 +34,7 @@ from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.targets import CompileError, target
 from splitdeconv.targets.accelerator import EstimatedModel
 from tests.accelerator.test_counts import DCGAN2, DOT, FST1, REGULAR, SNGAN2, square, zero_insert
+from tests.examples import examples
 
 NETWORKS = network_names()
 
@@ -145,7 +146,7 @@ def test_maps_that_fit_half_the_buffer_stay_on_chip_and_save_their_traffic() -> 
 
 
 @given(st.sampled_from(sorted(architectures())), st.sampled_from(sorted(NETWORKS)), st.data())
-@settings(max_examples=12)
+@examples(5, 120)
 def test_many_architectures_at_once_count_as_each_by_itself(name: str, network: str, data: st.DataObject) -> None:
     arch = load_architecture(name)
     sizes = data.draw(st.lists(st.tuples(st.integers(4, 40), st.integers(4, 40)), min_size=2, max_size=4))
@@ -190,7 +191,7 @@ def test_a_pruned_filter_costs_only_its_tiles() -> None:
 
 
 @given(st.integers(0, 99))
-@settings(max_examples=10)
+@examples(6, 100)
 def test_pruned_forms_agree_on_the_useful_products(seed: int) -> None:
     deconv = Deconv((Axis(3, 2, 1, 1, 0, 0, 4), Axis(4, 3, 1, 0, 1, 1, 3)), 4, 6, groups=2)
     kernel = np.random.default_rng(seed).random(deconv.kernel_shape) < 0.4

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from splitdeconv import lowerings
@@ -22,6 +22,7 @@ from splitdeconv.errors import UsageError
 from splitdeconv.lowerings.candidate import NATIVE, Candidate, Refusal
 from splitdeconv.results.plan import Cost, Option, Plan, SiteTable
 from splitdeconv.results.times import Measurement, summary
+from tests.examples import examples
 from tests.strategies import deconvs, integer_tensors
 
 SPLIT = Candidate("split", "union", "depth_to_space")
@@ -141,7 +142,7 @@ def test_estimates_need_no_margin() -> None:
 
 
 @given(deconvs(), st.data())
-@settings(max_examples=60)
+@examples(15, 600)
 def test_lying_times_make_the_output_slower_never_wrong(deconv: Deconv, data: st.DataObject) -> None:
     """Any times, impossible ones too: what is chosen computes the definition, bit for bit."""
     lie = st.none() | st.builds(
@@ -222,7 +223,7 @@ def test_the_generic_rule_takes_the_baselines_and_native_only_if_nothing_else_ap
 
 
 @given(deconvs())
-@settings(max_examples=50)
+@examples(20, 500)
 def test_no_two_candidates_have_the_same_score(deconv: Deconv) -> None:
     options = real_options(deconv, "NCHW")
     assert len({planner.generic_score(option, deconv) for option in options}) == len(options)

@@ -21,6 +21,7 @@ from tests.models import deconv_model
 
 SHELL = ["bash", "-o", "pipefail", "-c"]
 ME = f"{sys.executable} -m splitdeconv"
+FULL = "splitdeconv: the standard output cannot be written (No space left on device)"
 
 
 def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
@@ -35,18 +36,35 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_the_encoding_does_not_know_is_an_escape(folder: Path) -> None:
-    done = shell(f"{ME} targets", folder, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
-    assert done.returncode == 0
-    assert b"an output per tap" in done.stdout
-    assert b"\\xd7" in done.stdout
+def printed(arguments: list[str], encoding: str, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """What a command writes to a standard output of this encoding."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert main(arguments) == 0
+    return stream.buffer.getvalue()
+
+
+def test_what_the_encoding_does_not_know_is_an_escape(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = printed(["targets"], "ascii", monkeypatch)
+    assert b"an output per tap" in found
+    assert b"\\xd7" in found
+
+
+NAME = "größe µ→😀.onnx"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
-def test_json_is_json_in_every_encoding(encoding: str, folder: Path) -> None:
-    (folder / "m.onnx").rename(folder / "größe µ→😀.onnx")
-    done = shell(f"{ME} inspect *.onnx --json -", folder, PYTHONIOENCODING=encoding, LC_ALL="C.UTF-8")
-    assert json.loads(done.stdout.decode(encoding))["model"] == "größe µ→😀.onnx"
+def test_json_is_json_in_every_encoding(encoding: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "m.onnx").rename(folder / NAME)
+    monkeypatch.chdir(folder)
+    found = printed(["inspect", NAME, "--json", "-"], encoding, monkeypatch)
+    assert json.loads(found.decode(encoding))["model"] == NAME
+
+
+def test_the_environment_says_the_encoding(folder: Path) -> None:
+    (folder / "m.onnx").rename(folder / NAME)
+    done = shell(f"{ME} inspect *.onnx --json -", folder, PYTHONIOENCODING="cp1252", LC_ALL="C.UTF-8")
+    assert json.loads(done.stdout.decode("cp1252"))["model"] == NAME
 
 
 @pytest.mark.parametrize("char", ["µ", "→", "😀", "\udcff"])
@@ -70,17 +88,31 @@ def test_a_closed_output_is_no_error_unless_something_was_to_go_there(folder: Pa
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 @pytest.mark.parametrize("command", ["inspect m.onnx", "inspect m.onnx --json -", "--help"])
-def test_a_full_output_is_one_line_and_exit_code_3(command: str, folder: Path) -> None:
-    done = shell(f"{ME} {command} > /dev/full", folder)
-    assert done.returncode == 3
-    assert done.stderr == b"splitdeconv: the standard output cannot be written (No space left on device)\n"
+def test_a_full_output_is_one_line_and_exit_code_3(
+    command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(command.split()) == 3
+    assert capfd.readouterr().err == f"{FULL}\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_output_has_no_other_line_when_python_ends(folder: Path) -> None:
+    done = shell(f"{ME} --help > /dev/full", folder)
+    assert (done.returncode, done.stderr.decode()) == (3, f"{FULL}\n")
 
 
 @pytest.mark.parametrize("columns", ["0", "1", "many"])
-def test_widths_that_cannot_be_do_not_matter(columns: str, folder: Path) -> None:
-    for command in ("inspect m.onnx", "--help"):
-        done = shell(f"{ME} {command}", folder, COLUMNS=columns, FORCE_COLOR="1", TERM="xterm")
-        assert (done.returncode, done.stderr) == (0, b"")
+def test_widths_that_cannot_be_do_not_matter(
+    columns: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"COLUMNS": columns, "FORCE_COLOR": "1", "TERM": "xterm"}.items():
+        monkeypatch.setenv(name, value)
+    for command in (["inspect", str(folder / "m.onnx")], ["--help"]):
+        assert main(command) == 0
+    assert capfd.readouterr().err == ""
 
 
 def test_messages_about_names_that_are_not_utf_8(folder: Path) -> None:

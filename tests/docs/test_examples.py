@@ -11,11 +11,13 @@ new ones.
 from __future__ import annotations
 
 import doctest
+import io
 import os
 import re
+import shlex
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
 import splitdeconv
+from splitdeconv.cli import main
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -32,31 +35,42 @@ NEEDS = {"start-pytorch": ("torch", "onnxscript"), "pytorch": ("torch", "onnxscr
 SECONDS = 120
 # Measured runs take seconds here, not the default minutes: what they print is not compared.
 QUICK_SECONDS = 2
-QUICK = f"""splitdeconv() {{
-  case "$1" in convert|bench) command splitdeconv "$@" --budget {QUICK_SECONDS};; *) command splitdeconv "$@";; esac
-}}
-"""
+BUDGET = ("--budget", str(QUICK_SECONDS))
+TIMED = ("convert", "bench")
 # Which check is the worst, and errors of real values, which differ between processors.
 ROUNDING = re.compile(r"(?<=; worst: ).*|\d\.\de[+-]\d\d")
 MEASURED = "<!--- measured -->"
 CHATTER = "INFO: Created TensorFlow Lite"  # LiteRT's own line, once in a process
 
 
-def shell(command: str, *, quick: bool = False) -> tuple[int, str]:
-    """Exit code and output, both streams in order, of a command with this environment's programs first.
+def ran(command: str, *, quick: bool = False) -> tuple[int, str]:
+    """Exit code and output, both streams in order, of a command; ``splitdeconv`` runs in this process."""
+    words = shlex.split(command.replace("\\\n", " "), comments=True)
+    if words[:1] != ["splitdeconv"] or set(command) & set("|<>;&$"):
+        return shell(command)
+    output = io.StringIO()
+    with redirect_stdout(output), redirect_stderr(output):
+        code = main([*words[1:], *(BUDGET if quick and not REWRITE and words[1] in TIMED else ())])
+    return code, trimmed(output.getvalue())
 
-    The cache of times lies in the page's folder.
-    """
+
+def shell(command: str) -> tuple[int, str]:
+    """The same of any command, with this environment's programs first."""
     folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     code = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    environment = {**os.environ, "PATH": folders, "PYTHONPATH": code, "XDG_CACHE_HOME": ".cache", "PYTHONUTF8": "1"}
+    environment = {**os.environ, "PATH": folders, "PYTHONPATH": code, "PYTHONUTF8": "1"}
     done = subprocess.run(
-        ["bash", "-c", f"{QUICK}{command}" if quick and not REWRITE else command],
+        ["bash", "-c", command],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
         env=environment, timeout=SECONDS, check=False,
     )  # fmt: skip
-    lines = [line.rstrip() for line in done.stdout.splitlines() if not line.startswith(CHATTER)]
-    return done.returncode, "".join(f"{line}\n" for line in lines)
+    return done.returncode, trimmed(done.stdout)
+
+
+def trimmed(output: str) -> str:
+    """Without what the page does not show."""
+    lines = [line.rstrip() for line in output.splitlines() if not line.startswith(CHATTER)]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def sessions(text: str) -> list[tuple[str, str]]:
@@ -73,7 +87,7 @@ def console(example: Example) -> str | None:
     measured = example.document.text[: example.region.start].rstrip().endswith(MEASURED)
     real, differences = "", []
     for command, wanted in sessions(shown):
-        code, output = shell(command, quick=measured)
+        code, output = ran(command, quick=measured)
         same = code == 0 and last(output) == last(wanted) if measured else agrees(wanted, output)
         real += f"$ {command}{wanted if same else output}"
         differences.extend([] if same else [f"$ {command}wanted:\n{wanted}\nfound:\n{output}"])
@@ -85,9 +99,12 @@ def console(example: Example) -> str | None:
 
 
 def succeeds(example: Example) -> str | None:
-    """Run an ``sh`` block; its output if it fails."""
-    code, output = shell(f"set -e\n{example.parsed}", quick=True)
-    return f"exit code {code}:\n{output}" if code else None
+    """Run the commands of an ``sh`` block; the output of the first that fails."""
+    for command in re.findall(r"(?:[^\n]*\\\n)*[^\n]+\n?", str(example.parsed)):
+        code, output = ran(command, quick=True)
+        if code:
+            return f"{command}exit code {code}:\n{output}"
+    return None
 
 
 def agrees(wanted: str, found: str) -> bool:
@@ -116,6 +133,7 @@ def test_the_examples_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.
     for package in NEEDS.get(page.stem, ()):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", ".cache")  # times of this page only
     if not REWRITE:
         for name in ("convert", "bench"):
             monkeypatch.setattr(splitdeconv, name, partial(getattr(splitdeconv, name), budget=QUICK_SECONDS))

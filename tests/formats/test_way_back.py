@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from onnx import numpy_helper
 
 import splitdeconv
@@ -23,6 +23,7 @@ from splitdeconv.formats.model import Model
 from splitdeconv.formats.way_back import KEY, SMALL, WayBack
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.pipeline.open import open_model
+from tests.examples import examples
 from tests.models import deconv_model, op_types
 from tests.onnx_models import build, single
 from tests.strategies import deconvs, integer_tensors
@@ -121,7 +122,7 @@ def test_convolutions_behind_upsampling_come_back_while_their_weights_are_few(na
 
 
 @given(deconv=deconvs())
-@settings(max_examples=4)
+@examples(2, 50)
 def test_every_form_of_any_deconv_holds_its_weights(deconv: Deconv) -> None:
     deconv = replace(deconv, dtype="float32")
     _, weights = integer_tensors(deconv, 0, "float32")

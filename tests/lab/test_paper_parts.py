@@ -59,7 +59,9 @@ def test_split_filters_have_the_weights_of_their_zero_extension() -> None:
     assert all(row["deconvs, ours"] == row["deconvs, original"] for row in rows.values())
 
 
-def test_simulation_has_every_variant_on_both_arrays() -> None:
+@pytest.mark.parametrize("names", [("dcgan", "sngan"), pytest.param(NAMES, marks=pytest.mark.long)], ids=len)
+def test_simulation_has_every_variant_on_both_arrays(names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulated, "NAMES", names)
     found = simulated.simulated(silent)
     assert again(simulated.PART, found) == found
     result = simulated.shown(found)
@@ -68,7 +70,7 @@ def test_simulation_has_every_variant_on_both_arrays() -> None:
         variants = {f"SD{skip}" for skip in ("", "-Asparse", "-Wsparse", "-WAsparse")}
         assert {"NZP", simulated.ENGINE, simulated.WHOLE} | variants <= set(rows)
         assert all(cell == 1 for head, cell in rows["NZP"].items() if head != "form")
-        for title in TITLES.values():
+        for title in (TITLES[name] for name in names):
             assert float(str(rows["SD-WAsparse"][title])) >= float(str(rows["SD"][title]))
         assert set(table(result, f"simulated-energy-{array}")) == set(rows)
         assert len(result.files[f"simulated-ranges-{array}"].rows) > len(rows)

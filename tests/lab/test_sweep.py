@@ -163,9 +163,9 @@ def test_a_dask_cluster_of_several_processes_survives_a_killed_worker(monkeypatc
     from splitdeconv.lab.simulation import cluster  # noqa: PLC0415
 
     monkeypatch.setattr(cluster, "evaluate_chunk", _slow)
-    every = chunks(24)
-    with local_cluster(3) as local:
-        assert len(local.workers) == 3
+    every = chunks(12)
+    with local_cluster(2) as local:
+        assert len(local.workers) == 2
         killer = threading.Timer(0.6, os.kill, (next(iter(local.workers.values())).pid, signal.SIGKILL))
         killer.start()
         found = {chunk.key(): columns for chunk, columns in cluster.on_cluster(local.scheduler_address)(every)}
@@ -244,7 +244,9 @@ def test_a_second_sweep_on_one_output_refuses(tmp_path: Path, capsys: pytest.Cap
     assert [entry.name for entry in tmp_path.iterdir()] == ["s.csv"]
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize(
+    "name", ["SIGKILL", *(pytest.param(each, marks=pytest.mark.long) for each in ("SIGINT", "SIGTERM"))]
+)
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_no_worker_outlives_its_sweep(name: str, tmp_path: Path) -> None:
     path = tmp_path / "s.csv"

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from splitdeconv.deconv import reference
@@ -17,6 +17,7 @@ from splitdeconv.deconv.written import stretched_axis
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings import LOWERINGS, candidates, find_lowering, lower
 from splitdeconv.lowerings.candidate import Candidate
+from tests.examples import examples
 from tests.strategies import beside_tensors, deconvs, integer_tensors, separable_deconvs, written_out_deconvs
 
 LAYOUTS: tuple[Layout, ...] = ("NCHW", "NHWC")
@@ -45,7 +46,7 @@ def assert_every_candidate_is_exact(deconv: Deconv, seed: int) -> None:
 
 
 @given(deconvs(), st.integers(0, 2**32))
-@settings(max_examples=150)
+@examples(25, 10_000)
 def test_every_lowering_is_bit_equal_to_the_definition(deconv: Deconv, seed: int) -> None:
     assert_every_candidate_is_exact(deconv, seed)
 
@@ -57,27 +58,13 @@ def test_and_on_separable_filters(deconv: Deconv, seed: int) -> None:
 
 
 @given(written_out_deconvs(), st.integers(0, 2**32))
-@settings(max_examples=150)
+@examples(25, 10_000)
 def test_and_on_convolutions_of_stretched_maps(deconv: Deconv, seed: int) -> None:
     assert_every_candidate_is_exact(deconv, seed)
 
 
-@pytest.mark.long
-@given(written_out_deconvs(), st.integers(0, 2**32))
-@settings(max_examples=10_000)
-def test_and_on_ten_thousand_convolutions_of_stretched_maps(deconv: Deconv, seed: int) -> None:
-    assert_every_candidate_is_exact(deconv, seed)
-
-
-@pytest.mark.long
-@given(deconvs(), st.integers(0, 2**32))
-@settings(max_examples=10_000)
-def test_every_lowering_is_bit_equal_to_the_definition_on_ten_thousand(deconv: Deconv, seed: int) -> None:
-    assert_every_candidate_is_exact(deconv, seed)
-
-
 @given(st.one_of(deconvs(), written_out_deconvs()))
-@settings(max_examples=100)
+@examples(20, 1_000)
 def test_programs_do_not_depend_on_sizes(deconv: Deconv) -> None:
     unknown = deconv.with_in_sizes(None, [None] * len(deconv.axes))
     for layout in LAYOUTS:

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install 'splitdeconv[torch]'")
 
-from hypothesis import given, settings  # noqa: E402
+from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from splitdeconv.deconv import ops, reference  # noqa: E402
@@ -23,6 +23,7 @@ from splitdeconv.torch_modules.filters import bias_split, filter_split  # noqa: 
 from splitdeconv.torch_modules.forms import LAYOUTS, default_form, find_form  # noqa: E402
 from splitdeconv.torch_modules.interpret import Form, interpret, routine  # noqa: E402
 from splitdeconv.torch_modules.operators import APPLY  # noqa: E402
+from tests.examples import examples  # noqa: E402
 from tests.strategies import deconvs, integer_tensors  # noqa: E402
 
 DCGAN2 = Deconv((Axis(5, 2, 1, 2, 2, 1, 16), Axis(5, 2, 1, 2, 2, 1, 16)), 8, 4)
@@ -44,20 +45,13 @@ def assert_every_form_is_exact(deconv: Deconv, seed: int) -> None:
 
 
 @given(deconvs(), st.integers(0, 2**32))
-@settings(max_examples=50)
+@examples(15, 5_000)
 def test_every_form_is_bit_equal_to_the_definition(deconv: Deconv, seed: int) -> None:
     assert_every_form_is_exact(deconv, seed)
 
 
-@pytest.mark.long
 @given(deconvs(), st.integers(0, 2**32))
-@settings(max_examples=5000)
-def test_every_form_is_bit_equal_to_the_definition_on_five_thousand(deconv: Deconv, seed: int) -> None:
-    assert_every_form_is_exact(deconv, seed)
-
-
-@given(deconvs(), st.integers(0, 2**32))
-@settings(max_examples=20)
+@examples(8, 200)
 def test_filters_are_those_of_the_numpy_definition(deconv: Deconv, seed: int) -> None:
     _, weights = integer_tensors(deconv, seed)
     kernel = tuple(axis.kernel for axis in deconv.axes)
@@ -104,7 +98,7 @@ def test_the_default_rule_takes_the_window_with_the_fewest_products() -> None:
 
 
 @given(deconvs(negative_pads=False))
-@settings(max_examples=50)
+@examples(20, 500)
 def test_the_default_rule_looks_at_no_size_and_no_output_pad(deconv: Deconv) -> None:
     bare = [dataclasses.replace(axis, output_pad=0, in_size=None) for axis in deconv.axes]
     unsized = dataclasses.replace(deconv, axes=tuple(bare), batch=None)

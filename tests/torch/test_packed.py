@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install 'splitdeconv[torch]'")
 
-from hypothesis import example, given, settings  # noqa: E402
+from hypothesis import example, given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -21,6 +21,7 @@ from splitdeconv.deconv.spec import Axis, Deconv  # noqa: E402
 from splitdeconv.torch_modules import assemble, packed  # noqa: E402
 from splitdeconv.torch_modules.forms import inference_form  # noqa: E402
 from splitdeconv.torch_modules.interpret import routine  # noqa: E402
+from tests.examples import examples  # noqa: E402
 from tests.strategies import deconvs, integer_tensors  # noqa: E402
 from tests.torch.forms import all_forms  # noqa: E402
 
@@ -60,15 +61,8 @@ def assert_every_unrecorded_form_is_exact(deconv: Deconv, seed: int) -> None:
 @example(PAIRS, 0)
 @example(EVEN, 0)
 @example(DILATED, 0)  # output pads that PyTorch takes and oneDNN does not
-@settings(max_examples=40)
+@examples(10, 3_000)
 def test_every_unrecorded_form_is_bit_equal_to_the_definition(deconv: Deconv, seed: int) -> None:
-    assert_every_unrecorded_form_is_exact(deconv, seed)
-
-
-@pytest.mark.long
-@given(deconvs(), st.integers(0, 2**32))
-@settings(max_examples=3000)
-def test_every_unrecorded_form_is_bit_equal_to_the_definition_on_three_thousand(deconv: Deconv, seed: int) -> None:
     assert_every_unrecorded_form_is_exact(deconv, seed)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 import splitdeconv.torch as split
 from splitdeconv import UsageError, VerificationError
 from splitdeconv.torch_modules import streaming as inner
+from tests.examples import examples
 from tests.hifigan import HifiGan
 
 
@@ -43,7 +44,7 @@ class Stack(nn.Module):
         return self.down(F.hardtanh(x, -9, 9))
 
 
-@settings(max_examples=8, deadline=None)
+@examples(5, 80)
 @given(st.data())
 def test_any_deconv_in_any_chunks(data):
     kernel, stride, dilation = (data.draw(st.integers(1, high)) for high in (5, 3, 2))

@@ -91,7 +91,7 @@ def with_weights(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
     return copy
 
 
-@pytest.mark.parametrize("opset", [7, 11, OPSET])
+@pytest.mark.parametrize("opset", [OPSET, *(pytest.param(each, marks=pytest.mark.long) for each in (7, 11))])
 @pytest.mark.parametrize("name", sorted(name for name, case in cases().items() if not case["expect_failure"]))
 def test_a_case_of_onnx_runtime(name: str, opset: int) -> None:
     case = cases()[name]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
@@ -17,6 +17,7 @@ from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
+from tests.examples import examples
 from tests.onnx_models import OPSET, conversions, count, load, run, single, sites, written
 from tests.strategies import deconvs, integer_tensors
 
@@ -152,7 +153,7 @@ def test_a_map_that_is_read_before_the_crop_too_is_not_cropped() -> None:
             np.testing.assert_array_equal(values, wanted[name], str(candidate))
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@examples(10, 400)
 @given(deconv=deconvs(negative_pads=False), data=st.data())
 def test_random_crops(deconv: Deconv, data: st.DataObject) -> None:
     starts, ends, axes = [], [], []

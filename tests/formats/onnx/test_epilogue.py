@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from onnx import helper
 
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array
+from tests.examples import examples
 from tests.onnx_models import OPSET, conversions, evaluate, load, passes_check, run, single, sites
 from tests.strategies import deconvs, integer_tensors
 
@@ -114,7 +115,7 @@ def test_each_element_wise_node_moves(number: int) -> None:
 
 
 @given(st.data(), deconvs(negative_pads=False), st.integers(0, 2**32))
-@settings(max_examples=25, suppress_health_check=list(HealthCheck))
+@examples(8, 250, *HealthCheck)
 def test_random_chains_move(data: st.DataObject, deconv: Deconv, seed: int) -> None:
     offered = links_of(deconv.out_channels, len(deconv.axes) + 2)
     links = data.draw(st.lists(st.sampled_from(offered), min_size=1, max_size=4))

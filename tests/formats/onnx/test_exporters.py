@@ -97,6 +97,17 @@ OPTIONS: dict[str, tuple[dict[str, Any], tuple[str, str, bool]]] = {
         ("uint16", "uint8", False),
     ),
 }
+OFTEN = {  # one of each kind, in every run
+    "uint8 int8 per channel",
+    "int8 symmetric, 7 bits",
+    "asymmetric weights per channel",
+    "float weights behind a pair",
+    "float bias",
+    "opset 11",
+    "contrib operators",
+    "int4",
+    "int16 per channel",
+}
 _OF_QUANTISE_STATIC = ("per_channel", "reduce_range")
 
 
@@ -194,7 +205,12 @@ def assert_whole_model_is_kept(model: OnnxModel, form: str) -> None:
         assert np.mean(moved > FLOAT_ROUNDING) < 0.02
 
 
-@pytest.fixture(scope="module", params=OPTIONS, ids=lambda name: name.replace(" ", "-"))
+MOST = [
+    pytest.param(name, marks=() if name in OFTEN else pytest.mark.long, id=name.replace(" ", "-")) for name in OPTIONS
+]
+
+
+@pytest.fixture(scope="module", params=MOST)
 def made(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[OnnxModel, tuple[str, str, bool]]:
     options, wanted = OPTIONS[request.param]
     return quantise(tmp_path_factory.mktemp("quantised"), options), wanted

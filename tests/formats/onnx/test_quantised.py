@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
@@ -28,6 +28,7 @@ from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.proof.sites import fingerprint, prove_site, wrong_numbers
 from splitdeconv.results.plan import Cost, Option
 from splitdeconv.targets import target
+from tests.examples import examples
 from tests.lowerings.test_lowerings import swap_first_blocks
 from tests.onnx_quantised import random_input, random_weights
 from tests.strategies import deconvs
@@ -81,20 +82,16 @@ def assert_all_forms_equal_the_definition(drawn: tuple[Deconv, Weights]) -> None
 
 
 @given(quantised())
-@settings(max_examples=15)
+@examples(5, 2_000)
 def test_every_form_is_bit_equal_to_the_definition(drawn: tuple[Deconv, Weights]) -> None:
     assert_all_forms_equal_the_definition(drawn)
 
 
-@pytest.mark.long
-@given(quantised())
-@settings(max_examples=2000)
-def test_every_form_is_bit_equal_to_the_definition_on_two_thousand(drawn: tuple[Deconv, Weights]) -> None:
-    assert_all_forms_equal_the_definition(drawn)
-
-
 @pytest.mark.parametrize(("activation", "weight"), TYPES)
-@pytest.mark.parametrize("epilogue", [("Relu",), ("Clip",), ("Relu", "Clip"), ("Tanh",)])
+@pytest.mark.parametrize(
+    "epilogue",
+    [("Relu", "Clip"), ("Tanh",), *(pytest.param(each, marks=pytest.mark.long) for each in (("Relu",), ("Clip",)))],
+)
 def test_epilogues_are_taken_in_exactly(activation: str, weight: str, epilogue: tuple[str, ...]) -> None:
     deconv = typed(activation, weight)
     proto = qdq_model(deconv, random_weights(deconv, 3), epilogue=epilogue)

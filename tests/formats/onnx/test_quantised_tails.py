@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
@@ -22,6 +22,7 @@ from splitdeconv.formats.onnx.quantised_layer import qdq_model
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.targets import target
+from tests.examples import examples
 from tests.formats.onnx.test_quantised import LAYER, TYPES, only_site, run_all, typed
 from tests.onnx_quantised import random_input, random_weights
 from tests.strategies import deconvs
@@ -163,7 +164,7 @@ def cropped_layers(draw: st.DrawFn) -> tuple[Deconv, Weights, Crop, Tail]:
 
 
 @given(cropped_layers())
-@settings(max_examples=25)
+@examples(6, 250)
 def test_any_crop_of_any_layer_is_bit_equal_to_the_definition(drawn: tuple[Deconv, Weights, Crop, Tail]) -> None:
     deconv, weights, crop, tail = drawn
     proto = cropped_model(deconv, weights, crop, tail)

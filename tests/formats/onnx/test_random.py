@@ -9,12 +9,13 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, given
 from hypothesis import strategies as st
 
 from splitdeconv.deconv import reference
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array, Weights
+from tests.examples import examples
 from tests.onnx_models import (
     RUNTIME_OPSETS,
     RUNTIME_TYPES,
@@ -99,15 +100,8 @@ def small_tensors(deconv: Deconv, seed: int, dtype: Any) -> tuple[Array, Weights
 
 
 @given(st.data(), deconvs(negative_pads=False), st.integers(0, 2**32))
-@settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@examples(12, 2_000, *HealthCheck)
 def test_a_random_model_is_bit_equal_to_the_definition(data: st.DataObject, deconv: Deconv, seed: int) -> None:
-    assert_bit_equal(data, deconv, seed)
-
-
-@pytest.mark.long
-@given(st.data(), deconvs(negative_pads=False), st.integers(0, 2**32))
-@settings(max_examples=2_000, suppress_health_check=list(HealthCheck))
-def test_two_thousand_random_models_are_bit_equal(data: st.DataObject, deconv: Deconv, seed: int) -> None:
     assert_bit_equal(data, deconv, seed)
 
 
@@ -142,7 +136,7 @@ def pads_of(auto_pad: str, axis: Axis, out_size: int) -> tuple[int, int]:
     st.sampled_from([1, 11, 22]),
     st.booleans(),
 )
-@settings(max_examples=15)
+@examples(8, 150)
 def test_auto_pad_same_gives_the_input_size_times_the_stride(
     deconv: Deconv, auto_pad: str, opset: int, is_open: bool
 ) -> None:
@@ -155,7 +149,7 @@ def test_auto_pad_same_gives_the_input_size_times_the_stride(
 
 
 @given(deconvs(negative_pads=False), st.sampled_from([1, 11, 22]), st.booleans())
-@settings(max_examples=10)
+@examples(6, 100)
 def test_auto_pad_valid_is_without_pads(deconv: Deconv, opset: int, is_open: bool) -> None:
     assume(opset > 1 or not is_open)  # at opset 1 some deconvs with open sizes have no other form
     check_pads(deconv, [(0, 0)] * len(deconv.axes), {"auto_pad": "VALID"}, opset, is_open)
@@ -167,7 +161,7 @@ def test_auto_pad_valid_is_without_pads(deconv: Deconv, opset: int, is_open: boo
     st.sampled_from(["NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"]),
     st.sampled_from([11, 22]),
 )
-@settings(max_examples=15)
+@examples(8, 150)
 def test_output_shape_makes_the_pads(data: st.DataObject, deconv: Deconv, auto_pad: str, opset: int) -> None:
     plain = [replace(axis, pad_begin=0, pad_end=0) for axis in deconv.axes]
     outs = [data.draw(st.integers(1, axis.out_size or 1)) for axis in plain]

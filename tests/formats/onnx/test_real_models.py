@@ -72,7 +72,7 @@ def test_every_lowering_gives_the_originals_result(name: str, shared: Path) -> N
     assert tried >= 4
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", EACH)
 def test_the_default_conversion_is_proved(name: str, shared: Path) -> None:
     conversion = splitdeconv.convert(shared / "models" / f"{name}.onnx", target="generic")
     assert conversion.verdict.passed

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
@@ -16,6 +16,7 @@ from splitdeconv import UsageError, VerificationError, convert
 from splitdeconv.formats.onnx import OnnxModel, float64, streaming
 from splitdeconv.formats.onnx.graph import places
 from splitdeconv.proof.streamed import InChunks
+from tests.examples import examples
 from tests.onnx_models import build
 
 FRAMES = 24
@@ -64,7 +65,7 @@ def check(model: OnnxModel, axis: int = 2, shape: tuple[int, ...] = (1, 3, FRAME
     return how
 
 
-@settings(max_examples=5, deadline=None)
+@examples(5, 50)
 @given(st.data())
 def test_deconvs_between_dilated_convolutions(data: st.DataObject) -> None:
     draw = lambda low, high: data.draw(st.integers(low, high))  # noqa: E731

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, assume, event, given, settings
+from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from splitdeconv.deconv.spec import WrittenOut
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.model import Site
+from tests.examples import examples
 from tests.formats.onnx import stretched_models as models
 from tests.formats.onnx.stretched_models import CHANNELS, SIZES, model_of, node, numbers, resize, then
 from tests.onnx_models import OPSET, conversions, convert, load, programs, run, sites
@@ -355,15 +356,8 @@ def assert_random_model_is_rewritten(model: onnx.ModelProto, shape: tuple[int, .
 
 
 @given(whole_models())
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(20, 10_000)
 def test_random_models(case: tuple[onnx.ModelProto, tuple[int, ...]]) -> None:
-    assert_random_model_is_rewritten(*case)
-
-
-@pytest.mark.long
-@given(whole_models())
-@settings(max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_ten_thousand_random_models(case: tuple[onnx.ModelProto, tuple[int, ...]]) -> None:
     assert_random_model_is_rewritten(*case)
 
 

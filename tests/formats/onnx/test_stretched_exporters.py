@@ -59,6 +59,7 @@ WAYS = {
     "into_zeros": ("zeros", into_zeros),
     "upfirdn2d": ("zeros", upfirdn2d),
 }
+SLOW = sorted(set(WAYS) - {"exact", "interpolate", "into_zeros"})
 SCRIPTED = sorted(set(WAYS) - {"exact"})  # an operator that the older exporter does not know
 
 
@@ -90,6 +91,8 @@ def test_by_the_older_exporter(name: str, is_open: bool) -> None:
     assert_found(name, exported(Behind(WAYS[name][1]), dynamo=False, is_open=is_open))
 
 
-@pytest.mark.parametrize("name", sorted(WAYS))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in SLOW else ()) for name in sorted(WAYS)]
+)
 def test_by_the_newer_exporter_with_open_sizes(name: str) -> None:
     assert_found(name, exported(Behind(WAYS[name][1]), dynamo=True, is_open=True))

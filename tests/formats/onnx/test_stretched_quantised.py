@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -16,6 +16,7 @@ from splitdeconv.deconv.weights import Array
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.proof.sites import prove_site
 from splitdeconv.targets import target
+from tests.examples import examples
 from tests.formats.onnx import stretched_models as models
 from tests.formats.onnx.stretched_models import CHANNELS, SIZES, Nodes, node, numbers, resize
 from tests.onnx_models import load, programs, run, sites, written
@@ -350,13 +351,6 @@ def assert_random_model_is_rewritten(model: onnx.ModelProto, shape: tuple[int, .
 
 
 @given(whole_models())
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(6, 2_000)
 def test_random_models(case: tuple[onnx.ModelProto, tuple[int, ...]]) -> None:
-    assert_random_model_is_rewritten(*case)
-
-
-@pytest.mark.long
-@given(whole_models())
-@settings(max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_two_thousand_random_models(case: tuple[onnx.ModelProto, tuple[int, ...]]) -> None:
     assert_random_model_is_rewritten(*case)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
@@ -19,6 +19,7 @@ from splitdeconv.deconv.structure import axis_matrix, dense_of, diagonal_of, vec
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
+from tests.examples import examples
 from tests.onnx_models import build, conversions, count, deconv_attributes, load, run, single, sites
 from tests.strategies import integer_tensors, separable_deconvs
 
@@ -56,7 +57,7 @@ def test_bilinear_upsampling_is_found_and_every_form_is_exact(stride: int, group
     assert ("native:simplified" in names) == (groups == 1)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@examples(10, 400)
 @given(separable_deconvs(negative_pads=False), st.booleans(), st.integers(0, 2**32))
 def test_random_separable_filters(deconv: Deconv, dense: bool, seed: int) -> None:
     x, weights = integer_tensors(deconv, seed, "float32")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("ai_edge_litert")
@@ -15,6 +15,7 @@ from splitdeconv.errors import UsageError
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.targets.litert import LiteRtModel, interpreter
+from tests.examples import examples
 from tests.tflite_models import Case, build, cases, loaded, random_input
 
 QUANTISED = ("int8", "int8_per_channel", "uint8", "int16")
@@ -74,7 +75,7 @@ after = st.lists(st.sampled_from(["RELU=", "RELU6=", "CROP", "ADD", "RELU*"]), m
 
 
 @given(cases(("float32", "float16", *QUANTISED)), after)
-@settings(max_examples=40)
+@examples(12, 400)
 def test_exact_numerics_keep_the_bits_behind_any_epilogue(case: Case, after: tuple[str, ...]) -> None:
     case = case.with_(after=after, activation=0)
     model = loaded(build(case))
@@ -92,7 +93,7 @@ def test_exact_numerics_keep_the_bits_behind_any_epilogue(case: Case, after: tup
 
 
 @given(cases(("int8", "int8_per_channel", "int16")))
-@settings(max_examples=40)
+@examples(12, 400)
 def test_fused_numerics_differ_by_two_steps_at_most_and_are_nearer_to_float64(case: Case) -> None:
     case = case.with_(after=("ADD", "RELU*"), activation=0, in_channels=case.in_channels + 4)
     model = loaded(build(case), "fused")

@@ -7,13 +7,14 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 pytest.importorskip("ai_edge_litert")
 
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.targets.litert import LiteRt, LiteRtModel, interpreter
+from tests.examples import examples
 from tests.tflite_models import Case, build, cases, loaded, random_input
 
 KERNELS = ("xnnpack", "reference")
@@ -59,15 +60,8 @@ def assert_same_bits(case: Case) -> None:
 
 
 @given(cases())
-@settings(max_examples=60)
+@examples(12, 2_000)
 def test_every_rewrite_gives_the_original_bits(case: Case) -> None:
-    assert_same_bits(case)
-
-
-@pytest.mark.long
-@given(cases())
-@settings(max_examples=2000)
-def test_every_rewrite_gives_the_original_bits_on_two_thousand_models(case: Case) -> None:
     assert_same_bits(case)
 
 

@@ -22,6 +22,7 @@ from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.targets.litert import LiteRt
 from splitdeconv.targets.target import CompileError
+from tests.examples import examples
 from tests.tflite_models import Case, build, loaded
 
 SOURCES = tuple(
@@ -62,7 +63,7 @@ def mutations(draw: st.DrawFn) -> bytes:
 
 
 @given(mutations())
-@settings(max_examples=500)
+@examples(100, 2_000)
 def test_mutated_files_end_in_one_line(content: bytes) -> None:
     assert whole_road(content) != "several lines"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 pytest.importorskip("ai_edge_litert")
@@ -27,6 +27,7 @@ from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.proof.sites import noise_of_site, prove_site, wrong_numbers
 from splitdeconv.targets.litert import LiteRt, LiteRtModel, interpreter
+from tests.examples import examples
 from tests.formats.tflite import stretched_models as models
 from tests.formats.tflite.stretched_models import CHANNELS, SIZES, constant, keras, model_of, pad, resize, unary
 from tests.tflite_models import loaded
@@ -440,13 +441,6 @@ def assert_random_model_is_rewritten(content: bytes, shape: tuple[int, ...], dty
 
 
 @given(whole_models())
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(20, 10_000)
 def test_random_models(case: tuple[bytes, tuple[int, ...], str]) -> None:
-    assert_random_model_is_rewritten(*case)
-
-
-@pytest.mark.long
-@given(whole_models())
-@settings(max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_ten_thousand_random_models(case: tuple[bytes, tuple[int, ...], str]) -> None:
     assert_random_model_is_rewritten(*case)

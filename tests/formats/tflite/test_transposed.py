@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("ai_edge_litert")
 
 from ai_edge_litert import schema_py_generated as tfl
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import splitdeconv
@@ -22,6 +22,7 @@ from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.pipeline.convert import convert
 from splitdeconv.pipeline.request import ConvertRequest
 from splitdeconv.targets.litert import LiteRtModel, interpreter
+from tests.examples import examples
 from tests.tflite_models import Tree, quant
 
 RNG = np.random.default_rng(0)
@@ -96,7 +97,7 @@ def scattered(model: TfliteModel, x: Any, strides: tuple[int, int], *, same: boo
     return y
 
 
-@settings(max_examples=8)
+@examples(8, 80)
 @given(
     sizes=st.tuples(st.integers(1, 5), st.integers(1, 5)),
     kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 pytest.importorskip("ai_edge_litert")
 
@@ -26,6 +26,7 @@ from splitdeconv.pipeline.compiling import compile_equal_work
 from splitdeconv.proof.sites import fingerprint, noise_of_site, prove_site, wrong_numbers
 from splitdeconv.results.bench import EQUAL_WORK
 from splitdeconv.targets.litert import LiteRt, LiteRtModel
+from tests.examples import examples
 from tests.tflite_models import Case, build, cases, loaded
 
 QUANTISED = ("int8", "int8_per_channel", "uint8", "int16")
@@ -132,18 +133,8 @@ def test_hybrid_sites_are_held_against_real_values_too(runner: LiteRt) -> None:
 
 
 @given(cases(QUANTISED))
-@settings(max_examples=40)
+@examples(12, 1_000)
 def test_litert_agrees_with_the_definition(case: Case) -> None:
-    model = loaded(build(case))
-    for site in model.find().sites:
-        for kernels in KERNELS:
-            assert wrong_numbers(model, site, lower(site.deconv, "NHWC", NATIVE), litert(kernels)) is None
-
-
-@pytest.mark.long
-@given(cases(QUANTISED))
-@settings(max_examples=1000)
-def test_litert_agrees_with_the_definition_on_a_thousand_models(case: Case) -> None:
     model = loaded(build(case))
     for site in model.find().sites:
         for kernels in KERNELS:

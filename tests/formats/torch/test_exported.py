@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install 'splitdeconv[torch]'")
 
-from hypothesis import HealthCheck, given, settings  # noqa: E402
+from hypothesis import HealthCheck, given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.export import Dim  # noqa: E402
@@ -22,6 +22,7 @@ from splitdeconv.formats.torch.exported import ExportedModel  # noqa: E402
 from splitdeconv.pipeline.sites import site_table  # noqa: E402
 from splitdeconv.proof.sites import prove_site  # noqa: E402
 from splitdeconv.targets import target  # noqa: E402
+from tests.examples import examples  # noqa: E402
 
 X = torch.randn(2, 4, 5, 6)
 STEP = 6  # of a layer's forms in one example
@@ -81,7 +82,7 @@ def layers(draw) -> tuple[nn.Module, torch.Tensor]:
 
 
 @given(layers(), st.integers(0, STEP - 1))
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(4, 80, *HealthCheck)
 def test_every_form_is_bit_equal_to_the_definition_alone_and_written(layer, first) -> None:
     module, x = layer
     model = ExportedModel(exported(module, x))

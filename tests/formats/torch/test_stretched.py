@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install 'splitdeconv[torch]'")
 
 import torch.nn.functional as F  # noqa: E402, N812
-from hypothesis import HealthCheck, given, settings  # noqa: E402
+from hypothesis import HealthCheck, given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.export import Dim  # noqa: E402
@@ -19,6 +21,7 @@ import splitdeconv  # noqa: E402
 from splitdeconv import lowerings  # noqa: E402
 from splitdeconv.formats.torch import stretched  # noqa: E402
 from splitdeconv.formats.torch.exported import ExportedModel  # noqa: E402
+from tests.examples import examples  # noqa: E402
 
 X = torch.randn(2, 4, 5, 6, generator=torch.Generator().manual_seed(0))
 STEP = 6  # of a pair's forms in one example
@@ -108,8 +111,16 @@ def whole(module: nn.Module) -> nn.Module:
     return module
 
 
-@pytest.mark.parametrize("decomposed", [False, True], ids=["open", "decomposed"])
-@pytest.mark.parametrize("name", FOUND)
+def with_one_of(names: Iterable[str], words: tuple[str, str]) -> list[Any]:
+    """Every name with one of both in every run, with the other in the long one."""
+    return [
+        pytest.param(name, flag, marks=() if flag == number % 2 else pytest.mark.long, id=f"{name}-{word}")
+        for number, name in enumerate(names)
+        for flag, word in zip((False, True), words, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("name", "decomposed"), with_one_of(FOUND, ("open", "decomposed")))
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_what_exporters_write_is_found_and_spliced(name: str, decomposed: bool) -> None:
     before, kind, factors = FOUND[name]
@@ -234,8 +245,7 @@ class Skip(nn.Module):
         return self.conv(self.behind(torch.cat([maps[each] for each in self.order], 1)))
 
 
-@pytest.mark.parametrize("is_open", [False, True], ids=["fixed", "open"])
-@pytest.mark.parametrize("name", SKIPS)
+@pytest.mark.parametrize(("name", "is_open"), with_one_of(SKIPS, ("fixed", "open")))
 def test_skip_connections_are_the_sum_of_two_convolutions(name: str, is_open: bool) -> None:
     before, behind, order = SKIPS[name]
     module = whole(Skip(before, behind, order, padding=0 if name in ("reflect", "edge") else 1))
@@ -297,7 +307,7 @@ class Doubled(nn.Module):
 
 
 @given(pairs(), st.integers(0, STEP - 1))
-@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@examples(5, 120, HealthCheck.filter_too_much)
 def test_every_pair_is_found_and_bit_equal(pair, first) -> None:
     module, x = pair
     model = model_of(module, x)
