@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 JOBS ?= auto
+# Most of what is installed is never imported; compiling it takes two minutes.
+INSTALL = -m pip install --quiet --no-compile
+PYTEST = -m pytest -n $(JOBS) --dist loadgroup -q
 MINUTES ?= 7
 TORCH ?= torch==2.13.0
 LOWEST = onnxruntime openvino litert vela report dask parquet paper zigzag demo
@@ -22,29 +25,28 @@ $(VENV)/.user: pyproject.toml
 $(VENV)/.lowest: pyproject.toml $(VENV)/.dev
 	$(PYTHON) -m venv $(VENV)/lowest
 	PYTHONPATH=src:. $(BIN)/python -m tests.lowest $(LOWEST) > $(VENV)/lowest/constraints.txt
-	$(VENV)/lowest/bin/python -m pip install --quiet --constraint $(VENV)/lowest/constraints.txt \
+	$(VENV)/lowest/bin/python $(INSTALL) --constraint $(VENV)/lowest/constraints.txt \
 	  --editable '.[$(shell echo $(LOWEST) | tr " " ",")]' expecttest html5lib hypothesis pytest pytest-xdist sybil
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet '$(TORCH)'
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python $(INSTALL) '$(TORCH)' --editable '.[dev]'
 	@touch $@
 
 $(VENV)/.docs: pyproject.toml
 	$(PYTHON) -m venv $(VENV)/docs
-	$(VENV)/docs/bin/python -m pip install --quiet --editable '.[docs]'
+	$(VENV)/docs/bin/python $(INSTALL) --editable '.[docs]'
 	@touch $@
 
 demo: $(VENV)/.user  ## convert a trained generator of faces and prove it equal; table and images in demo/
 	$(BIN)/splitdeconv demo demo
 
 test: $(VENV)/.dev check  ## lint, types, import rules, and all tests but the long ones
-	$(BIN)/python -m pytest -n $(JOBS) -q
+	$(BIN)/python $(PYTEST)
 
 test-lowest: $(VENV)/.lowest  ## the tests with the oldest versions of all packages that are allowed, without torch
-	$(VENV)/lowest/bin/python -m pytest -n $(JOBS) -q
+	$(VENV)/lowest/bin/python $(PYTEST)
 
 test-pythons: release  ## the wheel and the core tests on every Python from 3.10 to 3.13 that is there
 	for version in 3.10 3.11 3.12 3.13; do \
@@ -60,7 +62,7 @@ release: $(VENV)/.dev  ## the source distribution and the wheel in dist/, checke
 	$(BIN)/python -m twine check --strict dist/*
 
 test-long: $(VENV)/.dev  ## the hypothesis and fuzz runs, and a sample of MINUTES=7 of each kind of attack together
-	MINUTES=$(MINUTES) $(BIN)/python -m pytest -n $(JOBS) -q -m long
+	MINUTES=$(MINUTES) $(BIN)/python $(PYTEST) -m long
 
 attack: $(VENV)/.dev  ## the whole attack (tests/attack), for many hours; it may be stopped, and goes on where it was
 	$(BIN)/python -m tests.attack attack-out

@@ -19,6 +19,7 @@ import subprocess
 import sys
 from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ NEEDS = {"start-pytorch": ("torch", "onnxscript"), "pytorch": ("torch", "onnxscr
 SECONDS = 120
 # Measured runs take seconds here, not the default minutes: what they print is not compared.
 QUICK_SECONDS = 2
+QUICK_LAYER_SECONDS = 0.5  # each layer of a module has its own
 BUDGET = ("--budget", str(QUICK_SECONDS))
 TIMED = ("convert", "bench")
 # Which check is the worst, and errors of real values, which differ between processors.
@@ -137,6 +139,9 @@ def test_the_examples_of_a_page(page: Path, tmp_path: Path, monkeypatch: pytest.
     if not REWRITE:
         for name in ("convert", "bench"):
             monkeypatch.setattr(splitdeconv, name, partial(getattr(splitdeconv, name), budget=QUICK_SECONDS))
+        if "torch" in NEEDS.get(page.stem, ()):
+            module = import_module("splitdeconv.torch")
+            monkeypatch.setattr(module, "convert", partial(module.convert, seconds=QUICK_LAYER_SECONDS))
     for example in EXAMPLES.parse(page).examples():
         example.evaluate()
 

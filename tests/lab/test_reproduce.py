@@ -124,7 +124,8 @@ def test_without_onnx_every_part_that_needs_it_is_left_out(
 ) -> None:
     monkeypatch.setitem(sys.modules, "splitdeconv.lab.paper.schemes", None)
     monkeypatch.setitem(sys.modules, "splitdeconv.lab.paper.convolutions", None)
-    assert run(tmp_path, "--only", "ssim", "--only", "efficiency") == 0
+    onnx.save(deconv_model((1, 3, 16, 16)), tmp_path / "fst.onnx")
+    assert run(tmp_path, "--only", "ssim", "--only", "efficiency", "--fst", str(tmp_path / "fst.onnx")) == 0
     said = capsys.readouterr().out
     assert "pip install 'splitdeconv[paper]'" in said
     assert "pip install 'splitdeconv[onnx]'" in said
