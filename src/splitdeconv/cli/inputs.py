@@ -88,12 +88,11 @@ def arrays(given: Sequence[str] | None) -> dict[str, Array]:
     found: dict[str, Array] = {}
     for name, file in map(_file, given or ()):
         loaded = _load(file)
-        if not name:
-            found |= loaded if isinstance(loaded, dict) else {}
-        elif isinstance(loaded, dict):
+        if name and isinstance(loaded, dict):
             raise InputError(f"{file}: holds several arrays; wanted one, or --input {file} for all by their names")
-        else:
-            found[name] = loaded
+        if not name and not isinstance(loaded, dict):
+            raise InputError(f"{file}: holds one array without a name; wanted --input NAME={file}")
+        found |= {name: loaded} if name else loaded
     return found
 
 
