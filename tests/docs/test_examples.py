@@ -2,7 +2,8 @@
 
 ``console`` blocks hold commands behind ``$`` and their whole output, in which ``...`` stands for any text; ``sh``
 blocks hold commands that only have to succeed. Figures of a measured run are the machine's own: of a console block
-behind ``<!--- measured -->`` only exit codes and last lines are compared. Blocks of one page share a folder and their
+behind ``<!--- measured -->`` only exit codes and last lines are compared, and so behind ``<!--- figures of PACKAGE
+VERSION -->`` where another version is installed. Blocks of one page share a folder and their
 variables. What is needed to begin with is made in blocks that the reader does not see (``<!--- invisible-code-block:
 python``). Where outputs change on purpose, ``REWRITE_DOCUMENTATION=1 pytest tests/docs/test_examples.py`` writes the
 new ones.
@@ -20,6 +21,7 @@ import sys
 from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from functools import partial
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,7 @@ TIMED = ("convert", "bench")
 # Which check is the worst, and errors of real values, which differ between processors.
 ROUNDING = re.compile(r"(?<=; worst: ).*|\d\.\de[+-]\d\d")
 MEASURED = "<!--- measured -->"
+OF_VERSION = re.compile(r"<!--- figures of (\S+) (\S+) -->$")
 CHATTER = "INFO: Created TensorFlow Lite"  # LiteRT's own line, once in a process
 
 
@@ -86,7 +89,7 @@ def sessions(text: str) -> list[tuple[str, str]]:
 def console(example: Example) -> str | None:
     """Run a ``console`` block; the difference, or None."""
     shown = str(example.parsed)
-    measured = example.document.text[: example.region.start].rstrip().endswith(MEASURED)
+    measured = has_figures_of_its_own(example.document.text[: example.region.start].rstrip())
     real, differences = "", []
     for command, wanted in sessions(shown):
         code, output = ran(command, quick=measured)
@@ -98,6 +101,12 @@ def console(example: Example) -> str | None:
         page.write_text(page.read_text("utf-8").replace(shown, real, 1), "utf-8")
         return None
     return "\n".join(differences) or None
+
+
+def has_figures_of_its_own(before: str) -> bool:
+    """Whether what comes behind this text shows figures of this machine, or of another version of a package."""
+    stated = OF_VERSION.search(before)
+    return before.endswith(MEASURED) or (stated is not None and version(stated[1]) != stated[2])
 
 
 def succeeds(example: Example) -> str | None:
@@ -163,3 +172,8 @@ def test_a_wrong_output_is_found(tmp_path: Path) -> None:
     (example,) = EXAMPLES.parse(page).examples()
     with pytest.raises(Exception, match=r"\$ echo three\nwanted:\nfour\n\nfound:\nthree"):
         example.evaluate()
+
+
+def test_figures_of_another_version_are_not_compared() -> None:
+    assert has_figures_of_its_own("<!--- figures of pytest 0.1 -->")
+    assert not has_figures_of_its_own(f"<!--- figures of pytest {version('pytest')} -->")
