@@ -248,7 +248,7 @@ def deconv_model(deconv: Deconv, path: Path) -> Path:
     )
     source, result = [1, deconv.in_channels, *deconv.in_sizes], [1, deconv.out_channels, *deconv.out_sizes]
     graph = helper.make_graph([node], "g", [value("x", 1, source)], [value("y", 1, result)], [weight])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), path)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
 
 
