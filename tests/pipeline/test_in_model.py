@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pytest
 
-from splitdeconv.choosing.planner import Overrides
+from splitdeconv.choosing.planner import Overrides, order
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array
@@ -206,6 +206,30 @@ def test_what_was_not_timed_alone_is_not_tried_because_it_was_not_checked(kind: 
     settled(Plan("made", (replace(choice, options=(*choice.options, unchecked)),)), machine, tmp_path)
     assert any("split_phases" in forms for forms in machine.compiled)
     assert not any("split_row_groups" in forms for forms in machine.compiled)
+
+
+@pytest.mark.parametrize("gains", [True, False])
+def test_where_no_second_form_was_timed_the_first_by_rule_races(gains: bool, tmp_path: Path) -> None:
+    class Slow(Machine):
+        """One whose runs are so long that the budget went into the first form of each site."""
+
+        def milliseconds(self, forms: str) -> float:
+            return 1000.0 - (100.0 if gains else -100.0) * forms.count("split")
+
+    choices = [
+        replace(choice, chosen=NATIVE, options=tuple(without_time(each) for each in choice.options))
+        for choice in different(plan_of("first", "second")).choices
+    ]
+    machine = Slow()
+    found = settled(Plan("made", tuple(choices)), machine, tmp_path)
+    wanted = order(choices[0].options, DECONV)[1]
+    assert [choice.chosen for choice in found.plan.choices] == [wanted if gains else NATIVE] * 2
+    assert len(set(machine.compiled)) == 2  # nothing that was not checked
+    assert any("whole model" in note for note in found.notes)
+
+
+def without_time(option: Option) -> Option:
+    return option if option.candidate == NATIVE else replace(option, time=None)
 
 
 @pytest.mark.parametrize("kind", KINDS)

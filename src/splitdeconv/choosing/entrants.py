@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from splitdeconv.choosing.planner import order
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.results.plan import Choice, Plan
 
@@ -35,6 +36,20 @@ class Move:
 def alone(plan: Plan) -> Chosen:
     """What each site gets by its own times."""
     return {choice.site: choice.chosen for choice in plan.choices}
+
+
+def by_rule(plan: Plan, is_free: Callable[[str], bool]) -> Chosen:
+    """The winners of each site; where the seconds were too short for a second form, the first in measuring order.
+
+    That one was checked, because two are at each site, however little time there is.
+    """
+    return {choice.site: _by_rule(choice) if is_free(choice.site) else choice.chosen for choice in plan.choices}
+
+
+def _by_rule(choice: Choice) -> Candidate:
+    if len(_times(choice)) > 1:
+        return choice.chosen
+    return next((each for each in order(choice.options, choice.deconv) if each != NATIVE), choice.chosen)
 
 
 def uniform(plan: Plan, is_free: Callable[[str], bool]) -> list[Chosen]:

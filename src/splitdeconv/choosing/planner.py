@@ -169,25 +169,23 @@ def generic_score(option: Option, deconv: Deconv) -> tuple[int, float, int, int,
 
 
 def order(options: Iterable[Option], deconv: Deconv) -> tuple[Candidate, ...]:
-    """The order in which to measure: ``native``, which the others must beat, the runtime's own deconv, then by cost.
+    """The order in which to measure: ``native``, the best by rule, the runtime's own deconv, then the others.
 
-    The runtime's own deconv also in other layouts: it is often the best and costs no more to try. Of the others the
-    best one of each lowering comes first, then the second ones: with little time, kinds tell more than variants.
+    Two are tried however little time there is. The runtime's own deconv also in other layouts: it is often the best and
+    costs no more to try. Of the others the best one of each lowering comes first, then the second ones: with little
+    time, kinds tell more than variants.
     """
-
-    def place(candidate: Candidate) -> int:
-        if candidate == NATIVE:
-            return 0
-        own = candidate == COMPOSITE or (candidate.lowering == NATIVE.lowering and candidate.layout)
-        return 1 if own else 2
-
     scored = sorted((generic_score(option, deconv), option.candidate) for option in options)
-    earlier: dict[str, int] = {}
-    ranked: list[tuple[tuple[int, int, int, int], Candidate]] = []
-    for number, ((rank, *_), candidate) in enumerate(scored):
-        turn = earlier[candidate.lowering] = earlier.get(candidate.lowering, 0) + 1
-        ranked.append(((place(candidate), rank, turn, number), candidate))
-    return tuple(candidate for _, candidate in sorted(ranked))
+    turns: Counter[str] = Counter()
+    ranked: list[tuple[int, int, int, Candidate]] = []
+    for place, ((rank, *_), candidate) in enumerate(scored):
+        turns[candidate.lowering] += 1
+        ranked.append((rank, turns[candidate.lowering], place, candidate))
+    found = [candidate for *_, candidate in sorted(ranked)]
+    own = [each for each in found if each == COMPOSITE or (each.lowering == NATIVE.lowering and each.layout)]
+    others = [each for each in found if each != NATIVE and each not in own]
+    native = [each for each in found if each == NATIVE]
+    return (*native, *others[:1], *own, *others[1:])
 
 
 def shares(tables: Sequence[SiteTable], seconds: float) -> dict[str, float]:

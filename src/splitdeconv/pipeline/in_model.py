@@ -108,7 +108,8 @@ def settle(
 
     Args:
         model, original: as it came, and for the target.
-        plan: what is best for each site alone; only what was timed there is tried, because only that was checked.
+        plan: what is best for each site alone; only what was timed or tried first there races, because only that was
+            checked.
         feeds: inputs of the model, one set or several of different sizes.
         target: where it is timed, or estimated.
         overrides: of the user, which stay.
@@ -132,8 +133,12 @@ def settle(
 
 
 def _first_plans(plan: Plan, overrides: Overrides) -> list[Chosen]:
-    """The winners of each site, and plans of one kind; those in which nothing is rewritten are the original."""
-    plans = [entrants.alone(plan), *entrants.uniform(plan, lambda site: not overrides.forces(site))]
+    """The winners of each site, also by rule, and plans of one kind; what rewrites nothing is the original."""
+
+    def is_free(site: str) -> bool:
+        return not overrides.forces(site)
+
+    plans = [entrants.alone(plan), entrants.by_rule(plan, is_free), *entrants.uniform(plan, is_free)]
     return list({_name(each): each for each in plans if entrants.rewritten(each)}.values())
 
 
