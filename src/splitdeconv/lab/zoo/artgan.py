@@ -10,17 +10,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own abbreviation
 from torch import Tensor, nn
 
-from splitdeconv.deconv.spec import Deconv
-from splitdeconv.lab import zoo
 from splitdeconv.lab.zoo.modules import Deconv2d, ZooNetwork, normal_weights
 
 LATENT, CLASSES = 100, 10
 DEVIATION = 0.02  # as DCGAN
-
-
-def deconvs() -> tuple[Deconv, ...]:
-    """The deconvs that the network must show: 4×4/1 110→1024@1, 4×4/2 up to 128@32, 3×3/1 128→128, 4×4/2 128→3."""
-    return zoo.deconvs("artgan")
 
 
 class ArtGAN(ZooNetwork):

@@ -9,17 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from splitdeconv.deconv.spec import Deconv
-from splitdeconv.lab import zoo
 from splitdeconv.lab.zoo.modules import Deconv2d, ZooNetwork, normal_weights
 
 LATENT, CHANNELS, SIZE = 100, (256, 128, 64), 8
 DEVIATION = 0.02  # of the initial weights, arXiv 1511.06434
-
-
-def deconvs() -> tuple[Deconv, ...]:
-    """The deconvs that the network must show: 5×5/2, 256→128@8, 128→64@16, 64→3@32."""
-    return zoo.deconvs("dcgan")
 
 
 class DCGAN(ZooNetwork):

@@ -11,18 +11,12 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from splitdeconv.deconv.spec import Deconv
 from splitdeconv.lab import zoo
 from splitdeconv.lab.zoo.drawing import NUMBERS
 from splitdeconv.lab.zoo.modules import Deconv2d, ZooNetwork
 
 HIDDEN, CHANNELS, SIZE = 128, (48, 48, 40, 24), 4
 SLOPE = 0.1  # of negative values
-
-
-def deconvs() -> tuple[Deconv, ...]:
-    """The deconvs that the network must show: 48→48@4, 48→40@8, 40→24@16, 24→3@32."""
-    return zoo.deconvs("faces")
 
 
 class Faces(ZooNetwork):

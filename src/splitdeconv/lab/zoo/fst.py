@@ -9,18 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from splitdeconv.deconv.spec import Deconv
-from splitdeconv.lab import zoo
 from splitdeconv.lab.zoo.modules import Deconv2d, ZooNetwork, random_images
 
 CHANNELS, BLOCKS = (32, 64, 128), 5
 DEVIATION = 0.1  # of the initial weights, as in the TensorFlow code
 RANGE, MIDDLE = 150.0, 127.5  # of the output, as there
-
-
-def deconvs() -> tuple[Deconv, ...]:
-    """The deconvs that the network must show: 3×3/2, 128→64@64, 64→32@128."""
-    return zoo.deconvs("fst")
 
 
 class Residual(nn.Module):

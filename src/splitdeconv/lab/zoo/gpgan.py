@@ -10,17 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from splitdeconv.deconv.spec import Deconv
-from splitdeconv.lab import zoo
 from splitdeconv.lab.zoo.modules import Deconv2d, ZooNetwork, normal_weights, random_images
 
 CHANNELS, BOTTLENECK, SIZE = (64, 128, 256, 512), 4000, 4
 DEVIATION = 0.02  # as DCGAN
-
-
-def deconvs() -> tuple[Deconv, ...]:
-    """The deconvs that the network must show: 4×4/2, 512→256@4, 256→128@8, 128→64@16, 64→3@32."""
-    return zoo.deconvs("gpgan")
 
 
 class GPGAN(ZooNetwork):

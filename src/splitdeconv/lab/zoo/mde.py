@@ -10,19 +10,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own abbreviation
 from torch import Tensor, nn
 
-from splitdeconv.deconv.spec import Deconv
-from splitdeconv.lab import zoo
 from splitdeconv.lab.zoo.modules import Deconv2d, ZooNetwork, random_images
 
 ENCODER = ((7, 32), (5, 64), (3, 128), (3, 256), (3, 512), (3, 512), (3, 512))  # kernel and channels of each pair
 DECODER = (512, 512, 256, 128, 64, 32, 16)
 SCALES = 4  # disparities, the finest last
 LARGEST_DISPARITY = 0.3  # of the image's width, as in the published code
-
-
-def deconvs() -> tuple[Deconv, ...]:
-    """The deconvs that the network must show: 3×3/2, 512→512@2×4 up to 32→16@128×256."""
-    return zoo.deconvs("mde")
 
 
 class MDE(ZooNetwork):

@@ -9,17 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from splitdeconv.deconv.spec import Deconv
-from splitdeconv.lab import zoo
 from splitdeconv.lab.zoo.modules import Deconv2d, ZooNetwork, normal_weights
 
 LATENT, CHANNELS, SIZE = 128, (512, 256, 128, 64), 4
 DEVIATION = 0.02  # as DCGAN
-
-
-def deconvs() -> tuple[Deconv, ...]:
-    """The deconvs that the network must show: 4×4/2, 512→256@4, 256→128@8, 128→64@16."""
-    return zoo.deconvs("sngan")
 
 
 class SNGAN(ZooNetwork):
