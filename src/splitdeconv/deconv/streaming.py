@@ -11,12 +11,17 @@ An operator that reads neighbours keeps ``past`` samples of its input; all of it
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import Generic, TypeVar
 
 from splitdeconv.deconv.layers import ConvAxis
 from splitdeconv.deconv.spec import Axis
+
+NEVER = 2**62  # a sample that no signal reaches
+Value = TypeVar("Value")  # of a graph
 
 
 class NotStreamableError(Exception):
@@ -197,3 +202,74 @@ class Streaming:
             for name, each in self.outputs.items()
         )
         return f"streamed over {inputs} in chunks of {frames}, latency {self.latency} frames; {outputs}"
+
+
+@dataclass(eq=False)
+class SignalWalk(ABC, Generic[Value]):
+    """A graph on the way to one in chunks, which is changed; its kind of graph says how values are read and masked.
+
+    Attributes:
+        signals: how values lie on the streamed axis; values without it do not depend on it.
+        states: inputs that take a state → the values that are the next ones.
+        past: frames that the longest state holds.
+    """
+
+    signals: dict[Value, Signal] = field(default_factory=dict, init=False)
+    states: dict[Value, Value] = field(default_factory=dict, init=False)
+    past: Fraction = field(default=Fraction(), init=False)
+    _late: dict[tuple[Value, int], Value] = field(default_factory=dict, init=False)
+    _inside: dict[Value, Value] = field(default_factory=dict, init=False)
+
+    @abstractmethod
+    def read(self, value: Value, reach: Reach) -> Value:
+        """What an operator reads of a streamed value: kept samples, and those of the chunk."""
+
+    @abstractmethod
+    def zeros_outside(self, value: Value) -> Value:
+        """A streamed value, late enough for that, with zeros outside the signal."""
+
+    @abstractmethod
+    def follow(self, made: Value, source: Value) -> None:
+        """Note that a new value has the type and, in the whole, the shape of another."""
+
+    def delayed(self, value: Value, delay: int) -> Value:
+        """A streamed value with a larger delay."""
+        signal = self.signals[value]
+        if signal.delay == delay:
+            return value
+        if (value, delay) not in self._late:
+            late = self._late[value, delay] = self.read(value, delayed(signal, delay))
+            self.follow(late, value)
+            self.signals[late] = replace(signal, delay=delay)
+        return self._late[value, delay]
+
+    def masked(self, value: Value) -> Value:
+        """A streamed value with zeros outside the signal."""
+        signal = self.signals[value]
+        if signal.zero_outside:
+            return value
+        if value not in self._inside:
+            source = self.delayed(value, maskable(signal))
+            made = self._inside[value] = self.zeros_outside(source)
+            self.follow(made, value)
+            self.signals[made] = replace(self.signals[source], zero_outside=True)
+        return self._inside[value]
+
+    def streaming(
+        self,
+        inputs: Mapping[str, int],
+        outputs: Mapping[str, StreamedOutput],
+        results: Iterable[Value],
+        states: Mapping[str, str],
+        beyond: str,
+    ) -> Streaming:
+        """How the graph is run; arguments as the attributes of :class:`Streaming`, ``results`` its outputs."""
+        multiple = math.lcm(*(signal.rate.denominator for signal in self.signals.values()))
+        late = max(self.signals[each].frames_late for each in results)
+        latency = -(-late // multiple) * multiple
+        return Streaming(inputs, outputs, multiple, latency, math.ceil(self.past), states, beyond)
+
+
+def output_of(signal: Signal) -> StreamedOutput:
+    """An output that lies as ``signal``."""
+    return StreamedOutput(signal.axis, signal.rate, signal.delay, signal.extra)

@@ -8,7 +8,6 @@ inputs in the same way, and cut what belongs to other chunks. Submodules stay su
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -18,20 +17,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from splitdeconv.deconv.streaming import (
-    NotStreamableError,
-    Reach,
-    Signal,
-    StreamedOutput,
-    Streaming,
-    delayed,
-    maskable,
-)
+from splitdeconv.deconv.streaming import NEVER, NotStreamableError, Reach, Signal, SignalWalk, Streaming, output_of
 from splitdeconv.errors import UsageError
 from splitdeconv.torch_modules.observe import CONV_TRANSPOSE
 
 Shaped = tuple[tuple[int, ...], torch.dtype]  # of a state
-_NEVER = 2**62  # a sample that no signal reaches
 POSITION, BEYOND = "position", "beyond"
 # torch.fx reads the number of inputs from the signature.
 _FORWARDS = (
@@ -58,33 +48,25 @@ def inside(
     times, over = rate
     samples = torch.arange(x.shape[axis], device=x.device) + (position * times // over - delay)
     end = (position + frames - beyond) * times // over + extra
-    kept = (samples >= 0) & (samples < torch.where(beyond > 0, end, _NEVER))
+    kept = (samples >= 0) & (samples < torch.where(beyond > 0, end, NEVER))
     return torch.where(kept.reshape(-1, *[1] * (x.dim() - axis - 1)), x, x.new_zeros(()))
 
 
 @dataclass(eq=False)
-class GraphWalk:
+class GraphWalk(SignalWalk[fx.Node]):
     """A traced module on the way to one in chunks; its graph is changed.
 
     Attributes:
         module: it.
         frames: of the example inputs.
-        signals: how values lie on the streamed axis; values without it do not depend on it.
-        states: nodes that take a state → nodes that give the next one.
+        shapes: of the states.
         rewritten: what was read from modules whose pads were changed, by module.
     """
 
     module: fx.GraphModule
     frames: int
-    signals: dict[fx.Node, Signal] = field(default_factory=dict)
-    states: dict[fx.Node, fx.Node] = field(default_factory=dict)
     shapes: list[Shaped] = field(default_factory=list)
     rewritten: dict[nn.Module, Any] = field(default_factory=dict)
-    past: Fraction = Fraction()
-
-    def __post_init__(self) -> None:
-        self._late: dict[tuple[fx.Node, int], fx.Node] = {}
-        self._inside: dict[fx.Node, fx.Node] = {}
 
     @property
     def graph(self) -> fx.Graph:
@@ -95,17 +77,17 @@ class GraphWalk:
         """A new call in front of the present node."""
         return self.graph.call_function(function, args)
 
-    def read(self, node: fx.Node, reach: Reach) -> fx.Node:
-        """What a call reads of a streamed value: kept samples, and those of the chunk."""
-        axis, meta = self.signals[node].axis, node.meta["tensor_meta"]
-        read = node
+    def read(self, value: fx.Node, reach: Reach) -> fx.Node:
+        """See :meth:`SignalWalk.read`."""
+        axis, meta = self.signals[value].axis, value.meta["tensor_meta"]
+        read = value
         if reach.past:
             shape = (*meta.shape[:axis], reach.past, *meta.shape[axis + 1 :])
             self.shapes.append((shape, meta.dtype))
             state = self._placeholder(f"state_{len(self.shapes)}")
-            read = self.call(torch.cat, [state, node], axis)
+            read = self.call(torch.cat, [state, value], axis)
             self.states[state] = self.cut(read, axis, -reach.past, None)
-            self.past = max(self.past, Fraction(reach.past) / self.signals[node].rate)
+            self.past = max(self.past, Fraction(reach.past) / self.signals[value].rate)
         return self.cut(read, axis, reach.skip, -reach.drop or None) if reach.skip or reach.drop else read
 
     def cut(self, node: fx.Node, axis: int, begin: int, end: int | None) -> fx.Node:
@@ -117,34 +99,15 @@ class GraphWalk:
         with self.graph.inserting_after(last):
             return self.graph.placeholder(name)
 
-    def delayed(self, node: fx.Node, delay: int) -> fx.Node:
-        """A streamed value with a larger delay."""
-        signal = self.signals[node]
-        if signal.delay == delay:
-            return node
-        if (node, delay) not in self._late:
-            late = self.read(node, delayed(signal, delay))
-            self._follow(late, node, Signal(signal.axis, signal.rate, delay, signal.extra, signal.zero_outside))
-            self._late[node, delay] = late
-        return self._late[node, delay]
+    def zeros_outside(self, value: fx.Node) -> fx.Node:
+        """See :meth:`SignalWalk.zeros_outside`."""
+        signal = self.signals[value]
+        numbers = signal.axis, signal.rate.as_integer_ratio(), signal.delay, signal.extra
+        return self.call(inside, value, self.position, self.beyond, self.chunk, *numbers)
 
-    def masked(self, node: fx.Node) -> fx.Node:
-        """A streamed value with zeros outside the signal."""
-        if self.signals[node].zero_outside:
-            return node
-        if node not in self._inside:
-            source = self.delayed(node, maskable(self.signals[node]))
-            signal = self.signals[source]
-            rate = signal.rate.as_integer_ratio()
-            numbers = signal.axis, rate, signal.delay, signal.extra
-            made = self.call(inside, source, self.position, self.beyond, self.chunk, *numbers)
-            self._follow(made, node, Signal(signal.axis, signal.rate, signal.delay, signal.extra, True))
-            self._inside[node] = made
-        return self._inside[node]
-
-    def _follow(self, made: fx.Node, source: fx.Node, signal: Signal) -> None:
+    def follow(self, made: fx.Node, source: fx.Node) -> None:
+        """See :meth:`SignalWalk.follow`."""
         made.meta["tensor_meta"] = source.meta["tensor_meta"]
-        self.signals[made] = signal
 
     def begin(self, axes: Sequence[int | None]) -> None:
         """Note the streamed inputs, and make the inputs that every streamed graph has."""
@@ -263,20 +226,15 @@ def _finish(walk: GraphWalk, output: fx.Node) -> Streaming:
         )
     with walk.graph.inserting_before(output):
         results = [walk.delayed(each, max(0, walk.signals[each].delay)) for each in results]
-    signals = [walk.signals[each] for each in results]
-    outputs = {
-        str(number): StreamedOutput(each.axis, each.rate, each.delay, each.extra) for number, each in enumerate(signals)
-    }
+    outputs = {str(number): output_of(walk.signals[each]) for number, each in enumerate(results)}
     one = results[0] if isinstance(given, fx.Node) else tuple(results)
     output.args = ((one, list(walk.states.values())),)
     walk.graph.lint()
     walk.module.recompile()
-    multiple = math.lcm(*(each.rate.denominator for each in walk.signals.values()))
-    latency = -(-max(each.frames_late for each in signals) // multiple) * multiple
     inputs = {
         node.name: walk.signals[node].axis
         for node in walk.graph.nodes
         if node.op == "placeholder" and node in walk.signals
     }
     states = {state.name: after.name for state, after in walk.states.items()}
-    return Streaming(inputs, outputs, multiple, latency, math.ceil(walk.past), states, BEYOND)
+    return walk.streaming(inputs, outputs, results, states, BEYOND)

@@ -9,16 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from math import ceil, lcm
+from dataclasses import asdict
 
 import onnx_ir as ir
 
-from splitdeconv.deconv.streaming import (
-    NotStreamableError,
-    Signal,
-    StreamedOutput,
-    Streaming,
-)
+from splitdeconv.deconv.streaming import NotStreamableError, Signal, Streaming, output_of
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.onnx.constants import drop_unused
 from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, Place, places
@@ -112,7 +107,7 @@ def _finish(walk: Walk, axes: Mapping[str, int], where: str) -> Streaming:
             continue
         if signal.delay < 0:
             raise UsageError(f"{where}: output '{value.name}' is a Pad of the streamed axis, which nothing reads")
-        outputs[value.name or ""] = StreamedOutput(signal.axis, signal.rate, signal.delay, signal.extra)
+        outputs[value.name or ""] = output_of(signal)
         sizes = [
             ("samples" if at == signal.axis else size or f"{value.name}_{at}")
             for at, size in enumerate(walk.shape(value))
@@ -126,26 +121,7 @@ def _finish(walk: Walk, axes: Mapping[str, int], where: str) -> Streaming:
         after.type, after.shape = state.type, state.shape
         graph.outputs.append(after)
         states[state.name or ""] = after.name
-    multiple = lcm(*(signal.rate.denominator for signal in walk.signals.values()))
-    late = max(signal.frames_late for value, signal in walk.signals.items() if value.is_graph_output())
-    latency = -(-late // multiple) * multiple
-    found = Streaming(dict(axes), outputs, multiple, latency, ceil(walk.past), states, walk.beyond.name or "")
-    walk.model.metadata_props[METADATA] = _as_json(found)
+    results = [value for value in graph.outputs if value in walk.signals]
+    found = walk.streaming(dict(axes), outputs, results, states, walk.beyond.name or "")
+    walk.model.metadata_props[METADATA] = json.dumps(asdict(found), default=str)  # rates as fractions
     return found
-
-
-def _as_json(found: Streaming) -> str:
-    outputs = {
-        name: {"axis": each.axis, "rate": str(each.rate), "skip": each.skip, "extra": each.extra}
-        for name, each in found.outputs.items()
-    }
-    return json.dumps(
-        {
-            "inputs": found.inputs,
-            "outputs": outputs,
-            "multiple": found.multiple,
-            "latency": found.latency,
-            "states": found.states,
-            "beyond": found.beyond,
-        }
-    )

@@ -2,46 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 import onnx_ir as ir
 
 from splitdeconv.deconv.ops import Shape
-from splitdeconv.deconv.streaming import NotStreamableError, Reach, Signal, delayed, maskable
+from splitdeconv.deconv.streaming import NEVER, NotStreamableError, Reach, Signal, SignalWalk
 from splitdeconv.formats.onnx.shapes import Shapes
 from splitdeconv.formats.onnx.writer import END, Constants, Writer
 
-_NEVER = 2**62  # a sample that no signal reaches
 _POSITION, _BEYOND = "stream_position", "stream_beyond"
 
 
-@dataclass
-class Walk:
+@dataclass(eq=False)
+class Walk(SignalWalk[ir.Value]):
     """A model on the way to one in chunks; its graph is changed.
 
     Attributes:
         model: it.
         shapes: of the whole model's values.
-        signals: how values lie on the streamed axis; values without it do not depend on it.
-        states: inputs that take a state → the values that are the next ones.
     """
 
     model: ir.Model
     shapes: Shapes
-    signals: dict[ir.Value, Signal] = field(default_factory=dict)
-    states: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         graph = self.model.graph
         names = {value.name or "" for each in (*graph, graph) for value in (*each.inputs, *each.outputs) if value}
         names |= {node.name or "" for node in graph} | set(graph.initializers)
         self._constants = Constants(graph, self.model.ir_version, names)
-        self.past = Fraction()
         self._masks: dict[object, ir.Value] = {}
-        self._masked: dict[ir.Value, ir.Value] = {}
-        self._delayed: dict[tuple[ir.Value, int], ir.Value] = {}
         self.position, self.beyond = (self._input(name, ir.DataType.INT64, ()) for name in (_POSITION, _BEYOND))
         self.writer = self.new_writer("stream")
 
@@ -86,12 +78,10 @@ class Walk:
         return self.writer.array("number", np.asarray(value, np.int64))
 
     def read(self, value: ir.Value, reach: Reach) -> ir.Value:
-        """What an operator reads of a streamed value: kept samples, and those of the chunk."""
         axis, shape = self.signals[value].axis, list(self.shape(value))
         if reach.past:
             shape[axis] = reach.past
-            dtype = value.dtype or self.shapes.type_of(value) or ir.DataType.FLOAT
-            state = self._input(f"stream_state_{value.name}", dtype, tuple(shape))
+            state = self._input(f"stream_state_{value.name}", self._dtype(value), tuple(shape))
             read = self.writer.op("Concat", [state, value], {"axis": axis})
             self.past = max(self.past, Fraction(reach.past) / self.signals[value].rate)
             self.states[state] = self._slice(read, axis, -reach.past, END)
@@ -103,40 +93,18 @@ class Walk:
         lists = [self.writer.integers("slice", [number]) for number in (start, end, axis)]
         return self.writer.op("Slice", [value, *lists])
 
-    def delayed(self, value: ir.Value, delay: int) -> ir.Value:
-        """A streamed value with a larger delay."""
-        signal = self.signals[value]
-        if signal.delay == delay:
-            return value
-        if (value, delay) not in self._delayed:
-            late = self.read(value, delayed(signal, delay))
-            self._follow(late, value, Signal(signal.axis, signal.rate, delay, signal.extra, signal.zero_outside))
-            self._delayed[value, delay] = late
-        return self._delayed[value, delay]
+    def zeros_outside(self, value: ir.Value) -> ir.Value:
+        signal, dtype = self.signals[value], self._dtype(value)
+        mask = self._mask(signal, self.rank(value) - signal.axis - 1)
+        return self.writer.op("Where", [mask, value, self.writer.array("zero", np.zeros((), dtype.numpy()))])
 
-    def masked(self, value: ir.Value) -> ir.Value:
-        """A streamed value with zeros outside the signal."""
-        signal = self.signals[value]
-        if signal.zero_outside:
-            return value
-        if value not in self._masked:
-            source = self.delayed(value, maskable(signal))
-            signal = self.signals[source]
-            dtype = value.dtype or self.shapes.type_of(value) or ir.DataType.FLOAT
-            zero = self.writer.array("zero", np.zeros((), dtype.numpy()))
-            mask = self._mask(signal, self.rank(source) - signal.axis - 1)
-            made = self.writer.op("Where", [mask, source, zero])
-            self._follow(made, value, Signal(signal.axis, signal.rate, signal.delay, signal.extra, True))
-            self._masked[value] = made
-        return self._masked[value]
-
-    def _follow(self, made: ir.Value, source: ir.Value, signal: Signal) -> None:
-        """Note how a value lies that has the shape of another in the whole model."""
-        self.signals[made] = signal
-        self.shapes = Shapes(
-            {**self.shapes.by_name, made.name or "": self.shape(source)}, self.shapes.types, self.shapes.symbols
-        )
+    def follow(self, made: ir.Value, source: ir.Value) -> None:
+        by_name = {**self.shapes.by_name, made.name or "": self.shape(source)}
+        self.shapes = replace(self.shapes, by_name=by_name)
         made.type = source.type
+
+    def _dtype(self, value: ir.Value) -> ir.DataType:
+        return value.dtype or self.shapes.type_of(value) or ir.DataType.FLOAT
 
     def _mask(self, signal: Signal, behind: int) -> ir.Value:
         """Which samples of a chunk are inside the signal, with ``behind`` axes of size 1 behind them."""
@@ -162,7 +130,7 @@ class Walk:
             end = self.scaled(self.writer.op("Sub", [fed, self.beyond]), signal.rate)
             end = self.writer.op("Add", [end, self._number(signal.extra)])
             known = self.writer.op("Less", [self._number(0), self.beyond])
-            self._masks[key] = self.writer.op("Where", [known, end, self._number(_NEVER)])
+            self._masks[key] = self.writer.op("Where", [known, end, self._number(NEVER)])
         return self._masks[key]
 
     def count_frames(self, value: ir.Value, axis: int) -> None:
