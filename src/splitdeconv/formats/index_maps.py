@@ -101,10 +101,27 @@ def read_folded(numbers: Array, shape: tuple[int, ...]) -> IndexMap | None:
     return replace(found, folded=True) if found is not None and found.perm == tuple(range(rank)) else None
 
 
+def zeros_around(index: IndexMap | None) -> tuple[tuple[int, int], ...] | None:
+    """Zeros around each spatial axis of a map that is not stretched; None where anything else stands there."""
+    if index is None or any(axis.clamps_begin or axis.clamps_end for axis in index.axes):
+        return None
+    return tuple((axis.begin, axis.end) for axis in index.axes)
+
+
 def only_channels_differ(known: Shape, tried: tuple[int, ...], index: IndexMap) -> bool:
     """Whether a run over ``tried`` sizes, few of the channels, says how a map of ``known`` sizes is stretched."""
     sizes = enumerate(zip(known, tried, strict=True))
     return all(size in (None, few) for axis, (size, few) in sizes if axis != index.perm[1])
+
+
+def in_channel_order(numbers: Array, axis: int, shape: tuple[int, ...], index: IndexMap) -> bool:
+    """Whether ``axis`` of a map on the way, from a source of ``shape``, holds the channels in their order."""
+    axis %= numbers.ndim
+    if numbers.shape[axis] != shape[index.perm[1]]:
+        return False
+    found = np.unravel_index(np.maximum(numbers, 0), shape)[index.perm[1]]
+    wanted = np.arange(numbers.shape[axis]).reshape(-1, *(1,) * (numbers.ndim - 1 - axis))
+    return bool(((found == wanted) | (numbers < 0)).all())
 
 
 def _by_axis(numbers: Array, shape: tuple[int, ...], perm: tuple[int, ...]) -> list[Array] | None:

@@ -184,7 +184,7 @@ def test_element_wise_operators_between_go_before() -> None:
         unary("RELU"),
     )
     _, site = the_site(content)
-    assert len(site.origin.nodes[0].written.stretched.stages) == 4
+    assert len(site.origin.nodes[0].stretched.stages) == 4
     assert_rewritten(content)
 
 

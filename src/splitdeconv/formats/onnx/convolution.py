@@ -7,7 +7,8 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from splitdeconv.deconv.requantised import is_requantised
-from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.weights import Weights
 from splitdeconv.deconv.written import sums_weights
 from splitdeconv.errors import InputError
 from splitdeconv.formats.model import Origin, Site
@@ -19,20 +20,14 @@ from splitdeconv.formats.onnx.quantised import Qdq, quantised_notes
 from splitdeconv.formats.onnx.quantised_stretched import on_the_way, read_stretched_qdq
 from splitdeconv.formats.onnx.quantisers import UnsupportedError, stored_kernel
 from splitdeconv.formats.onnx.shapes import Shapes
-from splitdeconv.formats.onnx.stretched import Stretched, find_part, find_stretched
+from splitdeconv.formats.onnx.stretched import StretchedValue, ValueSearch
+from splitdeconv.formats.stretched import Stretched
 from splitdeconv.formats.written_convs import (
-    GROUPED_SKIP,
     QUANTISED_ANEW,
     ROUNDED_TWICE,
     SUMS_DO_NOT_FIT,
     UNLESS_ASKED,
     ConvGeometry,
-    beside,
-    left_note,
-    stretched_first,
-    stretched_note,
-    why_left,
-    written_deconv,
 )
 from splitdeconv.results.plan import Skipped
 
@@ -63,14 +58,7 @@ def conv_geometry(node: ir.Node, weight_shape: tuple[int, ...]) -> ConvGeometry 
     return ConvGeometry(tuple(kernel), strides, dilations, tuple(pads), groups, turned)
 
 
-def own_kernel(node: ir.Node, weight: Array) -> Array:
-    """The weight of a convolution as :meth:`ConvGeometry.own_kernel`."""
-    geometry = conv_geometry(node, weight.shape)
-    assert geometry is not None, "a located site has a geometry"
-    return geometry.own_kernel(weight)
-
-
-def stretched_at(place: Place, shapes: Shapes, numerics: str) -> Stretched | str | None:
+def stretched_at(place: Place, shapes: Shapes, numerics: str) -> StretchedValue | str | None:
     """The stretched map that the convolution at ``place`` reads; or why it is left alone; or None without one.
 
     Args:
@@ -88,14 +76,8 @@ def stretched_at(place: Place, shapes: Shapes, numerics: str) -> Stretched | str
     if shape is None or geometry is None or (turned and max(geometry.strides) > 1):
         return None
     channels = shape[0] if turned else shape[1] * geometry.groups
-    found = find_stretched(place, channels, len(shape), geometry.pads, shapes)
-    if not isinstance(found, Stretched) and not turned:
-        found = find_part(place, channels, len(shape), geometry.pads, shapes) or found
-    if not isinstance(found, Stretched):
-        return found
-    if found.part is not None and geometry.groups > 1:
-        return GROUPED_SKIP
-    return why_left(found.kind, found.axes, geometry) or _why_left(place, found, geometry, shapes, numerics) or found
+    found = ValueSearch(place, geometry, channels, shapes).find()
+    return (_why_left(place, found, shapes, numerics) or found) if isinstance(found, Stretched) else found
 
 
 def _weight_shape(weight: ir.Value, opset: int) -> tuple[int, ...] | None:
@@ -105,12 +87,10 @@ def _weight_shape(weight: ir.Value, opset: int) -> tuple[int, ...] | None:
     return None if found is None else found.shape
 
 
-def _why_left(place: Place, stretched: Stretched, geometry: ConvGeometry, shapes: Shapes, numerics: str) -> str | None:
+def _why_left(place: Place, stretched: StretchedValue, shapes: Shapes, numerics: str) -> str | None:
     """Why a convolution of a stretched map stays because of how it is quantised, or None."""
-    batch, _, *sizes = stretched.sizes(shapes.of(stretched.source, len(geometry.kernel) + 2))
-    channels = (geometry.groups, geometry.groups)
     try:
-        deconv = written_deconv(stretched.kind, stretched.axes, geometry, channels, batch, sizes)
+        deconv = _deconv(stretched, shapes, stretched.geometry.groups)
         qdq = read_stretched_qdq(place, stretched, deconv.out_sizes)
     except ValueError:  # sizes that no deconv has: said where the site is read
         return None
@@ -129,7 +109,7 @@ def _why_left(place: Place, stretched: Stretched, geometry: ConvGeometry, shapes
     return None if numerics == "requantised" else UNLESS_ASKED
 
 
-def read_stretched_site(name: str, place: Place, stretched: Stretched, shapes: Shapes) -> Site | Skipped:
+def read_stretched_site(name: str, place: Place, stretched: StretchedValue, shapes: Shapes) -> Site | Skipped:
     """The convolution at ``place`` of a stretched map as a site, or the reason why it cannot be one.
 
     Raises:
@@ -141,40 +121,28 @@ def read_stretched_site(name: str, place: Place, stretched: Stretched, shapes: S
         return Skipped(name, place.where, "its weight is computed at run time, so it cannot be split beforehand")
     if bias_value is not None and bias is None:
         return Skipped(name, place.where, "its bias is computed at run time")
-    geometry = conv_geometry(place.node, kernel.shape)
-    assert geometry is not None, "read before"
-    own, part = stretched_first(geometry.own_kernel(kernel), stretched.channels), stretched.part
-    batch, _, *sizes = stretched.sizes(shapes.of(stretched.source, kernel.ndim))
+    own = stretched.own_kernel(kernel)
     try:
-        channels = (part.count if part else own.shape[0], own.shape[1] * geometry.groups)
-        deconv = written_deconv(stretched.kind, stretched.axes, geometry, channels, batch, sizes)
+        deconv = _deconv(stretched, shapes, own.shape[1] * stretched.geometry.groups)
     except ValueError as error:
         raise InputError(f"site '{name}': {error}") from None
-    if part is not None:
-        deconv = beside(deconv, part.total - part.count, stretched.axes, part.zeros_behind(place.opset, kernel.ndim))
     deconv = replace(deconv, dtype=own.dtype.name, has_bias=bias is not None)
     tail: Tail | Qdq = find_tail(place, kernel.ndim, deconv.out_channels, deconv.out_sizes)
     weights = Weights(own, bias)
     qdq = read_stretched_qdq(place, stretched, deconv.out_sizes)
     if qdq is not None:
-        stored = geometry.own_kernel(stored_kernel(qdq.kernel(place.opset)))
+        stored = stretched.own_kernel(stored_kernel(qdq.kernel(place.opset)))
         weights = Weights(stored, qdq.read_bias(place.opset), qdq.values)
         deconv, tail = replace(deconv, dtype=qdq.values.x_type, quant=qdq.quant()), qdq
     if tail.crop is not None:
         deconv = deconv.cropped(tail.crop.begin, tail.crop.end)
     operators = tuple(stage.node.op_type for stage in tail.stages)
-    names = [node.op_type for node in reversed(stretched.nodes)]
-    factors, kept = [axis.factor for axis in stretched.axes], stretched.kept.name if stretched.kept else None
-    notes = [stretched_note(stretched.kind, factors, names, kept)]
-    notes += [left_note([each.name or "" for each in stretched.left])] if stretched.left else []
+    notes = stretched.notes((node.op_type for node in stretched.nodes), lambda value: value.name or "")
     notes += quantised_notes(weights) if weights.quant else []
     notes += [QUANTISED_ANEW] if is_requantised(deconv) else []
-    return Site(
-        name,
-        Origin((place, stretched)),
-        deconv,
-        weights,
-        operators,
-        place.where,
-        tuple(notes),
-    )
+    return Site(name, Origin((place, stretched)), deconv, weights, operators, place.where, tuple(notes))
+
+
+def _deconv(stretched: StretchedValue, shapes: Shapes, out_channels: int) -> Deconv:
+    shape = shapes.of(stretched.source, len(stretched.shape))
+    return stretched.deconv(shape, out_channels)

@@ -21,7 +21,8 @@ from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, Place, is_standard,
 from splitdeconv.formats.onnx.quantised import Qdq, quantised_notes, read_qdq, unread_weight
 from splitdeconv.formats.onnx.quantisers import UnsupportedError
 from splitdeconv.formats.onnx.shapes import Shapes
-from splitdeconv.formats.onnx.stretched import Stretched
+from splitdeconv.formats.onnx.stretched import StretchedValue
+from splitdeconv.formats.stretched import Stretched
 from splitdeconv.results.plan import Skipped
 
 OP = "ConvTranspose"
@@ -43,7 +44,7 @@ class Anchor:
 
     name: str
     place: Place
-    stretched: Stretched | str | None = None
+    stretched: StretchedValue | str | None = None
 
     def read(self, shapes: Shapes, ir_version: int) -> Site | Skipped:
         """The site, over maps of given shapes, or the reason why it cannot be one.
@@ -76,7 +77,7 @@ def anchors(model: ir.Model, shapes: Shapes, numerics: str = "exact") -> tuple[A
     return tuple(result)
 
 
-def _with_kept(stretched: Stretched | str, readers: set[ir.Node]) -> Stretched | str:
+def _with_kept(stretched: StretchedValue | str, readers: set[ir.Node]) -> StretchedValue | str:
     """With the value on the way, nearest to the convolution, that others than ``readers`` need."""
     if isinstance(stretched, str):
         return stretched

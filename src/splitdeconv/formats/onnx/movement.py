@@ -17,7 +17,7 @@ from splitdeconv.formats.onnx import upsampling
 from splitdeconv.formats.onnx.constants import constant, evaluate_node
 from splitdeconv.formats.onnx.epilogue import BINARY, NORM, UNARY, Stage, as_stage
 from splitdeconv.formats.onnx.graph import MICROSOFT, STANDARD_DOMAINS
-from splitdeconv.formats.onnx.skips import ConcatPart
+from splitdeconv.formats.onnx.skips import ConcatPart, stage_of
 
 _SIZED = ("Shape", "Size")
 # What exporters compute sizes and constant maps with.
@@ -146,7 +146,7 @@ class Movement:
         assert x is not None, "asked for above"
         data_input = next(n for n, each in enumerate(node.inputs) if each in map_inputs(node, self._opset))
         if self._part is not None and node in self._part.behind:
-            stage = self._part.stage(node, self._opset, x.ndim, own=True)
+            stage = stage_of(self._part, node, self._opset, x.ndim, own=True)
         else:
             stage = as_stage(node, data_input, self._opset, x.ndim, self._channels)
         if stage is None:

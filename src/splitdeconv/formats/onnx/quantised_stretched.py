@@ -29,19 +29,19 @@ from splitdeconv.formats.onnx.quantisers import (
     quantise_behind,
     read_values,
 )
-from splitdeconv.formats.onnx.stretched import Stretched
+from splitdeconv.formats.onnx.stretched import StretchedValue
 from splitdeconv.formats.onnx.stretched_emit import write_borders, write_order, write_stages
 from splitdeconv.formats.onnx.writer import Writer
 
 _FIRST_WITH_BORDERS = 11  # opset of a Pad of stored numbers
 
 
-def on_the_way(stretched: Stretched) -> list[ir.Node]:
+def on_the_way(stretched: StretchedValue) -> list[ir.Node]:
     """All QuantizeLinear and DequantizeLinear nodes between the map and the convolution, the map's first."""
     return [node for node in reversed(stretched.nodes) if node.op_type in ("DequantizeLinear", "QuantizeLinear")]
 
 
-def read_stretched_qdq(place: Place, stretched: Stretched, sizes: Sequence[Size]) -> Qdq | None:
+def read_stretched_qdq(place: Place, stretched: StretchedValue, sizes: Sequence[Size]) -> Qdq | None:
     """The quantised convolution of a stretched map at ``place``, or None where its sums are not stored as integers.
 
     Args:
@@ -72,7 +72,9 @@ def read_stretched_qdq(place: Place, stretched: Stretched, sizes: Sequence[Size]
     return Group(place, from_x, from_weight, output, values).read(tail, sizes, channels)
 
 
-def _why_not(place: Place, stretched: Stretched, quantisers: Sequence[ir.Node], values: Quantisation) -> str | None:
+def _why_not(
+    place: Place, stretched: StretchedValue, quantisers: Sequence[ir.Node], values: Quantisation
+) -> str | None:
     if any(_meaning(node, place.opset) != _meaning(quantisers[-1], place.opset) for node in quantisers):
         return "its map is quantised anew between the stretching and the convolution, with another scale or zero-point"
     if stretched.stages:
@@ -95,13 +97,13 @@ def _meaning(node: ir.Node, opset: int) -> tuple[float, int]:
     return float(scale), zero - int(np.iinfo(name).min)
 
 
-def write_stored_front(writer: Writer, stretched: Stretched, source: ir.Value, values: Quantisation) -> ir.Value:
+def write_stored_front(writer: Writer, stretched: StretchedValue, source: ir.Value, values: Quantisation) -> ir.Value:
     """The stored map that the program reads, from the stretched map's source; as :func:`.write_front` of float ones."""
     stored = _stored(writer, stretched, source, values)
     return write_borders(writer, stretched, write_order(writer, stretched, stored))
 
 
-def _stored(writer: Writer, stretched: Stretched, source: ir.Value, values: Quantisation) -> ir.Value:
+def _stored(writer: Writer, stretched: StretchedValue, source: ir.Value, values: Quantisation) -> ir.Value:
     """The source in the quantisation of the convolution's map."""
     quantisers, node = on_the_way(stretched), dequantiser_of(source)
     if quantisers and quantisers[0].op_type == "DequantizeLinear":
@@ -123,7 +125,7 @@ def write_as_the_model_has_it(writer: Writer, place: Place, qdq: Qdq, value: ir.
     return quantize(writer, value, quant.y_scale, quant.y_zero, quant.y_type)
 
 
-def real_source(writer: Writer, stretched: Stretched, x: ir.Value, values: Quantisation) -> ir.Value:
+def real_source(writer: Writer, stretched: StretchedValue, x: ir.Value, values: Quantisation) -> ir.Value:
     """What the model's own nodes read, from the stored map ``x``."""
     quantisers = on_the_way(stretched)
     if quantisers and quantisers[0].op_type == "DequantizeLinear":
@@ -145,7 +147,7 @@ def _copied(writer: Writer, value: ir.Value) -> ir.Value:
     return writer.array("constant", known_constant(value, writer.opset))
 
 
-def is_stored(stretched: Stretched, value: ir.Value) -> bool:
+def is_stored(stretched: StretchedValue, value: ir.Value) -> bool:
     """Whether a value on the way of a quantised site holds stored numbers."""
     while value is not stretched.source and (node := value.producer()) is not None:
         if node.op_type in ("DequantizeLinear", "QuantizeLinear"):

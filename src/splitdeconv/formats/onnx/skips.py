@@ -1,112 +1,77 @@
 """Skip connections: maps that a Concat puts beside a stretched one, in front of a convolution.
 
 Before: Concat of a stretched map and others ─ [element-wise, Pad] ─ Conv.
-After: a convolution of the stretched map, one of the others, and their sum. What stands behind the Concat works on
-both.
+After: a convolution of the stretched map, one of the others, and their sum.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
 from splitdeconv.deconv.weights import Array
-from splitdeconv.formats.index_maps import OTHER, ZERO, read
+from splitdeconv.formats.index_maps import OTHER, ZERO, read, zeros_around
 from splitdeconv.formats.onnx import upsampling
 from splitdeconv.formats.onnx.constants import constant
 from splitdeconv.formats.onnx.epilogue import BINARY, Parameter, Stage, as_stage
 from splitdeconv.formats.onnx.graph import Place, is_quantiser, is_standard
 from splitdeconv.formats.onnx.shapes import Shapes
-from splitdeconv.formats.written_convs import stretched_first
+from splitdeconv.formats.stretched import Part, parts_of, way_behind
+from splitdeconv.formats.written_convs import ROUNDED_TWICE
 
-_LONGEST = 64  # nodes between a Concat and the convolution
+ConcatPart = Part[ir.Node, ir.Value]
 
 
-@dataclass(frozen=True)
-class ConcatPart:
-    """One of the maps that a Concat puts together.
+def stage_of(part: ConcatPart, node: ir.Node, opset: int, rank: int, *, own: bool) -> Stage | None:
+    """A node behind the Concat as it works on its part, or on the maps beside it; None where it moves elements."""
+    stage, rows = _stage(node, opset, rank, part.total), part.numbers(own=own)
+    return stage and replace(stage, parameters=tuple(each and _rows(each, rows) for each in stage.parameters))
 
-    Attributes:
-        concat: the node.
-        value: the map.
-        beside: the others, in their order.
-        channels: where its channels lie among all: first, and behind last.
-        total: channels of all.
-        behind: the nodes between the Concat and the convolution, in order.
-    """
 
-    concat: ir.Node
-    value: ir.Value
-    beside: tuple[ir.Value, ...]
-    channels: tuple[int, int]
-    total: int
-    behind: tuple[ir.Node, ...]
-
-    @property
-    def count(self) -> int:
-        """Its channels."""
-        return self.channels[1] - self.channels[0]
-
-    def stage(self, node: ir.Node, opset: int, rank: int, *, own: bool) -> Stage | None:
-        """A node behind the Concat as it works on this map, or on those beside it; None where it moves elements."""
-        stage = _stage(node, opset, rank, self.total)
-        order = stretched_first(np.arange(self.total), self.channels)
-        rows = order[: self.count] if own else order[self.count :]
-        return stage and replace(stage, parameters=tuple(each and _rows(each, rows) for each in stage.parameters))
-
-    def zeros_behind(self, opset: int, rank: int) -> list[tuple[int, int]] | None:
-        """Zeros that Pads behind the Concat put around each spatial axis; None where they pad with anything else."""
-        shape = (1, 2, 3, 4, 5)[:rank]
-        numbers = np.arange(np.prod(shape)).reshape(shape)
-        for node in self.behind:
-            if node.op_type != "Pad":
-                continue
-            known = [constant(each, opset) for each in node.inputs[1:]]
-            padded = upsampling.padded(node, [numbers, *known], opset, ZERO, OTHER)
-            if padded is None:
-                return None
-            numbers = padded
-        index = read(numbers, shape)
-        if index is None or any(axis.clamps_begin or axis.clamps_end for axis in index.axes):
+def zeros_behind(part: ConcatPart, opset: int, rank: int) -> tuple[tuple[int, int], ...] | None:
+    """Zeros that Pads behind the Concat put around each spatial axis; None where they pad with anything else."""
+    shape = (1, 2, 3, 4, 5)[:rank]
+    numbers = np.arange(np.prod(shape)).reshape(shape)
+    for node in part.behind:
+        if node.op_type != "Pad":
+            continue
+        known = [constant(each, opset) for each in node.inputs[1:]]
+        padded = upsampling.padded(node, [numbers, *known], opset, ZERO, OTHER)
+        if padded is None:
             return None
-        return [(axis.begin, axis.end) for axis in index.axes]
+        numbers = padded
+    return zeros_around(read(numbers, shape))
 
 
-def parts_at(place: Place, channels: int, rank: int, shapes: Shapes) -> tuple[list[ConcatPart], bool]:
-    """The parts of the map of ``channels`` that a convolution reads, and whether it is quantised in between.
+def parts_at(place: Place, channels: int, rank: int, shapes: Shapes) -> tuple[list[ConcatPart], str | None]:
+    """The parts of the map of ``channels`` that a convolution reads, and why none can be taken: it is quantised anew.
 
     No parts where no Concat of channels is behind it.
     """
-    behind: list[ir.Node] = []
-    is_quantised = False
-    value = place.node.inputs[0]
-    while value is not None and (node := value.producer()) is not None and len(behind) < _LONGEST:
-        if node.graph is not place.graph:
-            break
-        if is_standard(node, "Concat"):
-            return _parts(node, tuple(reversed(behind)), channels, rank, shapes), is_quantised
-        is_quantised = is_quantised or _is_quantiser(node)
+
+    def before(node: ir.Node) -> ir.Node | None:
         if not (_is_fixed_pad(node, place.opset) or _is_quantiser(node) or _stage(node, place.opset, rank, channels)):
-            break
-        behind.append(node)
-        value = node.inputs[_data_input(node, place.opset)]
-    return [], False
+            return None
+        return _producer(node.inputs[_data_input(node, place.opset)], place)
 
-
-def _parts(concat: ir.Node, behind: tuple[ir.Node, ...], channels: int, rank: int, shapes: Shapes) -> list[ConcatPart]:
-    axis = concat.attributes.get("axis")
-    values = [value for value in concat.inputs if value is not None]
+    way = way_behind(_producer(place.node.inputs[0], place), lambda node: is_standard(node, "Concat"), before)
+    if not way:
+        return [], None
+    concat, *behind = way
+    values, axis = [value for value in concat.inputs if value is not None], concat.attributes.get("axis")
+    if axis is None or axis.is_ref() or axis.as_int() % rank != 1:
+        return [], None
     counts = [(shapes.of(value, rank) + (None,) * 2)[1] or 0 for value in values]
-    if axis is None or axis.is_ref() or axis.as_int() % rank != 1 or len(values) < 2 or 0 in counts:
-        return []
-    ends = np.cumsum(counts).tolist()
-    return [
-        ConcatPart(concat, value, (*values[:number], *values[number + 1 :]), (end - count, end), channels, behind)
-        for number, (value, count, end) in enumerate(zip(values, counts, ends, strict=True))
-        if ends[-1] == channels
-    ]
+    parts = parts_of(concat, values, counts, behind) if sum(counts) == channels else []
+    return parts, ROUNDED_TWICE if any(map(_is_quantiser, behind)) else None
+
+
+def _producer(value: ir.Value | None, place: Place) -> ir.Node | None:
+    """What makes a value in the graph of ``place``."""
+    node = None if value is None else value.producer()
+    return node if node is not None and node.graph is place.graph else None
 
 
 def _is_fixed_pad(node: ir.Node, opset: int) -> bool:

@@ -16,7 +16,6 @@ from splitdeconv.deconv.structure import diagonal_of
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.model import Site
 from splitdeconv.formats.onnx.constants import drop_unused, known_constant
-from splitdeconv.formats.onnx.convolution import own_kernel
 from splitdeconv.formats.onnx.emit import Source, crop_output, write_program
 from splitdeconv.formats.onnx.epilogue import Tail, find_tail
 from splitdeconv.formats.onnx.find import Anchor
@@ -32,7 +31,7 @@ from splitdeconv.formats.onnx.quantised_stretched import (
 )
 from splitdeconv.formats.onnx.quantised_values import hand_over, requantise
 from splitdeconv.formats.onnx.shapes import Shapes, state
-from splitdeconv.formats.onnx.stretched import Stretched
+from splitdeconv.formats.onnx.stretched import StretchedValue
 from splitdeconv.formats.onnx.stretched_emit import (
     StretchingCopy,
     beside_stages,
@@ -42,8 +41,8 @@ from splitdeconv.formats.onnx.stretched_emit import (
 )
 from splitdeconv.formats.onnx.way_back import Replaced, kept_kernel, rewriting, stored_weight
 from splitdeconv.formats.onnx.writer import Constants, Writer, take_over
+from splitdeconv.formats.stretched import Stretched
 from splitdeconv.formats.way_back import KEY, with_conversion
-from splitdeconv.formats.written_convs import stretched_first
 
 _METADATA_FROM = 10  # IR version in which nodes got metadata
 
@@ -71,8 +70,7 @@ def splice(model: ir.Model, programs: Mapping[str, Program], anchors: Sequence[A
         constants = main if place.in_main_graph else Constants(None, copy.ir_version, taken)
         front = None
         if isinstance(anchor.stretched, Stretched):
-            read = (anchor.stretched.source, *(anchor.stretched.part.beside if anchor.stretched.part else ()))
-            maps = [_twin(value, twins, copy) for value in read]
+            maps = [_twin(value, twins, copy) for value in anchor.stretched.maps]
             front = _Front(anchor.stretched, *(renewed.get(value, value) for value in maps))
         stated = Shapes({}) if place.in_function else shapes
         done.append(_replace(anchor.name, place, program, constants, copy.ir_version, front, stated))
@@ -86,7 +84,7 @@ def splice(model: ir.Model, programs: Mapping[str, Program], anchors: Sequence[A
 class _Front:
     """What stands in front of the program of a stretched map, in a copy of the model."""
 
-    def __init__(self, stretched: Stretched, source: ir.Value, *beside: ir.Value) -> None:
+    def __init__(self, stretched: StretchedValue, source: ir.Value, *beside: ir.Value) -> None:
         self.stretched, self._source, self._beside = stretched, source, beside
 
     def write(self, writer: Writer, qdq: Qdq | None) -> tuple[ir.Value, list[ir.Value]]:
@@ -94,8 +92,7 @@ class _Front:
         if qdq is not None:
             return write_stored_front(writer, self.stretched, self._source, qdq.values), []
         x = write_front(writer, self.stretched, self._source)
-        part = self.stretched.part
-        return x, [] if part is None else [write_beside(writer, part, self._beside, len(self.stretched.perm))]
+        return x, write_beside(writer, self.stretched, self._beside)
 
 
 def _twin(value: ir.Value, twins: Mapping[ir.Node, Place], copy: ir.Model) -> ir.Value:
@@ -174,7 +171,7 @@ def tail_of(place: Place, deconv: Deconv) -> Tail:
     return find_tail(place, len(deconv.axes) + 2, deconv.out_channels, deconv.uncropped_sizes)
 
 
-def qdq_of(place: Place, deconv: Deconv, stretched: Stretched | None) -> Qdq | None:
+def qdq_of(place: Place, deconv: Deconv, stretched: StretchedValue | None) -> Qdq | None:
     """What a quantised site has, or None where it is a float one."""
     if deconv.quant is None:
         return None
@@ -183,14 +180,14 @@ def qdq_of(place: Place, deconv: Deconv, stretched: Stretched | None) -> Qdq | N
     return read_qdq(place, lambda _: deconv.uncropped_sizes)
 
 
-def _source(place: Place, deconv: Deconv, qdq: Qdq | None = None, stretched: Stretched | None = None) -> Source:
+def _source(place: Place, deconv: Deconv, qdq: Qdq | None = None, stretched: StretchedValue | None = None) -> Source:
     """The site's trained values, to be read when they are written."""
     _, weight, bias = (*place.node.inputs, None)[:3]
     if qdq is not None:
         weight, bias = qdq.weight, qdq.bias
     assert weight is not None, "a located site has a weight"
     return Source(
-        kernel=_reader(weight, place.opset, _kernel_of(place, deconv, qdq, stretched)),
+        kernel=_reader(weight, place.opset, _kernel_of(deconv, qdq, stretched)),
         bias=None if bias is None else _reader(bias, place.opset),
         dtype=_dtype(weight, place.opset) if qdq is None else ir.DataType.from_numpy(np.dtype(qdq.quant().weight)),
         key=(id(weight), id(bias), *((stretched and stretched.channels) or ()))
@@ -214,11 +211,11 @@ def _reader(value: ir.Value, opset: int, of: Callable[[Array], Array] = np.asarr
     return lambda: folded
 
 
-def _kernel_of(place: Place, deconv: Deconv, qdq: Qdq | None, stretched: Stretched | None) -> Callable[[Array], Array]:
+def _kernel_of(deconv: Deconv, qdq: Qdq | None, stretched: StretchedValue | None) -> Callable[[Array], Array]:
     """What makes the site's kernel of its constant."""
     if stretched is not None:
         stored = np.asarray if qdq is None else qdq.stored_kernel
-        return lambda weight: stretched_first(own_kernel(place.node, stored(weight)), stretched.channels)
+        return lambda weight: stretched.own_kernel(stored(weight))
     if qdq is not None:
         return qdq.stored_kernel
     return _diagonal if deconv.diagonal else np.asarray
@@ -369,7 +366,7 @@ def place_of(site: Site) -> Place:
     return place
 
 
-def stretched_of(site: Site) -> Stretched | None:
+def stretched_of(site: Site) -> StretchedValue | None:
     """The stretched map that a site's convolution reads, or None of a ConvTranspose."""
     return site.origin.nodes[1] if site.deconv.written_out is not None else None
 

@@ -10,12 +10,12 @@ import onnx_ir as ir
 from splitdeconv.formats.onnx.constants import constant
 from splitdeconv.formats.onnx.epilogue import Stage
 from splitdeconv.formats.onnx.movement import is_number
-from splitdeconv.formats.onnx.skips import ConcatPart
-from splitdeconv.formats.onnx.stretched import Stretched
+from splitdeconv.formats.onnx.skips import ConcatPart, stage_of
+from splitdeconv.formats.onnx.stretched import StretchedValue
 from splitdeconv.formats.onnx.writer import Writer
 
 
-def write_front(writer: Writer, stretched: Stretched, source: ir.Value) -> ir.Value:
+def write_front(writer: Writer, stretched: StretchedValue, source: ir.Value) -> ir.Value:
     """The map that the program reads, from the stretched map's source.
 
     Before: source ─ stretching ─ element-wise nodes ─ Conv.
@@ -25,16 +25,14 @@ def write_front(writer: Writer, stretched: Stretched, source: ir.Value) -> ir.Va
     return write_borders(writer, stretched, write_stages(writer, stretched.stages, value))
 
 
-def write_order(writer: Writer, stretched: Stretched, source: ir.Value) -> ir.Value:
+def write_order(writer: Writer, stretched: StretchedValue, source: ir.Value) -> ir.Value:
     """The source with its axes in the convolution's order, and channels that count as items of the batch there."""
     if stretched.folded is not None:
         return _folded(writer, stretched, source, stretched.folded[1])
-    if stretched.perm == tuple(range(len(stretched.perm))):
-        return source
-    return writer.op("Transpose", [source], {"perm": list(stretched.perm)})
+    return source if stretched.is_in_order else writer.op("Transpose", [source], {"perm": list(stretched.perm)})
 
 
-def _folded(writer: Writer, stretched: Stretched, value: ir.Value, channels: int) -> ir.Value:
+def _folded(writer: Writer, stretched: StretchedValue, value: ir.Value, channels: int) -> ir.Value:
     """The map with so many channels, all others in its batch."""
     return writer.op("Reshape", [value, writer.integers("shape", [-1, channels, *[0] * (len(stretched.perm) - 2)])])
 
@@ -51,7 +49,7 @@ def write_stages(writer: Writer, stages: Sequence[Stage], value: ir.Value) -> ir
     return value
 
 
-def write_borders(writer: Writer, stretched: Stretched, value: ir.Value) -> ir.Value:
+def write_borders(writer: Writer, stretched: StretchedValue, value: ir.Value) -> ir.Value:
     """Copies of the border pixels, and crops."""
     begin, end = zip((0, 0), (0, 0), *stretched.borders, strict=True)
     if max(*begin, *end) > 0:
@@ -65,27 +63,29 @@ def write_borders(writer: Writer, stretched: Stretched, value: ir.Value) -> ir.V
 
 def beside_stages(part: ConcatPart, opset: int, rank: int) -> list[Stage]:
     """The element-wise nodes behind a Concat, as they work on the maps beside a part of it."""
-    found = (part.stage(node, opset, rank, own=False) for node in part.behind)
+    found = (stage_of(part, node, opset, rank, own=False) for node in part.behind)
     return [stage for stage in found if stage is not None]
 
 
-def write_beside(writer: Writer, part: ConcatPart, maps: Sequence[ir.Value], rank: int) -> ir.Value:
-    """The map that the program reads beside the stretched one.
+def write_beside(writer: Writer, stretched: StretchedValue, maps: Sequence[ir.Value]) -> list[ir.Value]:
+    """The map that the program reads beside the stretched one; nothing where there is none.
 
     Before: Concat of the stretched map and ``maps`` ─ [element-wise, Pad] ─ Conv.
     After: [Concat of ``maps``] ─ [element-wise, Pad unless the convolution takes it in] ─ program.
     """
+    part = stretched.part
+    if part is None:
+        return []
     value = maps[0] if len(maps) == 1 else writer.op("Concat", maps, {"axis": 1})
-    taken_in = part.zeros_behind(writer.opset, rank) is not None
     for node in part.behind:
-        stage = part.stage(node, writer.opset, rank, own=False)
+        stage = stage_of(part, node, writer.opset, len(stretched.perm), own=False)
         if stage is not None:
             value = write_stages(writer, [stage], value)
-        elif not taken_in:
+        elif stretched.zeros is None:
             known = [constant(each, writer.opset) for each in node.inputs[1:]]
             fixed = [None if each is None else writer.array("pads", each) for each in known]
             value = writer.copy(node, [value, *fixed])
-    return value
+    return [value]
 
 
 class StretchingCopy:
@@ -98,12 +98,12 @@ class StretchingCopy:
         beside: the map beside the stretched one, or nothing.
     """
 
-    def __init__(self, writer: Writer, stretched: Stretched, x: ir.Value, beside: Sequence[ir.Value] = ()) -> None:
+    def __init__(self, writer: Writer, stretched: StretchedValue, x: ir.Value, beside: Sequence[ir.Value] = ()) -> None:
         self._writer, self._stretched = writer, stretched
         source = x
         if stretched.folded is not None:
             source = _folded(writer, stretched, x, stretched.folded[0])
-        if stretched.perm != tuple(range(len(stretched.perm))):
+        if not stretched.is_in_order:
             source = writer.op("Transpose", [x], {"perm": np.argsort(stretched.perm).tolist()})
         self._known: dict[ir.Value, ir.Value] = {stretched.source: source}
         self._beside = beside

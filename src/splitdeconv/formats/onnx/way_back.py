@@ -21,13 +21,12 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError
 from splitdeconv.formats.onnx.constants import constant, drop_unused, known_constant
-from splitdeconv.formats.onnx.convolution import conv_geometry
 from splitdeconv.formats.onnx.emit import Source
 from splitdeconv.formats.onnx.graph import Place, places
 from splitdeconv.formats.onnx.quantised import Qdq
 from splitdeconv.formats.onnx.quantised_values import SHIFT
 from splitdeconv.formats.onnx.quantisers import dequantiser_of
-from splitdeconv.formats.onnx.stretched import Stretched
+from splitdeconv.formats.onnx.stretched import StretchedValue
 from splitdeconv.formats.way_back import (
     CHANGED,
     SMALL,
@@ -87,7 +86,7 @@ def kept_kernel(
     program: Program,
     source: Source,
     weight: ir.Value,
-    stretched: Stretched | None,
+    stretched: StretchedValue | None,
     nodes: Sequence[ir.Node],
 ) -> tuple[KeptKernel, Array | None]:
     """Where the values of ``weight`` are in the new ``nodes``; and these values, where they are few."""
@@ -97,8 +96,7 @@ def kept_kernel(
     filters = filters_of(zip(convs, made, strict=True)) if len(convs) == len(made) else ()
     form = "dense" if deconv.diagonal else "deconv"
     if stretched is not None:
-        geometry = conv_geometry(place.node, tuple(tensor.shape.numpy()))
-        form = "turned" if geometry is not None and geometry.turned else "conv"
+        form = "turned" if stretched.geometry.turned else "conv"
     kept = KeptKernel(
         name=weight.name or "",
         shape=deconv.weights_shape,

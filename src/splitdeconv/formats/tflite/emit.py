@@ -103,7 +103,7 @@ class Emitter:
 
     def emit(self, program: Program, sources: Sequence[int], result: int) -> None:
         """Write all steps of an NHWC program, from the tensors ``sources`` to the tensor ``result``."""
-        if self.node.written is not None and is_native(program):
+        if self.node.stretched is not None and is_native(program):
             program = as_written(program.deconv, "NHWC")
         fused = activated(program) if self.activation else frozenset()
         if fused is None:

@@ -23,7 +23,7 @@ def left_out(nodes: Sequence[Node], model: Compilable, runner: Target) -> frozen
         model: as it came.
         runner: what was named as its runtime.
     """
-    quantised = [node for node in nodes if node.deconv.quant is not None and node.written is None]
+    quantised = [node for node in nodes if node.deconv.quant is not None and node.stretched is None]
     if not isinstance(runner, LiteRt):
         return frozenset()
     alike = ("int16", "int8", "uint8") if runner.kernels == "reference" else ("int16",)

@@ -7,7 +7,6 @@ fills with anything else ``OTHER``. Element-wise operators move nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from splitdeconv.formats.index_maps import OTHER, ZERO
 from splitdeconv.formats.tflite.elementwise import ElementWise, as_stage, map_operand
 from splitdeconv.formats.tflite.graph import Graph
 from splitdeconv.formats.tflite.moves import MOVES, NUMBERS, Operands, Unmoved
-from splitdeconv.formats.tflite.skips import TensorPart
+from splitdeconv.formats.tflite.skips import TensorPart, stage_of
 from splitdeconv.formats.tflite.units import same_unit, zero_point
 
 # Which operands of an operator are maps; all where it is not named here.
@@ -60,14 +59,6 @@ def is_number(graph: Graph, tensor: int, depth: int = 0) -> bool:
     return name == "SHAPE" or (known and bool(operands) and all(is_number(graph, each, depth + 1) for each in operands))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Passed:
-    """An element-wise operator on the way, and the numbers of the elements that it works on."""
-
-    stage: ElementWise
-    numbers: Array
-
-
 class TensorMovement:
     """What arrives where, of the elements of ``source``.
 
@@ -78,14 +69,14 @@ class TensorMovement:
         part: which part of a CONCATENATION comes from ``source``; of the others nothing is told. None where all does.
 
     Attributes:
-        passed: the element-wise operators that were met.
+        passed: the element-wise operators that were met, and the numbers that each works on.
     """
 
     def __init__(self, graph: Graph, source: int, shape: tuple[int, ...], part: TensorPart | None = None) -> None:
         self._graph, self._part = graph, part
         self._maps: dict[int, Array | None] = {source: np.arange(np.prod(shape, dtype=np.int64)).reshape(shape)}
         self._numbers: dict[int, Array | None] = {}
-        self.passed: dict[int, Passed] = {}
+        self.passed: dict[int, tuple[ElementWise, Array]] = {}
 
     def of(self, tensor: int) -> Array | None:
         """For each element the number of that of the source which it is; None where that is unknown."""
@@ -103,7 +94,7 @@ class TensorMovement:
         if operator is None:
             return None
         if self._part is not None and operator == self._part.concat:
-            return self.of(self._part.tensor)
+            return self.of(self._part.value)
         if graph.name(operator) not in MOVES:
             return self._element_wise(operator)
         if not all(same_unit(graph, each, tensor) for each in map_inputs(graph, operator)):
@@ -112,13 +103,13 @@ class TensorMovement:
 
     def _element_wise(self, operator: int) -> Array | None:
         if self._part is not None and operator in self._part.behind:
-            stage = self._part.stage(self._graph, operator, own=True)
+            stage = stage_of(self._part, self._graph, operator, own=True)
         else:
             stage = as_stage(self._graph, operator)
         x = None if stage is None else self.of(stage.source)
         if stage is None or x is None or not stage.fits(x.shape):
             return None
-        self.passed[operator] = Passed(stage, x)
+        self.passed[operator] = (stage, x)
         return x if stage.keeps_zero else np.where(x == ZERO, OTHER, x)
 
     def _evaluated(self, operator: int, tensor: int, *, maps: bool) -> Array | None:

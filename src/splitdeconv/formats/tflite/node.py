@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Weights
@@ -14,20 +14,6 @@ from splitdeconv.formats.tflite.graph import Graph
 from splitdeconv.formats.tflite.operands import Constant, float_values
 from splitdeconv.formats.tflite.stretched import StretchedTensor
 from splitdeconv.formats.tflite.units import quantisation
-from splitdeconv.formats.written_convs import ConvGeometry, stretched_first
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class WrittenConv:
-    """A convolution of a stretched map: that map, and what the convolution does."""
-
-    stretched: StretchedTensor
-    geometry: ConvGeometry
-
-    def keeping(self, operator: int | None, graph: Graph) -> WrittenConv:
-        """The same where the first output of ``operator`` stays, because others read it too."""
-        kept = None if operator is None else graph.outputs_of(operator)[0]
-        return replace(self, stretched=replace(self.stretched, kept=kept))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +31,7 @@ class Node:
         kernel, bias: its constants, as the operator has them.
         epilogue: the operators after it that join it.
         notes: what the user should know.
-        written: the stretched map and the convolution's geometry, or None for a transposed convolution.
+        stretched: the map that is stretched in front of it, or None for a transposed convolution.
     """
 
     id: str
@@ -59,7 +45,7 @@ class Node:
     bias: Constant | None
     epilogue: Epilogue
     notes: tuple[str, ...]
-    written: WrittenConv | None = None
+    stretched: StretchedTensor | None = None
 
     @property
     def result(self) -> int:
@@ -70,7 +56,7 @@ class Node:
     def opens_sums(self) -> bool:
         """Whether its weights stand behind a DEQUANTIZE, and sums of them do not fit into their stored type."""
         opened = self.kernel.operand != self.kernel.tensor
-        return opened and self.written is not None and sums_weights(self.deconv)
+        return opened and self.stretched is not None and sums_weights(self.deconv)
 
     def weights(self) -> Weights:
         """Its values as stored: kernel IOHW, and the bias with what the epilogue adds to it."""
@@ -79,8 +65,8 @@ class Node:
         if self.opens_sums:
             kernel = float_values(self.graph, self.kernel)
         kernel = as_stored_kernel(self.graph.name(self.operator), kernel)
-        if self.written is not None:
-            kernel = stretched_first(self.written.geometry.own_kernel(kernel), self.written.stretched.channels)
+        if self.stretched is not None:
+            kernel = self.stretched.own_kernel(kernel)
         bias = None if self.bias is None else folded(self.graph, self.bias.tensor)
         bias = None if bias is None else bias.reshape(-1)  # a folded batch norm leaves it as (1, 1, 1, O)
         bias = self.epilogue.add_to(bias, self.deconv.out_channels)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from splitdeconv.deconv.ops import Shape
 from splitdeconv.deconv.spec import Axis, Deconv
+from splitdeconv.formats.stretched import Stretched
 from splitdeconv.formats.tflite.convolutions import read_stretched, stretched_at
 from splitdeconv.formats.tflite.epilogue import find_epilogue
 from splitdeconv.formats.tflite.geometry import FILTER_AXES
 from splitdeconv.formats.tflite.graph import Graph, text
-from splitdeconv.formats.tflite.node import Node, WrittenConv
+from splitdeconv.formats.tflite.node import Node
 from splitdeconv.formats.tflite.operands import Constant, LeftAlone, arithmetic, constant_operand
 from splitdeconv.formats.tflite.shapes import Size, shape_value, size_at
 from splitdeconv.formats.tflite.transposed import Transposed, axis_of, is_deconv, mediapipe_axis, read_transposed
@@ -36,8 +38,8 @@ def _find_in(graph: Graph, names: dict[int, str], taken: set[str], numerics: str
     """The deconvs of one subgraph; ``names`` are those of its transposed convolutions."""
     every = range(len(graph.operators))
     stretched = {operator: each for operator in every if (each := stretched_at(graph, operator)) is not None}
-    replaced = {operator for operator, each in stretched.items() if isinstance(each, WrittenConv)}
-    inner = {n for each in stretched.values() if isinstance(each, WrittenConv) for n in each.stretched.operators}
+    replaced = {operator for operator, each in stretched.items() if isinstance(each, Stretched)}
+    inner = {n for each in stretched.values() if isinstance(each, Stretched) for n in each.nodes}
     found: list[Node | Skipped] = []
     for operator in every:
         each = stretched.get(operator)
@@ -47,9 +49,10 @@ def _find_in(graph: Graph, names: dict[int, str], taken: set[str], numerics: str
             continue
         name = names.get(operator) or _unique(_name(graph, operator), taken)
         taken.add(name)
-        if isinstance(each, WrittenConv):
-            kept = (n for n in each.stretched.operators if _read_by_others(graph, n, inner | replaced))
-            found.append(read_stretched(name, graph, operator, each.keeping(next(kept, None), graph), numerics))
+        if isinstance(each, Stretched):
+            kept = (graph.outputs_of(n)[0] for n in each.nodes if _read_by_others(graph, n, inner | replaced))
+            each = replace(each, kept=next(kept, None))
+            found.append(read_stretched(name, graph, operator, each, numerics))
         else:
             found.append(Skipped(name, graph.describe(), each))
     return found

@@ -49,12 +49,12 @@ def stand_alone(node: Node, program: Program, weights: Weights | None) -> Any:
     root.description = f"splitdeconv: site {node.id}".encode()
     writer = GraphWriter(root, 0)
     emitter = Emitter(writer, node, lambda tensor: _borrowed(writer, node.graph, tensor), weights)
-    first = node.graph.tensors[node.source] if node.written is not None and weights is None else emitter.types.source
+    first = node.graph.tensors[node.source] if node.stretched is not None and weights is None else emitter.types.source
     shapes = dict(zip(("x", "x1"), program.in_shapes, strict=False))
     sources = [writer.tensor(first, shape, name) for name, shape in shapes.items()]
     result = writer.tensor(emitter.types.result, program.shapes()[-1], "y")
     outputs = [result]
-    if node.written is None or weights is not None:
+    if node.stretched is None or weights is not None:
         emitter.emit(program, sources, result)
     else:
         outputs += _emit_stretched(emitter, program, sources, result)
@@ -71,8 +71,8 @@ def _emit_stretched(emitter: Emitter, program: Program, sources: list[int], resu
     stretching whatever becomes of the site, so that each form's time has it.
     """
     node = emitter.node
-    assert node.written is not None, "asked of stretched maps only"
-    stretched, (source, *beside) = node.written.stretched, sources
+    assert node.stretched is not None, "asked of stretched maps only"
+    stretched, (source, *beside) = node.stretched, sources
     needed = stretched.is_plain and (is_native(program) or stretched.kept is not None)
     copied = OperatorCopies(emitter, stretched, source, beside) if needed else None
     x = copied.of(node.operand) if copied is not None and is_native(program) else None
@@ -139,7 +139,7 @@ def _splice_graph(
         emitter.emit(program, [write_front(emitter), *write_beside(emitter)], node.result)
         inserted[node.operator] = writer.operators[start:]
         removed |= {node.operator, *node.epilogue.operators}
-    stretching = {each for node, _ in sites if node.written for each in node.written.stretched.operators}
+    stretching = {each for node, _ in sites if node.stretched for each in node.stretched.nodes}
     removed = _with_dead(sites[0][0].graph, removed, inserted, stretching)
     operators = []
     for index, operator in enumerate(writer.subgraph.operators):

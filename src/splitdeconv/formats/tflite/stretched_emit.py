@@ -11,7 +11,7 @@ from splitdeconv.formats.tflite.elementwise import ElementWise
 from splitdeconv.formats.tflite.emit import Emitter, Value
 from splitdeconv.formats.tflite.movement import is_number
 from splitdeconv.formats.tflite.schema import Builtin, tfl
-from splitdeconv.formats.tflite.skips import TensorPart
+from splitdeconv.formats.tflite.skips import TensorPart, stage_of
 from splitdeconv.formats.tflite.stretched import StretchedTensor
 
 
@@ -23,16 +23,22 @@ def write_front(emitter: Emitter) -> int:
     program.
     """
     node = emitter.node
-    if node.written is None:
+    if node.stretched is None:
         return node.source
-    stretched, graph = node.written.stretched, node.graph
+    stretched, graph = node.stretched, node.graph
     like, value = graph.tensors[node.source], Value(node.source, stretched.shape)
     if len(graph.shape(node.source)) < len(stretched.shape):
         value = Value(emitter.writer.tensor(like, stretched.shape, f"{node.id}/map"), stretched.shape)
         emitter.reshape(node.source, value)
-    value = _transposed(emitter, value, stretched.order, like)
+    value = _transposed(emitter, value, _order(stretched), like)
     value = Value(write_stages(emitter, stretched.stages, value.tensor, value.shape), value.shape)
     return _write_borders(emitter, stretched, value).tensor
+
+
+def _order(stretched: StretchedTensor) -> tuple[int, ...]:
+    """The source's axes in the order of the convolution's input, channels last."""
+    batch, channels, *spatial = stretched.perm
+    return (batch, *spatial, channels)
 
 
 def _transposed(emitter: Emitter, value: Value, order: tuple[int, ...], like: object) -> Value:
@@ -87,11 +93,11 @@ def write_beside(emitter: Emitter) -> list[int]:
     After: [CONCATENATION of the others] ─ [element-wise, pads unless the convolution takes them in] ─ program.
     """
     node = emitter.node
-    stretched = node.written and node.written.stretched
-    if not stretched or stretched.part is None:
+    stretched = node.stretched
+    if stretched is None or stretched.part is None:
         return []
     part, graph, writer = stretched.part, node.graph, emitter.writer
-    like, sizes = graph.tensors[part.tensor], graph.shape(part.tensor)[:-1]
+    like, sizes = graph.tensors[part.value], graph.shape(part.value)[:-1]
     shape: Shape = (*sizes, part.total - part.count)
     tensor = part.beside[0]
     if len(part.beside) > 1:
@@ -99,7 +105,7 @@ def write_beside(emitter: Emitter) -> list[int]:
         options = tfl.ConcatenationOptionsT(axis=len(sizes))
         emitter.add(Builtin.CONCATENATION, list(part.beside), tensor, options)
     for operator in part.behind:
-        stage = part.stage(graph, operator, own=False)
+        stage = stage_of(part, graph, operator, own=False)
         if stage is not None:
             tensor = write_stages(emitter, [stage], tensor, shape)
         elif stretched.zeros is None:
@@ -113,7 +119,7 @@ def write_beside(emitter: Emitter) -> list[int]:
 def write_beside_stages(emitter: Emitter, stretched: StretchedTensor, tensor: int, shape: Shape) -> int:
     """The element-wise operators behind a CONCATENATION on the map beside the stretched one, in a model of its own."""
     part = stretched.part
-    found = [part.stage(emitter.node.graph, each, own=False) for each in part.behind] if part else []
+    found = [stage_of(part, emitter.node.graph, each, own=False) for each in part.behind] if part else []
     return write_stages(emitter, [stage for stage in found if stage is not None], tensor, shape)
 
 
@@ -130,7 +136,7 @@ class OperatorCopies:
     def __init__(self, emitter: Emitter, stretched: StretchedTensor, x: int, beside: Sequence[int] = ()) -> None:
         self._emitter, self._stretched, self._beside = emitter, stretched, beside
         graph = emitter.node.graph
-        like, order = graph.tensors[stretched.source], stretched.order
+        like, order = graph.tensors[stretched.source], _order(stretched)
         small = Transpose(order).shape(stretched.shape)
         value = _transposed(emitter, Value(x, small), tuple(int(axis) for axis in np.argsort(order)), like)
         if len(graph.shape(stretched.source)) < len(stretched.shape):
@@ -152,7 +158,7 @@ class OperatorCopies:
             return self._known[tensor]
         if self._stretched.part is not None and operator == self._stretched.part.concat:
             return self._concatenated(self._stretched.part)
-        copyable = operator in self._stretched.operators or is_number(graph, tensor)
+        copyable = operator in self._stretched.nodes or is_number(graph, tensor)
         if operator is None or not copyable or graph.name(operator) == "STABLEHLO_SCATTER":
             return None  # whose computation is a subgraph of its own
         inputs = [self.of(each) for each in graph.inputs_of(operator)]
@@ -170,12 +176,12 @@ class OperatorCopies:
         emitter, (together,), own = (
             self._emitter,
             self._emitter.node.graph.outputs_of(part.concat),
-            self.of(part.tensor),
+            self.of(part.value),
         )
         if own is None:
             return None
         graph, writer, (beside,) = emitter.node.graph, emitter.writer, self._beside
-        like, sizes = graph.tensors[part.tensor], graph.shape(part.tensor)[:-1]
+        like, sizes = graph.tensors[part.value], graph.shape(part.value)[:-1]
         first, rest = part.channels[0], part.total - part.channels[1]
         tensors = [beside, own] if first else [own, beside]
         if first and rest:

@@ -112,7 +112,7 @@ def _kept_kernel(graph: Graph, done: ReplacedNode) -> KeptKernel:
     convs = [step.op for step in done.program.steps if isinstance(step.op, Conv | NativeDeconv)]
     made = [str(int(each.outputs[0])) for each in readers]
     filters = filters_of(zip(convs, made, strict=True)) if len(convs) == len(made) else ()
-    form = "deconv" if node.written is None else "turned" if node.written.geometry.turned else "conv"
+    form = "deconv" if node.stretched is None else "turned" if node.stretched.geometry.turned else "conv"
     axes = tuple(int(axis) for axis in np.argsort(FILTER_AXES[name]))
     kept = KeptKernel(
         str(node.kernel.tensor), deconv.weights_shape, deconv.out_channels, deconv.groups, filters, form, axes=axes

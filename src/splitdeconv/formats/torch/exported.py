@@ -144,7 +144,7 @@ def _read_stretched(
     weight, bias = (None if each is None else constants.value(each) for each in (found.weight, found.bias))
     if weight is None or (bias is None) != (found.bias is None):
         return Skipped(found.name, "graph", COMPUTED)
-    deconv = found.deconv(sizes.of(found.source))
+    deconv = found.deconv(sizes.of(found.stretched.source))
     weights = weights_of(deconv, (found.own_kernel(weight), bias))
     return Site(found.name, Origin((found,)), deconv, weights, notes=found.notes())
 

@@ -5,8 +5,7 @@ Element ``n`` is ``n + 1`` there, in float64; what the model fills with zero is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -15,7 +14,10 @@ import torch
 from torch import Tensor, fx
 
 from splitdeconv.deconv.weights import Array
+from splitdeconv.formats.stretched import Part, way_back
 from splitdeconv.formats.torch.constants import StoredTensors
+
+CatPart = Part[fx.Node, fx.Node]
 
 OTHER = -1.0
 UPSAMPLING = ("upsample_nearest", "_upsample_nearest_exact")  # how the names of these operators begin
@@ -73,32 +75,6 @@ def stretches(nodes: Sequence[fx.Node]) -> bool:
     return any(name in (*larger, "slice_scatter", "stack") or name.startswith(UPSAMPLING) for name in names)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class CatPart:
-    """One of the maps that ``cat`` puts together.
-
-    Attributes:
-        cat: the node.
-        node: the map.
-        beside: the others, in their order.
-        channels: where its channels lie among all: first, and behind last.
-        total: channels of all.
-        behind: the nodes between ``cat`` and the convolution, in order.
-    """
-
-    cat: fx.Node
-    node: fx.Node
-    beside: tuple[fx.Node, ...]
-    channels: tuple[int, int]
-    total: int
-    behind: tuple[fx.Node, ...]
-
-    @property
-    def count(self) -> int:
-        """Its channels."""
-        return self.channels[1] - self.channels[0]
-
-
 class MovedGraph:
     """A program's graph, and which of its nodes hold maps that depend on its inputs.
 
@@ -122,8 +98,8 @@ class MovedGraph:
     def maps(self, node: fx.Node, part: CatPart | None = None) -> tuple[fx.Node, ...]:
         """What ``node`` takes its elements from, of its ``part`` alone if that is given; nothing where it does more."""
         name = name_of(node)
-        if part is not None and node is part.cat:
-            return (part.node, *self._written(part.node, node))
+        if part is not None and node is part.concat:
+            return (part.value, *self._written(part.value, node))
         if name in _FILLED or not (name in _MOVING or name.startswith(UPSAMPLING) or is_element_wise(node)):
             return ()
         return self._sources(node)
@@ -148,22 +124,14 @@ class MovedGraph:
         self, x: fx.Node, reader: fx.Node, most: int, part: CatPart | None = None
     ) -> Iterator[tuple[fx.Node, tuple[fx.Node, ...]]]:
         """Every node through which all goes that ``reader`` reads of ``x``, the nearest first, and those from there."""
-        frontier: set[fx.Node] = {x, *self._written(x, reader)}
-        nodes: list[fx.Node] = []
-        if x in self._fixed:
-            frontier.discard(x)
-        while frontier and len(nodes) < most:
-            latest = max(frontier, key=self.order.__getitem__)
-            maps = self.maps(latest, part)
-            if not maps:
-                return
-            nodes.append(latest)
-            frontier = (frontier - {latest}) | set(maps)
-            source = next(iter(frontier), latest)
-            if len(frontier) == 1 and all(
-                self.order[each] <= self.order[source] for each in self._written(source, reader)
-            ):
-                yield source, tuple(nodes)
+        first = [each for each in (x, *self._written(x, reader)) if each not in self._fixed]
+
+        def latest(maps: Collection[fx.Node]) -> fx.Node:
+            return max(maps, key=self.order.__getitem__)
+
+        for source, nodes in way_back(first, latest, lambda node: self.maps(node, part), lambda node: (node,), most):
+            if all(self.order[each] <= self.order[source] for each in self._written(source, reader)):
+                yield source, nodes
 
     def _written(self, node: fx.Node, reader: fx.Node) -> list[fx.Node]:
         """What writes into the memory of ``node`` before ``reader``."""
@@ -212,8 +180,8 @@ class ExportedMovement:
         return numbers
 
     def _moved(self, node: fx.Node) -> Tensor:
-        if self._part is not None and node is self._part.cat:
-            return torch.clone(self._of(self._part.node))
+        if self._part is not None and node is self._part.concat:
+            return torch.clone(self._of(self._part.value))
         args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), self._of)
         name = name_of(node)
         if is_element_wise(node):

@@ -77,8 +77,8 @@ class Splice:
     def _replace_stretched(self, site: StretchedConv, program: Program) -> None:
         weight, bias = self._values(site)
         kernel, like = site.own_kernel(weight), site.node.meta["val"]
-        maps = [each.meta["val"] for each in site.sources]
-        self._put(site.node, site.sources, write(program, maps, kernel, bias, like, site.front))
+        maps = [each.meta["val"] for each in site.stretched.maps]
+        self._put(site.node, site.stretched.maps, write(program, maps, kernel, bias, like, site.front))
         for node in unread_writes(site):
             self._take_out(node)
 
