@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,40 +12,11 @@ from hypothesis import strategies as st
 
 from splitdeconv.deconv.spec import WrittenOut
 from splitdeconv.deconv.weights import Array
-from splitdeconv.formats.model import Site
 from tests.examples import examples
 from tests.formats.onnx import stretched_models as models
+from tests.formats.onnx.stretched_checks import PAD, assert_rewritten, dense, emitted, integers, the_site
 from tests.formats.onnx.stretched_models import CHANNELS, SIZES, model_of, node, numbers, resize, then
-from tests.onnx_models import OPSET, conversions, convert, load, programs, run, sites
-
-STRETCHING = ("Resize", "Upsample", "Tile", "Expand", "GatherND", "ScatterND")
-
-
-def integers(*shape: int) -> Array:
-    return np.random.default_rng(0).integers(-4, 5, shape).astype(np.float32)
-
-
-def the_site(model: onnx.ModelProto) -> Site:
-    (site,) = sites(load(model))
-    return site
-
-
-def assert_rewritten(model: onnx.ModelProto, shape: Sequence[int] = (1, CHANNELS, *SIZES), step: int = 1) -> None:
-    """Every candidate, or each ``step``-th, gives the same bits on whole numbers, and the stretching is gone."""
-    feeds = {"x": integers(*shape)}
-    wanted = run(model, feeds)
-    lowerings = set()
-    for candidate, converted in conversions(model, step):
-        found = run(converted, feeds)
-        assert list(found) == list(wanted)
-        for name, values in wanted.items():
-            np.testing.assert_array_equal(found[name], values, str(candidate))
-        if candidate.lowering != "native":
-            lowerings.add(candidate.lowering)
-            left = {each.op_type for each in converted.graph.node}
-            assert not left & set(STRETCHING) or candidate.lowering == "convolve_first", left
-    assert lowerings
-
+from tests.onnx_models import OPSET, conversions, load, run, sites
 
 UPSAMPLED = {
     "scales": resize(),
@@ -91,10 +61,6 @@ def test_every_opset(opset: int) -> None:
             front[0][0].input[1] = "roi"
             front[1]["roi"] = np.zeros(0, np.float32)
     assert_rewritten(model_of(front, opset=opset))
-
-
-def dense(*kernel: int, channels: int = CHANNELS, outs: int = 4) -> Array:
-    return models.kernel_of((outs, channels, *kernel))
 
 
 @pytest.mark.parametrize(
@@ -166,9 +132,6 @@ def test_element_wise_nodes_between_go_before() -> None:
     model = model_of(front)
     assert [stage.node.op_type for stage in the_site(model).origin.nodes[1].stages] == ["Mul", "Add", "Relu"]
     assert_rewritten(model)
-
-
-PAD = numbers(0, 0, 1, 1, 0, 0, 1, 1)
 
 
 @pytest.mark.parametrize("mode", ["constant", "edge", "reflect"])
@@ -361,16 +324,6 @@ def test_random_models(case: tuple[onnx.ModelProto, tuple[int, ...]]) -> None:
     assert_random_model_is_rewritten(*case)
 
 
-def emitted(model: onnx.ModelProto) -> dict[str, onnx.ModelProto]:
-    """The stand-alone models of the first site, by candidate."""
-    loaded = load(model)
-    site = sites(loaded)[0]
-    return {
-        str(candidate): onnx.load_from_string(loaded.emit(site, program).content)
-        for candidate, program in programs(loaded, site)
-    }
-
-
 def test_native_alone_is_all_nodes_of_the_model() -> None:
     made = emitted(model_of(models.keras_tiles()))
     native = [each.op_type for each in made["native"].graph.node]
@@ -385,92 +338,3 @@ def test_what_others_read_of_an_upsampled_map_is_in_every_forms_time() -> None:
     for name, made in emitted(model).items():
         assert [each.op_type for each in made.graph.node].count("Resize") == 1, name
         assert [output.name for output in made.graph.output] == ["y", "kept"]
-
-
-@pytest.mark.parametrize("order", [("v", "s"), ("s", "v"), ("t", "v", "s")])
-def test_skip_connections_are_the_sum_of_two_convolutions(order: Sequence[str]) -> None:
-    kernel = dense(3, 3, channels=CHANNELS * len(order))
-    model = model_of(models.skip(order), kernel=kernel, pads=[1, 0, 2, 1])
-    site = the_site(model)
-    assert site.deconv.written_out == WrittenOut("repeat", (3, 3), (1, 1), CHANNELS * (len(order) - 1))
-    assert site.deconv.native_macs() == kernel.size * 11 * 11
-    assert_rewritten(model)
-
-
-@pytest.mark.parametrize(
-    ("kernel", "attributes"),
-    [(dense(1, 1, channels=6), {"pads": [0] * 4}), (dense(5, 4, channels=6), {"pads": [2, 1, 2, 2]})],
-)
-def test_other_kernels_beside_skip_connections(kernel: Array, attributes: dict[str, Any]) -> None:
-    assert_rewritten(model_of(models.skip(), kernel=kernel, **attributes))
-
-
-def affine(count: int) -> models.Nodes:
-    """BatchNormalization of ``count`` channels, each with numbers of its own, and an activation."""
-    numbers_of = {"gain": 1 + np.arange(count), "shift": np.arange(count) - 2, "mean": np.arange(count) % 3}
-    known = {name: values.astype(np.float32) for name, values in numbers_of.items()}
-    make = [
-        lambda x, y: node("BatchNormalization", [x, "gain", "shift", "mean", "variance"], y, epsilon=0.0),
-        lambda x, y: node("Relu", [x], y),
-    ]
-    return make, {**known, "variance": np.full(count, 0.25, np.float32)}
-
-
-@pytest.mark.parametrize("mode", ["constant", "edge", "reflect"])
-@pytest.mark.parametrize("order", [("v", "s"), ("t", "v", "s")])
-def test_pads_behind_a_concatenation_go_onto_each_part(mode: str, order: Sequence[str]) -> None:
-    nodes = [lambda x, y: node("Pad", [x, "pad"], y, mode=mode), lambda x, y: node("Relu", [x], y)]
-    model = model_of(
-        then(models.skip(order), nodes, {"pad": PAD}), kernel=dense(3, 3, channels=3 * len(order)), pads=[0] * 4
-    )
-    assert bool(the_site(model).deconv.written_out.around) == (mode != "constant")
-    assert_rewritten(model, step=9)
-
-
-@pytest.mark.parametrize("order", [("v", "s"), ("s", "v", "t")])
-def test_each_part_has_its_own_numbers_of_what_is_done_to_all_channels(order: Sequence[str]) -> None:
-    count = CHANNELS * len(order)
-    model = model_of(then(models.skip(order), *affine(count)), kernel=dense(3, 3, channels=count))
-    assert_rewritten(model, step=9)
-    assert "BatchNormalization" in [each.op_type for each in emitted(model)["native"].graph.node]
-
-
-def test_a_pad_before_the_concatenation_makes_the_other_map_larger() -> None:
-    nodes, known = models.skip(("larger", "other"))
-    more = [node("Pad", ["v", "inner"], "larger"), node("Pad", ["s", "inner"], "other")]
-    front = [*nodes[:-1], *more, nodes[-1]], {**known, "inner": numbers(0, 0, 1, 2, 0, 0, 0, 1)}
-    model = model_of(front, kernel=dense(3, 3, channels=6))
-    assert the_site(model).deconv.written_out.around == ((1, 0), (2, 1))
-    assert_rewritten(model, step=9)
-
-
-def test_of_parts_with_several_factors_each_conversion_takes_one() -> None:
-    nodes, known = models.skip(("v", "s", "t"), factor=4)
-    again = resize((1, 1, 4, 1))
-    again[0][0].output[0] = nodes[-1].input[1] = "tall"
-    again[0][0].input[0], again[0][0].input[2] = "wide", "tall_scales"
-    wide = node("Pad", ["x", "wider"], "wide")
-    known |= {"tall_scales": np.array([1, 1, 4, 1], np.float32), "wider": numbers(*[0] * 7, 3 * SIZES[1])}
-    model = model_of(([*nodes[:-1], wide, *again[0], nodes[-1]], known), kernel=dense(3, 3, channels=9))
-    first = the_site(model)
-    assert first.deconv.strides == (4, 4)
-    assert "'tall' beside it stay upsampled in the other convolution" in first.notes[1]
-    once = convert(model, "split_phases")
-    (second,) = (site for site in sites(load(once)) if site.deconv.written_out)
-    assert second.deconv.strides == (4, 1)
-    feeds = {"x": integers(1, CHANNELS, *SIZES)}
-    np.testing.assert_array_equal(run(convert(once, "split_phases"), feeds)["y"], run(model, feeds)["y"])
-
-
-def test_groups_of_channels_across_a_skip_connection_stay() -> None:
-    found = load(model_of(models.skip(), kernel=dense(3, 3, channels=2, outs=3), group=3)).find()
-    assert "in groups of channels" in found.skipped[0].reason
-
-
-def test_an_epilogue_behind_a_skip_connection_comes_behind_the_sum() -> None:
-    after = [node("Relu", ["y"], "r")]
-    model = model_of(models.skip(), kernel=dense(3, 3, channels=6), after=after, outputs={"r": [None] * 4})
-    assert_rewritten(model)
-    made = emitted(model)
-    assert [each.op_type for each in made["native"].graph.node] == ["Resize", "Concat", "Conv", "Relu"]
-    assert [value.name for value in made["native"].graph.input] == ["x", "x1"]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,76 +12,27 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 pytest.importorskip("ai_edge_litert")
-
 from splitdeconv.deconv.ops import Conv
-from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import WrittenOut
-from splitdeconv.deconv.weights import Array
-from splitdeconv.formats.model import Site
-from splitdeconv.formats.tflite import TfliteModel
-from splitdeconv.formats.tflite.graph import Graph
 from splitdeconv.formats.tflite.moves import nearest
-from splitdeconv.lowerings import candidates, lower
+from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.proof.sites import noise_of_site, prove_site, wrong_numbers
-from splitdeconv.targets.litert import LiteRt, LiteRtModel, interpreter
 from tests.examples import examples
 from tests.formats.tflite import stretched_models as models
+from tests.formats.tflite.stretched_checks import (
+    SHAPE,
+    STRETCHING,
+    assert_rewritten,
+    forms,
+    litert,
+    operators,
+    run,
+    the_site,
+    whole_numbers,
+)
 from tests.formats.tflite.stretched_models import CHANNELS, SIZES, constant, keras, model_of, pad, resize, unary
 from tests.tflite_models import loaded
-
-STRETCHING = {"RESIZE_NEAREST_NEIGHBOR", "TILE", "BROADCAST_TO", "GATHER_ND", "STABLEHLO_PAD", "DILATE", "PACK"}
-SHAPE = (1, *SIZES, CHANNELS)
-
-
-@cache
-def litert(kernels: str) -> LiteRt:
-    return LiteRt(kernels)
-
-
-def the_site(content: bytes) -> tuple[TfliteModel, Site]:
-    model = loaded(content)
-    (site,) = model.find().sites
-    return model, site
-
-
-def forms(model: TfliteModel, site: Site) -> Iterator[tuple[Candidate, Program]]:
-    for candidate in candidates(site.deconv, "NHWC")[0]:
-        program = lower(site.deconv, "NHWC", candidate)
-        if model.refuse(site, program) is None:
-            yield candidate, program
-
-
-def run(content: bytes, x: Array, kernels: str = "xnnpack") -> list[Array]:
-    return list(LiteRtModel(interpreter(content, kernels, 1)).run({"x": x}).values())
-
-
-def whole_numbers(shape: Sequence[int], dtype: str = "float32") -> Array:
-    return models.whole_numbers(shape).astype(dtype)
-
-
-def operators(content: bytes) -> list[str]:
-    graph = Graph(loaded(content).root, 0)
-    return [graph.name(number) for number in range(len(graph.operators))]
-
-
-def assert_rewritten(
-    content: bytes, shape: Sequence[int] = SHAPE, dtype: str = "float32", least: int = 1, most: int = 100
-) -> None:
-    """Every candidate, or ``most`` of them, gives the same bits on whole numbers."""
-    model = loaded(content)
-    x = whole_numbers(shape, dtype)
-    wanted = run(content, x)
-    rewritten = 0
-    for site in model.find().sites:
-        offered = list(forms(model, site))
-        for candidate, program in random.Random(content).sample(offered, min(most, len(offered))):
-            converted = model.splice({site.id: program}).to_object()
-            for found, right in zip(run(converted, x), wanted, strict=True):
-                np.testing.assert_array_equal(found, right, str(candidate))
-            rewritten += 1
-    assert rewritten > least
-
 
 UPSAMPLED = {
     "resize": model_of(resize()),
@@ -97,6 +46,8 @@ UPSAMPLED = {
     "pack": model_of(models.packed),
     "twice": model_of(resize(), keras(1, 3)),
 }
+
+
 ZEROS = {
     "stablehlo_pad": model_of(models.stablehlo_pad()),
     "stablehlo_pad_edges": model_of(models.stablehlo_pad(3, 2, (1, 0, 2, 1)), same=False),
@@ -216,69 +167,6 @@ def test_what_must_stay_stays_with_a_reason(content: bytes, reason: str) -> None
     (skipped,) = found.skipped
     assert skipped.site == "site"
     assert reason in skipped.reason
-
-
-@pytest.mark.parametrize("order", [("v", "s"), ("s", "v"), ("t", "v", "s")])
-@pytest.mark.parametrize("between", [[], [pad(), unary("RELU")], [pad("SYMMETRIC")], [pad("REFLECT"), unary("RELU6")]])
-def test_skip_connections_are_the_sum_of_two_convolutions(
-    order: Sequence[str], between: Sequence[models.Write]
-) -> None:
-    content = model_of(resize(), models.beside(*order), *between, same=not between, activation=1)
-    _, site = the_site(content)
-    written = site.deconv.written_out
-    assert written is not None
-    assert written.beside == CHANNELS * (len(order) - 1)
-    assert_rewritten(content, most=4)
-
-
-@pytest.mark.parametrize("order", [("v", "s"), ("s", "v", "t")])
-def test_each_part_has_its_own_numbers_of_what_is_done_to_all_channels(order: Sequence[str]) -> None:
-    count = CHANNELS * len(order)
-    affine = [constant("MUL", 1.0 + np.arange(count)), constant("ADD", np.arange(count) - 2.0)]
-    content = model_of(keras(2, 3), models.beside(*order), *affine, unary("RELU"), kernel=(2, 4), weights="float16")
-    assert_rewritten(content, most=4)
-
-
-def test_skip_connections_of_three_axes_and_open_batches() -> None:
-    dims = (1, 2, 3, 4, CHANNELS)
-    writes = models.keras_3d, models.beside("s", "v")
-    content = model_of(*writes, dims=dims, kernel=(3, 2, 3), kind="CONV_3D", dilations=(1, 1, 1))
-    assert_rewritten(content, dims, most=3)
-    assert_rewritten(model_of(keras(2, 3), models.beside("v", "s"), open_batch=True), most=3)
-
-
-def test_a_pad_before_the_concatenation_makes_the_other_map_larger() -> None:
-    content = model_of(resize(), pad(), models.beside("v", "s"))
-    _, site = the_site(content)
-    written = site.deconv.written_out
-    assert written is not None
-    assert written.around == ((1, 1), (1, 1))
-    assert_rewritten(content, most=4)
-
-
-def test_native_alone_has_the_concatenation_where_the_model_has_it() -> None:
-    model, site = the_site(model_of(resize(), models.beside("s", "v", "t"), pad(), unary("RELU"), same=False))
-    made = {str(candidate): operators(model.emit(site, program).read()) for candidate, program in forms(model, site)}
-    ends = ["STRIDED_SLICE", "STRIDED_SLICE"]
-    assert made["native"] == ["RESIZE_NEAREST_NEIGHBOR", *ends, "CONCATENATION", "PAD", "RELU", "CONV_2D"]
-    for _, program in list(forms(model, site))[::5]:
-        assert prove_site(model, site, program, litert("xnnpack")).exact, program.name
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"weights": "int8"}, "would be rounded twice"),
-        ({"weights": "int8", "kernel": (1, 1)}, "would be rounded twice"),
-        ({"weights": "hybrid", "kernel": (1, 1)}, "would be rounded twice"),
-        ({"outs": 6, "groups": 2}, "in groups of channels"),
-        ({"kind": "DEPTHWISE_CONV_2D", "outs": 1}, "in groups of channels"),
-    ],
-)
-def test_skip_connections_that_must_stay_stay_with_a_reason(changes: dict[str, Any], reason: str) -> None:
-    found = loaded(model_of(resize(), models.beside("v", "s"), **changes)).find()
-    assert not found.sites
-    assert reason in found.skipped[0].reason
 
 
 def test_two_readers_are_both_rewritten_and_the_upsampling_goes() -> None:
