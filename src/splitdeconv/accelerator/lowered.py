@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from math import prod
 
@@ -27,7 +28,7 @@ from splitdeconv.deconv.ops import (
 from splitdeconv.deconv.phases import Phase, Taps, Window, merge
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv
-from splitdeconv.deconv.weights import Array, conv_filter
+from splitdeconv.deconv.weights import Array, conv_filter, swapped_channels, taken_taps
 
 Sized = tuple[int, ...]
 
@@ -185,13 +186,9 @@ def full_split(deconv: Deconv, kernel: Array | None = None) -> LayerWork:
     weights = None if kernel is None else FilterMask(_stacked(kernel, phases, deconv.groups))
     channels = deconv.in_channels, len(blocks) * deconv.out_channels
     conv = Convolution(lines, *channels, deconv.groups, batch, blocks, "block_major", weights)
-    in_elements, out_elements = batch * deconv.in_channels * prod(ins), batch * deconv.out_channels * prod(outs)
-    splits = prod(deconv.strides) > 1
-    cropped = conv.out_elements != out_elements
-    moved = 2 * conv.out_elements * splits + 2 * out_elements * cropped
-    run = deconv.out_channels if splits else 0
-    needed = needed_macs(deconv, kernel)
-    return LayerWork((conv,), in_elements, in_elements, out_elements, run, moved, "split:full", needed)
+    splits, needed_elements = prod(deconv.strides) > 1, batch * deconv.out_channels * prod(outs)
+    moved = 2 * conv.out_elements * splits + 2 * needed_elements * (conv.out_elements != needed_elements)
+    return _work(deconv, [conv], kernel, "split:full", deconv.out_channels if splits else 0, moved)
 
 
 def _shifted(taps: Taps, added: int) -> Taps:
@@ -214,7 +211,6 @@ def cropped_split(deconv: Deconv, kernel: Array | None = None) -> LayerWork:
     no output is computed that is cropped later. A dilated axis is not extended.
     """
     batch = deconv.batch or 1
-    ins, outs = sizes(deconv)
     extended = [_extend(axis) for axis in deconv.axes]
     convolutions = []
     for phases in product(*(axis.phases() for axis, _ in extended)):
@@ -227,20 +223,9 @@ def cropped_split(deconv: Deconv, kernel: Array | None = None) -> LayerWork:
         weights = None if kernel is None else FilterMask(_taken(kernel, taps, deconv.groups))
         channels = deconv.in_channels, deconv.out_channels
         convolutions.append(Convolution(lines, *channels, deconv.groups, batch, (block,), "block_major", weights))
-    out_elements = batch * deconv.out_channels * prod(outs)
-    in_elements = batch * deconv.in_channels * prod(ins)
-    moved = 2 * sum(conv.out_elements for conv in convolutions) if prod(deconv.strides) > 1 else 0
-    run = deconv.out_channels if prod(deconv.strides) > 1 else 0
-    return LayerWork(
-        tuple(convolutions),
-        in_elements,
-        in_elements,
-        out_elements,
-        run,
-        moved,
-        "split:cropped",
-        needed_macs(deconv, kernel),
-    )
+    splits = prod(deconv.strides) > 1
+    moved = 2 * sum(conv.out_elements for conv in convolutions) if splits else 0
+    return _work(deconv, convolutions, kernel, "split:cropped", deconv.out_channels if splits else 0, moved)
 
 
 def _phase_lines(deconv: Deconv, phases: tuple[Phase, ...]) -> tuple[Line, ...]:
@@ -287,17 +272,19 @@ def _extend(axis: Axis) -> tuple[Axis, int]:
     return wider, added
 
 
-def _taken(kernel: Array, taps: list[Taps], groups: int) -> Array:
+def _taken(kernel: Array, taps: Sequence[Taps], groups: int) -> Array:
     """Non-zero weights of one phase, OIHW, from those of the deconv, IOHW."""
-    for number, line in enumerate(taps):
-        axis = number + 2
-        shape = [1] * kernel.ndim
-        shape[axis] = len(line)
-        present = np.array([tap is not None for tap in line]).reshape(shape)
-        kernel = np.take(kernel, [tap if isinstance(tap, int) else 0 for tap in line], axis=axis) & present
-    grouped = kernel.reshape(groups, kernel.shape[0] // groups, *kernel.shape[1:])
-    swapped = np.swapaxes(grouped, 1, 2)
-    return swapped.reshape(-1, *swapped.shape[2:])
+    return swapped_channels(taken_taps(kernel, taps, 0, groups), groups)
+
+
+def _work(
+    deconv: Deconv, convolutions: Sequence[Convolution], kernel: Array | None, form: str, run: int = 0, moved: int = 0
+) -> LayerWork:
+    """The work of convolutions that read the deconv's input as it is."""
+    (ins, outs), batch = sizes(deconv), deconv.batch or 1
+    in_elements, out_elements = batch * deconv.in_channels * prod(ins), batch * deconv.out_channels * prod(outs)
+    needed = needed_macs(deconv, kernel)
+    return LayerWork(tuple(convolutions), in_elements, in_elements, out_elements, run, moved, form, needed)
 
 
 def scattered(deconv: Deconv, kernel: Array | None = None) -> LayerWork:
@@ -305,38 +292,19 @@ def scattered(deconv: Deconv, kernel: Array | None = None) -> LayerWork:
 
     As many cycles as a convolution whose outputs are the input's pixels; sums that are cropped are computed as well.
     """
-    ins, outs = sizes(deconv)
-    batch = deconv.batch or 1
     lines = tuple(
         Line(b"\1" * (size + (axis.kernel - 1)), axis.kernel, 1, 1, size)
-        for size, axis in zip(ins, deconv.axes, strict=True)
+        for size, axis in zip(sizes(deconv)[0], deconv.axes, strict=True)
     )
-    weights = (
-        None
-        if kernel is None
-        else FilterMask(_taken(kernel, [tuple(range(n)) for n in kernel.shape[2:]], deconv.groups))
-    )
-    conv = Convolution(lines, deconv.in_channels, deconv.out_channels, deconv.groups, batch, weights=weights)
-    in_elements = batch * deconv.in_channels * prod(ins)
-    return LayerWork(
-        (conv,),
-        in_elements,
-        in_elements,
-        batch * deconv.out_channels * prod(outs),
-        form="native",
-        needed_macs=needed_macs(deconv, kernel),
-    )
+    weights = None if kernel is None else FilterMask(swapped_channels(kernel, deconv.groups))
+    channels = deconv.in_channels, deconv.out_channels
+    conv = Convolution(lines, *channels, deconv.groups, deconv.batch or 1, weights=weights)
+    return _work(deconv, [conv], kernel, "native")
 
 
 def phase_by_phase(deconv: Deconv, kernel: Array | None = None) -> LayerWork:
     """A deconv on hardware that computes each phase with its own taps and writes its pixels in place (GANAX)."""
-    convolutions = _own_phases(deconv, kernel)
-    ins, outs = sizes(deconv)
-    batch = deconv.batch or 1
-    in_elements = batch * deconv.in_channels * prod(ins)
-    out_elements = batch * deconv.out_channels * prod(outs)
-    needed = sum(useful_macs(conv) for conv in convolutions)
-    return LayerWork(convolutions, in_elements, in_elements, out_elements, form="native", needed_macs=needed)
+    return _work(deconv, _own_phases(deconv, kernel), kernel, "native")
 
 
 def needed_macs(deconv: Deconv, kernel: Array | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +140,21 @@ class Weights:
         return Weights(self.kernel.astype(dtype), None if self.bias is None else self.bias.astype(dtype))
 
 
+def swapped_channels(kernel: Array, groups: int) -> Array:
+    """A kernel with its input and output channels in each other's place: IOHW as OIHW, and the other way round.
+
+    Args:
+        kernel: ``(a, b // groups, *sizes)``.
+        groups: of channels.
+
+    Returns:
+        ``(b, a // groups, *sizes)``, contiguous.
+    """
+    grouped = kernel.reshape(groups, -1, *kernel.shape[1:])
+    swapped = np.swapaxes(grouped, 1, 2)
+    return np.ascontiguousarray(swapped.reshape(-1, *swapped.shape[2:]))
+
+
 def conv_filter(kernel: Array, conv: Conv, zero: Array | int = 0) -> Array:
     """The filter of ``conv``, its values copied from the model's kernel; sums are taken in float64 and rounded once.
 
@@ -155,7 +171,7 @@ def conv_filter(kernel: Array, conv: Conv, zero: Array | int = 0) -> Array:
     kernel = kernel[-conv.in_channels :] if conv.beside else kernel[: conv.in_channels]
     blocks = []
     for block in conv.blocks:
-        taken = _take(kernel, block, zero, groups)
+        taken = taken_taps(kernel, block, zero, groups)
         split = taken.reshape(groups, conv.in_channels // groups, per_group, *conv.kernel)
         blocks.append(np.swapaxes(split, 1, 2))
     stacked = np.stack(blocks, axis=1 if conv.order == "block_major" else 2)
@@ -186,10 +202,10 @@ def deconv_kernel(kernel: Array, deconv: Deconv) -> Array:
         return kernel
     every = (tuple(range(axis.kernel)) for axis in deconv.axes)
     taps = tuple(original_taps(deconv, number, row) for number, row in enumerate(every))
-    return np.ascontiguousarray(_take(kernel[: deconv.in_channels], taps, 0, deconv.groups))
+    return np.ascontiguousarray(taken_taps(kernel[: deconv.in_channels], taps, 0, deconv.groups))
 
 
-def _take(kernel: Array, block: tuple[Taps, ...], zero: Array | int, groups: int) -> Array:
+def taken_taps(kernel: Array, block: Sequence[Taps], zero: Array | int, groups: int) -> Array:
     """The kernel's taps that one block names, ``zero`` where it names none."""
     present = np.ones((1,) * kernel.ndim, dtype=bool)
     dtype = kernel.dtype

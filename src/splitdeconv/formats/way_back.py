@@ -11,15 +11,16 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
-from splitdeconv.deconv.ops import Conv, NativeDeconv, Op, Order
+from splitdeconv.deconv.ops import Conv, NativeDeconv, Order
 from splitdeconv.deconv.phases import Taps
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.structure import dense_of
-from splitdeconv.deconv.weights import Array, kernel_parts
+from splitdeconv.deconv.weights import Array, kernel_parts, swapped_channels
 from splitdeconv.deconv.written import original_taps
 from splitdeconv.errors import InputError
 from splitdeconv.results.plan import Skipped
@@ -27,6 +28,8 @@ from splitdeconv.results.plan import Skipped
 KEY = "splitdeconv.original"
 VERSION = 1
 SMALL = 2**17  # bytes; a kernel up to here is kept itself where the filters do not hold it
+PartT = TypeVar("PartT")  # of a rewriting, as the format reads it
+Stayed = tuple[Skipped, ...]
 _NOWHERE = -1  # in place of a tap: none, or a sum of several
 SUMMED = "the new filters hold sums of its weights, and the file does not hold the weights themselves"
 MOVED = "its weights were not stored as it read them, and the file does not hold them so any more"
@@ -158,24 +161,60 @@ def undo_all(way_back: WayBack, undo: Callable[[Rewriting], Sequence[Skipped]]) 
     return _text([asdict(each) for each in kept]) if kept else "", tuple(stayed)
 
 
+def undo_sites(last: Rewriting, read: Callable[[str], PartT], undo: Callable[[RewrittenSite, PartT], None]) -> Stayed:
+    """Turn one conversion back as far as it goes, its last site first.
+
+    Args:
+        last: the conversion.
+        read: a part of it; raises InputError where it is damaged.
+        undo: turns one site back; raises InputError with the reason, or another error where the model was changed.
+
+    Returns:
+        The sites that stay.
+    """
+    parts, left = [read(text) for text in last.parts], []
+    for site in reversed(last.sites):
+        why = "" if site.kernel is None else site.kernel.lost
+        try:
+            if not why:
+                undo(site, parts[site.part])
+        except (InputError, IndexError, ValueError) as reason:
+            why = str(reason) if isinstance(reason, InputError) else CHANGED
+        if why:
+            left.append(Skipped(site.site, site.where, why))
+    return tuple(reversed(left))
+
+
 def _text(conversions: list[Any]) -> str:
     return json.dumps({"version": VERSION, "conversions": conversions}, separators=(",", ":"))
 
 
-def filters_of(steps: Iterable[tuple[Op, str]]) -> tuple[KeptFilter, ...]:
-    """What the filters of a program's convolutions hold of its site's kernel.
+def kept_kernel(program: Program, name: str, made: Sequence[str], form: str, **more: Any) -> KeptKernel:
+    """Where the weights of a site are in the new filters; lost where these hold sums of them.
 
     Args:
-        steps: convolutions, with what each makes.
+        program: of the site.
+        name: of the original's constant.
+        made: what the new convolutions make, in order.
+        form, more: as in :class:`KeptKernel`.
     """
+    deconv, convs = program.deconv, [step.op for step in program.steps if isinstance(step.op, Conv | NativeDeconv)]
+    filters = _filters_of(zip(convs, made, strict=True)) if len(convs) == len(made) else ()
+    kept = KeptKernel(name, deconv.weights_shape, deconv.out_channels, deconv.groups, filters, form, **more)
+    has_skip = deconv.written_out is not None and deconv.written_out.beside > 0
+    return replace(kept, lost=SUMMED) if has_skip or not _is_complete(kept) else kept
+
+
+def _filters_of(steps: Iterable[tuple[Conv | NativeDeconv, str]]) -> tuple[KeptFilter, ...]:
+    """What convolutions hold of their site's kernel, by what they make."""
     found = []
     for op, made in steps:
-        if isinstance(op, Conv) and not op.beside:
-            found.append(KeptFilter(made, tuple(tuple(map(_alone, block)) for block in op.blocks), op.order))
-        elif isinstance(op, NativeDeconv):
+        if isinstance(op, NativeDeconv):
             every = (tuple(range(axis.kernel)) for axis in op.deconv.axes)
             taps = tuple(_alone(original_taps(op.deconv, number, row)) for number, row in enumerate(every))
             found.append(KeptFilter(made, (taps,), ""))
+        elif not op.beside:
+            found.append(KeptFilter(made, tuple(tuple(map(_alone, block)) for block in op.blocks), op.order))
     return tuple(found)
 
 
@@ -183,7 +222,7 @@ def _alone(taps: Taps) -> tuple[int, ...]:
     return tuple(tap if isinstance(tap, int) else _NOWHERE for tap in taps)
 
 
-def is_complete(kernel: KeptKernel) -> bool:
+def _is_complete(kernel: KeptKernel) -> bool:
     """Whether every tap stands alone in some filter."""
     found = np.zeros(kernel.shape[2:], bool)
     for each in kernel.filters:
@@ -220,7 +259,7 @@ def put_together(kernel: KeptKernel, filter_of: Callable[[KeptFilter], Array | N
             for block, part in zip(each.blocks, _parts(kernel, each, filled), strict=True):
                 taps, places = _places(block)
                 own[np.ix_(*channels, *taps)] = part[np.ix_(*channels, *places)]
-        if own is None or not is_complete(kernel):
+        if own is None or not _is_complete(kernel):
             raise InputError(CHANGED)
         stored = _as_stored(kernel, _unmoved(own, kernel.moved))
         return np.ascontiguousarray(stored.transpose(kernel.axes)) if kernel.axes else stored
@@ -258,8 +297,4 @@ def _as_stored(kernel: KeptKernel, own: Array) -> Array:
         return dense_of(own, zero)
     if kernel.form == "turned":
         return np.ascontiguousarray(np.flip(own, axis=tuple(range(2, own.ndim))))
-    if kernel.form == "conv":
-        grouped = own.reshape(kernel.groups, -1, *own.shape[1:])
-        swapped = np.swapaxes(grouped, 1, 2)
-        return np.ascontiguousarray(swapped.reshape(-1, *swapped.shape[2:]))
-    return own
+    return swapped_channels(own, kernel.groups) if kernel.form == "conv" else own

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from splitdeconv.deconv.spec import Deconv, Stretch, WrittenOut
-from splitdeconv.deconv.weights import Array
+from splitdeconv.deconv.weights import Array, swapped_channels
 from splitdeconv.deconv.written import goes_before, has_holes, stretched_axis
 from splitdeconv.formats.index_maps import AxisMap
 
@@ -53,9 +53,7 @@ class ConvGeometry:
         """The node's weight as a kernel IOHW with the convolution's taps in their order."""
         if self.turned:
             return np.flip(weight, axis=tuple(range(2, weight.ndim)))
-        grouped = weight.reshape(self.groups, -1, *weight.shape[1:])
-        swapped = np.swapaxes(grouped, 1, 2)
-        return np.ascontiguousarray(swapped.reshape(-1, *swapped.shape[2:]))
+        return swapped_channels(weight, self.groups)
 
 
 def written_deconv(

@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from splitdeconv.deconv.spec import Deconv
-from splitdeconv.deconv.weights import Array
+from splitdeconv.deconv.weights import Array, swapped_channels
 from splitdeconv.deconv.written import own_pads
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.onnx.epilogue import BINARY, NORM, UNARY
@@ -41,7 +41,7 @@ def layer_model(deconv: Deconv, epilogue: Sequence[str]) -> onnx.ModelProto:
         nodes = [helper.make_node("ConvTranspose", ["x", *weights], ["y0"], name="deconv", **_attributes(deconv))]
     else:
         nodes, sizes = _stretching(deconv)
-        initializers |= {**sizes, "w": _conv_weight(weights["w"], deconv.groups)}
+        initializers |= {**sizes, "w": swapped_channels(weights["w"], deconv.groups)}
         nodes.append(helper.make_node("Conv", ["u", *weights], ["y0"], name="deconv", **_conv_attributes(deconv)))
     for number, op_type in enumerate(epilogue):
         parameters = {f"p{number}_{n}": array for n, array in enumerate(_parameters(op_type, deconv, rng))}
@@ -106,12 +106,6 @@ def _stretching(deconv: Deconv) -> tuple[list[onnx.NodeProto], dict[str, Array]]
     ones = np.ones((deconv.in_channels, 1, *(1,) * rank))
     attributes: dict[str, Any] = {"strides": list(deconv.strides), "group": deconv.in_channels}
     return [helper.make_node("ConvTranspose", ["x", "one"], ["u"], name="zeros", **attributes)], {"one": ones}
-
-
-def _conv_weight(kernel: Array, groups: int) -> Array:
-    """A kernel IOHW as the weight of a Conv, OIHW."""
-    grouped = np.swapaxes(kernel.reshape(groups, -1, *kernel.shape[1:]), 1, 2)
-    return grouped.reshape(-1, *grouped.shape[2:])
 
 
 def _conv_attributes(deconv: Deconv) -> dict[str, Any]:

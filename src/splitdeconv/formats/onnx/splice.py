@@ -39,7 +39,7 @@ from splitdeconv.formats.onnx.stretched_emit import (
     write_front,
     write_stages,
 )
-from splitdeconv.formats.onnx.way_back import Replaced, kept_kernel, rewriting, stored_weight
+from splitdeconv.formats.onnx.way_back import Replaced, kept_weight, rewriting, stored_weight
 from splitdeconv.formats.onnx.writer import Constants, Writer, take_over
 from splitdeconv.formats.stretched import Stretched
 from splitdeconv.formats.way_back import KEY, with_conversion
@@ -153,7 +153,7 @@ def _replace(
         output = hand_over(writer, stored, last.outputs[0], qdq.values.y_type)
     state(writer.nodes, place.opset, shapes)
     weight = stored_weight(place, qdq, source)
-    kernel, small = kept_kernel(place, program, source, weight, stretched, writer.nodes)
+    kernel, small = kept_weight(place, program, source, weight, stretched, writer.nodes)
     if ir_version < _METADATA_FROM:
         _metadata_to_doc(writer.nodes)
     last.outputs[0].replace_all_uses_with(output, replace_graph_outputs=True)

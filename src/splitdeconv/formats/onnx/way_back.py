@@ -15,7 +15,6 @@ from itertools import groupby
 import onnx
 import onnx_ir as ir
 
-from splitdeconv.deconv.ops import Conv, NativeDeconv
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array
@@ -30,14 +29,13 @@ from splitdeconv.formats.onnx.stretched import StretchedValue
 from splitdeconv.formats.way_back import (
     CHANGED,
     SMALL,
-    SUMMED,
     KeptFilter,
     KeptKernel,
     Rewriting,
     RewrittenSite,
-    filters_of,
-    is_complete,
+    kept_kernel,
     put_together,
+    undo_sites,
 )
 from splitdeconv.results.plan import Skipped
 
@@ -81,7 +79,7 @@ def stored_weight(place: Place, qdq: Qdq | None, source: Source) -> ir.Value:
     return found
 
 
-def kept_kernel(
+def kept_weight(
     place: Place,
     program: Program,
     source: Source,
@@ -91,29 +89,18 @@ def kept_kernel(
 ) -> tuple[KeptKernel, Array | None]:
     """Where the values of ``weight`` are in the new ``nodes``; and these values, where they are few."""
     deconv, tensor = program.deconv, _tensor(weight, place.opset)
-    convs = [step.op for step in program.steps if isinstance(step.op, Conv | NativeDeconv)]
     made = [node.outputs[0].name or "" for node in nodes if node.op_type in _CONVOLUTIONS]
-    filters = filters_of(zip(convs, made, strict=True)) if len(convs) == len(made) else ()
     form = "dense" if deconv.diagonal else "deconv"
     if stretched is not None:
         form = "turned" if stretched.geometry.turned else "conv"
-    kept = KeptKernel(
-        name=weight.name or "",
-        shape=deconv.weights_shape,
-        out_channels=deconv.out_channels,
-        groups=deconv.groups,
-        filters=filters,
-        form=form,
-        zero=_zeros(source, deconv) if deconv.diagonal else (),
-        moved=SHIFT if program.quant == "qlinear_u8" and tensor.dtype == ir.DataType.INT8 else 0,
-    )
+    zero = _zeros(source, deconv) if deconv.diagonal else ()
+    moved = SHIFT if program.quant == "qlinear_u8" and tensor.dtype == ir.DataType.INT8 else 0
+    kept = kept_kernel(program, weight.name or "", made, form, zero=zero, moved=moved)
     dtype = source.dtype if source.stored is None else source.stored.dtype
-    lost = ""
     if dtype != tensor.dtype:
         lost = f"its weights were stored as {tensor.dtype.name}, and the new filters are {dtype.name}"
-    elif (deconv.written_out is not None and deconv.written_out.beside) or not is_complete(kept):
-        lost = SUMMED
-    return replace(kept, lost=lost), tensor.numpy() if tensor.nbytes <= SMALL else None
+        kept = replace(kept, lost=lost)
+    return kept, tensor.numpy() if tensor.nbytes <= SMALL else None
 
 
 def _tensor(weight: ir.Value, opset: int) -> ir.TensorProtocol:
@@ -227,14 +214,7 @@ def undone(model: ir.Model, last: Rewriting) -> tuple[Skipped, ...]:
     Raises:
         InputError: the description is damaged.
     """
-    parts = [_read(text) for text in last.parts]
-    left = []
-    for site in reversed(last.sites):
-        try:
-            _Undo(model, site, parts[site.part]).do()
-        except (InputError, IndexError) as reason:
-            left.append(Skipped(site.site, site.where, str(reason)))
-    return tuple(reversed(left))
+    return undo_sites(last, _read, lambda site, part: _Undo(model, site, part).do())
 
 
 def _read(text: str) -> onnx.GraphProto:
@@ -249,8 +229,6 @@ class _Undo:
     """One site's nodes in the place of the new ones. Everything is looked up before the model is changed."""
 
     def __init__(self, model: ir.Model, site: RewrittenSite, part: onnx.GraphProto) -> None:
-        if site.kernel is not None and site.kernel.lost:
-            raise InputError(site.kernel.lost)
         self._site, self._model = site, model
         self._pool = {name: node for node in part.node for name in node.output}
         self._types = {info.name: info for info in part.value_info}

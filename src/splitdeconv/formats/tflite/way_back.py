@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from splitdeconv.deconv.ops import Conv, NativeDeconv
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError
@@ -36,9 +35,9 @@ from splitdeconv.formats.way_back import (
     KeptKernel,
     Rewriting,
     RewrittenSite,
-    filters_of,
-    is_complete,
+    kept_kernel,
     put_together,
+    undo_sites,
 )
 from splitdeconv.results.plan import Skipped
 
@@ -106,25 +105,16 @@ def rewriting(old: Any, new: Any, done: Sequence[ReplacedNode], removed: Mapping
 
 def _kept_kernel(graph: Graph, done: ReplacedNode) -> KeptKernel:
     """Where the kernel's values are in the new operators of ``graph``."""
-    node, deconv = done.node, done.program.deconv
-    name = node.graph.name(node.operator)
-    readers = [each for each in done.operators if op_name(graph.root, each) in FILTER_AXES]
-    convs = [step.op for step in done.program.steps if isinstance(step.op, Conv | NativeDeconv)]
-    made = [str(int(each.outputs[0])) for each in readers]
-    filters = filters_of(zip(convs, made, strict=True)) if len(convs) == len(made) else ()
+    node = done.node
+    made = [str(int(each.outputs[0])) for each in done.operators if op_name(graph.root, each) in FILTER_AXES]
     form = "deconv" if node.stretched is None else "turned" if node.stretched.geometry.turned else "conv"
-    axes = tuple(int(axis) for axis in np.argsort(FILTER_AXES[name]))
-    kept = KeptKernel(
-        str(node.kernel.tensor), deconv.weights_shape, deconv.out_channels, deconv.groups, filters, form, axes=axes
-    )
+    axes = tuple(int(axis) for axis in np.argsort(FILTER_AXES[node.graph.name(node.operator)]))
+    kept = kept_kernel(done.program, str(node.kernel.tensor), made, form, axes=axes)
     stored = node.graph.content(node.kernel.tensor)
     if stored is None:
         return replace(kept, lost=MOVED)
     types = {found.dtype for each in kept.filters if (found := _filter(graph, each)) is not None}
-    has_skip = deconv.written_out is not None and deconv.written_out.beside > 0
-    if has_skip or not is_complete(kept) or types != {stored.dtype}:
-        return replace(kept, lost=SUMMED)
-    return kept
+    return kept if types == {stored.dtype} else replace(kept, lost=SUMMED)
 
 
 def _filter(graph: Graph, kept: KeptFilter) -> Array | None:
@@ -156,15 +146,13 @@ def undone(root: Any, last: Rewriting) -> tuple[Any, tuple[Skipped, ...]]:
     Raises:
         InputError: the description is damaged.
     """
-    parts = [_read(each) for each in last.parts]
-    left = []
-    for site in reversed(last.sites):
-        try:
-            root = _undo(root, site, parts[site.part])
-        except (InputError, IndexError, ValueError) as reason:
-            why = str(reason) if isinstance(reason, InputError) else CHANGED
-            left.append(Skipped(site.site, site.where, why))
-    return root, tuple(reversed(left))
+    trees = [root]
+
+    def undo(site: RewrittenSite, part: Any) -> None:
+        trees.append(_undo(trees[-1], site, part))
+
+    left = undo_sites(last, _read, undo)
+    return trees[-1], left
 
 
 def _read(content: str) -> Any:
@@ -178,8 +166,6 @@ def _read(content: str) -> Any:
 
 def _undo(root: Any, site: RewrittenSite, part: Any) -> Any:
     """One site's operators in the place of the new ones."""
-    if site.kernel is not None and site.kernel.lost:
-        raise InputError(site.kernel.lost)
     graph, pool = Graph(root, site.part), part.subgraphs[0].operators
     new = {graph.producer(int(tensor)) for tensor in site.new}
     if None in new or not new:
