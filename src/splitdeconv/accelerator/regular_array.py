@@ -12,7 +12,6 @@ from splitdeconv.accelerator.arch import Architecture
 from splitdeconv.accelerator.counts import ArrayCounts
 from splitdeconv.accelerator.sparsity import Skip, live_blocks, live_tiles, over_unique, pixels_per_tap
 from splitdeconv.accelerator.work import Convolution, Line, dense_line, outer
-from splitdeconv.deconv.weights import Array
 
 
 def count(conv: Convolution, arch: Architecture, skip: Skip) -> ArrayCounts:
@@ -22,7 +21,7 @@ def count(conv: Convolution, arch: Architecture, skip: Skip) -> ArrayCounts:
     from PE to PE for the other taps; each PE keeps the sum of its pixel.
     """
     outer_lines, on_array = _on_array(conv)
-    outer_pixels = _outer_pixels(outer_lines, skip)
+    outer_pixels = [pixels_per_tap(Convolution((line,), 1, 1), skip.activations) for line in outer_lines]
 
     def totals(rows: int, columns: int) -> tuple[int, ...]:
         sharing = _sharing(on_array, rows, columns) if arch.side_by_side else 1
@@ -50,10 +49,6 @@ def _on_array(conv: Convolution) -> tuple[tuple[Line, ...], tuple[Line, Line]]:
     if len(conv.lines) == 1:
         return (), (dense_line(1, 1), conv.lines[0])
     return conv.lines[:-2], (conv.lines[-2], conv.lines[-1])
-
-
-def _outer_pixels(lines: tuple[Line, ...], skip: Skip) -> list[Array]:
-    return [pixels_per_tap(Convolution((line,), 1, 1), skip.activations) for line in lines]
 
 
 def _sharing(on_array: tuple[Line, Line], rows: int, columns: int) -> int:

@@ -88,13 +88,12 @@ def refuse(conv: Convolution) -> str | None:
 
 
 @lru_cache(maxsize=1024)
-def cost(conv: Convolution, hardware: ZigZagHardware, optimise: str = "EDP") -> ZigZagCost:
-    """Cycles and energy of one convolution under the best mapping that ZigZag finds.
+def cost(conv: Convolution, hardware: ZigZagHardware) -> ZigZagCost:
+    """Cycles and energy of one convolution under the mapping of the lowest product of both that ZigZag finds.
 
     Args:
         conv: not one that :func:`refuse` refuses.
         hardware: where to.
-        optimise: ``EDP``, ``energy`` or ``latency``.
 
     Raises:
         InputError: ZigZag does not take the files, or finds a cost of zero.
@@ -107,7 +106,7 @@ def cost(conv: Convolution, hardware: ZigZagHardware, optimise: str = "EDP") -> 
                 str(workload),
                 str(hardware.hardware),
                 str(hardware.mapping),
-                opt=optimise,
+                opt="EDP",
                 dump_folder=folder,
                 loma_show_progress_bar=False,
             )

@@ -57,7 +57,7 @@ def original_taps(deconv: Deconv, number: int, taps: Taps) -> Taps:
         return taps
     kernel, dilation, factor = written.kernel[number], written.dilations[number], deconv.axes[number].stride
     if written.stretch == "zeros" or factor == 1:
-        return tuple(None if tap is None else _turned(kernel, _index(tap)) for tap in taps)
+        return tuple(None if tap is None else kernel - 1 - _index(tap) for tap in taps)
     return tuple(None if tap is None else _run(kernel, dilation, factor, _index(tap)) for tap in taps)
 
 
@@ -69,10 +69,6 @@ def in_original_taps(deconv: Deconv, number: int, window: Window) -> Window:
 def _index(tap: int | range) -> int:
     assert isinstance(tap, int), "a deconv's own taps are single"
     return tap
-
-
-def _turned(kernel: int, tap: int) -> int:
-    return kernel - 1 - tap
 
 
 def _run(kernel: int, dilation: int, factor: int, tap: int) -> Tap:

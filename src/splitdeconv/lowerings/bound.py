@@ -87,15 +87,12 @@ def _dealt_out(deconv: Deconv) -> list[list[Window]]:
     taps, phases = prod(written.kernel), prod(deconv.strides)
     fewer, more = divmod(max(taps, phases), phases)
     counts = {fewer: phases - more, fewer + 1: more}
+    axes = [(axis, number == len(deconv.axes) - 1) for number, axis in enumerate(deconv.axes)]
     return [
-        [_row(axis, taps if last else 1, blocks if last else 1) for axis, last in _with_last(deconv)]
+        [_row(axis, taps if last else 1, blocks if last else 1) for axis, last in axes]
         for taps, blocks in counts.items()
         if blocks
     ]
-
-
-def _with_last(deconv: Deconv) -> list[tuple[Axis, bool]]:
-    return [(axis, number == len(deconv.axes) - 1) for number, axis in enumerate(deconv.axes)]
 
 
 def _row(axis: Axis, taps: int, blocks: int) -> Window:

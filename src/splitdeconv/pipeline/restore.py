@@ -24,7 +24,7 @@ from splitdeconv.proof.inputs import check_inputs, check_shapes
 from splitdeconv.proof.whole import Given, compare
 from splitdeconv.report import printed
 from splitdeconv.results import provenance
-from splitdeconv.results.plan import Choice, Plan, Skipped
+from splitdeconv.results.plan import Choice, Plan
 from splitdeconv.results.record import Environment, RunRecord, SiteWork
 from splitdeconv.results.verdict import Verdict
 
@@ -70,7 +70,8 @@ def restore(source: object, out: Path | None, request: RestoreRequest) -> Restor
     way_back = _way_back(model, name)
     request.progress("restoring", 0.0)
     restored, stayed = model.undo(way_back)
-    back = [site for each in way_back.conversions for site in each.sites if not _stays(site, stayed)]
+    left = {(each.site, each.where) for each in stayed}
+    back = [site for each in way_back.conversions for site in each.sites if (site.site, site.where) not in left]
     if not back:
         reasons = "; ".join(f"'{each.site}': {each.reason}" for each in stayed)
         raise InputError(f"{name}: no deconv of the original can be put together again ({reasons})")
@@ -119,10 +120,6 @@ def _way_back(model: Model, name: str) -> WayBack:
     if found.version != VERSION:
         raise InputError(f"{source} is of version {found.version}, this version reads {VERSION}")
     return found
-
-
-def _stays(site: RewrittenSite, stayed: Sequence[Skipped]) -> bool:
-    return any((each.site, each.where) == (site.site, site.where) for each in stayed)
 
 
 def _work(choice: Choice) -> SiteWork:

@@ -249,7 +249,8 @@ def compare(
             before, after = plain, _compile_rewritten(runner, rewritten, plain=True)
         else:
             runner, before, other = _that_runs(model, original, runner)
-            after = (_compile_elsewhere if other else _compile_rewritten)(runner, rewritten)
+            # a target that the user did not choose may lack what his has
+            after = runner.compile(rewritten, whole=True) if other else _compile_rewritten(runner, rewritten)
     except CompileError as error:
         return _compare_in_float64(model, rewritten, given, f"{runner.name} does not run the original ({error})")
     for trial in range(given.trials(model)):
@@ -319,15 +320,6 @@ def _that_runs(model: Model, original: Compilable, runner: Target) -> tuple[Targ
             raise error from None
         note = f"the original does not run on {runner.name} ({error}): both are compared on {other.name}"
         return other, before, (note,)
-
-
-def _compile_elsewhere(runner: Target, rewritten: Compilable) -> Compiled:
-    """The rewritten model on a target that the user did not choose, which may lack what his has.
-
-    Raises:
-        CompileError: it does.
-    """
-    return runner.compile(rewritten, whole=True)
 
 
 def _compile_rewritten(runner: Target, rewritten: Compilable, *, plain: bool = False) -> Compiled:

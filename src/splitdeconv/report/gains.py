@@ -136,7 +136,8 @@ def _row(before: Measurement | None, after: Measurement) -> tuple[Cell, ...]:
 
 def _work_table(record: RunRecord) -> Table:
     rows: list[tuple[Cell, ...]] = [
-        (each.site, Unbroken(each.deconv.describe()), *_counts(each)) for each in record.work
+        (each.site, Unbroken(each.deconv.describe()), count(each.zero_insert), count(each.native), count(each.chosen))
+        for each in record.work
     ]
     total = [sum(getattr(each, name) for each in record.work) for name in ("zero_insert", "native", "chosen")]
     if len(rows) > 1:
@@ -158,10 +159,6 @@ def _work_plot(works: Sequence[SiteWork]) -> Plot:
     groups = [BarGroup(_name(each.site, each.deconv), _work_bars(each)) for each in works]
     caption = "Multiply-accumulates of each deconv, before and after"
     return bars.plot(caption, groups, "counted", "millions of multiply-accumulates")
-
-
-def _counts(work: SiteWork) -> tuple[str, str, str]:
-    return count(work.zero_insert), count(work.native), count(work.chosen)
 
 
 def _work_bars(work: SiteWork) -> tuple[Bar, ...]:

@@ -34,6 +34,6 @@ def times_of(ratio: float | None) -> str:
     return NO_NUMBER if ratio is None else f"{ratio:.2f}×"
 
 
-def number_of(count: int, one: str, many: str = "") -> str:
+def number_of(count: int, one: str) -> str:
     """A count with its noun: ``1 site``, ``3 sites``."""
-    return f"{count} {one if count == 1 else many or one + 's'}"
+    return f"{count} {one if count == 1 else one + 's'}"

@@ -102,15 +102,15 @@ def _matplotlib() -> Any:
 
 
 @contextmanager
-def drawing(height: float, width: float = WIDTH) -> Iterator[Any]:
-    """A matplotlib ``Figure`` of this size in pixels; what is drawn inside of the ``with`` has the project's style.
+def drawing(height: float) -> Iterator[Any]:
+    """A matplotlib ``Figure`` of this height in pixels; what is drawn inside of the ``with`` has the project's style.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
     mpl = _matplotlib()
     with mpl.rc_context(_STYLE):
-        yield mpl.figure.Figure(figsize=(width / _UNIT, height / _UNIT), dpi=_UNIT, layout="constrained")
+        yield mpl.figure.Figure(figsize=(WIDTH / _UNIT, height / _UNIT), dpi=_UNIT, layout="constrained")
 
 
 def shortened(name: str, longest: int) -> str:

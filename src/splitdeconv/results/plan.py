@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from splitdeconv.deconv.spec import Deconv
@@ -141,14 +141,11 @@ def table_over_sizes(tables: Sequence[SiteTable]) -> SiteTable:
         return tables[0]
     refusals = {refusal.candidate: refusal for table in tables for refusal in table.refusals}
     options = []
-    for together in zip(*(_options_but(table, refusals) for table in tables), strict=True):
+    kept = ([option for option in table.options if option.candidate not in refusals] for table in tables)
+    for together in zip(*kept, strict=True):
         times = [option.time for option in together if option.time is not None]
         options.append(replace(together[0], time=over_sizes(times) if len(times) == len(tables) else None))
     return replace(tables[0], options=tuple(options), refusals=tuple(refusals.values()))
-
-
-def _options_but(table: SiteTable, refused: Container[Candidate]) -> list[Option]:
-    return [option for option in table.options if option.candidate not in refused]
 
 
 def sizes_in_words(sizes: Sizes) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import platform
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from splitdeconv.errors import UsageError
 from splitdeconv.measuring import rounds
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import NO_SECONDS, Measurement, Untimed
+from splitdeconv.targets import processor
 from splitdeconv.targets.target import Compiled, CompileError, Key, Target
 from splitdeconv.torch_modules import archive
 from splitdeconv.torch_modules.flat import Flat, first_line, of_program
@@ -145,7 +145,7 @@ class Torch(Target):
         versions = {"torch": str(torch.__version__)}
         options = {"mode": self.setting.mode, "memory_format": self.setting.memory_format, "dtype": self.setting.dtype}
         if self.setting.device == "cpu":
-            return Environment(self.name, versions, _cpu_name(), self.threads or torch.get_num_threads(), options)
+            return Environment(self.name, versions, processor.name(), self.threads or torch.get_num_threads(), options)
         versions |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
         options["tf32"] = str(torch.backends.cudnn.allow_tf32)
         return Environment(self.name, versions, torch.cuda.get_device_name(), 0, options)
@@ -246,12 +246,3 @@ def _with_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())

@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the name that all PyTorch code uses
 from torch import Tensor
 
-from splitdeconv.deconv.ops import NativeDeconv
+from splitdeconv.deconv.ops import Layout, NativeDeconv
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.torch_modules import assemble
 from splitdeconv.torch_modules.axes import to_nchw, to_nhwc
 
 Apply = Callable[[list[Tensor], Sequence[Tensor | None]], Tensor]
+
+OnMap = Callable[[Tensor, Sequence[Tensor | None]], Tensor]  # of one map and the filters
 
 DECONVS = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 
@@ -80,21 +82,24 @@ def _is_plain(axis: Axis) -> bool:
     return axis.pad_begin == axis.pad_end >= 0 and 0 <= axis.output_pad < axis.stride
 
 
+def in_nchw(layout: Layout, compute: OnMap) -> Apply:
+    """What computes on maps ``(N, C, *sizes)``, as an operation on maps in ``layout``."""
+    if layout == "NCHW":
+        return lambda values, filters: compute(values[0], filters)
+    return lambda values, filters: to_nhwc(compute(to_nchw(values[0]), filters))
+
+
 def native(op: NativeDeconv, at: int) -> Apply:
     """PyTorch's own deconv; ``at`` is the place of its filter."""
     call = call_of(op.deconv)
     deconvolve = DECONVS[len(call.stride) - 1]
     numbers = call.stride, call.padding, call.output_padding, call.groups, call.dilation
 
-    def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
-        x = values[0] if op.layout == "NCHW" else to_nchw(values[0])
+    def apply(x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
         bias = filters[at + 1]
-        inner = bias if call.plain else None
-        y = deconvolve(x, filters[at], inner, *numbers)
-        y = call.finished(y, bias)
-        return y if op.layout == "NCHW" else to_nhwc(y)
+        return call.finished(deconvolve(x, filters[at], bias if call.plain else None, *numbers), bias)
 
-    return apply
+    return in_nchw(op.layout, apply)
 
 
 def pack(op: NativeDeconv, weight: Tensor, shape: Sequence[int]) -> Tensor:
@@ -113,8 +118,7 @@ def packed_native(op: NativeDeconv, at: int) -> Apply:
     flat = len(call.stride) == 1
     numbers = call.numbers()
 
-    def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
-        x = values[0] if op.layout == "NCHW" else to_nchw(values[0])
+    def apply(x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
         bias = filters[at + 1]
         y: Tensor = torch.ops.mkldnn._convolution_transpose_pointwise(
             x.unsqueeze(2) if flat else x,
@@ -126,10 +130,9 @@ def packed_native(op: NativeDeconv, at: int) -> Apply:
             [],
             "",
         )
-        y = call.finished(y.squeeze(2) if flat else y, bias)
-        return y if op.layout == "NCHW" else to_nhwc(y)
+        return call.finished(y.squeeze(2) if flat else y, bias)
 
-    return apply
+    return in_nchw(op.layout, apply)
 
 
 def assembled_native(op: NativeDeconv, at: int) -> Apply:

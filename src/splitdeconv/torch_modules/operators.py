@@ -33,8 +33,7 @@ from splitdeconv.deconv.ops import (
     Transpose,
 )
 from splitdeconv.torch_modules import native, packed
-from splitdeconv.torch_modules.axes import to_nchw, to_nhwc
-from splitdeconv.torch_modules.native import Apply, per_channel, torch_pads
+from splitdeconv.torch_modules.native import Apply, in_nchw, per_channel, torch_pads
 
 CONVS = (F.conv1d, F.conv2d, F.conv3d)
 
@@ -45,14 +44,11 @@ def _conv(op: Conv, at: int) -> Apply:
     even = not any((*begin, *end))
     around = torch_pads((0, 0, *begin), (0, 0, *end))
 
-    def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
-        x = values[0] if op.layout == "NCHW" else to_nchw(values[0])
-        if not even:
-            x = F.pad(x, around)
-        y = convolve(x, filters[at], filters[at + 1], 1, padding, op.dilations, op.groups)
-        return y if op.layout == "NCHW" else to_nhwc(y)
+    def apply(x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
+        inner = x if even else F.pad(x, around)
+        return convolve(inner, filters[at], filters[at + 1], 1, padding, op.dilations, op.groups)
 
-    return apply
+    return in_nchw(op.layout, apply)
 
 
 def _packed_conv(op: Conv, at: int) -> Apply:
@@ -60,14 +56,12 @@ def _packed_conv(op: Conv, at: int) -> Apply:
     even = not any((*begin, *end))
     around = torch_pads((0, 0, *begin), (0, 0, *end))
 
-    def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
-        x = values[0] if op.layout == "NCHW" else to_nchw(values[0])
+    def apply(x: Tensor, filters: Sequence[Tensor | None]) -> Tensor:
         weight = filters[at]
         assert weight is not None, "a convolution has a filter"
-        y = packed.convolve(op, x if even else F.pad(x, around), weight, filters[at + 1])
-        return y if op.layout == "NCHW" else to_nhwc(y)
+        return packed.convolve(op, x if even else F.pad(x, around), weight, filters[at + 1])
 
-    return apply
+    return in_nchw(op.layout, apply)
 
 
 def _pad(op: Pad, _: int) -> Apply:

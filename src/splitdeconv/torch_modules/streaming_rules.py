@@ -83,8 +83,8 @@ def _along(walk: GraphWalk, node: fx.Node) -> Signal:
 def _elementwise(walk: GraphWalk, node: fx.Node) -> Signal:
     """Every element from those at its place."""
     rank, inputs = rank_of(node), node.all_input_nodes
-    streamed = [each for each in inputs if each in walk.signals]
-    made = joined([_right_aligned(walk.signals[each], rank - rank_of(each)) for each in streamed])
+    streamed = {each: walk.signals[each] for each in inputs if each in walk.signals}
+    made = joined([replace(signal, axis=signal.axis + rank - rank_of(each)) for each, signal in streamed.items()])
     beside = len(streamed) < len(inputs) or any(isinstance(each, int | float) for each in node.args)
     for each in inputs:
         shape = getattr(each.meta.get("tensor_meta"), "shape", ())
@@ -97,10 +97,6 @@ def _elementwise(walk: GraphWalk, node: fx.Node) -> Signal:
         raise NotStreamableError("the streamed axis is that of its channels")
     keeps_zero = name in _ZERO_AT_ZERO or (name in _LINEAR and (not beside or name in ("mul", "imul")))
     return replace(made, zero_outside=made.zero_outside and keeps_zero)
-
-
-def _right_aligned(signal: Signal, more: int) -> Signal:
-    return replace(signal, axis=signal.axis + more)
 
 
 def _batch_norm(walk: GraphWalk, node: fx.Node) -> Signal:

@@ -10,7 +10,7 @@ from torch import fx
 from splitdeconv.deconv.layers import ConvAxis
 from splitdeconv.deconv.spec import Axis
 from splitdeconv.deconv.streaming import NotStreamableError, Signal, convolution, transposed
-from splitdeconv.torch_modules.functions import per_axis
+from splitdeconv.torch_modules.functions import pads_around, per_axis
 from splitdeconv.torch_modules.streaming import GraphWalk
 
 
@@ -68,14 +68,7 @@ def _conv_axes(walk: GraphWalk, node: fx.Node, spatial: int) -> list[ConvAxis]:
     weight = found["weight"]
     kernel = weight.meta["tensor_meta"].shape[2:] if isinstance(weight, fx.Node) else weight.shape[2:]
     strides, dilations = (per_axis(found[name], spatial) for name in ("stride", "dilation"))
-    if isinstance(found["padding"], str):
-        total = [
-            (size - 1) * dilation if found["padding"] == "same" else 0
-            for size, dilation in zip(kernel, dilations, strict=True)
-        ]
-        pads = [(each // 2, each - each // 2) for each in total]
-    else:
-        pads = [(each, each) for each in per_axis(found["padding"], spatial)]
+    pads = pads_around(found["padding"], kernel, dilations)
     return [
         ConvAxis(1, size, stride, dilation, *pad)
         for size, stride, dilation, pad in zip(kernel, strides, dilations, pads, strict=True)

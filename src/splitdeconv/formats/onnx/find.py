@@ -121,15 +121,15 @@ def unread(model: ir.Model) -> Iterator[Skipped]:
     """The deconvs of other domains, whose meaning is not part of ONNX; the model's own functions are looked into."""
     for place in places(model):
         node = place.node
-        if node.domain not in STANDARD_DOMAINS and _OTHER.search(node.op_type) and not _is_function(model, node):
+        if (
+            node.domain not in STANDARD_DOMAINS
+            and _OTHER.search(node.op_type)
+            and node.op_identifier() not in model.functions
+        ):
             name = node.name or f"{node.op_type}@{node.outputs[0].name if node.outputs else ''}"
             known = "its pads are computed at run time" if is_dynamic(node) else "its meaning is not part of ONNX"
             reason = f"{node.domain}::{node.op_type} is not rewritten: {known}"
             yield Skipped(name, place.where, reason)
-
-
-def _is_function(model: ir.Model, node: ir.Node) -> bool:
-    return node.op_identifier() in model.functions
 
 
 def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site | Skipped:
@@ -177,7 +177,8 @@ def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site 
         notes.append("its filter is zero between channels, so every form is depthwise")
     if found.crop is not None:
         deconv = deconv.cropped(found.crop.begin, found.crop.end)
-        notes.append(f"the crop behind it ({_crop_text(deconv)}) becomes part of its pads")
+        crop = ", ".join(f"{begin} and {end}" for begin, end in deconv.crop)
+        notes.append(f"the crop behind it ({crop}) becomes part of its pads")
     operators = tuple(stage.node.op_type for stage in found.stages)
     return Site(name, Origin((place,)), deconv, weights, operators, place.where, tuple(notes))
 
@@ -188,10 +189,6 @@ def _simplified(deconv: Deconv, kernel: Array) -> tuple[Deconv, Array]:
         deconv, kernel = replace(deconv, groups=deconv.in_channels, diagonal=True), diagonal
     depthwise = deconv.groups == deconv.in_channels == deconv.out_channels
     return replace(deconv, separable=depthwise and vectors_of(kernel) is not None), kernel
-
-
-def _crop_text(deconv: Deconv) -> str:
-    return ", ".join(f"{begin} and {end}" for begin, end in deconv.crop)
 
 
 def _override_note(value: ir.Value) -> str:

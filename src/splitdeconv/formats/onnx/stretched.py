@@ -113,11 +113,11 @@ def _latest(values: Iterable[ir.Value]) -> ir.Node | None:
     return behind[0] if behind else None
 
 
-def _reads(later: ir.Node, earlier: ir.Node, depth: int = _LONGEST) -> bool:
+def _reads(later: ir.Node, earlier: ir.Node) -> bool:
     """Whether ``later`` depends on ``earlier``."""
     known: set[ir.Node] = set()
     left = [later]
-    while left and len(known) < depth:
+    while left and len(known) < _LONGEST:
         node = left.pop()
         if node is earlier:
             return True

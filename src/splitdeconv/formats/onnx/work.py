@@ -78,14 +78,15 @@ def _length(node: ir.Node, factor: Shape) -> int:
     sizes = [size or 0 for size in factor]
     if node.op_type in ("Conv", "QLinearConv"):
         return math.prod(sizes[1:])
-    if node.op_type == "Gemm" and _flag(node, "transB"):
+    if _is_transposed(node):
         return sizes[-1]
     return sizes[-2] if len(sizes) > 1 else sizes[0]
 
 
-def _flag(node: ir.Node, name: str) -> bool:
-    attribute = node.attributes.get(name)
-    return attribute is not None and bool(attribute.as_int())
+def _is_transposed(node: ir.Node) -> bool:
+    """Whether it is a Gemm whose matrix has a row for each output."""
+    attribute = node.attributes.get("transB")
+    return node.op_type == "Gemm" and attribute is not None and bool(attribute.as_int())
 
 
 def _text(node: ir.Node, name: str, default: str) -> str:
@@ -234,5 +235,5 @@ def _as_rows(node: ir.Node, nonzero: Array | None, outs: int) -> Array | None:
     """A dense layer's mask as ``(out, in)``; None where it is not a plain matrix."""
     if nonzero is None or nonzero.ndim != 2:
         return None
-    rows = nonzero if node.op_type == "Gemm" and _flag(node, "transB") else nonzero.T
+    rows = nonzero if _is_transposed(node) else nonzero.T
     return rows if rows.shape[0] == outs else None

@@ -125,9 +125,9 @@ class Writer:
         attributes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         return self.op("Resize", [value, roi, self.array("scales", scales)], attributes)
 
-    def array(self, kind: str, array: Array, key: Hashable = None) -> ir.Value:
-        """A constant; ``key`` names its content where that is cheaper than the content itself."""
-        content = (array.dtype.str, array.shape, array.tobytes()) if key is None else key
+    def array(self, kind: str, array: Array) -> ir.Value:
+        """A constant."""
+        content = array.dtype.str, array.shape, array.tobytes()
         return self._constants.add(f"{self._site}/{kind}", content, lambda: ir.Tensor(array), self.nodes)
 
     def lazy(

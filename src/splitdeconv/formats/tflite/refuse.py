@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from splitdeconv.deconv.ops import Add, Conv, DepthToSpace, NativeDeconv, Pad, Shape, Slice, Subtract, Transpose
-from splitdeconv.deconv.program import Program, Step
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.requantised import is_requantised
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.formats.tflite.padding import LARGEST_PAD_RANK, can_pad
@@ -63,7 +63,11 @@ def _beyond_operators(program: Program) -> str | None:
         return "LiteRT's DEPTH_TO_SPACE takes the channels of groups in another order"
     if any(isinstance(step.op, Transpose) and len(step.op.perm) > LARGEST_RANK for step in program.steps):
         return f"LiteRT transposes at most {LARGEST_RANK} axes"
-    if any(isinstance(step.op, Add | Subtract) and len(shape) > LARGEST_RANK for step, shape in _results(program)):
+    made = program.shapes()[len(program.in_shapes) :]
+    if any(
+        isinstance(step.op, Add | Subtract) and len(shape) > LARGEST_RANK
+        for step, shape in zip(program.steps, made, strict=True)
+    ):
         return f"LiteRT adds maps of at most {LARGEST_RANK} axes"
     if not all(can_pad(op, shape) for op, shape in _pads(program)):
         return f"LiteRT pads at most {LARGEST_PAD_RANK} axes, and joins them only where their sizes are fixed"
@@ -86,11 +90,6 @@ def unportable(program: Program) -> str | None:
     if quant is not None and quant.activation == "int8" and moves:
         return "LiteRT's reference kernels have no DEPTH_TO_SPACE of int8 (version 2)"
     return None
-
-
-def _results(program: Program) -> Iterator[tuple[Step, Shape]]:
-    """Each step with the shape that it makes."""
-    return zip(program.steps, program.shapes()[len(program.in_shapes) :], strict=True)
 
 
 def _pads(program: Program) -> Iterator[tuple[Pad, Shape]]:

@@ -25,16 +25,14 @@ from splitdeconv.deconv.ops import (
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError
-from splitdeconv.formats.tflite.geometry import same_axis
+from splitdeconv.formats.tflite.geometry import FILTER_AXES, same_axis
 from splitdeconv.formats.tflite.graph import Graph, text
 from splitdeconv.formats.tflite.nodes import named_operators
 from splitdeconv.formats.tflite.schema import tfl
 
 # The axes of each layer's filter that are output channels, input channels of a group, and spatial ones, in this order.
 _FILTERS = {
-    "CONV_2D": (0, 3, 1, 2),
-    "DEPTHWISE_CONV_2D": (3, 0, 1, 2),
-    "CONV_3D": (4, 3, 0, 1, 2),
+    **{name: FILTER_AXES[name] for name in ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_3D")},
     "FULLY_CONNECTED": (0, 1),
 }
 _ELEMENTWISE = frozenset(["CAST", "DEQUANTIZE", "LEAKY_RELU", "QUANTIZE", "RELU", "RELU6", "RELU_N1_TO_1"])
@@ -172,7 +170,7 @@ class _OperatorReader:
         if points is not None and len(points) > 1:
             shape[quantization.quantizedDimension] = -1
         zero = 0 if points is None or not len(points) else np.reshape(points, shape)
-        order = (3, 0, 1, 2) if self.name == "TRANSPOSE_CONV" else _FILTERS[self.name]
+        order = FILTER_AXES.get(self.name) or _FILTERS[self.name]
         nonzero: Array = np.transpose(content != zero, order)
         return nonzero
 

@@ -67,7 +67,10 @@ def write(
 
     mode = getattr(maps[0], "fake_mode", None) or FakeTensorMode()
     with torch.no_grad(), mode, _without_guards(mode):
-        tensors = (each if isinstance(each, FakeTensor) else _faked(mode, each) for each in (*maps, *present))
+        tensors = (
+            each if isinstance(each, FakeTensor) else mode.from_tensor(each, static_shapes=True)
+            for each in (*maps, *present)
+        )
         graph = make_fx(compute, pre_dispatch=True)(*tensors)
     return Written(graph, present)
 
@@ -75,11 +78,6 @@ def write(
 def _without_guards(mode: FakeTensorMode) -> AbstractContextManager[object]:
     """Kernels are chosen by size while a graph is traced; open sizes must not be bound to the kernel of the example."""
     return nullcontext() if mode.shape_env is None else mode.shape_env.suppress_guards()
-
-
-def _faked(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
-    """A tensor of the same sizes without values."""
-    return mode.from_tensor(tensor, static_shapes=True)
 
 
 def alone(program: Program, weights: Weights) -> Compilable:

@@ -6,7 +6,6 @@ operation counts as in arXiv 1907.01773 (three deconvs from 8×8, half the chann
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from splitdeconv.lab.zoo.modules import Deconv2d, ZooNetwork, normal_weights
@@ -19,6 +18,7 @@ class DCGAN(ZooNetwork):
     """``z`` ``(N, 100)``, standard normal, to ``image`` ``(N, 3, 64, 64)``, values between −1 and 1."""
 
     input_name, output_names = "z", ("image",)
+    latent = LATENT
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,3 @@ class DCGAN(ZooNetwork):
         x = self.norm2(self.deconv2(x)).relu()
         image: Tensor = self.deconv3(x).tanh()
         return image
-
-    def sample(self, generator: torch.Generator, batch: int = 1) -> Tensor:
-        """Latent vectors."""
-        return torch.randn(batch, LATENT, generator=generator)

@@ -23,6 +23,7 @@ class Faces(ZooNetwork):
     """``z`` ``(N, 16)``, standard normal, to ``image`` ``(N, 3, 64, 64)``, values between −1 and 1."""
 
     input_name, output_names = "z", ("image",)
+    latent = NUMBERS
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,10 +43,6 @@ class Faces(ZooNetwork):
         x = nn.functional.leaky_relu(self.deconv3(x), SLOPE)
         image: Tensor = self.deconv4(x).tanh()
         return image
-
-    def sample(self, generator: torch.Generator, batch: int = 1) -> Tensor:
-        """Latent vectors."""
-        return torch.randn(batch, NUMBERS, generator=generator)
 
     def shipped(self) -> dict[str, Tensor] | None:
         """The weights in ``faces.onnx``, where the exporter keeps their names."""

@@ -6,10 +6,9 @@ throughout, as in the TensorFlow code that is widely used; operation counts as i
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from splitdeconv.lab.zoo.modules import Deconv2d, ZooNetwork, random_images
+from splitdeconv.lab.zoo.modules import Deconv2d, ZooNetwork
 
 CHANNELS, BLOCKS = (32, 64, 128), 5
 DEVIATION = 0.1  # of the initial weights, as in the TensorFlow code
@@ -36,6 +35,7 @@ class FST(ZooNetwork):
     """``content`` ``(N, 3, 256, 256)``, values between 0 and 1, to ``image`` of the same shape, values of 0 to 255."""
 
     input_name, output_names = "content", ("image",)
+    picture = (256, 256)
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,3 @@ class FST(ZooNetwork):
         x = self.norm4(self.deconv1(x)).relu()
         x = self.norm5(self.deconv2(x)).relu()
         return RANGE * self.norm6(self.conv4(x)).tanh() + MIDDLE
-
-    def sample(self, generator: torch.Generator, batch: int = 1) -> Tensor:
-        """Smooth random images."""
-        return random_images(generator, batch, 256, 256)

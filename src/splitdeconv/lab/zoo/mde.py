@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own abbreviation
 from torch import Tensor, nn
 
-from splitdeconv.lab.zoo.modules import Deconv2d, ZooNetwork, random_images
+from splitdeconv.lab.zoo.modules import Deconv2d, ZooNetwork
 
 ENCODER = ((7, 32), (5, 64), (3, 128), (3, 256), (3, 512), (3, 512), (3, 512))  # kernel and channels of each pair
 DECODER = (512, 512, 256, 128, 64, 32, 16)
@@ -25,6 +25,7 @@ class MDE(ZooNetwork):
     """
 
     input_name, output_names = "left", ("disparity1", "disparity2", "disparity3", "disparity4")
+    picture = (256, 512)
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +66,3 @@ class MDE(ZooNetwork):
             if level <= SCALES:
                 disparities.append(LARGEST_DISPARITY * self.get_submodule(f"disparity{level}")(x).sigmoid())
         return tuple(reversed(disparities))
-
-    def sample(self, generator: torch.Generator, batch: int = 1) -> Tensor:
-        """Smooth random images."""
-        return random_images(generator, batch, 256, 512)

@@ -8,7 +8,6 @@ too much at the end. Exporters get :class:`Direct` in its place, so that files h
 from __future__ import annotations
 
 import copy
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from itertools import pairwise
 from typing import ClassVar
@@ -22,7 +21,7 @@ CALIBRATION_BATCHES, CALIBRATION_SIZE = 4, 8  # random inputs from which batch n
 Pads = tuple[int, int]
 
 
-class ZooNetwork(nn.Module, ABC):
+class ZooNetwork(nn.Module):
     """A network that can be exported: it knows its input and how to draw one."""
 
     input_name: ClassVar[str]
@@ -30,9 +29,15 @@ class ZooNetwork(nn.Module, ABC):
     width: ClassVar[int | None] = None  # channels of its finest maps, where the constructor takes others
     width_step: ClassVar[int] = 1  # of which the width is a multiple
 
-    @abstractmethod
+    latent: ClassVar[int | None] = None  # length of its input, where that is a standard normal vector
+    picture: ClassVar[tuple[int, int] | None] = None  # height and width of its input, where that is a picture
+
     def sample(self, generator: torch.Generator, batch: int = 1) -> Tensor:
-        """Random input as the network expects it, of ``batch`` items."""
+        """Random input as the network expects it, of ``batch`` items: a latent vector, or smooth pictures."""
+        if self.picture is not None:
+            return random_images(generator, batch, *self.picture)
+        assert self.latent is not None, "a network takes latent vectors or pictures, or draws its input itself"
+        return torch.randn(batch, self.latent, generator=generator)
 
     def shipped(self) -> dict[str, Tensor] | None:
         """Trained weights that come with the package, or None for initial ones."""
@@ -67,23 +72,21 @@ class Deconv2d(nn.Module):
 
 
 class UpsampledConv2d(nn.Module):
-    """Nearest upsampling and a convolution of stride 1, the pair that is a deconv.
+    """Nearest upsampling by 2 and a 3×3 convolution, the pair that is a deconv.
 
-    Shapes: ``(N, in_channels, H, W)`` to ``(N, out_channels, H·factor, W·factor)``.
+    Shapes: ``(N, in_channels, H, W)`` to ``(N, out_channels, 2·H, 2·W)``.
 
     Args:
-        in_channels, out_channels, kernel: as for ``torch.nn.Conv2d``; the kernel is odd.
-        factor: of the upsampling.
+        in_channels, out_channels: as for ``torch.nn.Conv2d``.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3, factor: int = 2) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.factor = factor
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, 1, kernel // 2)
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Each pixel ``factor`` times on both axes, then the convolution."""
-        y: Tensor = self.conv(F.interpolate(x, scale_factor=float(self.factor), mode="nearest"))
+        """Each pixel twice on both axes, then the convolution."""
+        y: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return y
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own abbreviation
 from torch import Tensor, nn
 
-from splitdeconv.lab.zoo.modules import ZooNetwork, random_images
+from splitdeconv.lab.zoo.modules import ZooNetwork
 
 ENCODER, LEVELS, SCALES = (1, 1, 2, 4, 8), 5, 4  # channels in widths of the stem; disparities, the finest first
 MEAN, DEVIATION = 0.45, 0.225  # of pixels, as published
@@ -61,6 +61,7 @@ class MonoDepth2(ZooNetwork):
     """
 
     input_name, output_names = "image", ("disparity1", "disparity2", "disparity3", "disparity4")
+    picture = (192, 640)
     width = 16
 
     def __init__(self, width: int = width) -> None:
@@ -95,7 +96,3 @@ class MonoDepth2(ZooNetwork):
             if level < SCALES:
                 disparities.append(self.get_submodule(f"disparity{level + 1}")(x).sigmoid())
         return tuple(reversed(disparities))
-
-    def sample(self, generator: torch.Generator, batch: int = 1) -> Tensor:
-        """Smooth random images."""
-        return random_images(generator, batch, 192, 640)

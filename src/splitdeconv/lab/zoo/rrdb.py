@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own abbreviation
 from torch import Tensor, nn
 
-from splitdeconv.lab.zoo.modules import ZooNetwork, random_images
+from splitdeconv.lab.zoo.modules import ZooNetwork
 from splitdeconv.lab.zoo.superresolution import SIZE, SLOPE, Head
 
 BLOCKS, DENSE, CONVOLUTIONS = 23, 3, 5
@@ -56,6 +56,7 @@ class RRDB(ZooNetwork):
     """
 
     input_name, output_names, width = "small", ("image",), 64
+    picture = (SIZE, SIZE)
     width_step = 2
 
     def __init__(self, width: int = width) -> None:
@@ -75,7 +76,3 @@ class RRDB(ZooNetwork):
         x = self.conv_first(small)
         image: Tensor = self.head(x + self.conv_body(self.body(x)))
         return image
-
-    def sample(self, generator: torch.Generator, batch: int = 1) -> Tensor:
-        """Smooth random images."""
-        return random_images(generator, batch, SIZE, SIZE)

@@ -6,7 +6,6 @@ normalisation belongs to the discriminator, so the generator has none.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from splitdeconv.lab.zoo.modules import Deconv2d, ZooNetwork, normal_weights
@@ -19,6 +18,7 @@ class SNGAN(ZooNetwork):
     """``z`` ``(N, 128)``, standard normal, to ``image`` ``(N, 3, 32, 32)``, values between −1 and 1."""
 
     input_name, output_names = "z", ("image",)
+    latent = LATENT
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,3 @@ class SNGAN(ZooNetwork):
         x = self.norm3(self.deconv3(x)).relu()
         image: Tensor = self.conv(x).tanh()
         return image
-
-    def sample(self, generator: torch.Generator, batch: int = 1) -> Tensor:
-        """Latent vectors."""
-        return torch.randn(batch, LATENT, generator=generator)

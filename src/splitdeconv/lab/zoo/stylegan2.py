@@ -80,6 +80,7 @@ class StyleGAN2(ZooNetwork):
     """
 
     input_name, output_names, width = "w", ("image",), 256
+    latent = STYLES
 
     def __init__(self, width: int = width) -> None:
         super().__init__()
@@ -108,7 +109,3 @@ class StyleGAN2(ZooNetwork):
             image = colours if image is None else upfirdn2d(image, self.filter2d, 2, (2, 1)) + colours
         assert image is not None, "there are blocks"
         return image
-
-    def sample(self, generator: torch.Generator, batch: int = 1) -> Tensor:
-        """Styles as a mapping network would give them: of mean square 1."""
-        return torch.randn(batch, STYLES, generator=generator)

@@ -6,11 +6,10 @@ upsampling of its large one; the combination is ours.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own abbreviation
 from torch import Tensor, nn
 
-from splitdeconv.lab.zoo.modules import UpsampledConv2d, ZooNetwork, random_images
+from splitdeconv.lab.zoo.modules import UpsampledConv2d, ZooNetwork
 
 CONVOLUTIONS, SIZE = 16, 32
 SLOPE = 0.2  # of negative values behind the trunk
@@ -42,6 +41,7 @@ class LightSuperResolution(ZooNetwork):
     """
 
     input_name, output_names, width = "small", ("image",), 64
+    picture = (SIZE, SIZE)
 
     def __init__(self, width: int = width) -> None:
         super().__init__()
@@ -55,7 +55,3 @@ class LightSuperResolution(ZooNetwork):
         """What the network adds to the enlarged input."""
         image: Tensor = self.head(self.trunk(small)) + F.interpolate(small, scale_factor=4.0, mode="nearest")
         return image
-
-    def sample(self, generator: torch.Generator, batch: int = 1) -> Tensor:
-        """Smooth random images."""
-        return random_images(generator, batch, SIZE, SIZE)
