@@ -68,6 +68,26 @@ def _constant_node(node: ir.Node) -> Array | None:
     return None if attribute is None or attribute.is_ref() else np.asarray(attribute.value, np.int64)
 
 
+def integers(node: ir.Node, place: int, name: str, opset: int, absent: list[int] | None = None) -> list[int] | None:
+    """A list that is an attribute in older opsets, and a constant input in later ones.
+
+    Args:
+        node: that has it.
+        place: of the input.
+        name: of the attribute.
+        opset: of the graph.
+        absent: what is meant where neither is there.
+
+    Returns:
+        The list; None where it is computed at run time.
+    """
+    if (found := node.attributes.get(name)) is not None and not found.is_ref():
+        return list(found.as_ints())
+    value = node.inputs[place] if len(node.inputs) > place else None
+    array = constant(value, opset)
+    return absent if value is None else None if array is None else [int(each) for each in array.ravel()]
+
+
 def packed(node: ir.Node) -> str:
     """How a DequantizeLinear's constant is stored, where reading it as float would undo what it is stored so for.
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from splitdeconv.deconv.ops import Size
-from splitdeconv.formats.onnx.constants import constant
+from splitdeconv.formats.onnx.constants import integers
 
 _OPEN_END = 2**31 - 1  # ends from here on mean "to the end", whatever the size
-_LISTS_AS_INPUTS = {"Slice": 10, "Pad": 11}  # opset from which on starts, ends and pads are inputs
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,11 @@ def read_crop(node: ir.Node, data_input: int, opset: int, sizes: Sequence[Size])
 
 def _slice_cuts(node: ir.Node, opset: int, sizes: Sequence[Size]) -> list[tuple[int, int]] | None:
     """Elements that a Slice cuts from both ends of every axis; None where it does more, or where that is not known."""
-    starts, ends = (_integers(node, opset, number, name) for number, name in ((1, "starts"), (2, "ends")))
+    starts, ends = (integers(node, number, name, opset) for number, name in ((1, "starts"), (2, "ends")))
     if starts is None or ends is None or len(starts) != len(ends):
         return None
-    axes = _integers(node, opset, 3, "axes", absent=list(range(len(starts))))
-    steps = _integers(node, opset, 4, "steps", absent=[1] * len(starts))
+    axes = integers(node, 3, "axes", opset, absent=list(range(len(starts))))
+    steps = integers(node, 4, "steps", opset, absent=[1] * len(starts))
     if axes is None or steps is None or len(axes) != len(starts) or set(steps) - {1}:
         return None
     whole: list[Size] = [None, None, *sizes]
@@ -90,25 +89,13 @@ def _from_end(end: int, size: Size) -> int | None:
 def _pad_cuts(node: ir.Node, opset: int, rank: int) -> list[tuple[int, int]] | None:
     """Elements that a Pad without a positive count cuts from both ends of every axis; None where it is not that."""
     mode = node.attributes.get("mode")
-    pads = _integers(node, opset, 1, "pads")
-    axes = _integers(node, opset, 3, "axes", absent=list(range(rank)))
+    pads = integers(node, 1, "pads", opset)
+    axes = integers(node, 3, "axes", opset, absent=list(range(rank)))
     if (mode is not None and mode.as_string() != "constant") or pads is None or axes is None:
         return None
-    if len(pads) != 2 * len(axes) or max(pads, default=0) > 0 or node.op_type not in _LISTS_AS_INPUTS:
+    if len(pads) != 2 * len(axes) or max(pads, default=0) > 0:
         return None
     cuts = [(0, 0)] * rank
     for axis, begin, end in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
         cuts[axis] = (-begin, -end)
     return cuts
-
-
-def _integers(node: ir.Node, opset: int, number: int, name: str, absent: list[int] | None = None) -> list[int] | None:
-    """A constant list, as an input or, in older opsets, as an attribute; None where it is computed at run time."""
-    if opset < _LISTS_AS_INPUTS[node.op_type]:
-        attribute = node.attributes.get(name)
-        return absent if attribute is None else list(attribute.as_ints())
-    value = node.inputs[number] if len(node.inputs) > number else None
-    if value is None:
-        return absent
-    found = constant(value, opset)
-    return None if found is None else [int(each) for each in found.reshape(-1)]

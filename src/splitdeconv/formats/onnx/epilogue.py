@@ -15,7 +15,7 @@ from splitdeconv.deconv.ops import Size
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.onnx.constants import constant
 from splitdeconv.formats.onnx.crop import Crop, read_crop
-from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, Place
+from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, Place, integer
 
 # Operators with one data input; further inputs (Clip's bounds) must be constant scalars.
 UNARY = frozenset(
@@ -159,9 +159,6 @@ def _parameter(node: ir.Node, values: Array, rank: int, channels: int) -> Parame
 
 def _is_inference(node: ir.Node, opset: int) -> bool:
     """Whether a BatchNormalization only normalises: no training mode, no other output, per channel."""
-    attributes = node.attributes
-    training = attributes.get("training_mode")
-    if training is not None and training.as_int():
+    if integer(node, "training_mode", 0):
         return False
-    test = attributes.get("is_test")
-    return opset >= _BROADCASTING or (test is not None and bool(test.as_int()))
+    return opset >= _BROADCASTING or bool(integer(node, "is_test", 0))

@@ -77,3 +77,9 @@ def is_standard(node: ir.Node, op_type: str) -> bool:
 def is_quantiser(node: ir.Node, op_type: str) -> bool:
     """Whether ``node`` is DequantizeLinear or QuantizeLinear, ONNX's or that of ONNX Runtime's own operators."""
     return node.op_type == op_type and node.domain in (*STANDARD_DOMAINS, MICROSOFT)
+
+
+def integer(node: ir.Node, name: str, default: int) -> int:
+    """An integer attribute of a node; ``default`` where it has none, or where a function's caller gives it."""
+    attribute = node.attributes.get(name)
+    return default if attribute is None or attribute.is_ref() else int(attribute.as_int())

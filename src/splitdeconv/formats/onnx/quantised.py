@@ -23,7 +23,7 @@ from splitdeconv.deconv.weights import Array, Quantisation, Weights
 from splitdeconv.formats.onnx.constants import constant, known_constant, packed
 from splitdeconv.formats.onnx.crop import Crop, read_crop
 from splitdeconv.formats.onnx.epilogue import Stage, Tail, find_tail, only_use
-from splitdeconv.formats.onnx.graph import Place, is_quantiser
+from splitdeconv.formats.onnx.graph import Place, integer, is_quantiser
 from splitdeconv.formats.onnx.integer_filter import StoredKernel
 from splitdeconv.formats.onnx.quantised_emit import forms
 from splitdeconv.formats.onnx.quantisers import (
@@ -32,7 +32,6 @@ from splitdeconv.formats.onnx.quantisers import (
     STORED_AS,
     UnsupportedError,
     dequantiser_of,
-    integer,
     parameters,
     per_tensor,
     quantise_behind,
@@ -118,8 +117,7 @@ def read_qdq(place: Place, sizes_of: SizesOf) -> Qdq | None:
     kernel = constant(from_weight.inputs[0], place.opset)
     if kernel is None or kernel.ndim < 3:
         return None
-    given = place.node.attributes.get("group")
-    groups = given.as_int() if given is not None and not given.is_ref() else 1
+    groups = integer(place.node, "group", 1)
     sizes = sizes_of(kernel)
     tail = find_tail(place, kernel.ndim, kernel.shape[1] * groups, sizes)
     output = quantise_behind(tail.nodes[-1] if tail.nodes else place.node)

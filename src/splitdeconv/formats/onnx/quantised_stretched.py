@@ -19,7 +19,7 @@ from splitdeconv.deconv.ops import Size
 from splitdeconv.deconv.weights import Quantisation
 from splitdeconv.formats.onnx.constants import constant, known_constant
 from splitdeconv.formats.onnx.epilogue import find_tail
-from splitdeconv.formats.onnx.graph import Place, is_standard
+from splitdeconv.formats.onnx.graph import Place, integer, is_standard
 from splitdeconv.formats.onnx.quantised import Group, Qdq
 from splitdeconv.formats.onnx.quantised_values import Stored, dequantize, quantize, requantise
 from splitdeconv.formats.onnx.quantisers import (
@@ -58,8 +58,7 @@ def read_stretched_qdq(place: Place, stretched: StretchedValue, sizes: Sequence[
     kernel = None if from_weight is None else constant(from_weight.inputs[0], place.opset)
     if from_x is None or from_weight is None or kernel is None:
         return None
-    given = place.node.attributes.get("group")
-    channels = kernel.shape[1] * (given.as_int() if given is not None else 1) if turned else kernel.shape[0]
+    channels = kernel.shape[1] * integer(place.node, "group", 1) if turned else kernel.shape[0]
     tail = find_tail(place, kernel.ndim, channels, sizes)
     output = quantise_behind(tail.nodes[-1] if tail.nodes else place.node)
     if output is None or output.graph is not place.node.graph:

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from splitdeconv.deconv.weights import Array, Quantisation
 from splitdeconv.formats.onnx.constants import constant
-from splitdeconv.formats.onnx.graph import Place, is_quantiser
+from splitdeconv.formats.onnx.graph import Place, integer, is_quantiser
 
 _ACTIVATIONS = ("uint8", "int8", "uint16", "int16")
 STORED_AS = {"uint8": "uint8", "int8": "int8", "uint4": "uint8", "int4": "int8", "uint16": "uint16", "int16": "int16"}
@@ -127,9 +127,3 @@ def parameters(node: ir.Node, opset: int, what: str) -> tuple[Array, Array | Non
     if integer(node, "block_size", 0):
         raise UnsupportedError(f"a scale for each block of its {what}, wanted one for each channel or tensor")
     return scale, zero
-
-
-def integer(node: ir.Node, name: str, default: int) -> int:
-    """An integer attribute of a node."""
-    attribute = node.attributes.get(name)
-    return default if attribute is None or attribute.is_ref() else int(attribute.as_int())

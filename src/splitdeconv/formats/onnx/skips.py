@@ -16,7 +16,7 @@ from splitdeconv.formats.index_maps import OTHER, ZERO, read, zeros_around
 from splitdeconv.formats.onnx import upsampling
 from splitdeconv.formats.onnx.constants import constant
 from splitdeconv.formats.onnx.epilogue import BINARY, Parameter, Stage, as_stage
-from splitdeconv.formats.onnx.graph import Place, is_quantiser, is_standard
+from splitdeconv.formats.onnx.graph import Place, integer, is_quantiser, is_standard
 from splitdeconv.formats.onnx.shapes import Shapes
 from splitdeconv.formats.stretched import Part, parts_of, way_behind
 from splitdeconv.formats.written_convs import ROUNDED_TWICE
@@ -60,8 +60,8 @@ def parts_at(place: Place, channels: int, rank: int, shapes: Shapes) -> tuple[li
     if not way:
         return [], None
     concat, *behind = way
-    values, axis = [value for value in concat.inputs if value is not None], concat.attributes.get("axis")
-    if axis is None or axis.is_ref() or axis.as_int() % rank != 1:
+    values = [value for value in concat.inputs if value is not None]
+    if integer(concat, "axis", 0) % rank != 1:
         return [], None
     counts = [(shapes.of(value, rank) + (None,) * 2)[1] or 0 for value in values]
     parts = parts_of(concat, values, counts, behind) if sum(counts) == channels else []

@@ -13,8 +13,9 @@ from splitdeconv.deconv.layers import ConvAxis
 from splitdeconv.deconv.ops import Size
 from splitdeconv.deconv.spec import Axis
 from splitdeconv.deconv.streaming import NotStreamableError, Signal, convolution, joined, transposed
-from splitdeconv.formats.onnx.constants import constant
+from splitdeconv.formats.onnx.constants import constant, integers
 from splitdeconv.formats.onnx.geometry import RunTimeGeometryError, axes_from, conv_axes, read_attributes
+from splitdeconv.formats.onnx.graph import integer
 from splitdeconv.formats.onnx.streaming_walk import Walk
 
 Rule = Callable[[Walk, ir.Node], Signal]
@@ -105,7 +106,7 @@ def _batch_normalization(walk: Walk, node: ir.Node) -> Signal:
     signal = _along(walk, node)
     if signal.axis == 1:
         raise NotStreamableError("the streamed axis is that of its channels")
-    if len(node.outputs) > 1 or _int(node, "training_mode", 0):
+    if len(node.outputs) > 1 or integer(node, "training_mode", 0):
         raise NotStreamableError("in training its mean and variance are those of the whole signal")
     return replace(signal, zero_outside=False)
 
@@ -113,7 +114,7 @@ def _batch_normalization(walk: Walk, node: ir.Node) -> Signal:
 def _quantiser(walk: Walk, node: ir.Node) -> Signal:
     signal, scale = _along(walk, node), node.inputs[1]
     rank = walk.rank(_first(node))
-    if scale is not None and len(walk.shape(scale)) and _int(node, "axis", 1) % rank == signal.axis:
+    if scale is not None and len(walk.shape(scale)) and integer(node, "axis", 1) % rank == signal.axis:
         raise NotStreamableError("its scales differ along the streamed axis")
     return replace(signal, zero_outside=False)
 
@@ -122,7 +123,7 @@ def _over_one_axis(walk: Walk, node: ir.Node) -> Signal:
     """Softmax and the like, over another axis."""
     signal, rank = _along(walk, node), walk.rank(_first(node))
     default = -1 if walk.opset >= 13 else 1
-    axis = _int(node, "axis", default) % rank
+    axis = integer(node, "axis", default) % rank
     whole = axis <= signal.axis if walk.opset < 13 or node.op_type == "LayerNormalization" else axis == signal.axis
     if whole:
         raise NotStreamableError("it goes over the whole streamed axis")
@@ -131,10 +132,10 @@ def _over_one_axis(walk: Walk, node: ir.Node) -> Signal:
 
 def _reduction(walk: Walk, node: ir.Node) -> Signal:
     signal, rank = _along(walk, node), walk.rank(_first(node))
-    axes = _ints(walk, node, 1, "axes")
+    axes = integers(node, 1, "axes", walk.opset)
     if not axes or signal.axis in [axis % rank for axis in axes]:
         raise NotStreamableError("it goes over the whole streamed axis")
-    gone = sum(axis % rank < signal.axis for axis in axes) if not _int(node, "keepdims", 1) else 0
+    gone = sum(axis % rank < signal.axis for axis in axes) if not integer(node, "keepdims", 1) else 0
     return replace(signal, axis=signal.axis - gone, zero_outside=False)
 
 
@@ -143,7 +144,7 @@ def _concat(walk: Walk, node: ir.Node) -> Signal:
     if any(value not in walk.signals for value in values):
         raise NotStreamableError("an input of it is not streamed")
     made = joined([walk.signals[value] for value in values])
-    if _int(node, "axis", 0) % walk.rank(values[0]) == made.axis:
+    if integer(node, "axis", 0) % walk.rank(values[0]) == made.axis:
         raise NotStreamableError("it puts maps behind each other on the streamed axis")
     for index, value in enumerate(values):
         node.replace_input_with(index, walk.delayed(value, made.delay))
@@ -153,9 +154,9 @@ def _concat(walk: Walk, node: ir.Node) -> Signal:
 def _elsewhere(walk: Walk, node: ir.Node) -> Signal:
     """Split and Gather on another axis."""
     signal, rank = _along(walk, node), walk.rank(_first(node))
-    if _int(node, "axis", 0) % rank == signal.axis:
+    if integer(node, "axis", 0) % rank == signal.axis:
         raise NotStreamableError("it works along the streamed axis")
-    if node.op_type == "Gather" and _int(node, "axis", 0) % rank < signal.axis:
+    if node.op_type == "Gather" and integer(node, "axis", 0) % rank < signal.axis:
         indices = node.inputs[1]
         signal = replace(signal, axis=signal.axis + (len(walk.shape(indices)) if indices else 1) - 1)
     return signal
@@ -171,7 +172,7 @@ def _transpose(walk: Walk, node: ir.Node) -> Signal:
 def _squeeze(walk: Walk, node: ir.Node) -> Signal:
     value = _first(node)
     signal, rank = walk.signals[value], walk.rank(value)
-    axes = [axis % rank for axis in _ints(walk, node, 1, "axes") or ()]
+    axes = [axis % rank for axis in integers(node, 1, "axes", walk.opset) or ()]
     if not axes or signal.axis in axes:
         raise NotStreamableError("it may drop the streamed axis")
     return replace(signal, axis=signal.axis - sum(axis < signal.axis for axis in axes))
@@ -179,7 +180,7 @@ def _squeeze(walk: Walk, node: ir.Node) -> Signal:
 
 def _unsqueeze(walk: Walk, node: ir.Node) -> Signal:
     value = _first(node)
-    signal, axes = walk.signals[value], _ints(walk, node, 1, "axes") or ()
+    signal, axes = walk.signals[value], integers(node, 1, "axes", walk.opset) or ()
     rank = walk.rank(value) + len(axes)
     new = {axis % rank for axis in axes}
     return replace(signal, axis=[axis for axis in range(rank) if axis not in new][signal.axis])
@@ -188,8 +189,8 @@ def _unsqueeze(walk: Walk, node: ir.Node) -> Signal:
 def _reshape(walk: Walk, node: ir.Node) -> Signal:
     """A Reshape that keeps the streamed axis as one, with as much in front of it and behind it."""
     value = _first(node)
-    signal, shape, wanted = walk.signals[value], walk.shape(value), _ints(walk, node, 1, "shape")
-    if wanted is None or _int(node, "allowzero", 0):
+    signal, shape, wanted = walk.signals[value], walk.shape(value), integers(node, 1, "shape", walk.opset)
+    if wanted is None or integer(node, "allowzero", 0):
         raise NotStreamableError("its shape is computed")
     sizes = [shape[at] if size == 0 and at < len(shape) else size for at, size in enumerate(wanted)]
     for at, size in enumerate(wanted):
@@ -221,8 +222,8 @@ def _matmul(walk: Walk, node: ir.Node) -> Signal:
 def _slice(walk: Walk, node: ir.Node) -> Signal:
     value = _first(node)
     signal, rank = walk.signals[value], walk.rank(value)
-    lists = [_ints(walk, node, index, name) for index, name in enumerate(("", "starts", "ends", "axes", "steps"))]
-    starts, ends, axes, steps = lists[1:]
+    names = enumerate(("starts", "ends", "axes", "steps"), start=1)
+    starts, ends, axes, steps = (integers(node, place, name, walk.opset) for place, name in names)
     if starts is None or ends is None or (axes is None and len(node.inputs) > 3):
         raise NotStreamableError("where it cuts is computed")
     cut = {axis % rank: place for place, axis in enumerate(range(len(starts)) if axes is None else axes)}
@@ -240,8 +241,8 @@ def _slice(walk: Walk, node: ir.Node) -> Signal:
 
 def _pad(walk: Walk, node: ir.Node) -> Signal:
     value = _first(node)
-    signal, rank, pads = walk.signals[value], walk.rank(value), _ints(walk, node, 1, "pads")
-    axes = _ints(walk, node, 3, "") if len(node.inputs) > 3 and node.inputs[3] is not None else list(range(rank))
+    signal, rank, pads = walk.signals[value], walk.rank(value), integers(node, 1, "pads", walk.opset)
+    axes = integers(node, 3, "axes", walk.opset, absent=list(range(rank)))
     if pads is None or axes is None:
         raise NotStreamableError("its pads are computed")
     places = [at for at, axis in enumerate(axes) if axis % rank == signal.axis]
@@ -352,20 +353,6 @@ def _first(node: ir.Node) -> ir.Value:
     if value is None:
         raise NotStreamableError("it has no first input")
     return value
-
-
-def _int(node: ir.Node, name: str, default: int) -> int:
-    found = node.attributes.get(name)
-    return default if found is None else int(found.value)
-
-
-def _ints(walk: Walk, node: ir.Node, index: int, name: str) -> list[int] | None:
-    """A list that is an attribute, or a constant input in later opsets."""
-    if (found := node.attributes.get(name)) is not None:
-        return list(found.as_ints())
-    value = node.inputs[index] if index < len(node.inputs) else None
-    array = None if value is None else constant(value, walk.opset)
-    return None if array is None else [int(number) for number in array.ravel()]
 
 
 _RULES: dict[str, Rule] = {

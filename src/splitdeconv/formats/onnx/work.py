@@ -30,7 +30,7 @@ from splitdeconv.errors import InputError
 from splitdeconv.formats.onnx.constants import constant
 from splitdeconv.formats.onnx.find import OP, named_places
 from splitdeconv.formats.onnx.geometry import RunTimeGeometryError, axes_from, conv_axes, read_attributes
-from splitdeconv.formats.onnx.graph import is_standard, places
+from splitdeconv.formats.onnx.graph import integer, is_standard, places
 from splitdeconv.formats.onnx.shapes import Shapes
 
 _FACTORS = {"Conv": 1, "QLinearConv": 3, "Gemm": 1, "MatMul": 1, OP: 1}  # which input is the weight or second factor
@@ -85,8 +85,7 @@ def _length(node: ir.Node, factor: Shape) -> int:
 
 def _is_transposed(node: ir.Node) -> bool:
     """Whether it is a Gemm whose matrix has a row for each output."""
-    attribute = node.attributes.get("transB")
-    return node.op_type == "Gemm" and attribute is not None and bool(attribute.as_int())
+    return node.op_type == "Gemm" and bool(integer(node, "transB", 0))
 
 
 def _text(node: ir.Node, name: str, default: str) -> str:
@@ -160,8 +159,7 @@ class _NodeReader:
         producer = None if value is None else value.producer()
         if producer is not None and producer.op_type == "DequantizeLinear":
             value, zero = producer.inputs[0], producer.inputs[2] if len(producer.inputs) > 2 else None
-            stated = producer.attributes.get("axis")
-            axis = 1 if stated is None else stated.as_int()
+            axis = integer(producer, "axis", 1)
         stored = constant(value, self.opset)
         point = constant(zero, self.opset)
         if stored is None:
@@ -190,8 +188,7 @@ class _NodeReader:
                 order: Order = "channel_major" if crd else "block_major"
                 return DepthToSpace(node.attributes["blocksize"].as_int(), order, "NCHW")
             case "Split":
-                axis = node.attributes.get("axis")
-                return Part(0 if axis is None else axis.as_int(), number, len(node.outputs))
+                return Part(integer(node, "axis", 0), number, len(node.outputs))
             case "Pad":
                 return Pad(*self._pads(node, len(source)))
             case "Slice":
