@@ -63,6 +63,7 @@ def convert(
     stream: Mapping[str, int] | None = None,
     numerics: str = "exact",
     fold: bool = False,
+    to_deconv: bool = False,
     max_growth: float = math.inf,
     verify: bool = True,
     threads: int = 0,
@@ -94,6 +95,8 @@ def convert(
             maps anew. Both report the difference.
         fold: put BatchNormalization and arithmetic with constants around a deconv into its weights (ONNX); proved to
             the noise bound then, not bit for bit, and taken back where the whole model gains nothing.
+        to_deconv: make sub-pixel convolutions (Conv and DepthToSpace, or the same written out; ONNX) transposed ones
+            where the target runs these faster, so it must not be ``generic``; exact.
         max_growth: how many times as many weights as the model has a form may store; those of upsamplings have more.
         verify: False leaves the proof out.
         threads: worker threads of the target; 0 leaves it to the target.
@@ -124,6 +127,7 @@ def convert(
         plan=None if plan is None else Path(plan),
         numerics=numerics,
         fold=fold,
+        to_deconv=to_deconv,
         verify=verify,
         inputs=inputs or {},
         in_shapes=in_shapes or {},

@@ -63,6 +63,13 @@ def definition(x: Array, weights: Weights, spec: Deconv, *beside: Array) -> Arra
     return y if weights.bias is None else y + _per_channel(weights.bias, y.ndim, "NCHW")
 
 
+def convolution(
+    x: Array, kernel: Array, pads: Sequence[tuple[int, int]], dilations: Sequence[int], groups: int
+) -> Array:
+    """An ordinary convolution of stride 1; ``x`` is ``(N, C, *sizes)``, ``kernel`` OIHW."""
+    return _correlate(_resized(x, pads), kernel.reshape(groups, -1, *kernel.shape[1:]), dilations)
+
+
 def _resized(x: Array, pads: Sequence[tuple[int, int]]) -> Array:
     """``(N, C, *sizes)`` with zeros around the spatial axes; cut off where their numbers are negative."""
     padded = np.pad(x, [(0, 0), (0, 0), *((max(0, b), max(0, e)) for b, e in pads)])

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from splitdeconv.deconv.folding import ChannelArithmetic
 from splitdeconv.deconv.network import Compilable, Operations
 from splitdeconv.deconv.ops import Layout
 from splitdeconv.deconv.program import Program
@@ -22,6 +21,7 @@ from splitdeconv.results.plan import Skipped
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from splitdeconv.formats.changes import Fold, SubPixelSite
     from splitdeconv.targets.target import Target
 
 
@@ -60,24 +60,6 @@ class Site:
     epilogue: tuple[str, ...] = ()
     where: str = "graph"
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Fold:
-    """Operators around a site that become part of its weights and bias.
-
-    Attributes:
-        site: as it came.
-        operators: that go away, in the model's order.
-        front, behind: what those before the site and those behind it compute.
-        origin: those operators, as the format has them.
-    """
-
-    site: Site
-    operators: tuple[str, ...]
-    front: ChannelArithmetic
-    behind: ChannelArithmetic
-    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +228,29 @@ class Model(ABC):
         """
         assert not folds, f"{self.format} models have none"
         return self
+
+    def sub_pixels(
+        self, in_shapes: Mapping[str, tuple[int, ...]] | None = None
+    ) -> tuple[tuple[SubPixelSite, ...], tuple[Skipped, ...]]:
+        """Convolutions that make the phases of a finer map; and those that no deconv computes, with the reason.
+
+        Args:
+            in_shapes: sizes for inputs whose shape the model leaves open.
+        """
+        return (), ()
+
+    def emit_sub_pixel(self, site: SubPixelSite, kernel: Array, bias: Array | None, *, turned: bool) -> Compilable:
+        """A stand-alone model of one of them, with input ``x`` and one output: as the model has it, or as a deconv.
+
+        Args:
+            kernel, bias: used instead of the site's own.
+            turned: whether it is to be the deconv.
+        """
+        raise AssertionError(f"{self.format} models have none")
+
+    def turned(self, sites: Sequence[SubPixelSite]) -> Self:
+        """The model with ``sites`` as deconvs."""
+        raise AssertionError(f"{self.format} models have none")
 
     def seen_by(self, runner: Target) -> Self:
         """The model with what only a runtime can say of its sites, for :meth:`refuse`; itself where that is nothing.

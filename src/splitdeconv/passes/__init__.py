@@ -36,5 +36,5 @@ class SplitDeconvs(ir.passes.FunctionalPass):
             raise ir.passes.PassError(str(error)) from error
         except splitdeconv.SplitdeconvError as error:
             raise ir.passes.PreconditionError(str(error)) from error
-        modified = bool(self.result.record.converted or self.result.record.folded)
+        modified = self.result.record.is_changed
         return ir.passes.PassResult(ir.from_proto(self.result.model), modified)

@@ -21,7 +21,6 @@ from splitdeconv.formats.open_sizes import definite_shapes, named_shapes, with_s
 from splitdeconv.lowerings.bound import least_work
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.pipeline.compiling import compile_equal_work
-from splitdeconv.pipeline.folded import FOLDED, Folding, folded
 from splitdeconv.pipeline.in_model import programs_of, race, settle
 from splitdeconv.pipeline.open import (
     AUTO,
@@ -32,6 +31,7 @@ from splitdeconv.pipeline.open import (
     proving,
     saved,
 )
+from splitdeconv.pipeline.prepared import FOLDED, Prepared, folded
 from splitdeconv.pipeline.printable import Reportable
 from splitdeconv.pipeline.request import BenchRequest
 from splitdeconv.pipeline.sites import UNKNOWN_SIZES, Entrant, site_table, time_sites
@@ -75,8 +75,8 @@ def bench_model(source: object, request: BenchRequest) -> Benchmark:
     in_shapes = named_shapes(came, request.in_shapes)
     target = open_target(came.runtime if request.target == AUTO else request.target, came, request.options)
     came, said = fixed(came, [in_shapes], request.inputs, target, request.options)
-    folding = folded(came, Overrides(only=request.only)) if request.fold else Folding(came)
-    model = folding.model
+    prepared = folded(came, Overrides(only=request.only)) if request.fold else Prepared(came)
+    model = prepared.model
     model, runner = proving(model, target, request.options)
     shapes, assumed = definite_shapes(model, in_shapes)
     findings = find_sized(model, shapes, request.inputs, runner)
@@ -97,7 +97,7 @@ def bench_model(source: object, request: BenchRequest) -> Benchmark:
         layers,
         whole,
         findings.skipped,
-        (*said, *folding.in_words(), *assumed, *unsized, *found, *notes),
+        (*said, *prepared.in_words(), *assumed, *unsized, *found, *notes),
         provenance.of_this_run(),
     )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from splitdeconv import formats, lowerings
+from splitdeconv import lowerings
 from splitdeconv.choosing import planner
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.program import Program
@@ -20,7 +20,7 @@ from splitdeconv.errors import CompileError, InputError, UsageError, Verificatio
 from splitdeconv.formats.model import Findings, Model, Site
 from splitdeconv.formats.open_sizes import definite_shapes, sizes_together, with_sizes
 from splitdeconv.lowerings.candidate import NATIVE
-from splitdeconv.pipeline.folded import Folding, folded, folded_sites, settle_folded
+from splitdeconv.pipeline.checks import check_names
 from splitdeconv.pipeline.in_model import Settled, programs_of
 from splitdeconv.pipeline.open import (
     GENERIC,
@@ -35,12 +35,13 @@ from splitdeconv.pipeline.open import (
     saved,
     workplace,
 )
+from splitdeconv.pipeline.prepared import Prepared, folded_sites, prepare, settle_prepared
 from splitdeconv.pipeline.printable import Reportable
 from splitdeconv.pipeline.request import ConvertRequest
 from splitdeconv.pipeline.sites import Entrant, cost_of, site_table, time_sites
 from splitdeconv.pipeline.sizes import Sized, find_sized, fixed
 from splitdeconv.pipeline.streamed import streamed
-from splitdeconv.proof.inputs import check_inputs, check_shapes
+from splitdeconv.pipeline.turned import TURN_SHARE
 from splitdeconv.proof.prove import prove
 from splitdeconv.proof.whole import Given
 from splitdeconv.report import printed
@@ -90,7 +91,7 @@ class _Case:
     Attributes:
         source: as the user named the model.
         came: the original, in chunks and with fixed sizes where that was asked for.
-        folding: what ``--fold`` made of it.
+        prepared: what was done to it before.
         model: that, as the runner sees it.
         done: what was done to the model before that.
         runner: what runs the proof; None where it is not installed and not needed.
@@ -106,7 +107,7 @@ class _Case:
 
     source: object
     came: Model
-    folding: Folding
+    prepared: Prepared
     model: Model
     done: tuple[str, ...]
     runner: Target | None
@@ -131,14 +132,16 @@ def convert(source: object, out: Path | None, request: ConvertRequest) -> Conver
     model = open_model(source, request.numerics)
     came, how = streamed(model, request) if request.stream else (model, ())
     given = sizes_together(came, request.in_shapes)
-    _check_names(came, out, request, given)
+    check_names(came, out, request, given)
     request.progress("finding deconvs", 0.0)
     name, why = named_target(request.target, came)
     target = None if name == GENERIC else open_target(name, came, request.options)
     runs = target is not None or request.verify
     came, said = fixed(came, given, request.inputs, target, request.options) if runs else (came, ())
-    folding = folded(came, request.overrides) if request.fold else Folding(came)
-    model = folding.model
+    prepared = prepare(came, request, given[0], target)
+    if request.to_deconv:
+        request = replace(request, budget=(1 - TURN_SHARE) * request.budget)
+    model = prepared.model
     findings = model.find()
     # Without a target nothing is measured, and sizes that nobody has stated are not needed.
     definite = [definite_shapes(model, shapes) if target else (shapes, ()) for shapes in given]
@@ -152,45 +155,17 @@ def convert(source: object, out: Path | None, request: ConvertRequest) -> Conver
     with workplace(model, out) as folder:
         done = (*how, *said)
         case = _Case(
-            source, came, folding, model, done, runner, findings, given, sizes, target, name, why, request, folder, out
+            source, came, prepared, model, done, runner, findings, given, sizes, target, name, why, request, folder, out
         )
         started = time.monotonic()
         plan, notes = _decide(case)
         left = max(request.options.model_seconds, started + request.options.seconds - time.monotonic())
-        conversion = _realise(case, plan, (*model.notes, *done, *folding.notes, *definite[0][1], *notes), left)
+        conversion = _realise(case, plan, (*model.notes, *done, *prepared.notes, *definite[0][1], *notes), left)
         if not conversion.verdict.passed:
             failure, worst = conversion.verdict.failure, conversion.verdict.worst()
             message = failure or f"the rewritten model is not equal to the original: {worst}"
             raise VerificationError(f"{message}; nothing was written", conversion.record)
         return conversion
-
-
-def _check_names(model: Model, out: Path | None, request: ConvertRequest, given: Sequence[Shapes]) -> None:
-    """Check everything that the user named, before anything takes time."""
-    for name in (request.overrides.lowering, *request.overrides.layers.values()):
-        if name:
-            lowerings.find_lowering(name.split(":")[0])
-    check_output(model, out)
-    inputs = model.inputs()
-    check_inputs(inputs, request.inputs)
-    for shapes in given:
-        check_shapes(inputs, shapes)
-    if len(given) > 1 and (both := [name for name in given[0] if name in request.inputs]):
-        raise UsageError(
-            f"--input {both[0]}: has one size, and --input-shape gives it {len(given)}; wanted one of both"
-        )
-
-
-def check_output(model: Model, out: Path | None) -> None:
-    """Check that ``out`` may be the name of a file of the model's format.
-
-    Raises:
-        UsageError: it may not.
-    """
-    if out is not None and not model.suffix:
-        raise UsageError(f"{out}: no file holds such a model; leave the name out, and take the result")
-    if out is not None and out.suffix != model.suffix and out.suffix in formats.SUFFIXES:
-        raise UsageError(f"{out}: the model is {model.format} and stays so; wanted a name that ends in {model.suffix}")
 
 
 def _decide(case: _Case) -> tuple[Plan, tuple[str, ...]]:
@@ -248,8 +223,8 @@ def _realise(case: _Case, plan: Plan, notes: tuple[str, ...], seconds: float) ->
             settled = _settled(case, plan, original, case.target, seconds)
             plan, whole, notes = settled.plan, settled.whole, (*notes, *settled.notes)
         programs = programs_of(case.model, plan)
-        if not programs and (not case.folding.folds or (whole is not None and not whole.kept)):
-            return _unchanged(replace(case, model=case.came, folding=Folding(case.came)), plan, notes, whole)
+        if not programs and (not case.prepared.is_changed or (whole is not None and not whole.kept)):
+            return _unchanged(replace(case, model=case.came, prepared=Prepared(case.came)), plan, notes, whole)
         case.request.progress("writing", 0.0)
         path = case.folder / (case.out.name if case.out else "rewritten" + case.model.suffix)
         rewritten = case.model.splice(programs)
@@ -287,7 +262,7 @@ def _without_what_does_not_run(case: _Case, plan: Plan, verdict: Verdict) -> Pla
 
 
 def _settled(case: _Case, plan: Plan, original: Compilable, target: Target, seconds: float) -> Settled:
-    """See :func:`folded.settle_folded`."""
+    """See :func:`prepared.settle_prepared`."""
     request = case.request
     feeds = []
     for each in case.sizes:
@@ -295,8 +270,8 @@ def _settled(case: _Case, plan: Plan, original: Compilable, target: Target, seco
         if isinstance(found, str):
             return Settled(plan, notes=(f"the whole model was not timed: {found}",))
         feeds.append(found)
-    return settle_folded(
-        case.folding, original, plan, feeds, target, request.overrides, request.options, seconds, request.progress
+    return settle_prepared(
+        case.prepared, original, plan, feeds, target, request.overrides, request.options, seconds, request.progress
     )
 
 
@@ -316,7 +291,7 @@ def _verdict(case: _Case, programs: Mapping[str, Program], original: Compilable,
         own_numbers=case.target is None or not case.target.gives_outputs,
         progress=request.progress,
     )
-    return replace(verdict, folds=case.folding.checks())
+    return replace(verdict, proofs=(*case.prepared.proofs, *verdict.proofs), folds=case.prepared.checks())
 
 
 def _unchanged(case: _Case, plan: Plan, notes: tuple[str, ...], whole: WholeTimes | None) -> Conversion:
@@ -370,7 +345,8 @@ def _record(
         whole=whole,
         before=made_of[0],
         after=made_of[1],
-        folded=folded_sites(case.folding.folds),
+        folded=folded_sites(case.prepared.folds),
+        turned=case.prepared.turned,
         provenance=provenance.of_this_run(),
     )
 

@@ -11,12 +11,13 @@ from rich.console import Console
 from splitdeconv import lowerings
 from splitdeconv.choosing import planner
 from splitdeconv.choosing.planner import Overrides
+from splitdeconv.deconv.spec import Deconv
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Findings, Model, Site
 from splitdeconv.formats.open_sizes import InShapes, named_shapes, with_batch_of_one
 from splitdeconv.lowerings.candidate import NATIVE
-from splitdeconv.pipeline.folded import folded_sites
 from splitdeconv.pipeline.open import GENERIC, Options, Shapes, name_of, open_model, open_target, proving
+from splitdeconv.pipeline.prepared import folded_sites
 from splitdeconv.pipeline.printable import Printable
 from splitdeconv.pipeline.sites import site_table
 from splitdeconv.pipeline.sizes import find_sized
@@ -39,6 +40,7 @@ class Inspection(Printable):
         answers: target → site → why it does not run the deconv as it is (empty: it does).
         record: everything, for JSON.
         foldable: what ``--fold`` would put into the weights of which deconv.
+        turnable: sub-pixel convolutions, by name, as the deconvs that ``--to-deconv`` would try.
         is_open: whether the model leaves sizes of inputs open that were not given.
     """
 
@@ -46,7 +48,8 @@ class Inspection(Printable):
     plan: Plan
     answers: Mapping[str, Mapping[str, str]]
     record: RunRecord
-    foldable: tuple[FoldedSite, ...] = ()
+    foldable: tuple[FoldedSite, ...]
+    turnable: Mapping[str, Deconv]
     is_open: bool = False
 
     def show(self, out: Console) -> None:
@@ -59,6 +62,8 @@ class Inspection(Printable):
             listing.say(out, "no deconv that can be rewritten")
         for each in self.foldable:
             listing.say(out, f"--fold puts {', '.join(each.operators)} into the weights of '{each.site}'")
+        for name, deconv in self.turnable.items():
+            listing.say(out, f"--to-deconv tries '{name}' as a deconv: {deconv.describe()}")
         for skipped in self.findings.skipped:
             listing.say(out, f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}")
 
@@ -93,7 +98,8 @@ def inspect(source: object, in_shapes: InShapes, target_names: Sequence[str]) ->
         provenance=provenance.of_this_run(),
     )
     folds, _ = model.foldable()
-    return Inspection(findings, plan, answers, record, folded_sites(folds), is_open)
+    turnable = {site.id: site.deconv for site in model.sub_pixels(shapes)[0]}
+    return Inspection(findings, plan, answers, record, folded_sites(folds), turnable, is_open)
 
 
 def _other_macs(model: Model, findings: Findings, shapes: Shapes) -> int | None:

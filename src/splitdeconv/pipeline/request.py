@@ -42,6 +42,9 @@ _FOLD = (
     "Put BatchNormalization and arithmetic with constants around a deconv into its weights; proved to the noise bound, "
     "not bit for bit."
 )
+_TO_DECONV = (
+    "Make sub-pixel convolutions (Conv and DepthToSpace) transposed ones where the target runs these faster (ONNX)."
+)
 Folds = Annotated[bool, Help(_FOLD)]
 _NUMERICS = (
     "exact; fused (TFLite): drop rounding steps of the epilogue; requantised: quantise the summed filters of upsampled "
@@ -69,6 +72,7 @@ class ConvertRequest:
     plan: Annotated[Path | None, Help("Take the choices from this plan file.", "FILE")] = None
     numerics: Annotated[str, Help(_NUMERICS, "NAME")] = "exact"
     fold: Folds = False
+    to_deconv: Annotated[bool, Help(_TO_DECONV)] = False
     max_growth: Annotated[float, Help("Refuse forms that store more than this many times the weights.", "TIMES")] = (
         math.inf
     )

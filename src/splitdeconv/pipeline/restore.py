@@ -16,7 +16,7 @@ from splitdeconv.formats.model import Model, Site
 from splitdeconv.formats.open_sizes import named_shapes
 from splitdeconv.formats.way_back import VERSION, RewrittenSite, WayBack
 from splitdeconv.lowerings.candidate import NATIVE
-from splitdeconv.pipeline.convert import check_output
+from splitdeconv.pipeline.checks import check_output
 from splitdeconv.pipeline.open import Options, as_it_came, name_of, open_model, runner_for, saved, workplace
 from splitdeconv.pipeline.printable import Printable
 from splitdeconv.pipeline.request import RestoreRequest

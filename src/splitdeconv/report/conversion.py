@@ -22,7 +22,7 @@ from splitdeconv.report.page import (
 from splitdeconv.results import times
 from splitdeconv.results.bench import NATIVE
 from splitdeconv.results.plan import Choice
-from splitdeconv.results.record import RunRecord
+from splitdeconv.results.record import RunRecord, TurnedSite
 
 NOT_TIMED = "not timed: it may be slower than the original where it runs; a measured --target tells"
 
@@ -58,8 +58,8 @@ def _title(name: str, record: RunRecord) -> str:
     if _failed(record):
         return f"{name}: conversion failed, nothing was written"
     done = rewritten(record)
-    if not done and record.folded:
-        return f"{name}: {number_of(len(record.folded), 'deconv')} with folded weights for {record.plan.target}"
+    if not done and record.is_changed:
+        return f"{name}: changed for {record.plan.target} as asked for"
     if not done:
         return f"{name}: unchanged"
     return f"{name}: {number_of(len(done), 'deconv')} rewritten for {record.plan.target}"
@@ -69,14 +69,27 @@ def _lead(record: RunRecord) -> str:
     verdict, done = record.verdict, rewritten(record)
     if verdict is not None and not verdict.passed:
         return f"The rewritten model is not equal to the original, so no model was written: {verdict.worst()}."
-    if record.folded and not done:
-        return f"{_folded_in_words(record)} {_gain_in_words(record)}"
+    if record.is_changed and not done:
+        return f"{_prepared_in_words(record)} {_gain_in_words(record)}"
     if not done:
         return f"Nothing was rewritten, and the model goes out as it came in. {_why_unchanged(record)}"
     found = number_of(len(record.plan.choices) + len(record.skipped), "deconv")
     sentence = f"{len(done)} of {found} rewritten as ordinary convolutions and {proof.in_words(record)}."
-    folds = f" {_folded_in_words(record)}" if record.folded else ""
-    return f"{sentence}{folds} {_gain_in_words(record)}"
+    return " ".join(filter(None, (sentence, _prepared_in_words(record), _gain_in_words(record))))
+
+
+def turned_in_words(turned: TurnedSite) -> str:
+    """What a sub-pixel convolution is now, with the times of both."""
+    was, now = " and ".join(turned.operators), turned.deconv.describe()
+    gain = times.comparison(turned.after, turned.before)
+    return f"'{turned.site}' was {was}, {turned.before.median_ms:.4g} ms; as the deconv {now}: {gain}"
+
+
+def _prepared_in_words(record: RunRecord) -> str:
+    """What was done before the deconvs were rewritten."""
+    turned = number_of(len(record.turned), "sub-pixel convolution")
+    sentences = [f"{turned} became a transposed one, where that is faster."] if record.turned else []
+    return " ".join([*sentences, *([_folded_in_words(record)] if record.folded else [])])
 
 
 def _folded_in_words(record: RunRecord) -> str:
@@ -171,6 +184,7 @@ def _sites(record: RunRecord) -> Section:
     )
     title, has = ("What was tried", "was tried") if _failed(record) else ("What was done", "it has now")
     folds = tuple(Note(f"Folded into '{each.site}': {', '.join(each.operators)}.") for each in record.folded)
+    folds = (*(Note(f"{turned_in_words(each)}.") for each in record.turned), *folds)
     notes = (*folds, *(Note(note) for note in record.notes))
     if not rows:
         return Section(title, "The model has no deconv.", notes)

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from splitdeconv.report import gains, listing
 from splitdeconv.report.bench import captured_in_words
-from splitdeconv.report.conversion import NOT_TIMED, rewritten
+from splitdeconv.report.conversion import NOT_TIMED, rewritten, turned_in_words
 from splitdeconv.report.listing import Listing
 from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, times_of
 from splitdeconv.results.bench import EQUAL_WORK, NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes
@@ -31,6 +31,8 @@ def conversion(out: Console, record: RunRecord) -> None:
         listing.show(out, Listing(("model", "before", "after"), sizes, ("before", "after")))
     for skipped in record.skipped:
         listing.say(out, f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}")
+    for turned in record.turned:
+        listing.say(out, turned_in_words(turned))
     for each in record.folded:
         listing.say(out, f"folded into '{each.site}': {', '.join(each.operators)}")
     for note in record.notes:

@@ -32,7 +32,7 @@ def in_words(record: RunRecord) -> str:
 def figure(record: RunRecord) -> Figure:
     """The verdict, to be seen first."""
     verdict, title = record.verdict, "Equal to the original?"
-    if not record.folded and all(choice.chosen == NATIVE for choice in record.plan.choices):
+    if not record.is_changed:
         return Figure(title, "unchanged", "nothing was rewritten", "good")
     if verdict is None or verdict.skipped:
         return Figure(title, "not verified", verdict.skipped if verdict else "", "warn")
@@ -59,7 +59,7 @@ def by_site(record: RunRecord) -> dict[str, Badge]:
             found[choice.site] = Badge("folded, within the noise", "good")
         elif choice.site in folds:
             found[choice.site] = Badge("folded, beyond the noise", "bad")
-        elif choice.chosen == NATIVE:
+        elif choice.chosen == NATIVE and choice.site not in proofs:
             found[choice.site] = Badge("unchanged")
         elif choice.site not in proofs:
             found[choice.site] = Badge("not verified", "warn")

@@ -99,6 +99,24 @@ class FoldedSite:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnedSite:
+    """A convolution and an order of its channels as pixels that became a transposed convolution.
+
+    Attributes:
+        site: its name.
+        operators: that it was.
+        deconv: what it is now.
+        before, after: times of both, alone and in the same rounds.
+    """
+
+    site: str
+    operators: tuple[str, ...]
+    deconv: Deconv
+    before: Measurement
+    after: Measurement
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """How a record came about.
 
@@ -135,6 +153,7 @@ class RunRecord:
         target_reason: why the plan is for its target, or empty where the user named it.
         before, after: what the original and the rewritten model are made of; None where nothing was rewritten.
         folded: the sites with operators that became part of their weights, which are proved to the noise bound only.
+        turned: the sites that were sub-pixel convolutions.
     """
 
     command: str
@@ -153,6 +172,12 @@ class RunRecord:
     before: ModelSize | None = None
     after: ModelSize | None = None
     folded: tuple[FoldedSite, ...] = ()
+    turned: tuple[TurnedSite, ...] = ()
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the result is another model than the one that came."""
+        return bool(self.converted or self.folded or self.turned)
 
     @property
     def converted(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ import splitdeconv
 from splitdeconv.deconv.spec import Axis, Deconv, Quant
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.onnx.quantised_layer import qdq_model
-from splitdeconv.pipeline.folded import NOTHING
+from splitdeconv.pipeline.prepared import NOTHING
 from splitdeconv.proof.folded import check_fold
 from tests.formats.onnx.test_epilogue import Link, chain_model, norm, per_channel
 from tests.models import op_types

@@ -21,7 +21,8 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.streaming import Streaming
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import SplitdeconvError, UsageError
-from splitdeconv.formats.model import Findings, Fold, Input, Model, Site
+from splitdeconv.formats.changes import Fold, SubPixelSite
+from splitdeconv.formats.model import Findings, Input, Model, Site
 from splitdeconv.formats.onnx import files, float64
 from splitdeconv.formats.onnx.counts import map_bytes, operator_counts
 from splitdeconv.formats.onnx.custom import standardised
@@ -36,6 +37,7 @@ from splitdeconv.formats.onnx.quantised_layer import qdq_model, trained_like_wei
 from splitdeconv.formats.onnx.shapes import Shapes, infer
 from splitdeconv.formats.onnx.splice import place_of, qdq_of, splice, stand_alone, stretched_of
 from splitdeconv.formats.onnx.streaming import stream
+from splitdeconv.formats.onnx.sub_pixel import find_sub_pixels, stand_alone_sub_pixel, turn
 from splitdeconv.formats.onnx.watched import sizes, unknown, watched
 from splitdeconv.formats.onnx.way_back import undone
 from splitdeconv.formats.onnx.work import operations, other_macs
@@ -123,6 +125,22 @@ class OnnxModel(Model):
     def folded(self, folds: Sequence[Fold]) -> Self:
         with _reading(self.path):
             return replace(self, ir=fold(self.ir, folds), path=None) if folds else self
+
+    def sub_pixels(
+        self, in_shapes: Mapping[str, tuple[int, ...]] | None = None
+    ) -> tuple[tuple[SubPixelSite, ...], tuple[Skipped, ...]]:
+        with _reading(self.path):
+            found = tuple(find_sub_pixels(self.ir, self._shapes(in_shapes)))
+        sites = tuple(each for each in found if isinstance(each, SubPixelSite))
+        return sites, tuple(each for each in found if isinstance(each, Skipped))
+
+    def emit_sub_pixel(self, site: SubPixelSite, kernel: Array, bias: Array | None, *, turned: bool) -> Compilable:
+        alone = type(self)(stand_alone_sub_pixel(self.ir.ir_version, site, kernel, bias, turned=turned), None)
+        return Compilable(bytes(alone.to_object().SerializeToString()), alone.operations)
+
+    def turned(self, sites: Sequence[SubPixelSite]) -> Self:
+        with _reading(self.path):
+            return replace(self, ir=turn(self.ir, sites), path=None)
 
     def sized_by(self, in_shapes: Mapping[str, tuple[int, ...]], run: Callable[[Model], Mapping[str, Array]]) -> Self:
         with _reading(self.path):

@@ -163,7 +163,7 @@ def _replace(
     for value in dict.fromkeys(parameters):
         if id(value) not in produced and value is not x:
             drop_unused(value)
-    return Replaced(site, place, program, tuple(writer.nodes), weight, kernel, small, last, output)
+    return Replaced(site, place, program.name, tuple(writer.nodes), weight, kernel, small, last, output)
 
 
 def tail_of(place: Place, deconv: Deconv) -> Tail:

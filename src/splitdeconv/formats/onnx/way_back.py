@@ -48,7 +48,7 @@ class Replaced:
     """One site that was just rewritten.
 
     Attributes:
-        site, place, program: what, where and by which program; the place is in the copy.
+        site, place, form: what, where and in which form; the place is in the copy.
         nodes: the new ones, in order.
         weight: the original's constant.
         kernel: where its values are.
@@ -59,7 +59,7 @@ class Replaced:
 
     site: str
     place: Place
-    program: Program
+    form: str
     nodes: tuple[ir.Node, ...]
     weight: ir.Value
     kernel: KeptKernel
@@ -173,7 +173,7 @@ class _Gone:
         new = [output.name or "" for node in done.nodes for output in node.outputs]
         new += [value.name or "" for value in ends[1:]]
         results = tuple(value.name or "" for value in ends)
-        place, form = done.place, done.program.name
+        place, form = done.place, done.form
         return RewrittenSite(done.site, place.where, place.in_function, form, part, tuple(new), results, kernel)
 
     def _take(self, value: ir.Value | None, kernel: str) -> None:

@@ -1,4 +1,4 @@
-"""``--fold``: operators around the deconvs in their weights, before anything is chosen, and what that gains."""
+"""What is done to a model before its deconvs are rewritten, ``--to-deconv`` and ``--fold``, and what that gains."""
 
 from __future__ import annotations
 
@@ -6,23 +6,30 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 from splitdeconv.choosing import planner
 from splitdeconv.choosing.planner import Overrides
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.weights import Array
-from splitdeconv.formats.model import Fold, Model
+from splitdeconv.errors import UsageError
+from splitdeconv.formats.changes import Fold
+from splitdeconv.formats.model import Model
+from splitdeconv.formats.open_sizes import definite_shapes
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.pipeline.in_model import Settled, programs_of, race, settle
-from splitdeconv.pipeline.open import Options, Progress, as_it_came, saved
+from splitdeconv.pipeline.open import Options, Progress, Shapes, as_it_came, runner_for, saved
+from splitdeconv.pipeline.request import ConvertRequest
+from splitdeconv.pipeline.turned import Turning, turned
 from splitdeconv.proof.folded import check_fold
 from splitdeconv.results.plan import Plan, Skipped
-from splitdeconv.results.record import FoldedSite, WholeTimes
+from splitdeconv.results.record import FoldedSite, TurnedSite, WholeTimes
 from splitdeconv.results.times import Measurement, comparison, loses_a_size, over_sizes, timed, wins
-from splitdeconv.results.verdict import OutputCheck
+from splitdeconv.results.verdict import OutputCheck, SiteProof
 from splitdeconv.targets.target import CompileError, Target
 
+UNMEASURED = "--to-deconv: what runs faster is measured; wanted a target that is installed, as --target onnxruntime"
 NOTHING = "--fold: no deconv has BatchNormalization or arithmetic with constants around it that could be folded"
 GAIN_SHARE = 0.3  # part of the whole model's seconds for the race against the model as it came
 ORIGINAL, FOLDED, CONVERTED = "original", "native, folded", "converted"
@@ -31,18 +38,32 @@ Feeds = Mapping[str, Array]
 
 
 @dataclass(frozen=True, slots=True)
-class Folding:
-    """What ``--fold`` made of a model.
+class Prepared:
+    """A model as its deconvs are looked for in it.
 
     Attributes:
-        model: with folded weights; the model as it came where nothing was folded.
-        folds: what was.
+        model: with what was asked for; as it came where that is nothing.
+        folds: what became part of weights.
+        turned: what were sub-pixel convolutions.
+        proofs: of these.
         notes: what the user should know.
     """
 
     model: Model
     folds: tuple[Fold, ...] = ()
+    turned: tuple[TurnedSite, ...] = ()
+    proofs: tuple[SiteProof, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether it is another model than the one that came."""
+        return bool(self.folds or self.turned)
+
+    @property
+    def asked(self) -> str:
+        """What changed it."""
+        return " and ".join([*(["--to-deconv"] if self.turned else []), *(["--fold"] if self.folds else [])])
 
     def in_words(self) -> tuple[str, ...]:
         """One sentence for each site, and the notes."""
@@ -60,13 +81,36 @@ def folded_sites(folds: Sequence[Fold]) -> tuple[FoldedSite, ...]:
     return tuple(FoldedSite(each.site.id, each.operators) for each in folds)
 
 
-def folded(model: Model, overrides: Overrides) -> Folding:
+def prepare(model: Model, request: ConvertRequest, given: Shapes, target: Target | None) -> Prepared:
+    """The model as it was asked for.
+
+    Args:
+        model: as it came.
+        request: of the user.
+        given: sizes of inputs that the model leaves open.
+        target: where it is to run, or None.
+
+    Raises:
+        UsageError: ``--to-deconv`` without a target.
+    """
+    turning = Turning(model)
+    if request.to_deconv:
+        if target is None:
+            raise UsageError(UNMEASURED)
+        shapes, _ = definite_shapes(model, given)
+        runner, options = runner_for(model, target, request.options), request.options
+        turning = turned(model, shapes, partial(takes, request.overrides), target, runner, options, request.progress)
+    found = folded(turning.model, request.overrides) if request.fold else Prepared(turning.model)
+    return replace(found, turned=turning.sites, proofs=turning.proofs, notes=(*turning.notes, *found.notes))
+
+
+def folded(model: Model, overrides: Overrides) -> Prepared:
     """The model with what can be folded in the weights of the sites that the user's patterns leave."""
     folds, left = model.foldable()
     wanted = tuple(each for each in folds if takes(overrides, each.site.id))
     if not wanted:
-        return Folding(model, notes=(*_reasons(left), NOTHING))
-    return Folding(model.folded(wanted), wanted, _reasons(left))
+        return Prepared(model, notes=(*_reasons(left), NOTHING))
+    return Prepared(model.folded(wanted), wanted, notes=_reasons(left))
 
 
 def takes(overrides: Overrides, site: str) -> bool:
@@ -79,8 +123,8 @@ def _reasons(left: Sequence[Skipped]) -> tuple[str, ...]:
     return tuple(f"site '{each.site}': {each.reason}" for each in left)
 
 
-def settle_folded(
-    folding: Folding,
+def settle_prepared(
+    prepared: Prepared,
     original: Compilable,
     plan: Plan,
     feeds: Sequence[Feeds],
@@ -90,15 +134,15 @@ def settle_folded(
     seconds: float,
     progress: Progress,
 ) -> Settled:
-    """As :func:`in_model.settle`; of a folded model whose best plan is no faster than ``original``, that one again.
+    """As :func:`in_model.settle`; where the best plan of a changed model is no faster than ``original``, that again.
 
     Args:
-        folding: the model that is rewritten.
+        prepared: the model that is rewritten.
         original: as it came, for the target.
         plan, feeds, target, overrides, options, seconds, progress: as there.
     """
-    model = folding.model
-    if not folding.folds:
+    model = prepared.model
+    if not prepared.is_changed:
         return settle(model, original, plan, feeds, target, overrides, options, seconds, progress)
     with as_it_came(model) as native, tempfile.TemporaryDirectory() as folder:
         choosing = (1 - GAIN_SHARE) * seconds
@@ -106,11 +150,12 @@ def settle_folded(
         models = {ORIGINAL: original, FOLDED: native}
         if programs := programs_of(model, settled.plan):
             models[CONVERTED] = saved(model.splice(programs), Path(folder) / ("model" + model.suffix))
-        progress("timing what folding gains", 0.97)
-        return _with_gain(settled, models, feeds, target, overrides, GAIN_SHARE * seconds)
+        progress(f"timing what {prepared.asked} gains", 0.97)
+        return _with_gain(prepared.asked, settled, models, feeds, target, overrides, GAIN_SHARE * seconds)
 
 
 def _with_gain(
+    asked: str,
     settled: Settled,
     models: Mapping[str, Compilable],
     feeds: Sequence[Feeds],
@@ -118,32 +163,32 @@ def _with_gain(
     overrides: Overrides,
     seconds: float,
 ) -> Settled:
-    """What is best with folded weights, held against the model as it came."""
+    """What is best of a changed model, held against the model as it came; ``asked`` is what changed it."""
     try:
         found = [timed(race(target, models, each, seconds / len(feeds))) for each in feeds]
     except CompileError as error:
-        return replace(settled, notes=(*settled.notes, f"what folding gains was not timed: {error}"))
+        return replace(settled, notes=(*settled.notes, f"what {asked} gains was not timed: {error}"))
     times = {name: over_sizes([each[name] for each in found]) for name in models if all(name in each for each in found)}
     if ORIGINAL not in times or not {FOLDED, CONVERTED} & set(times):
-        return replace(settled, notes=(*settled.notes, "what folding gains was not timed: no figures can be compared"))
+        return replace(settled, notes=(*settled.notes, f"what {asked} gains was not timed: no figures can be compared"))
     before, native = times[ORIGINAL], times.get(FOLDED)
     after = times.get(CONVERTED) or times[FOLDED]
-    notes = tuple(f"with folded weights, {note}" for note in settled.notes)
-    notes = (*notes, _gain(before, native, after, target))
+    notes = tuple(f"with {asked}, {note}" for note in settled.notes)
+    notes = (*notes, _gain(asked, before, native, after, target))
     plan, _ = planner.guard(settled.plan, before, after, overrides)
     stays = any(choice.chosen != NATIVE for choice in plan.choices)
     if wins(after, before, smallest_gain=0.0) and not loses_a_size(after, before):
         return Settled(plan, WholeTimes(before, after, folded=native), notes)
     if stays:
         return Settled(plan, WholeTimes(before, after, kept=False, folded=native), notes)
-    back = "folding is taken back: not faster than the model as it came beyond the noise"
+    back = f"{asked} is taken back: not faster than the model as it came beyond the noise"
     return Settled(plan, WholeTimes(before, after, kept=False, folded=native), (*notes, back))
 
 
-def _gain(before: Measurement, native: Measurement | None, after: Measurement, target: Target) -> str:
+def _gain(asked: str, before: Measurement, native: Measurement | None, after: Measurement, target: Target) -> str:
     """One sentence with the figures."""
-    middle = "" if native is None or native is after else f", folded and native {comparison(native, before)}"
+    middle = "" if native is None or native is after else f", so changed and native {comparison(native, before)}"
     return (
-        f"folding: the whole model took {before.median_ms:.4g} ms as it came{middle}, as planned "
+        f"{asked}: the whole model took {before.median_ms:.4g} ms as it came{middle}, as planned "
         f"{comparison(after, before)} ({before.kind} on {target.name})"
     )

@@ -8,9 +8,9 @@ import pytest
 
 import splitdeconv
 from splitdeconv.choosing.planner import Overrides
-from splitdeconv.pipeline import folded
+from splitdeconv.pipeline import prepared
 from splitdeconv.pipeline.bench import bench_model
-from splitdeconv.pipeline.folded import CONVERTED, FOLDED, ORIGINAL, takes
+from splitdeconv.pipeline.prepared import CONVERTED, FOLDED, ORIGINAL, takes
 from splitdeconv.pipeline.request import BenchRequest
 from splitdeconv.report import conversion
 from splitdeconv.report.page import html
@@ -29,7 +29,7 @@ def times_are(monkeypatch: pytest.MonkeyPatch, **milliseconds: float) -> None:
         order = dict(zip((ORIGINAL, FOLDED, CONVERTED), milliseconds.values(), strict=True))
         return {name: invented.time(order[name]) for name in models}
 
-    monkeypatch.setattr(folded, "race", race)
+    monkeypatch.setattr(prepared, "race", race)
 
 
 def convert(**options: object) -> splitdeconv.pipeline.convert.Conversion:
@@ -44,7 +44,7 @@ def test_what_gains_is_kept_and_the_gain_of_folding_alone_is_said(monkeypatch: p
     assert record.whole is not None
     assert record.whole.folded is not None
     assert record.whole.folded.median_ms == 8.0
-    assert "folding: the whole model took 10 ms as it came" in str(found)
+    assert "--fold: the whole model took 10 ms as it came" in str(found)
     text = words(parsed(html(conversion.page(record))))
     assert "1 operator became part of the weights of 1 deconv, proved to the noise bound and not bit for bit" in text
     assert "folded, within the noise" in text
@@ -56,7 +56,7 @@ def test_what_gains_nothing_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> No
     found = convert()
     assert op_types(found.model) == ["ConvTranspose", "BatchNormalization", "Relu"]
     assert not found.record.folded
-    assert "folding is taken back: not faster than the model as it came beyond the noise" in str(found)
+    assert "--fold is taken back: not faster than the model as it came beyond the noise" in str(found)
 
 
 def test_what_was_asked_for_by_name_stays_with_folded_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,8 +72,8 @@ def test_an_original_without_a_time_is_a_note(monkeypatch: pytest.MonkeyPatch) -
     def race(*_: object) -> dict[str, Measurement]:
         raise CompileError("no such operator")
 
-    monkeypatch.setattr(folded, "race", race)
-    assert "what folding gains was not timed: no such operator" in str(convert(lowering="split"))
+    monkeypatch.setattr(prepared, "race", race)
+    assert "what --fold gains was not timed: no such operator" in str(convert(lowering="split"))
 
 
 def test_a_benchmark_times_native_with_folded_weights_beside_native() -> None:
