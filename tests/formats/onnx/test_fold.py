@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
@@ -18,6 +18,7 @@ from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.onnx.quantised_layer import qdq_model
 from splitdeconv.pipeline.prepared import NOTHING
 from splitdeconv.proof.folded import check_fold
+from tests.examples import examples
 from tests.formats.onnx.test_epilogue import Link, chain_model, norm, per_channel
 from tests.models import op_types
 from tests.onnx_models import build, evaluate, load, run, written
@@ -55,7 +56,7 @@ def linear(channels: int, rank: int) -> list[Link]:
     ]
 
 
-@settings(max_examples=8, deadline=None)
+@examples(8, 300)
 @given(deconvs(negative_pads=False), st.data())
 def test_whatever_is_linear_behind_a_deconv_is_folded_exactly(deconv: Deconv, data: st.DataObject) -> None:
     offered = linear(deconv.out_channels, len(deconv.axes) + 2)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
@@ -19,6 +19,7 @@ from splitdeconv.lowerings import candidates, lower
 from splitdeconv.proof.draw import drawn_input, drawn_weights
 from splitdeconv.proof.sites import prove_site
 from splitdeconv.targets import target
+from tests.examples import examples
 from tests.formats.onnx.test_quantised import LAYER, only_site, quantised, run_all, typed
 from tests.formats.onnx.test_quantised_types import skip_reason
 from tests.onnx_quantised import random_input, random_weights
@@ -45,7 +46,7 @@ def half_model(deconv: Deconv, weights: Weights, only: tuple[str, ...] = NAMES, 
 
 
 @given(quantised(), st.integers(0, 99))
-@settings(max_examples=3, deadline=None)
+@examples(3, 100)
 def test_every_form_is_bit_equal_to_the_definition(drawn: tuple[Deconv, Weights], seed: int) -> None:
     deconv, weights = replace(drawn[0], batch=1), drawn[1]
     weights = drawn_weights(deconv, halved(weights), seed)

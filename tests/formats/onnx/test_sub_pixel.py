@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
@@ -16,6 +16,7 @@ import splitdeconv
 from splitdeconv.deconv import reference
 from splitdeconv.deconv.sub_pixel import SubPixel, define_sub_pixel
 from splitdeconv.deconv.weights import Array, Weights
+from tests.examples import examples
 from tests.models import op_types
 from tests.onnx_models import OPSET, build, load, run, written
 
@@ -48,7 +49,7 @@ def values(spec: SubPixel, seed: int = 0, size: int = 5) -> tuple[Array, Array, 
     return x, kernel, bias
 
 
-@settings(max_examples=10, deadline=None)
+@examples(10, 300)
 @given(sub_pixels())
 def test_it_is_the_deconv_whose_split_it_is(spec: SubPixel) -> None:
     x, kernel, _ = values(spec)
