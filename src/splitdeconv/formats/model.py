@@ -8,20 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from splitdeconv.deconv.folding import ChannelArithmetic
 from splitdeconv.deconv.network import Compilable, Operations
 from splitdeconv.deconv.ops import Layout
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.streaming import Streaming
+from splitdeconv.deconv.sub_pixel import SubPixel
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.way_back import WayBack
 from splitdeconv.results.plan import Skipped
+from splitdeconv.results.verdict import FusedDifference
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from splitdeconv.formats.changes import Fold, SubPixelSite
     from splitdeconv.targets.target import Target
 
 
@@ -62,6 +64,54 @@ class Site:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Fold:
+    """Operators around a site that become part of its weights and bias.
+
+    Attributes:
+        site: as it came.
+        operators: that go away, in the model's order.
+        front, behind: what those before the site and those behind it compute.
+        origin: those operators, as the format has them.
+    """
+
+    site: Site
+    operators: tuple[str, ...]
+    front: ChannelArithmetic
+    behind: ChannelArithmetic
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SubPixelSite:
+    """A convolution and an order of its channels as pixels, which could be one deconv.
+
+    Attributes:
+        id: unique among them; the convolution's name, or one made from its output.
+        spec: their geometry.
+        batch, sizes: of the convolution's map, None where unknown.
+        kernel, bias: of the convolution, OIHW.
+        operators: names of all, in order.
+        where: graph, subgraph or function that holds them.
+        origin: where they are in the model.
+    """
+
+    id: str
+    spec: SubPixel
+    batch: int | None
+    sizes: tuple[int | None, ...]
+    kernel: Array
+    bias: Array | None
+    operators: tuple[str, ...]
+    where: str
+    origin: Origin
+
+    @property
+    def deconv(self) -> Deconv:
+        """What it could be, without its bias."""
+        return self.spec.deconv(self.batch, self.sizes, self.kernel.dtype.name)
+
+
 @dataclass(frozen=True, slots=True)
 class Input:
     """One input of a model.
@@ -96,35 +146,6 @@ class Findings:
     sites: tuple[Site, ...]
     skipped: tuple[Skipped, ...]
     other_macs: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FusedDifference:
-    """One site under fused numerics, on one input. All numbers are in steps of the output's scale (LSB).
-
-    Attributes:
-        site: its id.
-        largest: between original and fused, over outputs for which no operator of the original clips.
-        share: of outputs that differ at all.
-        clipped: share of outputs for which an operator before the last clips in the original, and loses what the
-            fused form keeps.
-        bound: what ``largest`` may be: half a step of every tensor that is no longer rounded to, and half a step for
-            each of the two results; 2 where all scales are alike.
-        error_before, error_after: root mean square against float64, of the original and of the fused form.
-    """
-
-    site: str
-    largest: int
-    share: float
-    clipped: float
-    error_before: float
-    error_after: float
-    bound: int
-
-    @property
-    def passed(self) -> bool:
-        """Whether the difference is what dropping rounding steps explains."""
-        return self.largest <= self.bound
 
 
 class Model(ABC):

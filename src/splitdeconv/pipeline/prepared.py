@@ -14,8 +14,7 @@ from splitdeconv.choosing.planner import Overrides
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
-from splitdeconv.formats.changes import Fold
-from splitdeconv.formats.model import Model
+from splitdeconv.formats.model import Fold, Model
 from splitdeconv.formats.open_sizes import definite_shapes
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.pipeline.in_model import Settled, programs_of, race, settle

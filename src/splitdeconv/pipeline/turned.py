@@ -10,8 +10,7 @@ import numpy as np
 
 from splitdeconv.deconv.sub_pixel import define_sub_pixel
 from splitdeconv.deconv.weights import Array
-from splitdeconv.formats.changes import SubPixelSite
-from splitdeconv.formats.model import Model
+from splitdeconv.formats.model import Model, SubPixelSite
 from splitdeconv.pipeline.open import Options, Progress, Shapes
 from splitdeconv.pipeline.sites import UNKNOWN_SIZES
 from splitdeconv.pipeline.timing import measure_those_that_run

@@ -9,8 +9,7 @@ import numpy as np
 from splitdeconv.deconv.definition import define
 from splitdeconv.deconv.structure import dense_of
 from splitdeconv.deconv.weights import Array, Weights
-from splitdeconv.formats.changes import Fold
-from splitdeconv.formats.model import Site
+from splitdeconv.formats.model import Fold, Site
 from splitdeconv.proof.draw import beside, cut_down
 from splitdeconv.proof.errors import bound_of, error_of
 from splitdeconv.results.verdict import OutputCheck

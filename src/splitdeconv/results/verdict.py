@@ -104,3 +104,32 @@ class Verdict:
             f"{kind} '{worst.name}': error {worst.after:.1e}, original {worst.before:.1e}, "
             f"bound {worst.bound:.1e} (against {worst.against})"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class FusedDifference:
+    """One site under fused numerics, on one input. All numbers are in steps of the output's scale (LSB).
+
+    Attributes:
+        site: its id.
+        largest: between original and fused, over outputs for which no operator of the original clips.
+        share: of outputs that differ at all.
+        clipped: share of outputs for which an operator before the last clips in the original, and loses what the
+            fused form keeps.
+        bound: what ``largest`` may be: half a step of every tensor that is no longer rounded to, and half a step for
+            each of the two results; 2 where all scales are alike.
+        error_before, error_after: root mean square against float64, of the original and of the fused form.
+    """
+
+    site: str
+    largest: int
+    share: float
+    clipped: float
+    error_before: float
+    error_after: float
+    bound: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is what dropping rounding steps explains."""
+        return self.largest <= self.bound

@@ -21,8 +21,7 @@ from splitdeconv.deconv.folding import (
     together,
 )
 from splitdeconv.deconv.weights import Array
-from splitdeconv.formats.changes import Fold
-from splitdeconv.formats.model import Origin, Site
+from splitdeconv.formats.model import Fold, Origin, Site
 from splitdeconv.formats.onnx.constants import constant, drop_unused, is_overridable, known_constant
 from splitdeconv.formats.onnx.epilogue import NORM, Stage, as_stage
 from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, Place, is_standard, places

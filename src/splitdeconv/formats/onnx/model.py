@@ -21,8 +21,7 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.streaming import Streaming
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import SplitdeconvError, UsageError
-from splitdeconv.formats.changes import Fold, SubPixelSite
-from splitdeconv.formats.model import Findings, Input, Model, Site
+from splitdeconv.formats.model import Findings, Fold, Input, Model, Site, SubPixelSite
 from splitdeconv.formats.onnx import files, float64
 from splitdeconv.formats.onnx.counts import map_bytes, operator_counts
 from splitdeconv.formats.onnx.custom import standardised

@@ -14,8 +14,7 @@ import onnx_ir as ir
 from splitdeconv.deconv.ops import Dim
 from splitdeconv.deconv.sub_pixel import SubPixel
 from splitdeconv.deconv.weights import Array
-from splitdeconv.formats.changes import SubPixelSite
-from splitdeconv.formats.model import Origin
+from splitdeconv.formats.model import Origin, SubPixelSite
 from splitdeconv.formats.onnx.constants import constant, drop_unused, evaluate_node, is_overridable
 from splitdeconv.formats.onnx.convolution import conv_geometry
 from splitdeconv.formats.onnx.emit import deconv_node

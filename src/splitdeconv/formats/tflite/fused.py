@@ -10,9 +10,9 @@ import numpy as np
 
 from splitdeconv.deconv import reference
 from splitdeconv.deconv.weights import Array
-from splitdeconv.formats.model import FusedDifference
 from splitdeconv.formats.tflite.node import Node
 from splitdeconv.formats.tflite.units import zero_point
+from splitdeconv.results.verdict import FusedDifference
 
 _RANGES = {"RELU": (0.0, np.inf), "RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0), "": (-np.inf, np.inf)}
 

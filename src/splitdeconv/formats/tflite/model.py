@@ -16,7 +16,7 @@ from splitdeconv.deconv.ops import Layout
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
-from splitdeconv.formats.model import Findings, FusedDifference, Input, Model, Origin, Site
+from splitdeconv.formats.model import Findings, Input, Model, Origin, Site
 from splitdeconv.formats.tflite import file
 from splitdeconv.formats.tflite.counts import map_bytes, operator_counts
 from splitdeconv.formats.tflite.file import Contents
@@ -33,6 +33,7 @@ from splitdeconv.formats.tflite.way_back import stored_text, undone, with_text, 
 from splitdeconv.formats.tflite.work import operations, other_macs
 from splitdeconv.formats.way_back import Rewriting, WayBack, undo_all
 from splitdeconv.results.plan import Skipped
+from splitdeconv.results.verdict import FusedDifference
 from splitdeconv.targets.litert import distinct
 
 if TYPE_CHECKING:
