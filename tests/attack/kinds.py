@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from tests import tflite_models
 from tests.attack import stretched, torch_programs
@@ -20,6 +19,7 @@ from tests.attack.harness import Outcome, Worker, case_folder, run
 from tests.attack.interrupted import full_disk, interrupted
 from tests.attack.mutate import damaged
 from tests.attack.onnx_models import float_model, quantised_model
+from tests.attack.originals import outputs
 
 Case = Callable[[Worker, Random], Outcome]
 TARGETS = ("generic", "generic", "onnxruntime", "openvino")
@@ -36,7 +36,7 @@ NOISE = {
 def commands(worker: Worker, rng: Random) -> Outcome:
     """Any command with any target on a random model of floats."""
     model = float_model(rng)
-    before = _outputs(model.SerializeToString())
+    before = outputs(model.SerializeToString())
     if before is None:
         return Outcome("not a case")
     command = _command(rng)
@@ -55,7 +55,7 @@ def _sizes(model: onnx.ModelProto) -> str:
 def quantised(worker: Worker, rng: Random) -> Outcome:
     """A conversion of a quantised model: all types and opsets."""
     model = quantised_model(rng)
-    before = _outputs(model.SerializeToString())
+    before = outputs(model.SerializeToString())
     if before is None:
         return Outcome("not a case")
     command = ["convert", "m.onnx", "o.onnx", "--target", rng.choice(TARGETS), *SHORT]
@@ -65,7 +65,7 @@ def quantised(worker: Worker, rng: Random) -> Outcome:
 def stretched_maps(worker: Worker, rng: Random) -> Outcome:
     """Any command with any target on a convolution behind an upsampling or inserted zeros."""
     model = stretched.onnx_model(rng)
-    before = _outputs(model.SerializeToString())
+    before = outputs(model.SerializeToString())
     if before is None:
         return Outcome("not a case")
     return _on_sound_model(worker, rng, model, _command(rng), before)
@@ -120,29 +120,11 @@ def _on_sound_model(
         if outcome.name != "ok" or not out.exists():
             return outcome
         onnx.checker.check_model(str(out))
-        after = _outputs(out.read_bytes())
+        after = outputs(out.read_bytes())
     if after is None:
         return Outcome("wrong", f"{' '.join(command)}: the result does not run")
     same = all(map(_equal, before, after))
     return outcome if same else Outcome("wrong", f"{' '.join(command)}: outputs differ")
-
-
-def _outputs(content: bytes) -> list[Any] | None:
-    """What ONNX Runtime makes of a model on fixed inputs, or None where it does not run it."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        (x,) = session.get_inputs()
-        shape = [size if isinstance(size, int) else 2 + axis for axis, size in enumerate(x.shape)]
-        dtype = {"float": "float32", "double": "float64"}.get(kind := x.type[7:-1], kind)
-        drawn = np.random.default_rng(0).standard_normal(shape) * (1 if "float" in dtype else 40)
-        outputs: list[Any] = session.run(None, {x.name: drawn.astype(dtype)})
-    except Exception:  # whatever it says: the model is not one that it runs
-        return None
-    return outputs
 
 
 def _equal(before: Any, after: Any, noise: float = 0.0) -> bool:

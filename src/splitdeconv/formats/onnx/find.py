@@ -16,8 +16,14 @@ from splitdeconv.formats.onnx.constants import constant, is_overridable
 from splitdeconv.formats.onnx.convolution import read_stretched_site, stretched_at
 from splitdeconv.formats.onnx.custom import is_dynamic
 from splitdeconv.formats.onnx.epilogue import Tail, find_tail
-from splitdeconv.formats.onnx.geometry import ContradictionError, RunTimeGeometryError, axes_from, read_attributes
-from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, Place, is_standard, places
+from splitdeconv.formats.onnx.geometry import (
+    ContradictionError,
+    RunTimeGeometryError,
+    axes_from,
+    has_other_sizes,
+    read_attributes,
+)
+from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, Place, bodies, is_standard, places
 from splitdeconv.formats.onnx.quantised import Qdq, quantised_notes, read_qdq, unread_weight
 from splitdeconv.formats.onnx.quantisers import UnsupportedError
 from splitdeconv.formats.onnx.shapes import Shapes
@@ -27,6 +33,10 @@ from splitdeconv.results.plan import Skipped
 
 OP = "ConvTranspose"
 _OTHER = re.compile(r"(?i)conv\w*transpose|deconv")
+_MISJUDGED = (
+    "it is behind auto_pad with output_padding, of which runtimes make other sizes than they expect, so forms that "
+    "ask for sizes would stop"
+)
 _SCOPES = "pkg.torch.onnx.name_scopes"  # what torch.onnx.export notes: the modules around a call, then its own name
 _MODULE = re.compile(r"'([^']+)', '[^']*'\]$")
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
@@ -39,7 +49,7 @@ class Anchor:
     Attributes:
         name: of the site.
         place: the ConvTranspose, or the convolution of a stretched map.
-        stretched: that map; why it is left alone; or None for a ConvTranspose.
+        stretched: that map; why the node is left alone; or None for a ConvTranspose.
     """
 
     name: str
@@ -68,13 +78,31 @@ def anchors(model: ir.Model, shapes: Shapes, numerics: str = "exact") -> tuple[A
     halves = {node for node in inner if _only_read_by(node, inner | anchored)}
     named = {id(place.node): name for name, place in named_places(model)}
     taken, result = set(named.values()), []
+    misjudged = _behind_other_sizes(model)
     for place in places(model):
         stretched, name = found.get(place.node), named.get(id(place.node))
+        if place.node in misjudged and (stretched is not None or name is not None):
+            stretched = _MISJUDGED
         if stretched is None and name is not None and place.node not in halves:
             result.append(Anchor(name, place))
         elif stretched is not None:
             result.append(Anchor(name or _free_name(place, taken), place, stretched))
     return tuple(result)
+
+
+def _behind_other_sizes(model: ir.Model) -> set[ir.Node]:
+    """The nodes behind those of which runtimes make other sizes than ONNX's inference."""
+    waiting = [place.node for place in places(model) if has_other_sizes(place.node)]
+    nodes = [place.node for place in places(model)] if waiting else []
+    holders = {body: node for node in nodes for each in node.attributes.values() for _, body in bodies(each)}
+    found: set[ir.Node] = set()
+    while waiting:
+        node = waiting.pop()
+        reached = {use.node for output in node.outputs for use in output.uses()}
+        reached |= {holders[node.graph]} if node.graph in holders else set()
+        waiting.extend(reached - found)
+        found |= reached
+    return found
 
 
 def _with_kept(stretched: StretchedValue | str, readers: set[ir.Node]) -> StretchedValue | str:

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from splitdeconv.deconv.layers import ConvAxis
 from splitdeconv.deconv.ops import Size
 from splitdeconv.deconv.spec import Axis
+from splitdeconv.formats.onnx.graph import is_standard
 
 Attributes = Mapping[str, Any]
 
@@ -53,6 +54,19 @@ def read_attributes(node: ir.Node) -> Attributes:
             parameter = f"attribute '{attribute.name}' is a parameter of the function"
             raise RunTimeGeometryError(f"{parameter}, so it differs from call to call")
     return {attribute.name: attribute.value for attribute in node.attributes.values()}
+
+
+def stated_integers(node: ir.Node, name: str) -> Sequence[int]:
+    """An attribute of whole numbers, as far as the node itself states it."""
+    found = node.attributes.get(name)
+    return () if found is None or found.is_ref() else found.as_ints()
+
+
+def has_other_sizes(node: ir.Node) -> bool:
+    """Whether runtimes make other sizes of a ConvTranspose than inference: of SAME with output_padding."""
+    found = node.attributes.get("auto_pad") if is_standard(node, "ConvTranspose") else None
+    same = found is not None and str(found.value).startswith("SAME")
+    return same and any(stated_integers(node, "output_padding")) and not stated_integers(node, "output_shape")
 
 
 def axes_from(attributes: Attributes, kernel: Sequence[int], in_sizes: Sequence[Size]) -> tuple[Axis, ...]:

@@ -13,6 +13,7 @@ from onnx_ir import serde
 
 from splitdeconv.deconv.ops import Shape
 from splitdeconv.errors import UsageError
+from splitdeconv.formats.onnx.geometry import has_other_sizes, stated_integers
 from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, is_standard, places
 from splitdeconv.formats.onnx.kept import to_proto
 
@@ -310,8 +311,8 @@ def _hidden(node: ir.Node) -> ir.Value | None:
     rank = len(kernel.shape) - 2
     if rank < 1:
         return ir.Value(name=node.outputs[0].name, type=kind)
-    spatial: Sequence[int | None] = _ints(node, "output_shape")[-rank:]
-    if not spatial and any(_ints(node, "output_padding")) and _automatic(node).startswith("SAME"):
+    spatial: Sequence[int | None] = stated_integers(node, "output_shape")[-rank:]
+    if has_other_sizes(node):
         spatial = [None] * rank
     if not spatial:
         return None
@@ -319,16 +320,6 @@ def _hidden(node: ir.Node) -> ir.Value | None:
     factors = kernel.shape[1], 1 if group is None else group.value
     channels = math.prod(factors) if all(isinstance(factor, int) for factor in factors) else None
     return ir.Value(name=node.outputs[0].name, type=kind, shape=ir.Shape([None, channels, *spatial]))
-
-
-def _ints(node: ir.Node, name: str) -> Sequence[int]:
-    found = node.attributes.get(name)
-    return () if found is None or found.is_ref() else found.as_ints()
-
-
-def _automatic(node: ir.Node) -> str:
-    found = node.attributes.get("auto_pad")
-    return "" if found is None or found.is_ref() else found.as_string()
 
 
 def _set_input(graph: onnx.GraphProto, name: str, shape: tuple[int, ...]) -> None:
