@@ -79,10 +79,12 @@ def _assumed(shape: tuple[int | None, ...]) -> tuple[int, ...]:
     return definite(shape, 1, tuple(wanted >> halved for halved in range(4)))
 
 
-def definite(shape: tuple[int | None, ...], batch: int, sizes: Sequence[int]) -> tuple[int, ...]:
-    """An open shape with the first of ``sizes`` with which it has at most ``LARGEST_INPUT`` elements."""
+def definite(
+    shape: tuple[int | None, ...], batch: int, sizes: Sequence[int], largest: int = LARGEST_INPUT
+) -> tuple[int, ...]:
+    """An open shape with the first of ``sizes`` with which it has at most ``largest`` elements."""
     shapes = [tuple(known or (size if axis else batch) for axis, known in enumerate(shape)) for size in sizes]
-    return next((each for each in shapes if math.prod(each) <= LARGEST_INPUT), shapes[-1])
+    return next((each for each in shapes if math.prod(each) <= largest), shapes[-1])
 
 
 def with_batch_of_one(inputs: Sequence[Input], in_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

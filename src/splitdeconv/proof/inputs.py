@@ -16,6 +16,10 @@ from splitdeconv.workers.arrays import dtype_of
 # encoders want, as long as that is possible.
 OPEN_SIZES = ((64, 32, 16, 8), (96, 64, 32, 16, 8))
 OPEN_BATCH = (1, 2)
+# Of a volume an upsampling makes 8 to 64 times as many elements, and the proof holds several copies of it in float64.
+OPEN_VOLUMES = ((32, 16, 8), (48, 24, 12))
+LARGEST_VOLUME = 2**18  # elements of an input
+_VOLUME_AXES = 5
 SMALL = 4  # whole numbers are drawn below it in odd tries, and are 0 in even ones
 _WHOLE = "iub"  # kinds of NumPy's types ...
 _DRAWN = "f" + _WHOLE  # ... of which values can be drawn
@@ -44,8 +48,7 @@ def random_inputs(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]]
             return f"input '{each.name}' has no stated shape: give --input-shape {each.name}=…"
         if shape is None:
             assert each.shape is not None
-            sizes = OPEN_SIZES[trial % 2]
-            shape = definite(each.shape, OPEN_BATCH[trial % 2], sizes)
+            shape = _definite(each.shape, trial % 2)
         if each.quantised:
             limits = np.iinfo(np.dtype(each.dtype))
             feeds[each.name] = rng.integers(limits.min, limits.max, shape, np.dtype(each.dtype), endpoint=True)
@@ -56,6 +59,13 @@ def random_inputs(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]]
         drawn = rng.standard_normal(shape, np.float32) if trial % 2 else rng.random(shape, np.float32)
         feeds[each.name] = drawn.astype(np.dtype(each.dtype))
     return feeds
+
+
+def _definite(shape: tuple[int | None, ...], which: int) -> tuple[int, ...]:
+    """An open shape with the first or the second sizes."""
+    if len(shape) == _VOLUME_AXES:
+        return definite(shape, OPEN_BATCH[which], OPEN_VOLUMES[which], LARGEST_VOLUME)
+    return definite(shape, OPEN_BATCH[which], OPEN_SIZES[which])
 
 
 def check_inputs(inputs: Sequence[Input], given: Mapping[str, Array]) -> None:

@@ -11,8 +11,8 @@ pytest.importorskip("onnxruntime")
 import splitdeconv
 from splitdeconv.errors import InputError
 from splitdeconv.formats.model import Input
-from splitdeconv.formats.open_sizes import LARGEST_INPUT, definite_shapes
-from splitdeconv.proof.inputs import random_inputs
+from splitdeconv.formats.open_sizes import definite_shapes
+from splitdeconv.proof.inputs import LARGEST_VOLUME, random_inputs
 from tests.onnx_models import build, load
 
 KERNEL = np.arange(8 * 4 * 4, dtype=np.float32).reshape(8, 1, 4, 4)
@@ -54,13 +54,14 @@ def test_a_normalisation_of_each_channel_that_says_spatial_0(lowering: str) -> N
     assert result.verdict.passed
 
 
-def test_open_sizes_of_volumes_keep_to_a_budget_of_elements() -> None:
-    volume = Input("x", "float32", (None, 64, None, None, None))
-    for trial, size in ((0, 32), (1, 32)):
+@pytest.mark.parametrize(("channels", "sizes"), [(1, (32, 48)), (64, (16, 12))])
+def test_open_sizes_of_volumes_keep_to_a_budget_of_elements(channels: int, sizes: tuple[int, int]) -> None:
+    volume = Input("x", "float32", (None, channels, None, None, None))
+    for trial, size in enumerate(sizes):
         feeds = random_inputs([volume], {}, trial)
         assert not isinstance(feeds, str)
-        assert feeds["x"].shape == (1 + trial, 64, size, size, size)
-        assert feeds["x"].size <= LARGEST_INPUT
+        assert feeds["x"].shape == (1 + trial, channels, size, size, size)
+        assert feeds["x"].size <= LARGEST_VOLUME
 
 
 @pytest.mark.parametrize(
