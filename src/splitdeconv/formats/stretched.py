@@ -39,7 +39,7 @@ StageT = TypeVar("StageT")  # and element-wise nodes as it reads them
 
 
 @dataclass(frozen=True, eq=False)
-class Part(Generic[NodeT, MapT]):
+class JoinedPart(Generic[NodeT, MapT]):
     """One of the maps that a concatenation of channels puts together.
 
     Attributes:
@@ -71,7 +71,7 @@ class Part(Generic[NodeT, MapT]):
 
 def parts_of(
     concat: NodeT, values: Sequence[MapT], counts: Sequence[int], behind: Iterable[NodeT]
-) -> list[Part[NodeT, MapT]]:
+) -> list[JoinedPart[NodeT, MapT]]:
     """The parts of a concatenation.
 
     Args:
@@ -84,7 +84,7 @@ def parts_of(
         return []
     ends = np.cumsum(counts).tolist()
     return [
-        Part(concat, value, (*values[:n], *values[n + 1 :]), (end - count, end), ends[-1], tuple(behind))
+        JoinedPart(concat, value, (*values[:n], *values[n + 1 :]), (end - count, end), ends[-1], tuple(behind))
         for n, (value, count, end) in enumerate(zip(values, counts, ends, strict=True))
     ]
 
@@ -176,7 +176,7 @@ class Stretched(Generic[NodeT, MapT, StageT]):
     nodes: tuple[NodeT, ...]
     kept: MapT | None = None
     folded: tuple[int, int] | None = None
-    part: Part[NodeT, MapT] | None = None
+    part: JoinedPart[NodeT, MapT] | None = None
     zeros: tuple[tuple[int, int], ...] | None = None
     left: tuple[MapT, ...] = ()
 
@@ -268,7 +268,7 @@ class Search(ABC, Generic[NodeT, MapT, StageT]):
         self.geometry, self.channels = geometry, channels
 
     @abstractmethod
-    def sources(self, part: Part[NodeT, MapT] | None) -> Iterable[tuple[MapT, tuple[NodeT, ...]]]:
+    def sources(self, part: JoinedPart[NodeT, MapT] | None) -> Iterable[tuple[MapT, tuple[NodeT, ...]]]:
         """What :func:`way_back` finds; through one part of a concatenation where that is given."""
 
     @abstractmethod
@@ -277,26 +277,28 @@ class Search(ABC, Generic[NodeT, MapT, StageT]):
 
     @abstractmethod
     def trials(
-        self, source: MapT, nodes: Sequence[NodeT], part: Part[NodeT, MapT] | None
+        self, source: MapT, nodes: Sequence[NodeT], part: JoinedPart[NodeT, MapT] | None
     ) -> Iterable[tuple[Shape, Sequence[tuple[int, ...]]]]:
         """The shape of a source, and sizes to run it with, which must agree; none where it is no map as it arrives."""
 
     @abstractmethod
     def run(
-        self, source: MapT, nodes: Sequence[NodeT], shape: tuple[int, ...], part: Part[NodeT, MapT] | None
+        self, source: MapT, nodes: Sequence[NodeT], shape: tuple[int, ...], part: JoinedPart[NodeT, MapT] | None
     ) -> tuple[IndexMap, Mapping[NodeT, StageT]] | None:
         """How the elements of a source of definite sizes arrive, and the element-wise nodes that they meet."""
 
     @abstractmethod
-    def why_not(self, chain: Sequence[tuple[MapT, tuple[NodeT, ...]]], part: Part[NodeT, MapT] | None) -> str | None:
+    def why_not(
+        self, chain: Sequence[tuple[MapT, tuple[NodeT, ...]]], part: JoinedPart[NodeT, MapT] | None
+    ) -> str | None:
         """Why no stretched map is found where an upsampling is; ``chain`` is all that :meth:`sources` gives."""
 
     @abstractmethod
-    def parts(self) -> tuple[list[Part[NodeT, MapT]], str | None]:
+    def parts(self) -> tuple[list[JoinedPart[NodeT, MapT]], str | None]:
         """The parts of the concatenation that the convolution reads, and why none of them can be taken, or None."""
 
     @abstractmethod
-    def zeros_behind(self, part: Part[NodeT, MapT]) -> tuple[tuple[int, int], ...] | None:
+    def zeros_behind(self, part: JoinedPart[NodeT, MapT]) -> tuple[tuple[int, int], ...] | None:
         """Zeros that stand around each spatial axis behind a concatenation; None where anything else does."""
 
     def find(self) -> Stretched[NodeT, MapT, StageT] | str | None:
@@ -318,7 +320,7 @@ class Search(ABC, Generic[NodeT, MapT, StageT]):
         left = tuple(each.part.value for each in found if each is not best and each.part)
         return replace(best, left=left, zeros=self.zeros_behind(best.part) if best.part else None)
 
-    def _stretched(self, part: Part[NodeT, MapT] | None) -> Stretched[NodeT, MapT, StageT] | str | None:
+    def _stretched(self, part: JoinedPart[NodeT, MapT] | None) -> Stretched[NodeT, MapT, StageT] | str | None:
         """Of all that the convolution reads, or of one part of it alone."""
         chain = list(self.sources(part))
         possible = any(self.stretches(nodes) for _, nodes in chain)
@@ -337,7 +339,7 @@ class Search(ABC, Generic[NodeT, MapT, StageT]):
         return Stretched(*given, index.perm, index.kind, *inner, best.stages, best.nodes, folded=folded, part=part)
 
     def _arrival(
-        self, source: MapT, nodes: tuple[NodeT, ...], part: Part[NodeT, MapT] | None
+        self, source: MapT, nodes: tuple[NodeT, ...], part: JoinedPart[NodeT, MapT] | None
     ) -> _Arrival[NodeT, MapT, StageT] | None:
         """How the elements of ``source`` arrive, in the same way for all sizes that are tried."""
         for shape, trial in self.trials(source, nodes, part):

@@ -18,10 +18,10 @@ from splitdeconv.formats.onnx.constants import constant
 from splitdeconv.formats.onnx.epilogue import BINARY, Parameter, Stage, as_stage
 from splitdeconv.formats.onnx.graph import Place, integer, is_quantiser, is_standard
 from splitdeconv.formats.onnx.shapes import Shapes
-from splitdeconv.formats.stretched import Part, parts_of, way_behind
+from splitdeconv.formats.stretched import JoinedPart, parts_of, way_behind
 from splitdeconv.formats.written_convs import ROUNDED_TWICE
 
-ConcatPart = Part[ir.Node, ir.Value]
+ConcatPart = JoinedPart[ir.Node, ir.Value]
 
 
 def stage_of(part: ConcatPart, node: ir.Node, opset: int, rank: int, *, own: bool) -> Stage | None:

@@ -30,7 +30,7 @@ _INT32 = tfl.TensorT(type=tfl.TensorType.INT32)
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class FixedTensors:
     """Tensors of the first subgraph of which the sizes of its inputs decide everything that is open.
 
     Attributes:
@@ -42,7 +42,7 @@ class Settled:
     numbers: tuple[int, ...]
 
 
-def settled_by_inputs(root: Any) -> Settled:
+def settled_by_inputs(root: Any) -> FixedTensors:
     """What follows from the sizes of all inputs, whatever their values."""
     graph = Graph(root, 0)
     sized, numbers = set(indices(root.subgraphs[0].inputs)), set[int]()
@@ -63,7 +63,7 @@ def settled_by_inputs(root: Any) -> Settled:
             continue
         sized.update(outputs)
     open_maps = tuple(tensor for tensor in sorted(sized) if None in graph.shape(tensor))
-    return Settled(open_maps, tuple(tensor for tensor in sorted(numbers) if _may_be_stored(graph, tensor)))
+    return FixedTensors(open_maps, tuple(tensor for tensor in sorted(numbers) if _may_be_stored(graph, tensor)))
 
 
 def _is_stored(graph: Graph, tensor: int) -> bool:
@@ -75,7 +75,7 @@ def _may_be_stored(graph: Graph, tensor: int) -> bool:
     return graph.type_name(tensor) in _WHOLE and small and tensor not in graph.outputs
 
 
-def watched(root: Any, settled: Settled) -> Any:
+def watched(root: Any, settled: FixedTensors) -> Any:
     """The tree with other outputs: the sizes of each of ``maps``, then each of ``numbers``.
 
     Signatures go, since they name the old outputs.
@@ -97,7 +97,7 @@ def watched(root: Any, settled: Settled) -> Any:
     return writer.root
 
 
-def with_fixed_sizes(root: Any, settled: Settled, found: Sequence[Array]) -> Any:
+def with_fixed_sizes(root: Any, settled: FixedTensors, found: Sequence[Array]) -> Any:
     """The tree with the sizes written into it, and arithmetic on sizes as constants.
 
     Args:

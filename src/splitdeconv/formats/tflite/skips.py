@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from splitdeconv.formats.stretched import Part, parts_of, way_behind
+from splitdeconv.formats.stretched import JoinedPart, parts_of, way_behind
 from splitdeconv.formats.tflite.elementwise import ElementWise, as_stage, map_operand
 from splitdeconv.formats.tflite.graph import Graph
 
-TensorPart = Part[int, int]
+TensorPart = JoinedPart[int, int]
 _PADS = ("MIRROR_PAD", "PAD", "PADV2")
 
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, fx
 
 from splitdeconv.deconv.weights import Array
-from splitdeconv.formats.stretched import Part, way_back
+from splitdeconv.formats.stretched import JoinedPart, way_back
 from splitdeconv.formats.torch.constants import StoredTensors
 
-CatPart = Part[fx.Node, fx.Node]
+CatPart = JoinedPart[fx.Node, fx.Node]
 
 OTHER = -1.0
 UPSAMPLING = ("upsample_nearest", "_upsample_nearest_exact")  # how the names of these operators begin
