@@ -20,7 +20,7 @@ from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.formats.onnx.quantised_layer import qdq_model
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.proof.whole import Given, compare
+from splitdeconv.proof.whole import Given, compare, compare_models
 from splitdeconv.results.verdict import OutputCheck
 from splitdeconv.targets.onnxruntime import OnnxRuntime
 from splitdeconv.targets.target import Compiled
@@ -104,3 +104,25 @@ def test_a_float_bias_of_opset_10_is_compared_as_onnx_defines_it() -> None:
     node.input.append("real_bias")
     proto.graph.initializer.append(numpy_helper.from_array(np.full(4, 0.3, np.float32), "real_bias"))
     assert splitdeconv.convert(proto, target="generic").verdict.outputs[0].passed
+
+
+@dataclass(frozen=True)
+class Same:
+    """A compiled model whose output is the same whatever its inputs are."""
+
+    y: Array
+
+    def run(self, inputs: dict[str, Array]) -> dict[str, Array]:
+        return {"y": self.y}
+
+
+@pytest.mark.parametrize(("steps", "passed"), [(0, True), (1, True), (2, False)])
+def test_a_sum_between_two_steps_may_be_rounded_either_way_though_no_moved_input_meets_it(
+    steps: int, passed: bool
+) -> None:
+    model = OnnxModel(ir.from_proto(qdq_model(LAYER, random_weights(LAYER, 1, real_scales=True))), None)
+    y = np.array([0, 5734, 0, 1640], np.uint16)
+    feeds = Given({}).feeds(model, 0)
+    assert not isinstance(feeds, str)
+    ((found,), _) = compare_models(model, Same(y), Same(y + np.uint16(steps)), feeds, quantised=True)
+    assert found.passed == passed
