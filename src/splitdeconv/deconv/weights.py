@@ -169,13 +169,13 @@ def conv_filter(kernel: Array, conv: Conv, zero: Array | int = 0) -> Array:
     """
     groups, per_group = conv.groups, conv.out_channels // conv.groups
     kernel = kernel[-conv.in_channels :] if conv.beside else kernel[: conv.in_channels]
-    blocks = []
-    for block in conv.blocks:
-        taken = taken_taps(kernel, block, zero, groups)
-        split = taken.reshape(groups, conv.in_channels // groups, per_group, *conv.kernel)
-        blocks.append(np.swapaxes(split, 1, 2))
-    stacked = np.stack(blocks, axis=1 if conv.order == "block_major" else 2)
-    return np.ascontiguousarray(stacked.reshape(conv.filter_shape))
+    ins, count = conv.in_channels // groups, len(conv.blocks)
+    axis, sizes = (1, (count, per_group)) if conv.order == "block_major" else (2, (per_group, count))
+    filled = np.empty((groups, *sizes, ins, *conv.kernel), kernel.dtype)
+    for block, part in zip(conv.blocks, np.moveaxis(filled, axis, 0), strict=True):
+        taken = taken_taps(kernel, block, zero, groups).reshape(groups, ins, per_group, *conv.kernel)
+        part[...] = np.swapaxes(taken, 1, 2)
+    return filled.reshape(conv.filter_shape)
 
 
 def kernel_parts(filled: Array, conv: Conv) -> list[Array]:
@@ -229,8 +229,18 @@ def taken_taps(kernel: Array, block: Sequence[Taps], zero: Array | int, groups: 
 def _along(kernel: Array, taps: Taps, axis: int) -> Array:
     """The taps of one axis; anything where there is none."""
     if not any(isinstance(tap, range) for tap in taps):
-        return np.take(kernel, [tap or 0 for tap in taps if not isinstance(tap, range)], axis=axis)
+        places = [tap or 0 for tap in taps if not isinstance(tap, range)]
+        return kernel[(slice(None),) * axis + (_as_slice(places) or places,)]  # a slice copies nothing
     return np.stack([_summed(kernel, tap, axis) for tap in taps], axis=axis)
+
+
+def _as_slice(places: Sequence[int]) -> slice | None:
+    """Numbers at equal distances as a slice, or None where they are not."""
+    step = places[1] - places[0] if len(places) > 1 else 1
+    end = places[-1] + step
+    if not step or list(range(places[0], end, step)) != list(places):
+        return None
+    return slice(places[0], end if end >= 0 else None, step)
 
 
 def _summed(kernel: Array, tap: Tap, axis: int) -> Array:

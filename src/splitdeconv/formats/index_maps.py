@@ -223,7 +223,7 @@ def spread(x: Array, kernel: Array, axes: Sequence[Axis], groups: int) -> Array 
     channels = x.shape[1]
     if kernel.shape[0] != channels or groups not in (1, channels):
         return None
-    taps = _taps_of_ones(kernel, groups)
+    taps = taps_of_ones(kernel, groups)
     if taps is None:
         return None
     ones = Weights(np.broadcast_to(taps.astype(np.int64), (channels, 1, *taps.shape)))
@@ -233,11 +233,16 @@ def spread(x: Array, kernel: Array, axes: Sequence[Axis], groups: int) -> Array 
     return reference.deconv(x - ZERO, ones, deconv) + ZERO
 
 
-def _taps_of_ones(kernel: Array, groups: int) -> Array | None:
-    """Which taps are 1, the others being 0, equal for all channels; zero between channels."""
+def taps_of_ones(kernel: Array, groups: int) -> Array | None:
+    """Which taps are 1, the others being 0, equal for all channels; zero between channels. None of any other kernel.
+
+    Args:
+        kernel: IOHW.
+        groups: as of :func:`spread`.
+    """
     if groups == 1 and kernel.shape[0] > 1:
         channels = kernel.shape[0]
-        if kernel.shape[1] != channels:
+        if kernel.shape[1] != channels or np.any(kernel[0, 1:]):  # which settles it for most
             return None
         numbers = np.arange(channels)
         diagonal = kernel[numbers, numbers]

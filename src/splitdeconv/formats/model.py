@@ -159,6 +159,7 @@ class Model(ABC):
         runtime: the target that runs its models for a proof where the user's own target does not.
         reference_runtime: the target that runs them for a proof, if slowly, where that one does not run an original, or
             takes other kernels for it than for its rewritten form.
+        asks_runtime: whether :meth:`seen_by` ever asks.
         numerics_known: what ``--numerics`` may ask for.
         numerics: ``exact``, or what else was asked for.
         notes: what was mended when it was read.
@@ -170,6 +171,7 @@ class Model(ABC):
     suffix: ClassVar[str]
     runtime: ClassVar[str]
     reference_runtime: ClassVar[str]
+    asks_runtime: ClassVar[bool] = False
     numerics_known: ClassVar[tuple[str, ...]] = ("exact",)
     numerics: str
     notes: tuple[str, ...] = ()

@@ -146,7 +146,7 @@ def convert(source: object, out: Path | None, request: ConvertRequest) -> Conver
     # Without a target nothing is measured, and sizes that nobody has stated are not needed.
     definite = [definite_shapes(model, shapes) if target else (shapes, ()) for shapes in given]
     runner: Target | None = None
-    if findings.sites:
+    if findings.sites and (runs or model.asks_runtime):
         with suppress(UsageError):  # said where it is needed, if it is
             model, runner = proving(model, target, request.options)
     sizes = tuple(

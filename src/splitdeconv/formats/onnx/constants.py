@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
+from onnx_ir import serde
 
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, is_standard
@@ -18,6 +19,16 @@ _KNOWN_FROM = {"DequantizeLinear": 19, "QuantizeLinear": 19}
 _SMALL = 1024  # bytes; larger constants never hold a shape
 _LARGEST = 2**28  # elements of a folded value: one GiB in float32, as large as a weight can be in practice
 _DEPTH = 20  # longer chains of foldable nodes before a weight are not known to exist
+
+
+def dims_of(tensor: ir.TensorProtocol) -> tuple[int, ...]:
+    """The sizes of a tensor; of one that was read from a file without the object that onnx_ir makes at each look."""
+    return tuple(tensor.raw.dims) if isinstance(tensor, serde.TensorProtoTensor) else tensor.shape.numpy()
+
+
+def bytes_of(tensor: ir.TensorProtocol) -> int:
+    """What a tensor takes."""
+    return math.ceil(math.prod(dims_of(tensor)) * tensor.dtype.itemsize)
 
 
 def is_overridable(value: ir.Value, ir_version: int) -> bool:

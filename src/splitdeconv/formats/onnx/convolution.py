@@ -12,10 +12,11 @@ from splitdeconv.deconv.weights import Weights
 from splitdeconv.deconv.written import sums_weights
 from splitdeconv.errors import InputError
 from splitdeconv.formats.model import Origin, Site
-from splitdeconv.formats.onnx.constants import constant
+from splitdeconv.formats.onnx.constants import constant, dims_of
 from splitdeconv.formats.onnx.epilogue import Tail, find_tail
 from splitdeconv.formats.onnx.geometry import RunTimeGeometryError, axes_from, conv_axes, read_attributes
 from splitdeconv.formats.onnx.graph import Place, is_standard
+from splitdeconv.formats.onnx.movement import may_be_stretched
 from splitdeconv.formats.onnx.quantised import Qdq, quantised_notes
 from splitdeconv.formats.onnx.quantised_stretched import on_the_way, read_stretched_qdq
 from splitdeconv.formats.onnx.quantisers import UnsupportedError, stored_kernel
@@ -69,7 +70,9 @@ def stretched_at(place: Place, shapes: Shapes, numerics: str) -> StretchedValue 
     node = place.node
     turned = is_standard(node, "ConvTranspose")
     weight = node.inputs[1] if len(node.inputs) > 1 else None
-    if weight is None or not (turned or is_standard(node, "Conv")):
+    if weight is None or not (turned or is_standard(node, "Conv")) or place.in_function:
+        return None
+    if not may_be_stretched(node.inputs[0], place.opset):
         return None
     shape = _weight_shape(weight, place.opset)
     geometry = None if shape is None or not 3 <= len(shape) <= 5 else conv_geometry(node, shape)
@@ -82,7 +85,7 @@ def stretched_at(place: Place, shapes: Shapes, numerics: str) -> StretchedValue 
 
 def _weight_shape(weight: ir.Value, opset: int) -> tuple[int, ...] | None:
     if weight.const_value is not None:
-        return tuple(weight.const_value.shape.numpy())
+        return dims_of(weight.const_value)
     found = constant(weight, opset)
     return None if found is None else found.shape
 

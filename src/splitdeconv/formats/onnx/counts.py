@@ -17,10 +17,11 @@ _VIEWS = ("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 
 def operator_counts(model: ir.Model) -> Counter[str]:
     """Of each operator, in all graphs, bodies and functions; with its domain where that is not ONNX's own."""
-    return Counter(
-        node.op_type if node.domain in STANDARD_DOMAINS else f"{node.domain}::{node.op_type}"
-        for node in (place.node for place in places(model))
-    )
+    counts = Counter([(place.node.domain, place.node.op_type) for place in places(model)])
+    named: Counter[str] = Counter()
+    for (domain, op_type), count in counts.items():
+        named[op_type if domain in STANDARD_DOMAINS else f"{domain}::{op_type}"] += count
+    return named
 
 
 def map_bytes(model: ir.Model, shapes: Shapes) -> int | None:
@@ -51,11 +52,10 @@ def _made(nodes: list[ir.Node]) -> Iterator[ir.Value]:
 def _read(node: ir.Node) -> Iterator[ir.Value]:
     """What a node and its bodies read."""
     yield from (value for value in node.inputs if value is not None)
-    for attribute in node.attributes.values():
-        for _, body in bodies(attribute):
-            yield from body.outputs
-            for inner in body:
-                yield from _read(inner)
+    for _, body in bodies(node):
+        yield from body.outputs
+        for inner in body:
+            yield from _read(inner)
 
 
 def _bytes(value: ir.Value, shapes: Shapes) -> int | None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from onnx_ir.external_data import set_base_dir
 from onnx_ir.passes.common import TopologicalSortPass
 
 from splitdeconv.errors import InputError
-from splitdeconv.formats.onnx.graph import places
+from splitdeconv.formats.onnx.constants import bytes_of
+from splitdeconv.formats.onnx.graph import graphs, places
 from splitdeconv.formats.onnx.kept import Kept, from_proto, restored, to_proto
 
 _PROTO_LIMIT = 2**31 - 2**20  # protobuf refuses messages of 2 GiB
@@ -29,7 +29,6 @@ def load(path: Path) -> tuple[ir.Model, tuple[Path, ...], Kept]:
     logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
     try:
         model, kept = from_proto(onnx.load(path, load_external_data=False))
-        set_base_dir(model.graph, path.parent)
     except MemoryError:
         raise
     except Exception as error:  # a damaged file makes the parser fail in many ways
@@ -40,11 +39,13 @@ def load(path: Path) -> tuple[ir.Model, tuple[Path, ...], Kept]:
     for place in places(model):
         if found := _damage(place.node):
             raise unsound(path, f"{place.node.op_type} '{place.node.name or ''}' {found}")
-    for graph in model.graphs():
+    for graph in graphs(model):
         for value in graph.outputs:
             if not _is_made(value):
                 raise unsound(path, f"nothing makes the output '{value.name}' of '{graph.name}'")
     external = tuple(external_tensors(model))
+    for tensor in external:
+        tensor.base_dir = path.parent
     linked = {id(tensor) for tensor in external if _in_store(path, tensor)}
     names = _files_of(external)
     if linked:
@@ -60,8 +61,8 @@ def put_in_order(model: ir.Model, path: Path | None) -> tuple[str, ...]:
     """
     seen: set[ir.Node] = set()
     for place in places(model):
-        makers = (value.producer() for value in place.node.inputs if value is not None)
-        if any(maker is not None and maker not in seen for maker in makers):
+        makers = {value.producer() for value in place.node.inputs if value is not None}
+        if not makers - seen <= {None}:
             break
         seen.add(place.node)
     else:
@@ -90,12 +91,12 @@ def unsound(path: Path | None, reason: object) -> InputError:
 
 def _damage(node: ir.Node) -> str | None:
     """What a node of a damaged file lacks, of that without which a model cannot be copied or written."""
-    values = [value for value in (*node.inputs, *node.outputs) if value is not None]
-    names: tuple[object, ...] = (node.name, node.op_type, node.domain, *(value.name for value in values))
+    values = [value.name for value in (*node.inputs, *node.outputs) if value is not None]
+    names: list[object] = [node.name, node.op_type, node.domain, *values]
     for name in names:
         if isinstance(name, bytes):
             return f"has the name {name!r}, which is not UTF-8"
-    for attribute in node.attributes.values():
+    for attribute in node.attributes.values() if node.attributes else ():
         if attribute.type == ir.AttributeType.UNDEFINED and not attribute.is_ref():
             return f"has the attribute '{attribute.name}' without a type"
     for value in node.inputs:
@@ -110,20 +111,14 @@ def _is_made(value: ir.Value) -> bool:
 
 def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
     """All initializers and constants whose data lie in other files."""
-    for graph in model.graphs():
+    for graph in graphs(model):
         for value in graph.initializers.values():
             if isinstance(value.const_value, ir.ExternalTensor):
                 yield value.const_value
-    for attribute in _tensor_attributes(model):
-        if isinstance(attribute.value, ir.ExternalTensor):
-            yield attribute.value
-
-
-def _tensor_attributes(model: ir.Model) -> Iterator[ir.Attr]:
     for place in places(model):
-        for attribute in place.node.attributes.values():
-            if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
-                yield attribute
+        if place.node.attributes:
+            tensors = (attribute.value for attribute in place.node.attributes.values())
+            yield from (tensor for tensor in tensors if isinstance(tensor, ir.ExternalTensor))
 
 
 def _in_store(path: Path, tensor: ir.ExternalTensor) -> bool:
@@ -169,8 +164,8 @@ def write(model: ir.Model, kept: Kept, path: Path, *, external: bool) -> None:
         OSError: it cannot be written there; part of it may be.
         SerdeError: the model holds what ONNX has no form for.
     """
-    tensors = [value.const_value for graph in model.graphs() for value in graph.initializers.values()]
-    if external or sum(tensor.nbytes for tensor in tensors if tensor is not None) > _PROTO_LIMIT:
+    tensors = [value.const_value for graph in graphs(model) for value in graph.initializers.values()]
+    if external or sum(bytes_of(tensor) for tensor in tensors if tensor is not None) > _PROTO_LIMIT:
         ir.save(_detached(model), path, external_data=path.name + ".data", size_threshold_bytes=_EXTERNAL_FROM)
         onnx.save(restored(onnx.load(path, load_external_data=False), kept), path)
     else:
@@ -191,7 +186,7 @@ def _detached(model: ir.Model) -> ir.Model:
 
 def _replace_external(model: ir.Model, change: Callable[[ir.ExternalTensor, bool], ir.TensorProtocol]) -> None:
     """Put ``change(tensor, whether it is an attribute)`` in the place of each tensor whose data lie in other files."""
-    for graph in model.graphs():
+    for graph in graphs(model):
         for value in graph.initializers.values():
             if isinstance(value.const_value, ir.ExternalTensor):
                 value.const_value = change(value.const_value, False)

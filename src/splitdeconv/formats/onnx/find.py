@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -71,15 +71,16 @@ class Anchor:
 
 def anchors(model: ir.Model, shapes: Shapes, numerics: str = "exact") -> tuple[Anchor, ...]:
     """What the sites of a model are made of, in its order; convolutions of stretched maps are looked for first."""
-    found = {place.node: each for place in places(model) if (each := stretched_at(place, shapes, numerics)) is not None}
+    convs = [place for place in places(model) if place.node.op_type in ("Conv", OP)]
+    found = {place.node: each for place in convs if (each := stretched_at(place, shapes, numerics)) is not None}
     anchored = {node for node, each in found.items() if isinstance(each, Stretched)}
     inner = {node for each in found.values() if isinstance(each, Stretched) for node in each.nodes}
     found = {node: _with_kept(each, inner | anchored) for node, each in found.items()}
     halves = {node for node in inner if _only_read_by(node, inner | anchored)}
-    named = {id(place.node): name for name, place in named_places(model)}
+    named = {id(place.node): name for name, place in named_places(convs)}
     taken, result = set(named.values()), []
     misjudged = _behind_other_sizes(model)
-    for place in places(model):
+    for place in convs:
         stretched, name = found.get(place.node), named.get(id(place.node))
         if place.node in misjudged and (stretched is not None or name is not None):
             stretched = _MISJUDGED
@@ -122,10 +123,10 @@ def _only_read_by(node: ir.Node, readers: set[ir.Node]) -> bool:
     )
 
 
-def named_places(model: ir.Model) -> Iterator[tuple[str, Place]]:
-    """Every ConvTranspose with its name as a site, which is unique and the same for a copy of the model."""
+def named_places(among: Iterable[Place]) -> Iterator[tuple[str, Place]]:
+    """Every ConvTranspose of a model with its name as a site, which is unique and the same for a copy of the model."""
     taken: set[str] = set()
-    for place in places(model):
+    for place in among:
         if is_standard(place.node, OP):
             yield _free_name(place, taken), place
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import onnx_ir as ir
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 MICROSOFT = "com.microsoft"  # DequantizeLinear and QuantizeLinear of 16 bits before opset 21; the same otherwise
+_BODIES = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """A node with what surrounds it.
 
     Attributes:
@@ -44,6 +44,15 @@ def places(model: ir.Model) -> Iterator[Place]:
         yield from _walk(function, where, _opset(function.opset_imports) or opset, in_function=True)
 
 
+def graphs(model: ir.Model) -> Iterator[ir.Graph]:
+    """The model's own graph, and all bodies outside of functions."""
+    left = [model.graph]
+    while left:
+        graph = left.pop()
+        yield graph
+        left.extend(body for node in graph if node.attributes for _, body in bodies(node))
+
+
 def _opset(imports: dict[str, int]) -> int:
     return imports.get("") or imports.get("ai.onnx") or 0
 
@@ -51,22 +60,18 @@ def _opset(imports: dict[str, int]) -> int:
 def _walk(graph: ir.Graph | ir.Function, where: str, opset: int, in_function: bool) -> Iterator[Place]:
     for node in graph:
         yield Place(node, graph, where, opset, in_function)
-        if not node.attributes:
-            continue
-        for attribute in node.attributes.values():
-            for name, body in bodies(attribute):
+        if node.attributes:
+            for name, body in bodies(node):
                 yield from _walk(body, f"{name} of {node.op_type} '{node.name or ''}'", opset, in_function)
 
 
-def bodies(attribute: ir.Attr) -> Iterator[tuple[str, ir.Graph]]:
-    """The graphs that an attribute holds, and its name."""
-    if attribute.is_ref():
-        return
-    if attribute.type == ir.AttributeType.GRAPH:
-        yield attribute.name, attribute.as_graph()
-    elif attribute.type == ir.AttributeType.GRAPHS:
-        for body in attribute.as_graphs():
-            yield attribute.name, body
+def bodies(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
+    """The graphs that a node holds, each with the name of its attribute."""
+    for attribute in node.attributes.values():
+        if attribute.type in _BODIES and not attribute.is_ref():
+            is_one = attribute.type == ir.AttributeType.GRAPH
+            for body in (attribute.as_graph(),) if is_one else attribute.as_graphs():
+                yield attribute.name, body
 
 
 def is_standard(node: ir.Node, op_type: str) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import onnx
 import onnx_ir as ir
-from onnx import GraphProto, NodeProto, helper
+from onnx import FunctionProto, GraphProto, NodeProto, helper
 
 _DOMAIN = "splitdeconv"
 _CONSTANT, _INITIALIZER = "SparseConstant", "SparseInitializer"
@@ -86,13 +86,14 @@ def to_proto(model: ir.Model, kept: Kept = NOTHING) -> onnx.ModelProto:  # froze
 
 def restored(proto: onnx.ModelProto, kept: Kept) -> onnx.ModelProto:
     """``proto``, which onnx_ir has written, changed into what it was read from."""
-    for node in list(_nodes(proto)):
-        if node.domain == _DOMAIN and node.op_type == _CONSTANT:
-            node.CopyFrom(NodeProto.FromString(node.attribute[0].s))
-    for graph in list(_graphs(proto.graph)):
-        _show_initializers(graph)
+    graphs = list(_graphs(proto.graph))
+    for holder in (*graphs, *_function_graphs(proto)):
+        for node in [each for each in holder.node if each.domain == _DOMAIN]:
+            _show(holder, node)
+    for graph in graphs:
         for tensor in graph.initializer:
-            _once(tensor)
+            if len(tensor.metadata_props) > 1:
+                _once(tensor)
     for part in kept.training:
         proto.training_info.add().ParseFromString(part)
     infos = dict(kept.infos)
@@ -136,11 +137,13 @@ def _hide_initializers(graph: GraphProto) -> None:
         graph.node.extend([*nodes, *rest])
 
 
-def _show_initializers(graph: GraphProto) -> None:
-    hidden = [node for node in graph.node if node.domain == _DOMAIN and node.op_type == _INITIALIZER]
-    for node in hidden:
-        graph.sparse_initializer.add().ParseFromString(node.attribute[0].s)
-        graph.node.remove(node)
+def _show(holder: GraphProto | FunctionProto, node: NodeProto) -> None:
+    """What a node of ours stands for."""
+    if node.op_type == _CONSTANT:
+        node.CopyFrom(NodeProto.FromString(node.attribute[0].s))
+    elif node.op_type == _INITIALIZER and isinstance(holder, GraphProto):
+        holder.sparse_initializer.add().ParseFromString(node.attribute[0].s)
+        holder.node.remove(node)
 
 
 def _graphs(graph: GraphProto) -> Iterator[GraphProto]:
@@ -156,12 +159,15 @@ def _bodies(node: NodeProto) -> Iterator[GraphProto]:
             yield from _graphs(body)
 
 
+def _function_graphs(proto: onnx.ModelProto) -> Iterator[GraphProto | FunctionProto]:
+    """The functions and the bodies in them."""
+    for function in proto.functions:
+        yield function
+        for node in function.node:
+            yield from _bodies(node)
+
+
 def _nodes(proto: onnx.ModelProto) -> Iterator[NodeProto]:
     """Every node of the model, bodies and functions included."""
-    for graph in _graphs(proto.graph):
-        yield from graph.node
-    for function in proto.functions:
-        for node in function.node:
-            yield node
-            for body in _bodies(node):
-                yield from body.node
+    for holder in (*_graphs(proto.graph), *_function_graphs(proto)):
+        yield from holder.node

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -79,10 +80,11 @@ class OnnxModel(Model):
 
     @classmethod
     def load(cls, path: Path, numerics: str = "exact") -> Self:
-        model, data_files, kept = files.load(path)
-        sorted_ = files.put_in_order(model, path)
-        model, said = standardised(model)
-        return cls(model, path, data_files, numerics, kept, (*sorted_, *said))
+        with _uncollected():
+            model, data_files, kept = files.load(path)
+            sorted_ = files.put_in_order(model, path)
+            model, said = standardised(model)
+            return cls(model, path, data_files, numerics, kept, (*sorted_, *said))
 
     @classmethod
     def from_object(cls, source: object, numerics: str = "exact") -> Self | None:
@@ -106,6 +108,14 @@ class OnnxModel(Model):
         return cls(ir.from_proto(qdq_model(deconv, weights, epilogue=epilogue)), None)
 
     def find(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
+        return self._found if not in_shapes else self._find(in_shapes)
+
+    @cached_property
+    def _found(self) -> Findings:
+        """Its deconvs with the sizes that the inputs state; more than one stage asks for them."""
+        return self._find({})
+
+    def _find(self, in_shapes: Mapping[str, tuple[int, ...]]) -> Findings:
         with _reading(self.path):
             shapes = self._shapes(in_shapes)
             trained = self.kept.trained()
@@ -196,7 +206,8 @@ class OnnxModel(Model):
 
     def splice(self, programs: Mapping[str, Program]) -> Self:
         try:
-            return replace(self, ir=splice(self.ir, programs, self._anchors, self._stated))
+            with _uncollected():
+                return replace(self, ir=splice(self.ir, programs, self._anchors, self._stated))
         except RuntimeError as error:  # onnx_ir does not copy graphs that run in a circle, or are not in order
             raise files.unsound(self.path, error.__cause__ or error) from None
 
@@ -230,7 +241,8 @@ class OnnxModel(Model):
 
     def save(self, path: Path) -> None:
         try:
-            files.write(self.ir, self.kept, path, external=bool(self.data_files))
+            with _uncollected():
+                files.write(self.ir, self.kept, path, external=bool(self.data_files))
         except serde.SerdeError as error:
             raise files.unsound(self.path, error.__cause__ or error) from None
 
@@ -252,10 +264,23 @@ def _trained(anchor: Anchor, trained: frozenset[str]) -> Skipped | None:
 
 
 @contextmanager
+def _uncollected() -> Iterator[None]:
+    """Nothing of a graph is garbage while it is read, copied or written, but each collection would walk through it."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@contextmanager
 def _reading(path: Path | None) -> Iterator[None]:
     """What cannot be copied, or has tensors unlike their shapes, fails in many ways, which become one."""
     try:
-        yield
+        with _uncollected():
+            yield
     except (SplitdeconvError, MemoryError):
         raise
     except Exception as error:

@@ -13,8 +13,9 @@ from onnx_ir import serde
 
 from splitdeconv.deconv.ops import Shape
 from splitdeconv.errors import UsageError
+from splitdeconv.formats.onnx.constants import bytes_of, dims_of
 from splitdeconv.formats.onnx.geometry import has_other_sizes, stated_integers
-from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, is_standard, places
+from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, graphs, is_standard, places
 from splitdeconv.formats.onnx.kept import to_proto
 
 _SMALL = 1024  # bytes; larger constants never hold a shape, and inference does without their values
@@ -60,7 +61,6 @@ def infer(model: ir.Model, in_shapes: Mapping[str, tuple[int, ...]] | None = Non
         UsageError: an unknown input, or a shape of another rank.
     """
     proto = _skeleton(model)
-    _forget_negative_sizes(proto.graph)
     for name, shape in (in_shapes or {}).items():
         _set_input(proto.graph, name, shape)
     return _read(_inferred(_inlined(proto)).graph)
@@ -106,8 +106,6 @@ def _forget_negative_sizes(graph: onnx.GraphProto) -> None:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_value < 0:
                 dim.Clear()
-    for body in _bodies(graph):
-        _forget_negative_sizes(body)
 
 
 def _inlined(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -164,7 +162,8 @@ def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
             inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
         except Exception:  # inference is an aid: without it the sizes are unknown, which everything supports
             return proto
-        sound = set(_without_negative_sizes(inferred.graph)) if hidden else set()
+        held = _graphs(inferred.graph) if hidden else ()
+        sound = {name for graph in held for name in _without_negative_sizes(graph)}
         ready = [node for node in hidden if node.input and node.input[0] in sound]
         for node in ready:
             node.domain = ""
@@ -175,18 +174,26 @@ def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def _nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
     """The nodes of a graph or function and of its bodies."""
-    yield from graph.node
-    for body in _bodies(graph):
-        yield from _nodes(body)
-
-
-def _bodies(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.GraphProto]:
     for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield attribute.g
-            elif attribute.type == onnx.AttributeProto.GRAPHS:
-                yield from attribute.graphs
+        yield node
+        for body in _bodies(node):
+            yield from _nodes(body)
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and all bodies in it."""
+    yield graph
+    for node in graph.node:
+        for body in _bodies(node):
+            yield from _graphs(body)
+
+
+def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield attribute.g
+        elif attribute.type == onnx.AttributeProto.GRAPHS:
+            yield from attribute.graphs
 
 
 def _without_negative_sizes(graph: onnx.GraphProto) -> Iterator[str]:
@@ -197,8 +204,6 @@ def _without_negative_sizes(graph: onnx.GraphProto) -> Iterator[str]:
             yield value.name
     for initializer in graph.initializer:
         yield initializer.name
-    for body in _bodies(graph):
-        yield from _without_negative_sizes(body)
 
 
 def _batches_filled(graph: onnx.GraphProto, inferred: onnx.GraphProto) -> bool:
@@ -217,14 +222,15 @@ def _batches_filled(graph: onnx.GraphProto, inferred: onnx.GraphProto) -> bool:
 
 def _skeleton(model: ir.Model) -> onnx.ModelProto:
     """The model without large constants' values and without any stated shape but those of its inputs."""
-    if model.functions or any(_has_body(node) for node in model.graph):
-        return to_proto(_stripped(model))
-    return _flat(model)
-
-
-def _has_body(node: ir.Node) -> bool:
-    kinds = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-    return any(attribute.type in kinds for attribute in node.attributes.values())
+    if model.functions or len(list(graphs(model))) > 1:
+        proto = to_proto(_stripped(model))
+        held = list(_graphs(proto.graph))
+    else:
+        proto = _flat(model)
+        held = [proto.graph]
+    for graph in held:
+        _forget_negative_sizes(graph)
+    return proto
 
 
 def _flat(model: ir.Model) -> onnx.ModelProto:
@@ -243,7 +249,7 @@ def _flat(model: ir.Model) -> onnx.ModelProto:
 
 
 def _add_constant(graph: onnx.GraphProto, name: str, constant: ir.TensorProtocol) -> None:
-    tensor = serde.serialize_tensor(_without_values(constant))
+    tensor = _without_values(constant)
     tensor.name = name
     graph.initializer.append(tensor)
 
@@ -251,14 +257,12 @@ def _add_constant(graph: onnx.GraphProto, name: str, constant: ir.TensorProtocol
 def _add_nodes(graph: onnx.GraphProto, nodes: Iterable[ir.Node]) -> None:
     for node in nodes:
         found = _hidden(node)
-        graph.node.append(
-            onnx.NodeProto(
-                op_type=node.op_type,
-                domain=node.domain if found is None else _HIDDEN,
-                input=["" if value is None else value.name or "" for value in node.inputs],
-                output=[value.name or "" for value in node.outputs],
-                attribute=[serde.serialize_attribute(_small(attribute)) for attribute in node.attributes.values()],
-            )
+        graph.node.add(
+            op_type=node.op_type,
+            domain=node.domain if found is None else _HIDDEN,
+            input=["" if value is None else value.name or "" for value in node.inputs],
+            output=[value.name or "" for value in node.outputs],
+            attribute=map(_attribute, node.attributes.values()) if node.attributes else (),
         )
         if found is not None:
             graph.value_info.append(serde.serialize_value(found))
@@ -267,10 +271,10 @@ def _add_nodes(graph: onnx.GraphProto, nodes: Iterable[ir.Node]) -> None:
 def _stripped(model: ir.Model) -> ir.Model:
     """A copy without large constants' values and without any stated shape but those of its inputs."""
     clone = model.clone()
-    for graph in clone.graphs():
+    for graph in graphs(clone):
         for value in graph.initializers.values():
             if value.const_value is not None:
-                value.const_value = _without_values(value.const_value)
+                value.const_value = serde.TensorProtoTensor(_without_values(value.const_value))
     for place in places(clone):
         for output in place.node.outputs:
             output.shape = None
@@ -287,15 +291,21 @@ def _small(attribute: ir.Attr) -> ir.Attr:
     """The attribute, without the values of a large tensor."""
     if attribute.is_ref() or attribute.type != ir.AttributeType.TENSOR:
         return attribute
-    return ir.AttrTensor(attribute.name, _without_values(attribute.as_tensor()))
+    return ir.AttrTensor(attribute.name, serde.TensorProtoTensor(_without_values(attribute.as_tensor())))
 
 
-def _without_values(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-    """Type and shape of a large tensor: inference takes it for one that lies in another file."""
-    if tensor.nbytes <= _SMALL:
-        return tensor
-    shape = ir.Shape(tensor.shape.numpy())
-    return ir.ExternalTensor("none", 0, tensor.nbytes, tensor.dtype, shape=shape, name=tensor.name or "")
+def _attribute(attribute: ir.Attr) -> onnx.AttributeProto:
+    return serde.serialize_attribute(_small(attribute))
+
+
+def _without_values(tensor: ir.TensorProtocol) -> onnx.TensorProto:
+    """A tensor, or type and sizes of a large one: inference takes it for one that lies in another file."""
+    if bytes_of(tensor) <= _SMALL:
+        return serde.serialize_tensor(tensor)
+    elsewhere = onnx.TensorProto.EXTERNAL
+    return onnx.TensorProto(
+        name=tensor.name or "", data_type=tensor.dtype, dims=dims_of(tensor), data_location=elsewhere
+    )
 
 
 def _hidden(node: ir.Node) -> ir.Value | None:
@@ -355,35 +365,22 @@ def _read(graph: onnx.GraphProto) -> Shapes:
     shapes: list[tuple[str, Shape]] = []
     types: dict[str, int] = {}
     symbols: dict[str, tuple[int | str, ...]] = {}
-    for value, is_in_body in _values(graph):
-        tensor = value.type.tensor_type
-        types[value.name] = tensor.elem_type
-        sizes = _sizes(tensor.shape)
-        if not is_in_body:
-            symbols[value.name] = sizes
-        if sizes or tensor.HasField("shape"):
-            shapes.append((value.name, _known(sizes)))
-    for held in (graph, *_all_bodies(graph)):
+    for held in _graphs(graph):
+        for value in (*held.input, *held.value_info, *held.output):
+            name, tensor = value.name, value.type.tensor_type
+            types[name] = tensor.elem_type
+            sizes = _sizes(tensor.shape)
+            if held is graph:
+                symbols[name] = sizes
+            if sizes or tensor.HasField("shape"):
+                shapes.append((name, _known(sizes)))
         shapes.extend((initializer.name, tuple(initializer.dims)) for initializer in held.initializer)
     return Shapes(_merged(shapes), types, symbols)
 
 
-def _values(graph: onnx.GraphProto) -> Iterator[tuple[onnx.ValueInfoProto, bool]]:
-    """The values of a graph and of its bodies, and whether a body has it."""
-    for held in (graph, *_all_bodies(graph)):
-        for value in (*held.input, *held.value_info, *held.output):
-            yield value, held is not graph
-
-
-def _all_bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    for body in _bodies(graph):
-        yield body
-        yield from _all_bodies(body)
-
-
 def _sizes(shape: onnx.TensorShapeProto) -> tuple[int | str, ...]:
     """The sizes, or the names of those that are unknown."""
-    return tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param for dim in shape.dim)
+    return tuple([size if (size := dim.dim_value) > 0 else dim.dim_param for dim in shape.dim])
 
 
 def _known(sizes: Iterable[int | str]) -> Shape:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from splitdeconv.formats.onnx.constants import drop_unused, known_constant
 from splitdeconv.formats.onnx.emit import Source, crop_output, write_program
 from splitdeconv.formats.onnx.epilogue import Tail, find_tail
 from splitdeconv.formats.onnx.find import Anchor
-from splitdeconv.formats.onnx.graph import MICROSOFT, Place, places
+from splitdeconv.formats.onnx.graph import MICROSOFT, Place, graphs, places
 from splitdeconv.formats.onnx.quantised import Qdq, read_qdq, read_stored_kernel
 from splitdeconv.formats.onnx.quantised_emit import write_quantised
 from splitdeconv.formats.onnx.quantised_stretched import (
@@ -58,7 +58,8 @@ def splice(model: ir.Model, programs: Mapping[str, Program], anchors: Sequence[A
     """
     copy = model.clone()
     twins = dict(zip((place.node for place in places(model)), places(copy), strict=True))
-    taken = _names(copy)
+    held = list(graphs(copy))
+    taken = _names(held, twins.values())
     main = Constants(copy.graph, copy.ir_version, taken)
     renewed: dict[ir.Value, ir.Value] = {}
     done: list[Replaced] = []
@@ -72,13 +73,24 @@ def splice(model: ir.Model, programs: Mapping[str, Program], anchors: Sequence[A
         if isinstance(anchor.stretched, Stretched):
             maps = [_twin(value, twins, copy) for value in anchor.stretched.maps]
             front = _Front(anchor.stretched, *(renewed.get(value, value) for value in maps))
-        stated = Shapes({}) if place.in_function else shapes
-        done.append(_replace(anchor.name, place, program, constants, copy.ir_version, front, stated))
+        done.append(_replace(anchor.name, place, program, constants, copy.ir_version, front))
         renewed[done[-1].last.outputs[0]] = done[-1].output
     if done:
-        text = with_conversion(copy.metadata_props.get(KEY, ""), rewriting(copy, twins, done))
+        _state(done, shapes)
+        text = with_conversion(copy.metadata_props.get(KEY, ""), rewriting(held, twins, done))
         copy.metadata_props[KEY] = text
     return copy
+
+
+def _state(done: Sequence[Replaced], shapes: Shapes) -> None:
+    """Give what the new nodes of each graph make types and shapes; names of functions are no names of ``shapes``."""
+    together: dict[ir.Graph | ir.Function, list[Replaced]] = {}
+    for each in done:
+        together.setdefault(each.place.graph, []).append(each)
+    for sites in together.values():
+        nodes = [node for each in sites for node in each.nodes if node.graph is not None]
+        place = sites[0].place
+        state(nodes, place.opset, Shapes({}) if place.in_function else shapes)
 
 
 class _Front:
@@ -100,7 +112,7 @@ def _twin(value: ir.Value, twins: Mapping[ir.Node, Place], copy: ir.Model) -> ir
     producer = value.producer()
     if producer is not None:
         return twins[producer].node.outputs[value.index() or 0]
-    inputs = (each for graph in copy.graphs() for each in graph.inputs)
+    inputs = (each for graph in graphs(copy) for each in graph.inputs)
     return next(each for each in inputs if each.name == value.name)
 
 
@@ -110,12 +122,12 @@ def is_native(program: Program) -> bool:
     return isinstance(op, NativeDeconv) and not op.simplified
 
 
-def _names(model: ir.Model) -> set[str]:
+def _names(held: Iterable[ir.Graph], nodes: Iterable[Place]) -> set[str]:
     """All names of nodes and values."""
-    names = {value.name or "" for graph in model.graphs() for value in (*graph.inputs, *graph.initializers.values())}
-    for place in places(model):
+    names = {value.name or "" for graph in held for value in (*graph.inputs, *graph.initializers.values())}
+    for place in nodes:
         names.add(place.node.name or "")
-        names.update(output.name or "" for output in place.node.outputs)
+        names.update([output.name or "" for output in place.node.outputs])
     return names
 
 
@@ -126,13 +138,11 @@ def _replace(
     constants: Constants,
     ir_version: int,
     front: _Front | None,
-    shapes: Shapes,
 ) -> Replaced:
     """Write the program behind the epilogue's last node, and remove the nodes that it replaces.
 
     Args:
         front: what the program of a stretched map reads; None where the node's own input is read.
-        shapes: of the model's values.
     """
     stretched = front.stretched if front else None
     qdq = qdq_of(place, program.deconv, stretched)
@@ -151,7 +161,6 @@ def _replace(
     else:
         stored = write_quantised(writer, program, x, source, stages)
         output = hand_over(writer, stored, last.outputs[0], qdq.values.y_type)
-    state(writer.nodes, place.opset, shapes)
     weight = stored_weight(place, qdq, source)
     kernel, small = kept_weight(place, program, source, weight, stretched, writer.nodes)
     if ir_version < _METADATA_FROM:

@@ -7,7 +7,7 @@ After (restore): the same nodes, with the kernel put together from these filters
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -114,20 +114,20 @@ def _zeros(source: Source, deconv: Deconv) -> tuple[int, ...]:
     return tuple(source.quant.per_output(source.quant.w_zero, deconv.out_channels).tolist())
 
 
-def rewriting(copy: ir.Model, twins: Mapping[ir.Node, Place], done: Sequence[Replaced]) -> Rewriting:
+def rewriting(held: Iterable[ir.Graph], twins: Mapping[ir.Node, Place], done: Sequence[Replaced]) -> Rewriting:
     """What the original's nodes and small constants were, for the sites that were rewritten.
 
     Args:
-        copy: the rewritten model.
+        held: the graphs of the rewritten model.
         twins: of the original's nodes, in the copy.
         done: the sites.
     """
-    alive = {node for node, twin in twins.items() if twin.node.graph is not None and _names(node) == _names(twin.node)}
-    left = {name for graph in copy.graphs() for name in graph.initializers}
+    originals = {twin.node: node for node, twin in twins.items()}
+    left = {name for graph in held for name in graph.initializers}
     sites: list[RewrittenSite] = []
     parts: list[str] = []
     for number, (_, group) in enumerate(groupby(done, lambda each: _scope(each.place))):
-        gone = _Gone(alive, left, {twin.node: node for node, twin in twins.items()})
+        gone = _Gone(twins, left, originals)
         sites += [gone.site(each, number) for each in group]
         parts.append(b64encode(gone.part().SerializeToString()).decode())
     return Rewriting(tuple(sites), tuple(parts))
@@ -146,22 +146,22 @@ class _Gone:
     """The nodes and constants of the original that the copy lacks, or has in another form.
 
     Args:
-        alive: the original's nodes that the copy has.
+        twins: of the original's nodes, in the copy.
         left: names of the initializers that it has.
         originals: of the copy's nodes.
     """
 
     def __init__(
-        self, alive: AbstractSet[ir.Node], left: AbstractSet[str], originals: Mapping[ir.Node, ir.Node]
+        self, twins: Mapping[ir.Node, Place], left: AbstractSet[str], originals: Mapping[ir.Node, ir.Node]
     ) -> None:
-        self._alive, self._left, self._originals = alive, left, originals
+        self._twins, self._left, self._originals = twins, left, originals
         self._nodes: dict[ir.Node, None] = {}
         self._constants: dict[str, ir.TensorProtocol] = {}
 
     def site(self, done: Replaced, part: int) -> RewrittenSite:
         """The description of one site; what it needs is taken."""
         readers = [self._originals[use.node] for use in done.output.uses() if use.node in self._originals]
-        changed = [node for node in dict.fromkeys(readers) if node not in self._alive]
+        changed = [node for node in dict.fromkeys(readers) if not self._is_alive(node)]
         ends = [self._originals[done.last].outputs[0], *(output for node in changed for output in node.outputs)]
         kernel: KeptKernel | None = done.kernel
         if _is_there(done.weight):
@@ -176,6 +176,11 @@ class _Gone:
         place, form = done.place, done.form
         return RewrittenSite(done.site, place.where, place.in_function, form, part, tuple(new), results, kernel)
 
+    def _is_alive(self, node: ir.Node) -> bool:
+        """Whether the copy has a node of the original as it was."""
+        twin = self._twins[node].node
+        return twin.graph is not None and _names(node) == _names(twin)
+
     def _take(self, value: ir.Value | None, kernel: str) -> None:
         """What makes ``value``, as far as the copy lacks it, and without what makes the kernel."""
         if value is None or value.name == kernel:
@@ -184,7 +189,7 @@ class _Gone:
         if producer is None:
             if value.const_value is not None and value.name not in self._left:
                 self._constants[value.name or ""] = value.const_value
-        elif producer not in self._alive and producer not in self._nodes:
+        elif not self._is_alive(producer) and producer not in self._nodes:
             self._nodes[producer] = None
             for source in producer.inputs:
                 self._take(source, kernel)
@@ -235,8 +240,7 @@ class _Undo:
         self._tensors = {tensor.name: ir.serde.deserialize_tensor(tensor) for tensor in part.initializer}
         here = [place for place in places(model) if _scope(place) == (site.where if site.in_function else "")]
         self._values = {output.name or "": output for place in here for output in place.node.outputs}
-        graphs = {id(place.graph): place.graph for place in here}
-        for graph in graphs.values():
+        for graph in {id(place.graph): place.graph for place in here}.values():
             self._values |= {value.name or "": value for value in graph.inputs}
             if isinstance(graph, ir.Graph):
                 self._values |= dict(graph.initializers)

@@ -104,7 +104,7 @@ def operations(model: ir.Model, shapes: Shapes, label: str) -> Operations:
     Raises:
         InputError: the sizes of a layer are unknown, or contradict each other.
     """
-    names = {id(place.node): name for name, place in named_places(model)}
+    names = {id(place.node): name for name, place in named_places(places(model))}
     opset = model.opset_imports.get("") or model.opset_imports.get("ai.onnx") or 0
     reader = _NodeReader(shapes, opset, label, names)
     steps = [reader.operation(node, number) for node in model.graph for number in range(len(node.outputs))]

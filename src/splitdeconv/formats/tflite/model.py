@@ -62,6 +62,7 @@ class TfliteModel(Model):
     suffix: ClassVar[str] = ".tflite"
     runtime: ClassVar[str] = "litert"
     reference_runtime: ClassVar[str] = "litert:reference"
+    asks_runtime: ClassVar[bool] = True
     numerics_known: ClassVar[tuple[str, ...]] = ("exact", "fused", "requantised")
 
     contents: Contents
