@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +26,13 @@ X, WEIGHTS = integer_tensors(DECONV, 0, "float32")
 
 def convert(path: Path, out: Path | None = None) -> None:
     pipeline.convert(path, out, ConvertRequest("generic", verify=False))
+
+
+def test_the_collector_goes_on_after_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(InputError):
+        convert(tmp_path / "model.onnx")
+    assert gc.isenabled()
 
 
 # External data

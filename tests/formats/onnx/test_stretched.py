@@ -196,6 +196,16 @@ def test_what_must_stay_stays_with_a_reason(front: Any, attributes: dict[str, An
     assert reason in skipped.reason
 
 
+def test_a_dense_deconv_ends_the_search_for_an_upsampling() -> None:
+    def deconv(x: str, y: str) -> onnx.NodeProto:
+        return node("ConvTranspose", [x, "d"], y, name="dense", strides=[2, 2])
+
+    front = then(resize(mode="linear"), [deconv], {"d": models.kernel_of((CHANNELS, CHANNELS, 2, 2))})
+    found = load(model_of(front)).find()
+    assert [site.id for site in found.sites] == ["dense"]
+    assert not found.skipped
+
+
 def test_an_upsampled_map_that_is_an_output_stays() -> None:
     model = model_of(resize(), outputs={"y": [None] * 4, "u": [None] * 4})
     feeds = {"x": integers(1, CHANNELS, *SIZES)}

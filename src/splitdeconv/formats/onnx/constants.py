@@ -23,7 +23,7 @@ _DEPTH = 20  # longer chains of foldable nodes before a weight are not known to 
 
 def dims_of(tensor: ir.TensorProtocol) -> tuple[int, ...]:
     """The sizes of a tensor; of one that was read from a file without the object that onnx_ir makes at each look."""
-    return tuple(tensor.raw.dims) if isinstance(tensor, serde.TensorProtoTensor) else tensor.shape.numpy()
+    return tuple(tensor.raw.dims if isinstance(tensor, serde.TensorProtoTensor) else tensor.shape.numpy())
 
 
 def bytes_of(tensor: ir.TensorProtocol) -> int:

@@ -191,9 +191,10 @@ def turn(model: ir.Model, sites: Sequence[SubPixelSite]) -> ir.Model:
     twins = dict(zip((place.node for place in places(model)), places(copy), strict=True))
     taken = {value.name or "" for place in twins.values() for value in place.node.outputs}
     taken |= {place.node.name or "" for place in twins.values()}
-    taken |= {value.name or "" for graph in graphs(copy) for value in (*graph.inputs, *graph.initializers.values())}
+    held = list(graphs(copy))
+    taken |= {value.name or "" for graph in held for value in (*graph.inputs, *graph.initializers.values())}
     done = [_replace(copy, twins, site, taken) for site in sites]
-    copy.metadata_props[KEY] = with_conversion(copy.metadata_props.get(KEY, ""), rewriting(copy, twins, done))
+    copy.metadata_props[KEY] = with_conversion(copy.metadata_props.get(KEY, ""), rewriting(held, twins, done))
     return copy
 
 
