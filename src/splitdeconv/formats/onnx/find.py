@@ -95,7 +95,7 @@ def _behind_other_sizes(model: ir.Model) -> set[ir.Node]:
     """The nodes behind those of which runtimes make other sizes than ONNX's inference."""
     waiting = [place.node for place in places(model) if has_other_sizes(place.node)]
     nodes = [place.node for place in places(model)] if waiting else []
-    holders = {body: node for node in nodes for each in node.attributes.values() for _, body in bodies(each)}
+    holders = {body: node for node in nodes for _, body in bodies(node)}
     found: set[ir.Node] = set()
     while waiting:
         node = waiting.pop()
