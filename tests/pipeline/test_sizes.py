@@ -169,15 +169,3 @@ def test_several_sizes_are_for_conversions_and_for_inputs_without_an_array() -> 
         splitdeconv.convert(opened(), in_shapes=sizes, inputs={"x": np.zeros((1, 2, 4, 7), np.float32)})
     with pytest.raises(UsageError, match="--input-shape x: has 2 sizes, the model's input is"):
         splitdeconv.convert(opened(), in_shapes={"x": [(1, 2, 4, 7), (1, 2)]})
-
-
-def test_sizes_behind_a_node_of_which_runtimes_infer_others_are_those_of_the_run() -> None:
-    """ONNX Runtime infers a width of 5 behind SAME with output_padding, makes 3, and folds Shape to what it infers."""
-    same = {"auto_pad": "SAME_UPPER", "output_padding": [0, 2], "strides": [1, 3]}
-    nodes = [
-        helper.make_node("ConvTranspose", ["x", "v"], ["a"], name="first", **same),
-        helper.make_node("ConvTranspose", ["a", "w"], ["y"], name="second", strides=[2, 1], group=2),
-    ]
-    known = {"v": np.ones((3, 2, 2, 4), np.float32), "w": np.ones((2, 1, 4, 3), np.float32)}
-    found = inspect(build(nodes, {"x": (2, 3, 4, 1)}, {"y": [None] * 4}, known), {}, ())
-    assert [site.deconv.in_sizes for site in found.findings.sites] == [(4, 3)]

@@ -20,7 +20,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.formats.tflite import TfliteModel
-from splitdeconv.formats.tflite.fixed_sizes import Settled, settled_by_inputs
+from splitdeconv.formats.tflite.fixed_sizes import FixedTensors, settled_by_inputs
 from splitdeconv.formats.tflite.graph import Graph
 from splitdeconv.formats.tflite.shapes import Open, shape_value
 from splitdeconv.lowerings import candidates, lower
@@ -226,7 +226,7 @@ def test_sizes_that_follow_from_values_stay_open() -> None:
     tree.operator("RELU", 1, [x], z)
     model = TfliteModel.from_object(tree.packed([x, wanted], [y, z]))
     assert model is not None
-    assert settled_by_inputs(model.root) == Settled(maps=(x, z), numbers=())
+    assert settled_by_inputs(model.root) == FixedTensors(maps=(x, z), numbers=())
 
 
 def test_hybrid_layers_keep_their_kernels_and_the_reason_is_said() -> None:
