@@ -19,7 +19,7 @@ help:  ## this list
 
 $(VENV)/.user: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	$(BIN)/python $(INSTALL) --editable '.[demo]'
 	@touch $@
 
 $(VENV)/.lowest: pyproject.toml $(VENV)/.dev

@@ -5,7 +5,7 @@
     python -m benchmarks.resize_convolutions step                # a training step of the zoo's VAE decoder
     python -m benchmarks.resize_convolutions zeros --target onnxruntime --target litert
 
-Run each part on an idle machine; each takes less than nine minutes on two cores, a line is printed when it is known,
+Run each part on an idle machine; ``--seconds`` bounds the measuring of each layer, a line is printed when it is known,
 and ``--only PATTERN`` goes on with the layers that are missing. ``forward`` times exported programs, eager and
 compiled: the model's own operators, and what `convert` puts in their place. ``training`` is forward and backward of
 `splitdeconv.torch`'s modules, eager; the faster of contiguous and channels-last maps on both sides. On ONNX Runtime,

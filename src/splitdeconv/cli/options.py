@@ -37,9 +37,8 @@ def _options(kind: type[object]) -> list[inspect.Parameter]:
             continue
         several = base not in _PLAIN
         least = _SHORTEST if base is float else None
-        switch = (
-            (f"--{each.name.replace('_', '-')}",) if base is bool and not each.default else ()
-        )  # without a --no- of its own
+        # A switch that is off has no --no- of its own.
+        switch = (f"--{each.name.replace('_', '-')}",) if base is bool and not each.default else ()
         option = typer.Option(*switch, help=told[-1].text, metavar=told[-1].metavar or None, min=least)
         annotation: Any = Annotated[(list[str] | None if several else base, option)]
         default = None if several or each.default is MISSING else each.default

@@ -13,11 +13,10 @@ import numpy as np
 
 from splitdeconv.deconv import reference
 from splitdeconv.deconv.spec import Deconv
-from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.deconv.weights import Array, Weights, rounding_of
 
 _EQUAL = 1e-12  # of the largest sum, by which float64 may make equal sums differ
-# Roundings of the type, of a channel's largest weight, that a folded weight may be off: one, and 1 for the ties.
-_ROUNDINGS = 2
+_ROUNDINGS = 2  # of the type, of the largest weight, that a folded weight may be off: 1, and 1 for the ties
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,13 +99,9 @@ def in_type(values: Array, dtype: np.dtype[np.generic]) -> Array:
     if not np.isfinite(found.astype(np.float64)).all():
         raise FoldingError(f"folded weights are not finite in {dtype.name}")
     lost, largest = np.abs(found.astype(np.float64) - values).max(initial=0), np.abs(values).max(initial=0)
-    if lost > _ROUNDINGS * _rounding(dtype) * largest:
+    if lost > _ROUNDINGS * rounding_of(dtype.name) * largest:
         raise FoldingError(f"folded weights are too small for {dtype.name}")
     return np.asarray(found)
-
-
-def _rounding(dtype: np.dtype[np.generic]) -> float:
-    return {"float64": 2.0**-53, "float16": 2.0**-11, "bfloat16": 2.0**-8}.get(dtype.name, 2.0**-24)
 
 
 def together(parts: Iterable[ChannelArithmetic], channels: int) -> ChannelArithmetic:

@@ -140,6 +140,11 @@ class Weights:
         return Weights(self.kernel.astype(dtype), None if self.bias is None else self.bias.astype(dtype))
 
 
+def rounding_of(dtype: str) -> float:
+    """Half the distance between 1 and the next number of a type of real numbers, by its NumPy name."""
+    return {"float64": 2.0**-53, "float16": 2.0**-11, "bfloat16": 2.0**-8}.get(dtype, 2.0**-24)
+
+
 def swapped_channels(kernel: Array, groups: int) -> Array:
     """A kernel with its input and output channels in each other's place: IOHW as OIHW, and the other way round.
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from splitdeconv.deconv.weights import Array
+from splitdeconv.deconv.weights import Array, rounding_of
 
 # Both errors are sums of the same products in two orders, so they are of equal size up to chance; 4 leaves room for it.
 NOISE_FACTOR = 4.0
@@ -25,11 +25,6 @@ def error_of(found: Array, wanted: Array) -> float:
     largest = float(np.max(np.abs(wanted), initial=0.0, where=finite)) or 1.0
     with np.errstate(invalid="ignore"):  # infinity less infinity, which does not count
         return float(np.max(np.abs(found - wanted), initial=0.0, where=finite)) / largest
-
-
-def rounding_of(dtype: str) -> float:
-    """Half the distance between 1 and the next number of the type."""
-    return {"float64": 2.0**-53, "float16": 2.0**-11, "bfloat16": 2.0**-8}.get(dtype, 2.0**-24)
 
 
 def bound_of(before: float, dtype: str) -> float:

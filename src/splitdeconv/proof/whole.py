@@ -12,10 +12,10 @@ import numpy as np
 
 from splitdeconv import targets
 from splitdeconv.deconv.network import Compilable
-from splitdeconv.deconv.weights import Array
+from splitdeconv.deconv.weights import Array, rounding_of
 from splitdeconv.errors import MissingExtraError, UsageError, VerificationError
 from splitdeconv.formats.model import Model
-from splitdeconv.proof.errors import bound_of, error_of, rounding_of
+from splitdeconv.proof.errors import bound_of, error_of
 from splitdeconv.proof.inputs import random_inputs
 from splitdeconv.results.verdict import OutputCheck
 from splitdeconv.targets.target import Compiled, CompileError, Target

@@ -12,7 +12,7 @@ from onnx_ir.passes.common import TopologicalSortPass
 
 from splitdeconv.errors import InputError
 from splitdeconv.formats.onnx.constants import bytes_of
-from splitdeconv.formats.onnx.graph import graphs, places
+from splitdeconv.formats.onnx.graph import places
 from splitdeconv.formats.onnx.kept import Kept, from_proto, restored, to_proto
 
 _PROTO_LIMIT = 2**31 - 2**20  # protobuf refuses messages of 2 GiB
@@ -39,7 +39,7 @@ def load(path: Path) -> tuple[ir.Model, tuple[Path, ...], Kept]:
     for place in places(model):
         if found := _damage(place.node):
             raise unsound(path, f"{place.node.op_type} '{place.node.name or ''}' {found}")
-    for graph in graphs(model):
+    for graph in model.graphs():
         for value in graph.outputs:
             if not _is_made(value):
                 raise unsound(path, f"nothing makes the output '{value.name}' of '{graph.name}'")
@@ -111,7 +111,7 @@ def _is_made(value: ir.Value) -> bool:
 
 def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
     """All initializers and constants whose data lie in other files."""
-    for graph in graphs(model):
+    for graph in model.graphs():
         for value in graph.initializers.values():
             if isinstance(value.const_value, ir.ExternalTensor):
                 yield value.const_value
@@ -164,7 +164,7 @@ def write(model: ir.Model, kept: Kept, path: Path, *, external: bool) -> None:
         OSError: it cannot be written there; part of it may be.
         SerdeError: the model holds what ONNX has no form for.
     """
-    tensors = [value.const_value for graph in graphs(model) for value in graph.initializers.values()]
+    tensors = [value.const_value for graph in model.graphs() for value in graph.initializers.values()]
     if external or sum(bytes_of(tensor) for tensor in tensors if tensor is not None) > _PROTO_LIMIT:
         ir.save(_detached(model), path, external_data=path.name + ".data", size_threshold_bytes=_EXTERNAL_FROM)
         onnx.save(restored(onnx.load(path, load_external_data=False), kept), path)
@@ -186,7 +186,7 @@ def _detached(model: ir.Model) -> ir.Model:
 
 def _replace_external(model: ir.Model, change: Callable[[ir.ExternalTensor, bool], ir.TensorProtocol]) -> None:
     """Put ``change(tensor, whether it is an attribute)`` in the place of each tensor whose data lie in other files."""
-    for graph in graphs(model):
+    for graph in model.graphs():
         for value in graph.initializers.values():
             if isinstance(value.const_value, ir.ExternalTensor):
                 value.const_value = change(value.const_value, False)

@@ -18,7 +18,7 @@ from splitdeconv.deconv.ops import elements
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.onnx.geometry import axes_from, conv_axes
-from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, graphs, places
+from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, places
 from splitdeconv.formats.onnx.kept import to_proto
 from splitdeconv.formats.onnx.shapes import Shapes, infer
 
@@ -42,7 +42,7 @@ _QUANTISED = frozenset(["DequantizeLinear", "DynamicQuantizeLinear", "QLinearCon
 def refuse(model: ir.Model, in_shapes: Mapping[str, tuple[int, ...]], *, patient: bool = False) -> str | None:
     """Why the model cannot be evaluated in float64 in a few seconds, or minutes where that is ``patient``; or None."""
     size = 0
-    for graph in graphs(model):
+    for graph in model.graphs():
         size += sum(2 * value.const_value.nbytes for value in graph.initializers.values() if value.const_value)
     if size > _LARGEST:
         return "its weights do not fit into one message in float64"

@@ -24,7 +24,7 @@ from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.model import Fold, Origin, Site
 from splitdeconv.formats.onnx.constants import constant, drop_unused, is_overridable, known_constant
 from splitdeconv.formats.onnx.epilogue import NORM, Stage, as_stage
-from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, Place, graphs, is_standard, places
+from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, Place, is_standard, places
 from splitdeconv.formats.onnx.quantised import read_stored_kernel
 from splitdeconv.formats.onnx.shapes import Shapes
 from splitdeconv.formats.onnx.splice import place_of, qdq_of, stretched_of, tail_of
@@ -202,7 +202,7 @@ def fold(model: ir.Model, folds: Sequence[Fold]) -> ir.Model:
     taken = {
         value.name or "" for place in twins.values() for value in (*place.node.inputs, *place.node.outputs) if value
     }
-    taken |= {name for graph in graphs(copy) for name in graph.initializers}
+    taken |= {name for graph in copy.graphs() for name in graph.initializers}
     for each in folds:
         place = twins[place_of(each.site).node]
         graph = copy.graph if place.in_main_graph else None

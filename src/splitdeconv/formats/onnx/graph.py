@@ -44,15 +44,6 @@ def places(model: ir.Model) -> Iterator[Place]:
         yield from _walk(function, where, _opset(function.opset_imports) or opset, in_function=True)
 
 
-def graphs(model: ir.Model) -> Iterator[ir.Graph]:
-    """The model's own graph, and all bodies outside of functions."""
-    left = [model.graph]
-    while left:
-        graph = left.pop()
-        yield graph
-        left.extend(body for node in graph if node.attributes for _, body in bodies(node))
-
-
 def _opset(imports: dict[str, int]) -> int:
     return imports.get("") or imports.get("ai.onnx") or 0
 

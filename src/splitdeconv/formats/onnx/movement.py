@@ -16,7 +16,7 @@ from splitdeconv.formats.index_maps import OTHER, ZERO, taps_of_ones
 from splitdeconv.formats.onnx import upsampling
 from splitdeconv.formats.onnx.constants import constant, evaluate_node
 from splitdeconv.formats.onnx.epilogue import BINARY, NORM, UNARY, Stage, as_stage
-from splitdeconv.formats.onnx.graph import MICROSOFT, STANDARD_DOMAINS
+from splitdeconv.formats.onnx.graph import MICROSOFT, STANDARD_DOMAINS, integer
 from splitdeconv.formats.onnx.skips import ConcatPart, stage_of
 
 _SIZED = ("Shape", "Size")
@@ -91,8 +91,7 @@ def may_be_stretched(value: ir.Value | None, opset: int) -> bool:
 def _spreads(node: ir.Node, opset: int) -> bool:
     """Whether a ConvTranspose may put zeros between the pixels, and do nothing else."""
     kernel = constant(node.inputs[1], opset) if len(node.inputs) > 1 else None
-    group = node.attributes.get("group")
-    return kernel is None or taps_of_ones(kernel, 1 if group is None else group.value) is not None
+    return kernel is None or taps_of_ones(kernel, integer(node, "group", 1)) is not None
 
 
 def is_number(value: ir.Value, opset: int, depth: int = 40) -> bool:

@@ -15,7 +15,7 @@ from splitdeconv.deconv.ops import Shape
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.onnx.constants import bytes_of, dims_of
 from splitdeconv.formats.onnx.geometry import has_other_sizes, stated_integers
-from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, graphs, is_standard, places
+from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, is_standard, places
 from splitdeconv.formats.onnx.kept import to_proto
 
 _SMALL = 1024  # bytes; larger constants never hold a shape, and inference does without their values
@@ -222,7 +222,7 @@ def _batches_filled(graph: onnx.GraphProto, inferred: onnx.GraphProto) -> bool:
 
 def _skeleton(model: ir.Model) -> onnx.ModelProto:
     """The model without large constants' values and without any stated shape but those of its inputs."""
-    if model.functions or len(list(graphs(model))) > 1:
+    if model.functions or len(list(model.graphs())) > 1:
         proto = to_proto(_stripped(model))
         held = list(_graphs(proto.graph))
     else:
@@ -271,7 +271,7 @@ def _add_nodes(graph: onnx.GraphProto, nodes: Iterable[ir.Node]) -> None:
 def _stripped(model: ir.Model) -> ir.Model:
     """A copy without large constants' values and without any stated shape but those of its inputs."""
     clone = model.clone()
-    for graph in graphs(clone):
+    for graph in clone.graphs():
         for value in graph.initializers.values():
             if value.const_value is not None:
                 value.const_value = serde.TensorProtoTensor(_without_values(value.const_value))

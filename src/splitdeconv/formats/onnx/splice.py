@@ -19,7 +19,7 @@ from splitdeconv.formats.onnx.constants import drop_unused, known_constant
 from splitdeconv.formats.onnx.emit import Source, crop_output, write_program
 from splitdeconv.formats.onnx.epilogue import Tail, find_tail
 from splitdeconv.formats.onnx.find import Anchor
-from splitdeconv.formats.onnx.graph import MICROSOFT, Place, graphs, places
+from splitdeconv.formats.onnx.graph import MICROSOFT, Place, places
 from splitdeconv.formats.onnx.quantised import Qdq, read_qdq, read_stored_kernel
 from splitdeconv.formats.onnx.quantised_emit import write_quantised
 from splitdeconv.formats.onnx.quantised_stretched import (
@@ -58,7 +58,7 @@ def splice(model: ir.Model, programs: Mapping[str, Program], anchors: Sequence[A
     """
     copy = model.clone()
     twins = dict(zip((place.node for place in places(model)), places(copy), strict=True))
-    held = list(graphs(copy))
+    held = list(copy.graphs())
     taken = _names(held, twins.values())
     main = Constants(copy.graph, copy.ir_version, taken)
     renewed: dict[ir.Value, ir.Value] = {}
@@ -112,7 +112,7 @@ def _twin(value: ir.Value, twins: Mapping[ir.Node, Place], copy: ir.Model) -> ir
     producer = value.producer()
     if producer is not None:
         return twins[producer].node.outputs[value.index() or 0]
-    inputs = (each for graph in graphs(copy) for each in graph.inputs)
+    inputs = (each for graph in copy.graphs() for each in graph.inputs)
     return next(each for each in inputs if each.name == value.name)
 
 

@@ -56,7 +56,7 @@ class ValueSearch(Search[ir.Node, ir.Value, Stage]):
             return (part.value,) if part is not None and node is part.concat else map_inputs(node, place.opset)
 
         x = place.node.inputs[0]
-        return way_back([] if place.in_function or x is None else [x], latest, maps, lambda n: n.outputs, _LONGEST)
+        return way_back([] if x is None else [x], latest, maps, lambda n: n.outputs, _LONGEST)
 
     def stretches(self, nodes: Sequence[ir.Node]) -> bool:
         return any(node.op_type in STRETCHING for node in nodes)

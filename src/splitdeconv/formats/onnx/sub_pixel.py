@@ -19,7 +19,7 @@ from splitdeconv.formats.onnx.constants import constant, drop_unused, evaluate_n
 from splitdeconv.formats.onnx.convolution import conv_geometry
 from splitdeconv.formats.onnx.emit import deconv_node
 from splitdeconv.formats.onnx.epilogue import only_use
-from splitdeconv.formats.onnx.graph import Place, graphs, is_standard, places
+from splitdeconv.formats.onnx.graph import Place, is_standard, places
 from splitdeconv.formats.onnx.quantisers import dequantiser_of
 from splitdeconv.formats.onnx.shapes import Shapes
 from splitdeconv.formats.onnx.way_back import Replaced, rewriting
@@ -191,7 +191,7 @@ def turn(model: ir.Model, sites: Sequence[SubPixelSite]) -> ir.Model:
     twins = dict(zip((place.node for place in places(model)), places(copy), strict=True))
     taken = {value.name or "" for place in twins.values() for value in place.node.outputs}
     taken |= {place.node.name or "" for place in twins.values()}
-    held = list(graphs(copy))
+    held = list(copy.graphs())
     taken |= {value.name or "" for graph in held for value in (*graph.inputs, *graph.initializers.values())}
     done = [_replace(copy, twins, site, taken) for site in sites]
     copy.metadata_props[KEY] = with_conversion(copy.metadata_props.get(KEY, ""), rewriting(held, twins, done))

@@ -117,8 +117,8 @@ def with_fixed_sizes(root: Any, settled: FixedTensors, found: Sequence[Array]) -
         buffer, shape = len(writer.root.buffers) - 1, np.asarray(value.shape, np.int32)
         tensors[tensor] = _with(tensors[tensor], buffer=buffer, shape=shape, shapeSignature=None)
     operators = graph.operators
-    needless = [not values.keys() >= set(graph.outputs_of(number)) for number in range(len(operators))]
-    writer.subgraph.operators = [each for each, needed in zip(operators, needless, strict=True) if needed]
+    needed = [not values.keys() >= set(graph.outputs_of(number)) for number in range(len(operators))]
+    writer.subgraph.operators = [each for each, stays in zip(operators, needed, strict=True) if stays]
     return writer.root
 
 
