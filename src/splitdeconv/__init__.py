@@ -93,8 +93,9 @@ def convert(
         numerics: ``exact`` keeps every rounding step of a quantised model; ``fused`` (TFLite) drops those between a
             deconv and its bias addition and activation; ``requantised`` quantises the summed filters of upsampled 8-bit
             maps anew. Both report the difference.
-        fold: put BatchNormalization and arithmetic with constants around a deconv into its weights (ONNX); proved to
-            the noise bound then, not bit for bit, and taken back where the whole model gains nothing.
+        fold: put BatchNormalization and arithmetic with constants around a deconv into its weights (modules are
+            exported first); proved to the noise bound then, not bit for bit, and taken back where the whole model
+            gains nothing.
         to_deconv: make sub-pixel convolutions (Conv and DepthToSpace, or the same written out; ONNX) transposed ones
             where the target runs these faster, so it must not be ``generic``; exact.
         max_growth: how many times as many weights as the model has a form may store; those of upsamplings have more.

@@ -110,3 +110,36 @@ def together(parts: Iterable[ChannelArithmetic], channels: int) -> ChannelArithm
     for each in parts:
         found = found.then(each)
     return found
+
+
+def arithmetic_of(operator: str, number: Array, channels: int, *, number_first: bool) -> ChannelArithmetic | None:
+    """What ``add``, ``sub``, ``mul`` or ``div`` computes of a map; None where that is not linear, or another operator.
+
+    Args:
+        operator: in small letters.
+        number: one, or one for each channel.
+        channels: of the map.
+        number_first: whether the map is the second operand.
+    """
+    number = np.asarray(number, np.float64).reshape(-1)
+    with np.errstate(divide="ignore"):
+        match operator, number_first:
+            case "add", _:
+                return ChannelArithmetic.of(channels, 1.0, number)
+            case "sub", True:
+                return ChannelArithmetic.of(channels, -1.0, number)
+            case "sub", False:
+                return ChannelArithmetic.of(channels, 1.0, -number)
+            case "mul", _:
+                return ChannelArithmetic.of(channels, number)
+            case "div", False:
+                return ChannelArithmetic.of(channels, 1.0 / number)
+    return None
+
+
+def normalisation(gamma: Array, beta: Array, mean: Array, variance: Array, epsilon: float) -> ChannelArithmetic:
+    """What BatchNormalization computes with what it has learnt, each ``(channels,)``."""
+    scale_in, shift, mean, variance = (each.astype(np.float64) for each in (gamma, beta, mean, variance))
+    with np.errstate(invalid="ignore", divide="ignore"):  # refused then
+        scale = scale_in / np.sqrt(variance + epsilon)
+    return ChannelArithmetic.of(len(scale), scale, shift - mean * scale)

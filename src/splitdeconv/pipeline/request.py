@@ -40,7 +40,7 @@ _TARGET = "What the model is for; auto: the installed runtime of its format; gen
 _STREAM = "Number of the axis over which the model is to work in chunks; of one input by name. Repeatable."
 _FOLD = (
     "Put BatchNormalization and arithmetic with constants around a deconv into its weights; proved to the noise bound, "
-    "not bit for bit (ONNX)."
+    "not bit for bit (models in files)."
 )
 _TO_DECONV = (
     "Make sub-pixel convolutions (Conv and DepthToSpace) transposed ones where the target runs these faster (ONNX)."

@@ -170,6 +170,23 @@ def test_the_convolution_of_an_upsampled_map_is_folded_too() -> None:
     np.testing.assert_array_equal(run(folded, {"x": x})["y"], wanted["y"])
 
 
+def test_the_convolution_of_an_upsampled_map_and_one_beside_it_is_folded_too() -> None:
+    nodes = [
+        helper.make_node("Resize", ["x", "", "scales"], ["u"], mode="nearest"),
+        helper.make_node("Concat", ["u", "beside"], ["c"], axis=1),
+        helper.make_node("Conv", ["c", "w"], ["a"], name="conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Mul", ["a", "s"], ["y"]),
+    ]
+    rng = np.random.default_rng(0)
+    weight, feeds = rng.integers(-3, 4, (4, 5, 3, 3)), {"x": [1, 3, 3, 3], "beside": [1, 2, 6, 6]}
+    constants = {"w": weight.astype(np.float32), "s": ONES, "scales": np.array([1, 1, 2, 2], np.float32)}
+    model = build(nodes, feeds, {"y": [None] * 4}, constants)
+    folded, left = fold(model)
+    assert (op_types(folded), left) == (["Resize", "Concat", "Conv"], ())
+    given = {name: rng.integers(-3, 4, shape).astype(np.float32) for name, shape in feeds.items()}
+    np.testing.assert_array_equal(run(folded, given)["y"], run(model, given)["y"])
+
+
 @pytest.mark.parametrize(
     ("numbers", "reason"),
     [

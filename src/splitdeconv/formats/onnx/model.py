@@ -22,13 +22,14 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.streaming import Streaming
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import SplitdeconvError, UsageError
+from splitdeconv.formats.folding import find_folds
 from splitdeconv.formats.model import Findings, Fold, Input, Model, Site, SubPixelSite
 from splitdeconv.formats.onnx import files, float64
 from splitdeconv.formats.onnx.counts import map_bytes, operator_counts
 from splitdeconv.formats.onnx.custom import standardised
 from splitdeconv.formats.onnx.emit import refuse
 from splitdeconv.formats.onnx.find import Anchor, anchors, unread
-from splitdeconv.formats.onnx.fold import find_folds, fold
+from splitdeconv.formats.onnx.fold import NodesAround, fold
 from splitdeconv.formats.onnx.graph import is_quantiser
 from splitdeconv.formats.onnx.kept import NOTHING, Kept, from_proto, to_proto
 from splitdeconv.formats.onnx.layer import layer_model
@@ -127,9 +128,7 @@ class OnnxModel(Model):
     def foldable(self) -> tuple[tuple[Fold, ...], tuple[Skipped, ...]]:
         sites = self.find().sites
         with _reading(self.path):
-            found = tuple(find_folds(self.ir, sites, self._stated, self.kept.trained()))
-        folds = tuple(each for each in found if isinstance(each, Fold))
-        return folds, tuple(each for each in found if isinstance(each, Skipped))
+            return find_folds(sites, NodesAround(self.ir, self._stated, self.kept.trained()))
 
     def folded(self, folds: Sequence[Fold]) -> Self:
         with _reading(self.path):

@@ -24,10 +24,9 @@ from splitdeconv.formats.onnx.quantisers import dequantiser_of
 from splitdeconv.formats.onnx.shapes import Shapes
 from splitdeconv.formats.onnx.way_back import Replaced, rewriting
 from splitdeconv.formats.onnx.writer import Constants, Writer, take_over
-from splitdeconv.formats.way_back import KEY, SMALL, KeptKernel, with_conversion
+from splitdeconv.formats.way_back import KEY, SMALL, TURNED, KeptKernel, with_conversion
 from splitdeconv.results.plan import Skipped
 
-TURNED = "to_deconv"  # the form of a converted file
 REORDERED = "the new kernel has its weights in another order, and the file does not hold them as they were"
 _MOVES = frozenset(["DepthToSpace", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"])
 _LONGEST = 8  # nodes between the convolution and the finer map

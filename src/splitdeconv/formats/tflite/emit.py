@@ -62,7 +62,7 @@ _VERSIONS: dict[int, tuple[int, int, int]] = {  # otherwise, int8, int16
 _HYBRID = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6}
 _INT32_BIAS = {"CONV_2D": 8, "DEPTHWISE_CONV_2D": 7}
 _GROUPED_CONV = 6
-_BIASED_DECONV, _ACTIVATED_DECONV = 3, 4
+BIASED_DECONV, ACTIVATED_DECONV = 3, 4  # versions of TRANSPOSE_CONV
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +300,7 @@ class Emitter:
         cropped = whole != out.shape
         target = self.writer.tensor(self.types.result, whole, f"{self.node.id}/whole") if cropped else out.tensor
         sizes = self._output_sizes(x, whole)
-        version = _ACTIVATED_DECONV if activation else _BIASED_DECONV
+        version = ACTIVATED_DECONV if activation else BIASED_DECONV
         kernel, *bias = self.filters.native(deconv)
         self.add(Builtin.TRANSPOSE_CONV, [sizes, kernel, x.tensor, *bias], target, options, version)
         if cropped:
@@ -388,7 +388,7 @@ class Emitter:
         target = self.writer.tensor(self.types.result, whole, f"{node.id}/native") if cropped else out.tensor
         kernel, *bias = self.filters.native(node.deconv, kind)
         version = node.graph.root.operatorCodes[original.opcodeIndex].version
-        version = max(_BIASED_DECONV, version) if kind == "TRANSPOSE_CONV" else version
+        version = max(BIASED_DECONV, version) if kind == "TRANSPOSE_CONV" else version
         operands = [self.ints(whole), kernel, x.tensor, *bias]
         self.add(getattr(Builtin, kind), operands, target, options, version)
         if cropped:

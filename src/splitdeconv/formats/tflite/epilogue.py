@@ -15,6 +15,7 @@ from splitdeconv.formats.tflite.units import same_unit, unit_of
 
 _AFTER = {("", "RELU"), ("", "RELU6"), ("", "RELU_N1_TO_1"), ("RELU", "RELU"), ("RELU", "RELU6"), ("RELU6", "RELU6")}
 _INT32 = np.iinfo(np.int32)
+CROPS = ("STRIDED_SLICE", "SLICE")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +76,7 @@ def find_epilogue(graph: Graph, operator: int, numerics: str, axes: int = 2) -> 
     fused = getattr(graph.operators[operator].builtinOptions, "fusedActivationFunction", 0)  # custom ones have none
     nothing = (0,) * axes
     found = Epilogue(output, activation=ACTIVATIONS[fused], begin=nothing, end=nothing)
-    for reader in _readers(graph, output):
+    for reader in readers(graph, output):
         joined = _join(graph, operator, reader, found, numerics)
         if joined is None:
             break
@@ -83,7 +84,8 @@ def find_epilogue(graph: Graph, operator: int, numerics: str, axes: int = 2) -> 
     return found
 
 
-def _readers(graph: Graph, tensor: int) -> Iterator[int]:
+def readers(graph: Graph, tensor: int) -> Iterator[int]:
+    """The only reader of a tensor, that of what it makes, and so on."""
     reader = graph.only_consumer(tensor)
     while reader is not None and len(graph.outputs_of(reader)) == 1:
         yield reader
@@ -95,7 +97,7 @@ def _join(graph: Graph, operator: int, reader: int, so_far: Epilogue, numerics: 
     name = graph.name(reader)
     (result,) = graph.outputs_of(reader)
     longer = replace(so_far, result=result, operators=(*so_far.operators, reader), names=(*so_far.names, name))
-    if name in ("STRIDED_SLICE", "SLICE"):
+    if name in CROPS:
         return _with_crop(graph, reader, longer) if same_unit(graph, so_far.result, result) else None
     if graph.shape(so_far.result) != graph.shape(result):
         return None

@@ -16,16 +16,18 @@ from splitdeconv.deconv.ops import Layout
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
-from splitdeconv.formats.model import Findings, Input, Model, Origin, Site
+from splitdeconv.formats.folding import find_folds
+from splitdeconv.formats.model import Findings, Fold, Input, Model, Origin, Site
 from splitdeconv.formats.tflite import file
 from splitdeconv.formats.tflite.counts import map_bytes, operator_counts
 from splitdeconv.formats.tflite.file import Contents
 from splitdeconv.formats.tflite.fixed_sizes import settled_by_inputs, watched, with_fixed_sizes
+from splitdeconv.formats.tflite.fold import OperatorsAround, bare, fold
 from splitdeconv.formats.tflite.fused import difference
 from splitdeconv.formats.tflite.graph import Graph, indices, text
 from splitdeconv.formats.tflite.kernels import left_out
 from splitdeconv.formats.tflite.layer import layer_root
-from splitdeconv.formats.tflite.node import Node
+from splitdeconv.formats.tflite.node import Node, node_of
 from splitdeconv.formats.tflite.nodes import find_nodes
 from splitdeconv.formats.tflite.refuse import refusal, unportable
 from splitdeconv.formats.tflite.splice import splice, stand_alone, without_dead_contents
@@ -99,9 +101,15 @@ class TfliteModel(Model):
         own = {each.operator for each in read if isinstance(each, Node) and each.graph.number == 0}
         return Findings(sites, skipped, other_macs(self.root, own))
 
+    def foldable(self) -> tuple[tuple[Fold, ...], tuple[Skipped, ...]]:
+        return find_folds([bare(site) for site in self.find().sites], OperatorsAround())
+
+    def folded(self, folds: Sequence[Fold]) -> Self:
+        return self._with_root(fold(self.root, folds)) if folds else self
+
     def sized_by(self, in_shapes: Mapping[str, tuple[int, ...]], run: Callable[[Model], Mapping[str, Array]]) -> Self:
         """The maps in front of sites with open sizes become outputs of the model that runs."""
-        nodes = [_node(site) for site in self.find().sites if None in site.deconv.in_sizes]
+        nodes = [node_of(site) for site in self.find().sites if None in site.deconv.in_sizes]
         nodes = [node for node in nodes if node.graph.number == 0]
         seen = _with_outputs(self.root, [node.source for node in nodes])
         outputs = run(self._with_root(seen))
@@ -121,7 +129,7 @@ class TfliteModel(Model):
     def seen_by(self, runner: Target) -> Self:
         sites = self.find().sites
         own = Compilable(self.path) if self.path is not None else Compilable(self.to_object())
-        found = left_out([_node(site) for site in sites], own, runner)
+        found = left_out([node_of(site) for site in sites], own, runner)
         return replace(self, left_out=found) if found else self
 
     def refuse(self, site: Site, program: Program) -> str | None:
@@ -132,7 +140,7 @@ class TfliteModel(Model):
         return unportable(program)
 
     def emit(self, site: Site, program: Program, weights: Weights | None = None) -> Compilable:
-        root = stand_alone(_node(site), program, weights)
+        root = stand_alone(node_of(site), program, weights)
         content = file.pack(root)
         return Compilable(content, partial(operations, root, "the model"), partial(_evaluate, content))
 
@@ -187,7 +195,7 @@ class TfliteModel(Model):
         return file.to_bytes(self.contents)
 
     def difference(self, site: Site, x: Array, before: Array, after: Array) -> FusedDifference:
-        return difference(_node(site), x, before, after)
+        return difference(node_of(site), x, before, after)
 
 
 def _evaluate(content: bytes, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -195,12 +203,6 @@ def _evaluate(content: bytes, feeds: Mapping[str, Array]) -> dict[str, Array]:
     from splitdeconv.targets.litert import LiteRtModel, interpreter  # noqa: PLC0415  # only of targets that do not run
 
     return LiteRtModel(interpreter(content, "xnnpack", 1)).run(feeds)
-
-
-def _node(site: Site) -> Node:
-    (node,) = site.origin.nodes
-    assert isinstance(node, Node), "a site of a TFLite model"
-    return node
 
 
 def _site(node: Node, sizes: Mapping[str, tuple[int, ...]]) -> Site:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Weights
 from splitdeconv.deconv.written import sums_weights
+from splitdeconv.formats.model import Site
 from splitdeconv.formats.tflite.constants import folded
 from splitdeconv.formats.tflite.epilogue import Epilogue
 from splitdeconv.formats.tflite.geometry import as_stored_kernel
@@ -74,3 +75,10 @@ class Node:
         if self.deconv.quant is not None:
             quant = quantisation(self.graph, self.operand, self.kernel.tensor, self.result)
         return Weights(kernel, bias, quant)
+
+
+def node_of(site: Site) -> Node:
+    """The operator that a site is."""
+    (node,) = site.origin.nodes
+    assert isinstance(node, Node), "a site of a TFLite model"
+    return node

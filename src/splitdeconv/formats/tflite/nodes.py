@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from splitdeconv.formats.tflite.node import Node
 from splitdeconv.formats.tflite.operands import Constant, LeftAlone, arithmetic, constant_operand
 from splitdeconv.formats.tflite.shapes import Size, shape_value, size_at
 from splitdeconv.formats.tflite.transposed import Transposed, axis_of, is_deconv, mediapipe_axis, read_transposed
+from splitdeconv.formats.tflite.way_back import kept_names
 from splitdeconv.results.plan import Skipped
 
 UNKNOWN = "its output shape is computed from sizes that the model leaves open, otherwise than from its input's"
@@ -24,17 +25,19 @@ UNKNOWN = "its output shape is computed from sizes that the model leaves open, o
 
 def find_nodes(root: Any, numerics: str) -> list[Node | Skipped]:
     """All deconvs of all subgraphs, in order; convolutions of stretched maps are looked for first."""
-    named = list(named_operators(root))
+    named, renamed = list(named_operators(root)), kept_names(root)
     taken = {name for name, _, _ in named}
     found: list[Node | Skipped] = []
     for number in range(len(root.subgraphs)):
         graph = Graph(root, number)
         names = {operator: name for name, holder, operator in named if holder.number == number}
-        found += _find_in(graph, names, taken, numerics)
+        found += _find_in(graph, names, taken, numerics, renamed)
     return found
 
 
-def _find_in(graph: Graph, names: dict[int, str], taken: set[str], numerics: str) -> list[Node | Skipped]:
+def _find_in(
+    graph: Graph, names: dict[int, str], taken: set[str], numerics: str, renamed: Mapping[tuple[int, int], str]
+) -> list[Node | Skipped]:
     """The deconvs of one subgraph; ``names`` are those of its transposed convolutions."""
     every = range(len(graph.operators))
     stretched = {operator: each for operator in every if (each := stretched_at(graph, operator)) is not None}
@@ -47,7 +50,7 @@ def _find_in(graph: Graph, names: dict[int, str], taken: set[str], numerics: str
         if each is None:
             found += [] if half or operator not in names else [_Reader(graph, operator, names[operator]).node(numerics)]
             continue
-        name = names.get(operator) or _unique(_name(graph, operator), taken)
+        name = names.get(operator) or _unique(_name(graph, operator, renamed), taken)
         taken.add(name)
         if isinstance(each, Stretched):
             kept = (graph.outputs_of(n)[0] for n in each.nodes if _read_by_others(graph, n, inner | replaced))
@@ -66,12 +69,12 @@ def _read_by_others(graph: Graph, operator: int, readers: set[int]) -> bool:
 
 def named_operators(root: Any) -> Iterator[tuple[str, Graph, int]]:
     """Every transposed convolution with its site's name, which is unique: name, subgraph, operator."""
-    taken: set[str] = set()
+    taken, renamed = set[str](), kept_names(root)
     for number in range(len(root.subgraphs)):
         graph = Graph(root, number)
         for operator in range(len(graph.operators)):
             if is_deconv(graph.name(operator)):
-                name = _unique(_name(graph, operator), taken)
+                name = _unique(_name(graph, operator, renamed), taken)
                 taken.add(name)
                 yield name, graph, operator
 
@@ -81,9 +84,11 @@ def nodes_of(root: Any, numerics: str) -> Iterator[Node]:
     return (node for node in find_nodes(root, numerics) if isinstance(node, Node))
 
 
-def _name(graph: Graph, operator: int) -> str:
-    """First of the names that the converter joined for the output."""
+def _name(graph: Graph, operator: int, renamed: Mapping[tuple[int, int], str]) -> str:
+    """The name before it got another output, or the first of those that the converter joined for its output."""
     outputs = graph.outputs_of(operator)
+    if outputs and (graph.number, outputs[0]) in renamed:
+        return renamed[graph.number, outputs[0]]
     name = text(graph.tensors[outputs[0]].name).split(";")[0] if outputs else ""
     return name or f"subgraph{graph.number}/operator{operator}"
 

@@ -7,6 +7,7 @@ they were; what they read is in the buffers that became empty, but for kernels, 
 from __future__ import annotations
 
 import copy
+import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from splitdeconv.formats.way_back import (
     CHANGED,
     KEY,
     MOVED,
+    SAME_SITE,
     SMALL,
     SUMMED,
     KeptFilter,
@@ -56,6 +58,18 @@ def stored_text(root: Any) -> str:
     entry = _entry(root)
     data = None if entry is None else root.buffers[entry.buffer].data
     return "" if data is None else bytes(data).decode("utf-8", "replace")
+
+
+def kept_names(root: Any) -> dict[tuple[int, int], str]:
+    """Names of sites that have got another output, by which they would be called, by subgraph and tensor."""
+    try:
+        sites = [
+            site for each in json.loads(stored_text(root) or "{}").get("conversions", ()) for site in each["sites"]
+        ]
+        moved = [site for site in sites if site["lowering"] in SAME_SITE]
+        return {(int(site["part"]), int(site["results"][0])): str(site["site"]) for site in moved}
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError):  # it may be damaged
+        return {}
 
 
 def _entry(root: Any) -> Any:

@@ -89,11 +89,19 @@ class GraphWriter:
         )
         self.operators.append(new)
 
-    def copied(self, root: Any, operator: Any, inputs: Sequence[int], outputs: Sequence[int]) -> None:
-        """Append a copy of a builtin operator of the model ``root``, connected anew."""
-        code = root.operatorCodes[operator.opcodeIndex]
-        new = copy.copy(operator)
-        new.opcodeIndex = self._code(max(code.builtinCode, code.deprecatedBuiltinCode), code.version)
+    def copied(self, root: Any, operator: Any, inputs: Sequence[int], outputs: Sequence[int], version: int = 0) -> None:
+        """Append a copy of an operator of the model ``root``, connected anew; custom ones of the same model only.
+
+        Args:
+            root: of the operator.
+            operator: one of the schema.
+            inputs, outputs: tensors in the new tree.
+            version: at least, of its kind.
+        """
+        code, new = root.operatorCodes[operator.opcodeIndex], copy.copy(operator)
+        if code.customCode is None:
+            builtin = max(code.builtinCode, code.deprecatedBuiltinCode)
+            new.opcodeIndex = self._code(builtin, max(version, code.version))
         new.inputs, new.outputs = _int32(inputs), _int32(outputs)
         self.operators.append(new)
 

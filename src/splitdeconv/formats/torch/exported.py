@@ -16,11 +16,13 @@ from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import InputError
-from splitdeconv.formats.model import Findings, Input, Origin, Site
+from splitdeconv.formats.folding import find_folds
+from splitdeconv.formats.model import Findings, Fold, Input, Origin, Site
 from splitdeconv.formats.open_sizes import with_batch_of_one
 from splitdeconv.formats.torch.constants import StoredTensors
 from splitdeconv.formats.torch.counts import map_bytes, operator_counts
 from splitdeconv.formats.torch.exchange import WrittenLayer, examples_of, weights_of
+from splitdeconv.formats.torch.fold import CallsAround
 from splitdeconv.formats.torch.model import TorchModel, evaluate, input_of
 from splitdeconv.formats.torch.modules import ModuleModel
 from splitdeconv.formats.torch.sizes import Sizes, sizes_of
@@ -86,6 +88,14 @@ class ExportedModel(TorchModel):
         sites = tuple(each for each in found if isinstance(each, Site))
         skipped = (*(each for each in found if isinstance(each, Skipped)), *_nested(module))
         return Findings(sites, skipped, sizes.other_macs)
+
+    def foldable(self) -> tuple[tuple[Fold, ...], tuple[Skipped, ...]]:
+        return find_folds(self.find().sites, CallsAround(StoredTensors(self.program)))
+
+    def folded(self, folds: Sequence[Fold]) -> Self:
+        if not folds:
+            return self
+        return replace(self, program=Splice(self.program, StoredTensors(self.program)).folded(folds), path=None)
 
     def emit(self, site: Site, program: Program, weights: Weights | None = None) -> Compilable:
         return alone(program, weights or site.weights)

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import (
@@ -21,7 +22,10 @@ from torch.export.graph_signature import (
 )
 
 from splitdeconv.deconv.program import Program
+from splitdeconv.formats.folding import new_values
+from splitdeconv.formats.model import Fold
 from splitdeconv.formats.torch.constants import StoredTensors
+from splitdeconv.formats.torch.fold import own_values, result_of, with_parameters
 from splitdeconv.formats.torch.stretched import StretchedConv, find_stretched, unread_writes
 from splitdeconv.formats.torch.written import Written, write
 from splitdeconv.torch_modules import graphs
@@ -42,6 +46,7 @@ class Splice:
         self._module = copy.deepcopy(program.graph_module)
         for old, new in zip(program.graph.nodes, self._module.graph.nodes, strict=True):
             new.name = old.name  # copies get names that are no builtins of Python, such as `input`
+        self._twins = dict(zip(program.graph.nodes, self._module.graph.nodes, strict=True))
         self._state = dict(program.state_dict)
         self._inputs = list(program.graph_signature.input_specs)
         self._outputs = list(program.graph_signature.output_specs)
@@ -54,6 +59,15 @@ class Splice:
         for site in find_stretched(self._module.graph, self._constants):
             if isinstance(site, StretchedConv) and site.name in programs:
                 self._replace_stretched(site, programs[site.name])
+        return self._finished()
+
+    def folded(self, folds: Sequence[Fold]) -> ExportedProgram:
+        """The program in which the nodes of ``folds`` are in the weights of their sites."""
+        for each in folds:
+            self._fold(each)
+        return self._finished()
+
+    def _finished(self) -> ExportedProgram:
         self._module.graph.lint()
         self._module.recompile()
         old = self._program
@@ -82,6 +96,26 @@ class Splice:
         for node in unread_writes(site):
             self._take_out(node)
 
+    def _fold(self, fold: Fold) -> None:
+        call, around = fold.site.origin.nodes[0], fold.origin.nodes[0]
+        node, front = self._twins[call.node], around.front[:1]
+        kernel, bias = new_values(fold, own_values(call, self._constants))
+        before = node.all_input_nodes
+        weight = self._buffer(f"{node.name}_weight", torch.from_numpy(kernel))
+        shift = None if bias is None else self._buffer(f"{node.name}_bias", torch.from_numpy(bias))
+        x = self._twins[front[0].node].args[front[0].map_at] if front else node.args[0]
+        with_parameters(node, x, weight, shift)
+        for each in before:
+            self._erase(each)
+        if around.behind:
+            self._let_stand_for(node, result_of(self._twins[around.behind[-1].node]))
+
+    def _let_stand_for(self, new: fx.Node, old: fx.Node) -> None:
+        """Give the readers of ``old`` what ``new`` makes, and take out what nothing reads then."""
+        old.replace_all_uses_with(new)
+        self._outputs = [_renamed(spec, old.name, new.name) for spec in self._outputs]
+        self._erase(old)
+
     def _values(self, call: graphs.Call | StretchedConv) -> tuple[Tensor, Tensor | None]:
         weight = self._constants.value(call.weight)
         assert weight is not None, "only calls with stored weights are sites"
@@ -90,10 +124,7 @@ class Splice:
     def _put(self, node: fx.Node, maps: Sequence[fx.Node], written: Written) -> None:
         """``written``, which reads ``maps``, in the place of ``node``."""
         filters = [self._buffer(f"{node.name}_filter", each) for each in written.filters]
-        new = self._inlined(node, written, [*maps, *filters])
-        node.replace_all_uses_with(new)
-        self._outputs = [_renamed(spec, node.name, new.name) for spec in self._outputs]
-        self._erase(node)
+        self._let_stand_for(self._inlined(node, written, [*maps, *filters]), node)
 
     def _inlined(self, node: fx.Node, written: Written, inputs: Sequence[fx.Node]) -> fx.Node:
         """The nodes of ``written`` in the place of ``node``; returns the last."""
@@ -123,7 +154,7 @@ class Splice:
 
     def _erase(self, node: fx.Node) -> None:
         """Take out a node that nothing reads, and those that then are read no more."""
-        if node.users:
+        if node.users or node._erased:  # several that went away may have read it
             return
         if node.op == "placeholder":
             spec = next(each for each in self._inputs if getattr(each.arg, "name", "") == node.name)
