@@ -121,7 +121,7 @@ def merged(network: nn.Module, form: str) -> nn.Module:
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if isinstance(child, UpsampledConv2d):
-                setattr(parent, name, as_one_module(child.conv, child.factor, form))
+                setattr(parent, name, as_one_module(child.conv, 2, form))
     return network
 
 

@@ -24,7 +24,7 @@ from splitdeconv.formats.tflite.geometry import FILTER_AXES, as_stored_kernel
 from splitdeconv.formats.tflite.graph import Graph
 from splitdeconv.formats.tflite.node import Node, node_of
 from splitdeconv.formats.tflite.schema import ACTIVATIONS
-from splitdeconv.formats.tflite.splice import without_dead_contents
+from splitdeconv.formats.tflite.splice import without_dead
 from splitdeconv.formats.tflite.transposed import PLACES
 from splitdeconv.formats.tflite.way_back import stored_text, with_text
 from splitdeconv.formats.tflite.writer import GraphWriter
@@ -121,7 +121,7 @@ def fold(root: Any, folds: Sequence[Fold]) -> Any:
     new = root
     for number in sorted({node_of(each.site).graph.number for each in folds}):
         new = _fold_graph(new, [each for each in folds if node_of(each.site).graph.number == number], number)
-    new = without_dead_contents(root, new)
+    new = without_dead(root, new)
     return with_text(new, with_conversion(stored_text(new), _no_way_back(folds)))
 
 

@@ -99,6 +99,16 @@ class Graph:
         return np.frombuffer(stored, DTYPES[found.type]).reshape(indices(found.shape))
 
 
+def touched_tensors(root: Any, graph: Any) -> set[int]:
+    """Tensors of a subgraph that operators, signatures or the outside read or make."""
+    touched = {*indices(graph.inputs), *indices(graph.outputs)}
+    for operator in graph.operators or []:
+        touched |= {*indices(operator.inputs), *indices(operator.outputs), *indices(operator.intermediates)}
+    for signature in root.signatureDefs or []:
+        touched |= {each.tensorIndex for each in [*(signature.inputs or []), *(signature.outputs or [])]}
+    return touched - {-1}
+
+
 def indices(found: Any) -> list[int]:
     """A vector of the schema as a list; empty where it is absent."""
     return [] if found is None else [int(index) for index in found]

@@ -30,7 +30,7 @@ from splitdeconv.formats.tflite.layer import layer_root
 from splitdeconv.formats.tflite.node import Node, node_of
 from splitdeconv.formats.tflite.nodes import find_nodes
 from splitdeconv.formats.tflite.refuse import refusal, unportable
-from splitdeconv.formats.tflite.splice import splice, stand_alone, without_dead_contents
+from splitdeconv.formats.tflite.splice import splice, stand_alone, without_dead
 from splitdeconv.formats.tflite.way_back import stored_text, undone, with_text, without_unread
 from splitdeconv.formats.tflite.work import operations, other_macs
 from splitdeconv.formats.way_back import Rewriting, WayBack, undo_all
@@ -169,7 +169,7 @@ class TfliteModel(Model):
             return left
 
         text, stayed = undo_all(way_back, undo)
-        root = without_unread(with_text(without_dead_contents(self.root, root), text))
+        root = without_unread(with_text(without_dead(self.root, root), text))
         return replace(self._with_root(root), left_out=frozenset()), stayed
 
     def _with_root(self, root: Any) -> Self:

@@ -13,7 +13,7 @@ from splitdeconv.deconv.weights import Weights
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.tflite.constants import folded
 from splitdeconv.formats.tflite.emit import Emitter
-from splitdeconv.formats.tflite.graph import Graph, indices
+from splitdeconv.formats.tflite.graph import Graph, indices, touched_tensors
 from splitdeconv.formats.tflite.node import Node
 from splitdeconv.formats.tflite.nodes import nodes_of
 from splitdeconv.formats.tflite.schema import Builtin, tfl
@@ -118,7 +118,7 @@ def splice(root: Any, programs: Mapping[str, Program], numerics: str) -> Any:
         here = [(nodes[name], program) for name, program in changed.items() if nodes[name].graph.number == number]
         new, replaced, removed[number] = _splice_graph(new, here, number)
         done += replaced
-    new = without_dead_contents(root, new)
+    new = without_dead(root, new)
     return with_text(new, with_conversion(stored_text(new), rewriting(root, new, done, removed)))
 
 
@@ -176,12 +176,33 @@ def _is_read(graph: Graph, tensor: int, gone: set[int]) -> bool:
     return any(tensor in graph.inputs_of(operator) for operator in range(len(graph.operators)) if operator not in gone)
 
 
-def without_dead_contents(old: Any, new: Any) -> Any:
-    """The new tree without the contents of buffers that only the replaced operators read; indices stay."""
+def without_dead(old: Any, new: Any) -> Any:
+    """The new tree without the contents and sizes of what only the replaced operators touched; numbers stay.
+
+    A tensor that no operator makes or reads is never allocated, and tools that look at all tensors, LiteRT's quantiser
+    among them, fail at one that has a size.
+    """
     dead = _read_buffers(old) - _read_buffers(new)
     dead -= {entry.buffer for entry in new.metadata or []}
     result = copy.copy(new)
     result.buffers = [tfl.BufferT() if number in dead else buffer for number, buffer in enumerate(new.buffers)]
+    graphs = zip(old.subgraphs, new.subgraphs, strict=True)
+    result.subgraphs = [_without_dead_tensors(new, before, graph) for before, graph in graphs]
+    return result
+
+
+def _without_dead_tensors(root: Any, old: Any, new: Any) -> Any:
+    """One subgraph; the tensors that only ``old`` touches are of size 0."""
+    dead = touched_tensors(root, old) - touched_tensors(root, new)
+    result = copy.copy(new)
+    result.tensors = [_empty(tensor) if number in dead else tensor for number, tensor in enumerate(new.tensors)]
+    return result if dead else new
+
+
+def _empty(tensor: Any) -> Any:
+    result = copy.copy(tensor)
+    result.shape, result.shapeSignature, result.buffer = np.zeros(1, np.int32), None, 0
+    result.sparsity = result.quantization = None
     return result
 
 

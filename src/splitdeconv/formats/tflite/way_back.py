@@ -23,7 +23,7 @@ from splitdeconv.formats.tflite.constants import source_of
 from splitdeconv.formats.tflite.file import pack
 from splitdeconv.formats.tflite.flatbuffer import verify
 from splitdeconv.formats.tflite.geometry import FILTER_AXES, as_stored_kernel
-from splitdeconv.formats.tflite.graph import Graph, indices, text
+from splitdeconv.formats.tflite.graph import Graph, indices, text, touched_tensors
 from splitdeconv.formats.tflite.node import Node
 from splitdeconv.formats.tflite.schema import op_name, tfl
 from splitdeconv.formats.way_back import (
@@ -113,7 +113,9 @@ def rewriting(old: Any, new: Any, done: Sequence[ReplacedNode], removed: Mapping
         form, results = each.program.name, (str(each.node.result),)
         own = None if is_kept_itself else kernel
         sites.append(RewrittenSite(each.node.id, graph.describe(), False, form, graph.number, made, results, own))
-    parts = [_part(old, number, sorted(removed.get(number, ())), dead - kernels) for number in range(max(removed) + 1)]
+    parts = [
+        _part(old, new, number, sorted(removed.get(number, ())), dead - kernels) for number in range(max(removed) + 1)
+    ]
     return Rewriting(tuple(sites), tuple(parts))
 
 
@@ -144,13 +146,15 @@ def _filter(graph: Graph, kept: KeptFilter) -> Array | None:
     return as_stored_kernel(name, found) if found is not None and found.ndim == len(FILTER_AXES[name]) else None
 
 
-def _part(root: Any, number: int, operators: Sequence[int], buffers: Iterable[int]) -> str:
-    """Operators of one subgraph, and contents, under their own numbers."""
-    graph = root.subgraphs[number]
+def _part(root: Any, new: Any, number: int, operators: Sequence[int], buffers: Iterable[int]) -> str:
+    """Operators, contents and tensors of one subgraph that are gone; the inputs are the numbers of the tensors."""
+    graph, after = root.subgraphs[number], new.subgraphs[number].tensors
     kept = set(buffers)
+    tensors = {index: was for index, (was, now) in enumerate(zip(graph.tensors, after, strict=False)) if was is not now}
     part = tfl.ModelT(version=3, operatorCodes=root.operatorCodes)
     part.buffers = [each if index in kept else tfl.BufferT() for index, each in enumerate(root.buffers)]
-    part.subgraphs = [tfl.SubGraphT(operators=[graph.operators[operator] for operator in operators])]
+    gone = [graph.operators[operator] for operator in operators]
+    part.subgraphs = [tfl.SubGraphT(tensors=list(tensors.values()), inputs=list(tensors), operators=gone)]
     return b64encode(pack(part)).decode()
 
 
@@ -187,12 +191,18 @@ def _undo(root: Any, site: RewrittenSite, part: Any) -> Any:
     wanted = _closure(graph, new, pool, [int(tensor) for tensor in site.results])
     result = copy.copy(root)
     result.buffers, result.operatorCodes = list(root.buffers), list(root.operatorCodes)
+    result.subgraphs = list(root.subgraphs)
+    result.subgraphs[site.part] = subgraph = copy.copy(root.subgraphs[site.part])
+    subgraph.tensors = tensors = list(graph.tensors)
+    gone = dict(zip(indices(part.subgraphs[0].inputs), part.subgraphs[0].tensors or [], strict=True))
+    for tensor in touched_tensors(tfl.ModelT(), tfl.SubGraphT(operators=[pool[number] for number in wanted])):
+        tensors[tensor] = gone.get(tensor, tensors[tensor])
     read = {tensor for number in wanted for tensor in indices(pool[number].inputs) if tensor >= 0}
-    for buffer in {graph.tensors[tensor].buffer for tensor in read}:
+    for buffer in {tensors[tensor].buffer for tensor in read}:
         if result.buffers[buffer].data is None and buffer < len(part.buffers):
             result.buffers[buffer] = part.buffers[buffer]
     if site.kernel is not None:
-        tensor = graph.tensors[int(site.kernel.name)]
+        tensor = tensors[int(site.kernel.name)]
         kernel = put_together(site.kernel, lambda kept: _filter(graph, kept))
         if list(kernel.shape) != indices(tensor.shape):
             raise InputError(CHANGED)
@@ -200,10 +210,8 @@ def _undo(root: Any, site: RewrittenSite, part: Any) -> Any:
     back = [_with_code(result, part, pool[number]) for number in sorted(wanted)]
     at = min(number for number in new if number is not None)
     operators = [*graph.operators[:at], *back, *graph.operators[at:]]
-    gone = {id(graph.operators[number]) for number in new if number is not None}
-    result.subgraphs = list(root.subgraphs)
-    result.subgraphs[site.part] = copy.copy(root.subgraphs[site.part])
-    result.subgraphs[site.part].operators = [each for each in operators if id(each) not in gone]
+    replaced = {id(graph.operators[number]) for number in new if number is not None}
+    subgraph.operators = [each for each in operators if id(each) not in replaced]
     if problem := inconsistency(result, 0):
         raise InputError(f"what it holds of its original is damaged ({problem})")
     return result
@@ -240,7 +248,7 @@ def _with_code(root: Any, part: Any, operator: Any) -> Any:
 def without_unread(root: Any) -> Any:
     """A tree without the tensors, buffers and operator codes at the ends of their lists that nothing reads."""
     new = copy.copy(root)
-    new.subgraphs = [_shorter(graph, root.signatureDefs or []) for graph in root.subgraphs]
+    new.subgraphs = [_shorter(root, graph) for graph in root.subgraphs]
     codes = {operator.opcodeIndex for graph in new.subgraphs for operator in graph.operators or []}
     new.operatorCodes = root.operatorCodes[: max(codes, default=0) + 1]
     buffers = {tensor.buffer for graph in new.subgraphs for tensor in graph.tensors or []}
@@ -249,12 +257,7 @@ def without_unread(root: Any) -> Any:
     return new
 
 
-def _shorter(graph: Any, signatures: Sequence[Any]) -> Any:
+def _shorter(root: Any, graph: Any) -> Any:
     new = copy.copy(graph)
-    read = set(indices(graph.inputs)) | set(indices(graph.outputs))
-    for operator in graph.operators or []:
-        read |= {*indices(operator.inputs), *indices(operator.outputs), *indices(operator.intermediates)}
-    for signature in signatures:
-        read |= {each.tensorIndex for each in [*(signature.inputs or []), *(signature.outputs or [])]}
-    new.tensors = graph.tensors[: max(read, default=-1) + 1]
+    new.tensors = graph.tensors[: max(touched_tensors(root, graph), default=-1) + 1]
     return new

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ class GraphWriter:
         self.subgraph.tensors = list(self.subgraph.tensors)
         self.root.subgraphs[graph] = self.subgraph
         self.operators: list[Any] = []
+        self._names = {bytes(tensor.name or b"") for tensor in self.subgraph.tensors}
         self._constants: dict[tuple[bytes, str, tuple[int, ...]], int] = {}
 
     def tensor(self, like: Any, shape: Shape, name: str) -> int:
@@ -40,7 +42,7 @@ class GraphWriter:
         Args:
             like: a tensor of the schema.
             shape: None for an open size.
-            name: for people.
+            name: for people; a number is added where the subgraph has it already, since quantisers go by names.
         """
         open_sizes = None in shape
         new = tfl.TensorT(
@@ -48,7 +50,7 @@ class GraphWriter:
             shapeSignature=_int32([-1 if size is None else size for size in shape]) if open_sizes else None,
             type=like.type,
             buffer=0,
-            name=name.encode(),
+            name=self._free_name(name),
             quantization=like.quantization,
             hasRank=True,
         )
@@ -66,7 +68,7 @@ class GraphWriter:
             shape=_int32(values.shape),
             type=tensor_type(values),
             buffer=len(self.root.buffers) - 1,
-            name=name.encode(),
+            name=self._free_name(name),
             quantization=quantization,
             hasRank=True,
         )
@@ -75,6 +77,12 @@ class GraphWriter:
         if quantization is None:
             self._constants[key] = index
         return index
+
+    def _free_name(self, name: str) -> bytes:
+        tries = (f"{name}{number or ''}".encode() for number in count())
+        free = next(each for each in tries if each not in self._names)
+        self._names.add(free)
+        return free
 
     def operator(
         self, builtin: int, version: int, inputs: Sequence[int], outputs: Sequence[int], options: Any = None
