@@ -54,12 +54,11 @@ def test_every_form_is_bit_equal_to_the_definition(deconv: Deconv, seed: int) ->
 @examples(8, 200)
 def test_filters_are_those_of_the_numpy_definition(deconv: Deconv, seed: int) -> None:
     _, weights = integer_tensors(deconv, seed)
-    kernel = tuple(axis.kernel for axis in deconv.axes)
     channels = np.arange(deconv.out_channels)
     for form in all_forms(deconv):
         for step in lower(deconv, form.layout, form.candidate).steps:
             if isinstance(step.op, Conv):
-                found = filter_split(step.op, kernel)(torch.from_numpy(weights.kernel))
+                found = filter_split(step.op, deconv.weights_shape)(torch.from_numpy(weights.kernel))
                 np.testing.assert_array_equal(found.numpy(), conv_filter(weights.kernel, step.op))
                 found = bias_split(step.op)(torch.from_numpy(channels))
                 np.testing.assert_array_equal(found.numpy(), conv_channels(channels, step.op))

@@ -274,7 +274,7 @@ def _extend(axis: Axis) -> tuple[Axis, int]:
 
 def _taken(kernel: Array, taps: Sequence[Taps], groups: int) -> Array:
     """Non-zero weights of one phase, OIHW, from those of the deconv, IOHW."""
-    return swapped_channels(taken_taps(kernel, taps, 0, groups), groups)
+    return swapped_channels(taken_taps(kernel, taps), groups)
 
 
 def _work(

@@ -219,11 +219,8 @@ def choose(table: SiteTable, overrides: Overrides, rule: Rule, target: str = "th
     stops = f"the original does not run on {target}: {refused}" if refused else ""
     if not left.options:
         chosen, reason = NATIVE, left.reason or _nothing_else(table)
-    elif rule == "generic" and table.deconv.written_out is not None and not overrides.forces(table.site):
-        chosen, reason = (
-            NATIVE,
-            "the generic rule rewrites transposed convolutions only: measure, or ask for a lowering",
-        )
+    elif rule == "generic" and (kind := _not_by_rule(table.deconv)) and not overrides.forces(table.site):
+        chosen, reason = NATIVE, f"the generic rule rewrites {kind} only: measure, or ask for a lowering"
     elif not left.is_open:
         chosen = left.options[0].candidate
         reason = left.reason or (_nothing_else(table) if chosen == NATIVE else stops or "the only form that applies")
@@ -235,6 +232,13 @@ def choose(table: SiteTable, overrides: Overrides, rule: Rule, target: str = "th
             chosen, reason = _fastest(left.options, table.deconv, missing)
         reason = f"{left.reason}; {reason}" if left.reason else reason
     return Choice(table.site, table.deconv, chosen, reason, table.options, table.refusals)
+
+
+def _not_by_rule(deconv: Deconv) -> str:
+    """What the generic rule rewrites, where ``deconv`` is not of that kind; else nothing."""
+    if deconv.written_out is not None:
+        return "transposed convolutions"
+    return "deconvs of stored weights" if deconv.run_time else ""
 
 
 def _nothing_else(table: SiteTable) -> str:

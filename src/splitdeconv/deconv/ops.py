@@ -165,6 +165,16 @@ class Concat(Op):
 
 
 @dataclass(frozen=True, slots=True)
+class Take(Op):
+    """For each place the sum of the rows of axis 0 that it names, zeros where it names none; of kernels only."""
+
+    places: tuple[tuple[int, ...], ...]
+
+    def shape(self, *inputs: Shape) -> Shape:
+        return (len(self.places), *inputs[0][1:])
+
+
+@dataclass(frozen=True, slots=True)
 class Part(Op):
     """Piece ``index`` of ``parts`` equal pieces along ``axis``; a format may write all as one operator."""
 

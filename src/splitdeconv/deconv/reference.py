@@ -11,24 +11,17 @@ from itertools import product
 
 import numpy as np
 
+from splitdeconv.deconv.movement import at, from_channels_first, move, to_channels_first
 from splitdeconv.deconv.ops import (
     Add,
     AddBias,
     Concat,
     Conv,
-    DepthToSpace,
     Layout,
     NativeDeconv,
     Op,
-    Pad,
-    Part,
-    Relayout,
-    Repeat,
-    Reshape,
-    Slice,
     Spread,
     Subtract,
-    Transpose,
     channel_axis,
 )
 from splitdeconv.deconv.program import Program
@@ -74,7 +67,7 @@ def _resized(x: Array, pads: Sequence[tuple[int, int]]) -> Array:
     """``(N, C, *sizes)`` with zeros around the spatial axes; cut off where their numbers are negative."""
     padded = np.pad(x, [(0, 0), (0, 0), *((max(0, b), max(0, e)) for b, e in pads)])
     cuts = [slice(max(0, -b), size - max(0, -e)) for (b, e), size in zip(pads, padded.shape[2:], strict=True)]
-    return _at(padded, cuts)
+    return at(padded, cuts)
 
 
 def _stretch(x: Array, factors: Sequence[int], stretch: str) -> Array:
@@ -85,7 +78,7 @@ def _stretch(x: Array, factors: Sequence[int], stretch: str) -> Array:
         return x
     sizes = [(size - 1) * factor + 1 for size, factor in zip(x.shape[2:], factors, strict=True)]
     lattice = np.zeros((*x.shape[:2], *sizes), x.dtype)
-    _at(lattice, [slice(None, None, factor) for factor in factors])[...] = x
+    at(lattice, [slice(None, None, factor) for factor in factors])[...] = x
     return lattice
 
 
@@ -109,12 +102,12 @@ def deconv(x: Array, weights: Weights, spec: Deconv) -> Array:
     grouped = x.reshape(x.shape[0], spec.groups, spec.in_channels // spec.groups, *sizes)
     kernel = weights.kernel.reshape(spec.groups, -1, *weights.kernel.shape[1:])
     for taps in product(*(range(axis.kernel) for axis in spec.axes)):
-        term = channel_products(np.swapaxes(_at(kernel, taps), 1, 2), grouped)
+        term = channel_products(np.swapaxes(at(kernel, taps), 1, 2), grouped)
         places = tuple(
             slice(tap * axis.dilation, tap * axis.dilation + (size - 1) * axis.stride + 1, axis.stride)
             for tap, axis, size in zip(taps, spec.axes, sizes, strict=True)
         )
-        _at(full, places)[...] += term.reshape(x.shape[0], spec.out_channels, *sizes)
+        at(full, places)[...] += term.reshape(x.shape[0], spec.out_channels, *sizes)
     y = _crop(full, spec)
     return y if weights.bias is None else y + _per_channel(weights.bias, y.ndim, "NCHW")
 
@@ -195,7 +188,7 @@ def _crop(full: Array, spec: Deconv) -> Array:
         slice(max(0, axis.pad_begin), size - max(0, axis.pad_end))
         for axis, size in zip(spec.axes, padded.shape[2:], strict=True)
     )
-    return _at(padded, cuts)
+    return at(padded, cuts)
 
 
 def run(program: Program, x: Array, weights: Weights, *further: Array) -> Array:
@@ -216,15 +209,15 @@ def _apply(op: Op, inputs: list[Array], weights: Weights) -> Array:
     match op:
         case NativeDeconv(simplified=True):
             simpler = Weights(deconv_kernel(weights.kernel, op.deconv), weights.bias)
-            y = deconv(_to_channels_first(x, op.layout), simpler, op.deconv)
-            return _from_channels_first(y, op.layout)
+            y = deconv(to_channels_first(x, op.layout), simpler, op.deconv)
+            return from_channels_first(y, op.layout)
         case NativeDeconv():
-            maps = [_to_channels_first(each, op.layout) for each in inputs]
+            maps = [to_channels_first(each, op.layout) for each in inputs]
             y = definition(maps[0], weights, op.deconv, *maps[1:])
-            return _from_channels_first(y, op.layout)
+            return from_channels_first(y, op.layout)
         case Conv():
-            y = _conv(_to_channels_first(x, op.layout), op, weights)
-            return _from_channels_first(y, op.layout)
+            y = _conv(to_channels_first(x, op.layout), op, weights)
+            return from_channels_first(y, op.layout)
         case Spread():
             return _spread(x, op, weights)
         case Concat():
@@ -237,32 +230,7 @@ def _apply(op: Op, inputs: list[Array], weights: Weights) -> Array:
         case AddBias():
             assert weights.bias is not None, "the program adds a bias, the weights have none"
             return x + _per_channel(weights.bias, x.ndim, op.layout)
-    return _move(op, x)
-
-
-def _move(op: Op, x: Array) -> Array:
-    """An operation that only moves the elements of one array."""
-    match op:
-        case Pad():
-            return np.pad(x, list(zip(op.begin, op.end, strict=True)))
-        case Slice():
-            return _at(x, [slice(b, n - e) for b, e, n in zip(op.begin, op.end, x.shape, strict=True)])
-        case Reshape():
-            return np.reshape(x, [size or 0 for size in op.shape(x.shape)])
-        case Transpose():
-            return np.transpose(x, op.perm)
-        case Part():
-            size = x.shape[op.axis] // op.parts
-            return np.take(x, range(op.index * size, (op.index + 1) * size), axis=op.axis)
-        case Relayout():
-            return x
-        case Repeat():
-            for axis, factor in enumerate(op.factors):
-                x = np.repeat(x, factor, axis=axis)
-            return x
-        case DepthToSpace():
-            return _from_channels_first(_depth_to_space(_to_channels_first(x, op.layout), op), op.layout)
-    raise TypeError(f"the interpreter does not know {type(op).__name__}")
+    return move(op, x)
 
 
 def _spread(x: Array, op: Spread, weights: Weights) -> Array:
@@ -310,26 +278,8 @@ def _correlate(x: Array, filters: Array, dilations: Sequence[int]) -> Array:
             slice(tap * dilation, tap * dilation + size)
             for tap, dilation, size in zip(taps, dilations, out_sizes, strict=True)
         )
-        y += channel_products(_at(filters, taps), _at(grouped, places))
+        y += channel_products(at(filters, taps), at(grouped, places))
     return np.reshape(y, (batch, groups * outs, *out_sizes))
-
-
-def _depth_to_space(x: Array, op: DepthToSpace) -> Array:
-    """ONNX's definition, DCR or CRD; ``x`` is NCHW."""
-    batch, depth, height, width = x.shape
-    block, channels = op.block, depth // op.block**2
-    if op.order == "block_major":
-        split = x.reshape(batch, block, block, channels, height, width).transpose(0, 3, 4, 1, 5, 2)
-    else:
-        split = x.reshape(batch, channels, block, block, height, width).transpose(0, 1, 4, 2, 5, 3)
-    return np.reshape(split, (batch, channels, height * block, width * block))
-
-
-def _at(x: Array, index: Sequence[int | slice]) -> Array:
-    """The view of ``x`` that ``index`` selects on its last axes."""
-    everything = (slice(None),) * (x.ndim - len(index))
-    view: Array = x[everything + tuple(index)]
-    return view
 
 
 def _per_channel(parameter: Array, rank: int, layout: Layout) -> Array:
@@ -337,11 +287,3 @@ def _per_channel(parameter: Array, rank: int, layout: Layout) -> Array:
     shape = [1] * rank
     shape[channel_axis(layout, rank)] = -1
     return np.reshape(parameter, shape)
-
-
-def _to_channels_first(x: Array, layout: Layout) -> Array:
-    return x if layout == "NCHW" else np.moveaxis(x, -1, 1)
-
-
-def _from_channels_first(x: Array, layout: Layout) -> Array:
-    return x if layout == "NCHW" else np.moveaxis(x, 1, -1)

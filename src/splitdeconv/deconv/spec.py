@@ -16,6 +16,7 @@ from typing import Literal
 
 from splitdeconv.deconv.phases import Phase, narrowest_shift
 
+WeightName = Literal["kernel", "bias"]
 Stretch = Literal["repeat", "zeros"]  # of a map: its pixels several times, or zeros between them
 MOST_PHASES = 2**14  # of an axis; spectral layers have a thousand, and beyond forms take minutes to work out
 
@@ -182,6 +183,7 @@ class Deconv:
         separable: whether all channels share one filter, and that is exactly a product of one vector for each axis.
         written_out: how the model has it where it is no transposed convolution there, or None.
         custom: whether the model has it as an operator that its format does not define, so that few runtimes run it.
+        run_time: what the model computes, or is given, when it runs; empty where it stores kernel and bias.
     """
 
     axes: tuple[Axis, ...]
@@ -197,6 +199,7 @@ class Deconv:
     separable: bool = False
     written_out: WrittenOut | None = None
     custom: bool = False
+    run_time: tuple[WeightName, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("in_channels", "out_channels"):
@@ -290,4 +293,6 @@ class Deconv:
         dilations = [axis.dilation for axis in self.axes] if written is None else written.dilations
         if max(dilations) > 1:
             text += f" d{'×'.join(str(dilation) for dilation in dilations)}"
+        if self.run_time:
+            text += f" run-time {' and '.join(self.run_time)}"
         return text

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from splitdeconv.deconv.ops import Conv
-from splitdeconv.deconv.phases import Tap, Taps
-from splitdeconv.deconv.spec import Deconv
-from splitdeconv.deconv.written import original_taps
+from splitdeconv.deconv.filters import composite_steps, filter_steps, tap_steps
+from splitdeconv.deconv.movement import move
+from splitdeconv.deconv.ops import Conv, Op
+from splitdeconv.deconv.phases import Taps
+from splitdeconv.deconv.spec import Deconv, WeightName
 
 Array = NDArray[Any]
 
@@ -135,6 +136,10 @@ class Weights:
             bias = bias * quant.sum_unit
         return Weights((self.kernel.astype(np.float64) - zero) * scale, bias)
 
+    def run_time(self, deconv: Deconv) -> dict[WeightName, Array]:
+        """What a model of the deconv is given beside its maps, by name: the parameters that it does not store."""
+        return {name: array for name in deconv.run_time if (array := getattr(self, name)) is not None}
+
     def as_type(self, dtype: str) -> Weights:
         """The same values in another type, without quantisation."""
         return Weights(self.kernel.astype(dtype), None if self.bias is None else self.bias.astype(dtype))
@@ -160,6 +165,11 @@ def swapped_channels(kernel: Array, groups: int) -> Array:
     return np.ascontiguousarray(swapped.reshape(-1, *swapped.shape[2:]))
 
 
+def example_values(shape: Sequence[int], dtype: str | np.dtype[Any] = "float32") -> Array:
+    """Values for a parameter that nothing stores, by which a deconv is timed: random, as of trained weights."""
+    return np.random.default_rng(0).standard_normal(shape).astype(dtype)
+
+
 def conv_filter(kernel: Array, conv: Conv, zero: Array | int = 0) -> Array:
     """The filter of ``conv``, its values copied from the model's kernel; sums are taken in float64 and rounded once.
 
@@ -172,15 +182,12 @@ def conv_filter(kernel: Array, conv: Conv, zero: Array | int = 0) -> Array:
     Returns:
         OIHW, ``(total_channels, in_channels // groups, *conv.kernel)``, of the kernel's type.
     """
-    groups, per_group = conv.groups, conv.out_channels // conv.groups
-    kernel = kernel[-conv.in_channels :] if conv.beside else kernel[: conv.in_channels]
-    ins, count = conv.in_channels // groups, len(conv.blocks)
-    axis, sizes = (1, (count, per_group)) if conv.order == "block_major" else (2, (per_group, count))
-    filled = np.empty((groups, *sizes, ins, *conv.kernel), kernel.dtype)
-    for block, part in zip(conv.blocks, np.moveaxis(filled, axis, 0), strict=True):
-        taken = taken_taps(kernel, block, zero, groups).reshape(groups, ins, per_group, *conv.kernel)
-        part[...] = np.swapaxes(taken, 1, 2)
-    return filled.reshape(conv.filter_shape)
+    if not np.any(zero):
+        return _moved(kernel, filter_steps(conv, kernel.shape))
+    zeros = np.broadcast_to(np.asarray(zero, np.int64), (conv.out_channels,))
+    offsets = kernel.astype(np.int64) - along_inputs(zeros, kernel.shape, conv.groups)
+    filled = _moved(offsets, filter_steps(conv, kernel.shape))
+    return (filled + conv_channels(zeros, conv).reshape((-1, *(1,) * (filled.ndim - 1)))).astype(kernel.dtype)
 
 
 def kernel_parts(filled: Array, conv: Conv) -> list[Array]:
@@ -205,55 +212,18 @@ def deconv_kernel(kernel: Array, deconv: Deconv) -> Array:
     """
     if deconv.written_out is None:
         return kernel
-    every = (tuple(range(axis.kernel)) for axis in deconv.axes)
-    taps = tuple(original_taps(deconv, number, row) for number, row in enumerate(every))
-    return np.ascontiguousarray(taken_taps(kernel[: deconv.in_channels], taps, 0, deconv.groups))
+    return _moved(kernel, composite_steps(deconv, kernel.shape))
 
 
-def taken_taps(kernel: Array, block: Sequence[Taps], zero: Array | int, groups: int) -> Array:
-    """The kernel's taps that one block names, ``zero`` where it names none."""
-    present = np.ones((1,) * kernel.ndim, dtype=bool)
-    dtype = kernel.dtype
-    if any(isinstance(tap, range) for taps in block for tap in taps):
-        kernel = kernel.astype(np.int64 if dtype.kind in "iu" else np.float64)
-    for number, taps in enumerate(block):
-        axis = number + 2
-        kernel = _along(kernel, taps, axis)
-        shape = [1] * kernel.ndim
-        shape[axis] = len(taps)
-        present = present & np.array([tap is not None for tap in taps]).reshape(shape)
-    kernel = kernel.astype(dtype, copy=False)
-    if present.all():
-        return kernel
-    empty = np.asarray(zero)
-    if empty.ndim:
-        empty = along_inputs(empty, kernel.shape, groups)
-    return np.where(present, kernel, empty.astype(kernel.dtype))
+def taken_taps(kernel: Array, taps: Sequence[Taps]) -> Array:
+    """The kernel's taps, IOHW, that one block names by axis, 0 where it names none."""
+    return _moved(kernel, tap_steps(taps, kernel.shape))
 
 
-def _along(kernel: Array, taps: Taps, axis: int) -> Array:
-    """The taps of one axis; anything where there is none."""
-    if not any(isinstance(tap, range) for tap in taps):
-        places = [tap or 0 for tap in taps if not isinstance(tap, range)]
-        return kernel[(slice(None),) * axis + (_as_slice(places) or places,)]  # a slice copies nothing
-    return np.stack([_summed(kernel, tap, axis) for tap in taps], axis=axis)
-
-
-def _as_slice(places: Sequence[int]) -> slice | None:
-    """Numbers at equal distances as a slice, or None where they are not."""
-    step = places[1] - places[0] if len(places) > 1 else 1
-    end = places[-1] + step
-    if not step or list(range(places[0], end, step)) != list(places):
-        return None
-    return slice(places[0], end if end >= 0 else None, step)
-
-
-def _summed(kernel: Array, tap: Tap, axis: int) -> Array:
-    if isinstance(tap, range):
-        total: Array = np.take(kernel, tap, axis=axis).sum(axis=axis)
-        return total
-    taken: Array = np.take(kernel, tap or 0, axis=axis)
-    return taken
+def _moved(kernel: Array, steps: Sequence[Op]) -> Array:
+    for op in steps:
+        kernel = move(op, kernel)
+    return np.ascontiguousarray(kernel)
 
 
 def along_inputs(parameter: Array, shape: tuple[int, ...], groups: int) -> Array:
@@ -273,6 +243,11 @@ def conv_channels(parameter: Array, conv: Conv, axis: int = 0) -> Array:
     Returns:
         The same with ``total_channels`` entries along ``axis``.
     """
+    return np.take(parameter, channel_places(conv), axis=axis)
+
+
+def channel_places(conv: Conv) -> Array:
+    """For each output channel of ``conv`` that of the deconv, ``(total_channels,)`` of int64."""
     channels = np.arange(conv.out_channels).reshape(conv.groups, -1)
     repeated = np.stack([channels] * len(conv.blocks), axis=1 if conv.order == "block_major" else 2)
-    return np.take(parameter, repeated.reshape(-1), axis=axis)
+    return repeated.reshape(-1)

@@ -49,7 +49,8 @@ class Site:
         id: unique in the model; the node's name, or one made from its output.
         origin: where it is in the model.
         deconv: its geometry.
-        weights: its trained values, as they are stored (integers in quantised models).
+        weights: its trained values, as they are stored (integers in quantised models); of parameters that the model
+            computes when it runs (``deconv.run_time``), examples.
         epilogue: operators that follow and that may be done before the rearrangement, in order.
         where: graph, subgraph or function that holds it.
         notes: what the user should know when it is rewritten.
@@ -295,6 +296,7 @@ class Model(ABC):
     def emit(self, site: Site, program: Program, weights: Weights | None = None) -> Compilable:
         """A stand-alone model of one site under ``program``, its epilogue included, with input ``x`` and one output.
 
+        Parameters of ``deconv.run_time`` are inputs too, behind the maps, called by their names.
         The program may lack a reshape at its end; then the output has the shape from before it.
 
         Args:

@@ -117,7 +117,7 @@ def compile_equal_work(model: Model, site: Site, target: Target) -> dict[Candida
 
 
 def site_inputs(layout: Layout, site: Site) -> dict[str, Array]:
-    """A random map for each input of a site's stand-alone models, in the layout of the format."""
+    """A random map for each input of a site's stand-alone models, in the layout of the format; and run-time weights."""
     deconv = site.deconv
     sizes = [size or 1 for size in deconv.in_sizes]
     batch = deconv.batch or 1
@@ -131,7 +131,7 @@ def site_inputs(layout: Layout, site: Site) -> dict[str, Array]:
     if deconv.written_out and deconv.written_out.beside:
         further = [size or 1 for size in beside_shape(deconv, layout)]
         maps["x1"] = rng.standard_normal(further, np.float32).astype(dtype)
-    return maps
+    return maps | site.weights.run_time(deconv)
 
 
 def _wrong(found: Array, wanted: Array) -> str:

@@ -227,11 +227,11 @@ def _split(op: Conv | NativeDeconv | AddBias, deconv: Deconv) -> Callable[[Tenso
     if isinstance(op, NativeDeconv):
         if op.deconv.written_out is None:
             return lambda weight, bias: (weight, bias)
-        kernel = composite_split(op.deconv)
+        kernel = composite_split(op.deconv, deconv.weights_shape)
         return lambda weight, bias: (kernel(weight), bias)
     if isinstance(op, AddBias):
         return lambda _, bias: (None, bias)
-    filters = filter_split(op, deconv.weights_shape[2:])
+    filters = filter_split(op, deconv.weights_shape)
     biases = bias_split(op)
     if not op.has_bias:
         return lambda weight, _: (filters(weight), None)

@@ -30,6 +30,7 @@ from splitdeconv.deconv.ops import (
     Reshape,
     Slice,
     Subtract,
+    Take,
     Transpose,
 )
 from splitdeconv.torch_modules import native, packed
@@ -108,6 +109,27 @@ def _part(op: Part, _: int) -> Apply:
     return apply
 
 
+def _take(op: Take, _: int) -> Apply:
+    """Rows are cut apart and joined rather than gathered by an index tensor.
+
+    No constant in exported graphs, no copy to a GPU, and the gradient is a join again.
+    """
+    summed = any(len(each) > 1 for each in op.places)
+
+    def apply(values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
+        (x,) = values
+        exact = torch.float64 if summed and x.device.type != "mps" else x.dtype  # MPS has no float64
+        rows = x.to(exact).split(1)
+        known: dict[tuple[int, ...], Tensor] = {}
+        for each in op.places:
+            if each not in known:
+                first, *others = [rows[place] for place in each] or [torch.zeros_like(rows[0])]
+                known[each] = sum(others, start=first)
+        return torch.cat([known[each] for each in op.places]).to(x.dtype)
+
+    return apply
+
+
 def _relayout(_op: Relayout, _: int) -> Apply:
     return lambda values, _: values[0]
 
@@ -177,6 +199,7 @@ APPLY: dict[type[Op], Callable[..., Apply]] = {
     Reshape: _reshape,
     Transpose: _transpose,
     Concat: _concat,
+    Take: _take,
     Part: _part,
     Relayout: _relayout,
     DepthToSpace: _depth_to_space,

@@ -145,8 +145,8 @@ def quantised_geometry(weight: Weight, call: Call) -> Deconv:
 
 def _filter(module: fx.GraphModule, weight: Weight, conv: Conv, call: Call) -> fx.Node:
     """Nodes that give the dequantised filter of one convolution, its integers stored in the module."""
-    kernel = tuple(weight.values.shape[2:])
-    integers = add_buffer(module, f"{call.node.name}_filter", filter_split(conv, kernel)(weight.values))
+    split = filter_split(conv, weight.values.shape)
+    integers = add_buffer(module, f"{call.node.name}_filter", split(weight.values))
     _, scale, zero, *rest = weight.node.args
     if weight.axis is None or weight.scales is None:
         return module.graph.call_function(weight.node.target, (integers, scale, zero, *rest))

@@ -180,23 +180,25 @@ def test_a_function_in_between_outputs() -> None:
     assert_gone_and_equal(model)
 
 
-def test_an_attribute_that_is_a_parameter_of_the_function_is_skipped() -> None:
+def test_a_function_whose_attribute_is_a_parameter_is_inlined() -> None:
     node = helper.make_node("up", ["x"], ["z"], domain="local", steps=[2, 2])
     local = function(with_parameter=True)
     model = build([node], {"x": SHAPE}, {"z": MAP}, {}, functions=[local], domains={"local": 1})
-    (skipped,) = load(model).find().skipped
-    assert skipped.where == "function 'local::up'"
-    assert skipped.reason == "attribute 'strides' is a parameter of the function, so it differs from call to call"
+    loaded = load(model)
+    assert loaded.notes == ("function 'local::up' is inlined: its deconvs have other weights or attributes from call to call",)
+    (site,) = sites(loaded)
+    assert site.deconv.strides == (2, 2)
 
 
-def test_weights_that_are_parameters_of_the_function_are_skipped() -> None:
+def test_a_function_whose_weights_are_parameters_is_inlined_and_its_weights_are_constant() -> None:
     local = function()
     del local.node[:2]
     local.input.extend(["w", "b"])
     node = helper.make_node("up", ["x", "w", "b"], ["z"], domain="local")
     model = build([node], {"x": SHAPE}, {"z": MAP}, KNOWN, functions=[local], domains={"local": 1})
-    (skipped,) = load(model).find().skipped
-    assert skipped.reason == "its weight is computed at run time, so it cannot be split beforehand"
+    (site,) = sites(load(model))
+    assert site.deconv.run_time == ()
+    assert_gone_and_equal(model)
 
 
 def test_other_domains_are_untouched() -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
 
+from splitdeconv.deconv.filters import filter_steps
 from splitdeconv.deconv.ops import (
     Add,
     AddBias,
     Concat,
     Conv,
     DepthToSpace,
+    Dim,
     NativeDeconv,
     Op,
     Pad,
@@ -23,12 +25,20 @@ from splitdeconv.deconv.ops import (
     Slice,
     Spread,
     Subtract,
+    Take,
     Transpose,
 )
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.spec import Deconv, WeightName
 from splitdeconv.deconv.structure import axis_matrix, dense_of, vectors_of
-from splitdeconv.deconv.weights import Array, Quantisation, conv_channels, conv_filter, deconv_kernel
+from splitdeconv.deconv.weights import (
+    Array,
+    Quantisation,
+    channel_places,
+    conv_channels,
+    conv_filter,
+    deconv_kernel,
+)
 from splitdeconv.formats.onnx.epilogue import Parameter, Stage
 from splitdeconv.formats.onnx.integer_filter import StoredKernel, write_filter
 from splitdeconv.formats.onnx.writer import Writer, run_time_dims
@@ -41,20 +51,24 @@ class Source:
 
     Attributes:
         kernel, bias: read the arrays, IOHW and ``(out_channels,)``; bias is None where there is none.
+        shape: of the kernel.
         dtype: their type.
         key: identifies the pair, so that sites with shared weights share their filters.
         original: the ConvTranspose node.
         quant: scales and zero-points of a quantised site, or None.
         stored: the integers behind the kernel of a float site, or None.
+        run_time: the parameters that the model computes when it runs; they are read instead.
     """
 
     kernel: Callable[[], Array]
     bias: Callable[[], Array] | None
+    shape: tuple[int, ...]
     dtype: ir.DataType
     key: tuple[int, ...]
     original: ir.Node
     quant: Quantisation | None = None
     stored: StoredKernel | None = None
+    run_time: Mapping[WeightName, ir.Value] = field(default_factory=dict)
 
 
 def refuse(program: Program, opset: int) -> str | None:
@@ -162,7 +176,19 @@ def _move(op: Op, writer: Writer, inputs: list[ir.Value], shape: Shape) -> ir.Va
             return writer.op("DepthToSpace", inputs, {"blocksize": op.block, **mode})
         case Repeat():
             return writer.repeat(inputs[0], op.factors)
+        case Take():
+            return _take(op, writer, inputs[0], shape)
     raise TypeError(f"ONNX has no form for {type(op).__name__}")
+
+
+def _take(op: Take, writer: Writer, value: ir.Value, shape: Shape) -> ir.Value:
+    """Gather, from rows with one of zeros behind them where some place has none."""
+    rows, rest = shape[0] or 0, (0,) * (len(shape) - 1)
+    assert all(len(each) < 2 for each in op.places), "taps are summed of stored kernels only"
+    if () in op.places:
+        value = writer.pad(value, (0, *rest), (1, *rest))
+    index = writer.integers("taps", [each[0] if each else rows for each in op.places])
+    return writer.op("Gather", [value, index], {"axis": 0})
 
 
 def _native(op: NativeDeconv, writer: Writer, inputs: list[ir.Value], source: Source) -> ir.Value:
@@ -173,8 +199,11 @@ def _native(op: NativeDeconv, writer: Writer, inputs: list[ir.Value], source: So
     read, shape = (lambda: deconv_kernel(source.kernel(), op.deconv)), op.deconv.kernel_shape
     if op.deconv.diagonal and not op.simplified:
         read, shape = lambda: dense_of(source.kernel()), (shape[0], shape[0], *shape[2:])
-    weights = [writer.lazy("weight", (source.key, "W", op.simplified), read, source.dtype, shape)]
-    if source.bias is not None:
+    kernel = source.run_time.get("kernel")
+    weights = [kernel or writer.lazy("weight", (source.key, "W", op.simplified), read, source.dtype, shape)]
+    if (bias := source.run_time.get("bias")) is not None:
+        weights.append(bias)
+    elif source.bias is not None:
         weights.append(writer.lazy("bias", (source.key, "B"), source.bias, source.dtype, [op.deconv.out_channels]))
     if op.simplified:
         return deconv_node(writer, op.deconv, [x, *weights])
@@ -202,19 +231,29 @@ def deconv_node(writer: Writer, deconv: Deconv, inputs: Sequence[ir.Value]) -> i
 
 
 def _conv(op: Conv, writer: Writer, x: ir.Value, source: Source) -> ir.Value:
-    """Conv with its filter and bias, which are made when the model is written."""
-    if source.stored is None:
-        shape = op.filter_shape
-        filled = writer.lazy("weight", (source.key, op), lambda: conv_filter(source.kernel(), op), source.dtype, shape)
-        weights = [filled]
-    else:
-        weights = [write_filter(writer, op, source.stored, source.key)]
-    if op.has_bias:
-        assert source.bias is not None, "a deconv with a bias has its values"
-        read = source.bias
-        key = (source.key, "bias", len(op.blocks), op.order)
-        weights.append(writer.lazy("bias", key, lambda: conv_channels(read(), op), source.dtype, [op.total_channels]))
+    """Conv with its filter and bias, which are made when the model is written, or by operators."""
+    weights = [_filter(op, writer, source), *([_bias(op, writer, source)] if op.has_bias else [])]
     return writer.op("Conv", [x, *weights], conv_attributes(op), notes=True)
+
+
+def _filter(op: Conv, writer: Writer, source: Source) -> ir.Value:
+    if (value := source.run_time.get("kernel")) is not None:
+        shape: Shape = source.shape
+        for step in filter_steps(op, source.shape):
+            value, shape = _move(step, writer, [value], shape), step.shape(shape)
+        return value
+    if source.stored is not None:
+        return write_filter(writer, op, source.stored, source.key)
+    key, shape = (source.key, op), op.filter_shape
+    return writer.lazy("weight", key, lambda: conv_filter(source.kernel(), op), source.dtype, shape)
+
+
+def _bias(op: Conv, writer: Writer, source: Source) -> ir.Value:
+    if (value := source.run_time.get("bias")) is not None:
+        return writer.op("Gather", [value, writer.integers("channels", channel_places(op).tolist())], {"axis": 0})
+    assert source.bias is not None, "a deconv with a bias has its values"
+    read, key = source.bias, (source.key, "bias", len(op.blocks), op.order)
+    return writer.lazy("bias", key, lambda: conv_channels(read(), op), source.dtype, [op.total_channels])
 
 
 def conv_attributes(op: Conv) -> dict[str, int | list[int]]:
@@ -248,6 +287,9 @@ def _spread(op: Spread, writer: Writer, x: ir.Value, shape: Shape, source: Sourc
 
 def _add_bias(writer: Writer, x: ir.Value, rank: int, source: Source) -> ir.Value:
     """The bias as a broadcast Add."""
+    if (value := source.run_time.get("bias")) is not None:
+        dims = [Dim(1, axis=0), *[Dim(1)] * (rank - 2)]
+        return writer.op("Add", [x, writer.reshape(value, dims, (None,))])
     assert source.bias is not None, "a deconv with a bias has its values"
     bias = np.reshape(source.bias(), (-1, *(1,) * (rank - 2)))
     return writer.op("Add", [x, writer.array("bias", bias)])

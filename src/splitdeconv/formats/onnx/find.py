@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.spec import Deconv, WeightName
 from splitdeconv.deconv.structure import diagonal_of, vectors_of
-from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.deconv.weights import Array, Weights, example_values
 from splitdeconv.formats.model import Origin, Site
 from splitdeconv.formats.onnx.constants import constant, is_overridable
 from splitdeconv.formats.onnx.convolution import read_stretched_site, stretched_at
@@ -32,6 +32,7 @@ from splitdeconv.formats.stretched import Stretched
 from splitdeconv.results.plan import Skipped
 
 OP = "ConvTranspose"
+QUANTISED = "and quantised: filters of integers are made when a model is written"
 _OTHER = re.compile(r"(?i)conv\w*transpose|deconv")
 _MISJUDGED = (
     "it is behind auto_pad with output_padding, of which runtimes make other sizes than they expect, so forms that "
@@ -56,8 +57,13 @@ class Anchor:
     place: Place
     stretched: StretchedValue | str | None = None
 
-    def read(self, shapes: Shapes, ir_version: int) -> Site | Skipped:
-        """The site, over maps of given shapes, or the reason why it cannot be one.
+    def read(self, shapes: Shapes, stated: Shapes, ir_version: int) -> Site | Skipped:
+        """The site, or the reason why it cannot be one.
+
+        Args:
+            shapes: of the maps.
+            stated: of the weights: what the model states, whatever sizes are given for a run.
+            ir_version: of the model.
 
         Raises:
             InputError: the node contradicts itself or its input.
@@ -65,7 +71,7 @@ class Anchor:
         if isinstance(self.stretched, str):
             return Skipped(self.name, self.place.where, self.stretched)
         if self.stretched is None:
-            return read_site(self.name, self.place, shapes, ir_version)
+            return read_site(self.name, self.place, shapes, stated, ir_version)
         return read_stretched_site(self.name, self.place, self.stretched, shapes)
 
 
@@ -161,7 +167,7 @@ def unread(model: ir.Model) -> Iterator[Skipped]:
             yield Skipped(name, place.where, reason)
 
 
-def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site | Skipped:
+def read_site(name: str, place: Place, shapes: Shapes, stated: Shapes, ir_version: int) -> Site | Skipped:
     """The ConvTranspose at ``place`` as a site, or the reason why it cannot be one."""
     node = place.node
     if len(node.inputs) < 2 or node.inputs[0] is None or node.inputs[1] is None:
@@ -183,18 +189,18 @@ def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site 
     except (UnsupportedError, RunTimeGeometryError, ContradictionError) as reason:
         return Skipped(name, place.where, str(reason))
     kernel = constant(weight, place.opset) if qdq is None else qdq.kernel(place.opset)
-    if kernel is None:
-        return Skipped(name, place.where, unread_weight(place))
     bias = constant(bias_value, place.opset) if qdq is None else qdq.read_bias(place.opset)
-    if bias_value is not None and bias is None:
-        return Skipped(name, place.where, "its bias is computed at run time")
+    run_time: tuple[WeightName, ...] = () if kernel is not None else ("kernel",)
     try:
-        deconv = geometry(kernel, bias)
-    except (RunTimeGeometryError, ContradictionError) as reason:
+        kernel = _example_kernel(place, stated, qdq) if kernel is None else kernel
+        if bias_value is not None and bias is None:
+            run_time, bias = (*run_time, "bias"), _example_bias(node, kernel, qdq)
+        deconv = replace(geometry(kernel, bias), run_time=run_time)
+    except (UnsupportedError, RunTimeGeometryError, ContradictionError) as reason:
         return Skipped(name, place.where, str(reason))
     notes = [_override_note(each) for each in (weight, bias_value) if each and is_overridable(each, ir_version)]
     if qdq is None:
-        deconv, kernel = _simplified(deconv, kernel)
+        deconv, kernel = (deconv, kernel) if "kernel" in run_time else _simplified(deconv, kernel)
         found: Tail | Qdq = find_tail(place, kernel.ndim, deconv.out_channels, deconv.out_sizes)
         weights = Weights(kernel, bias)
     else:
@@ -202,6 +208,8 @@ def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site 
         deconv = replace(deconv, groups=groups, diagonal=qdq.diagonal, dtype=qdq.values.x_type, quant=qdq.quant())
         found, weights = qdq, Weights(qdq.stored_kernel(kernel), bias, qdq.values)
         notes += quantised_notes(weights)
+    if run_time:
+        notes.append(f"computed at run time: its {' and '.join(run_time)}; operators make the filters in each run")
     if deconv.diagonal:
         notes.append("its filter is zero between channels, so every form is depthwise")
     if found.crop is not None:
@@ -210,6 +218,37 @@ def read_site(name: str, place: Place, shapes: Shapes, ir_version: int) -> Site 
         notes.append(f"the crop behind it ({crop}) becomes part of its pads")
     operators = tuple(stage.node.op_type for stage in found.stages)
     return Site(name, Origin((place,)), deconv, weights, operators, place.where, tuple(notes))
+
+
+def _example_kernel(place: Place, shapes: Shapes, qdq: Qdq | None) -> Array:
+    """Values in the place of a weight that is computed at run time.
+
+    Raises:
+        UnsupportedError: it is none that could be split by operators.
+    """
+    weight = place.node.inputs[1]
+    assert weight is not None, "looked at before"
+    if reason := unread_weight(place):
+        raise UnsupportedError(reason)
+    if qdq is not None:
+        raise UnsupportedError(f"its weight is computed at run time {QUANTISED}")
+    shape = None if place.in_function else shapes.by_name.get(weight.name or "")
+    if shape is None or None in shape:
+        sizes = "" if shape is None else f" [{', '.join('?' if size is None else str(size) for size in shape)}]"
+        raise UnsupportedError(
+            f"its weight is computed at run time, and its shape{sizes} is not known before: a split needs all sizes"
+        )
+    dtype = weight.dtype or shapes.type_of(weight) or shapes.type_of(place.node.outputs[0]) or ir.DataType.FLOAT
+    return example_values([size or 0 for size in shape], dtype.numpy())
+
+
+def _example_bias(node: ir.Node, kernel: Array, qdq: Qdq | None) -> Array:
+    """Values in the place of a bias that is computed at run time; raises as :func:`_example_kernel`."""
+    if qdq is not None:
+        raise UnsupportedError(f"its bias is computed at run time {QUANTISED}")
+    if kernel.ndim < 2:
+        raise ContradictionError(f"weight of {kernel.ndim} axes, wanted 3 to 5 (1-D, 2-D or 3-D deconv)")
+    return example_values([kernel.shape[1] * read_attributes(node).get("group", 1)], kernel.dtype)
 
 
 def _simplified(deconv: Deconv, kernel: Array) -> tuple[Deconv, Array]:

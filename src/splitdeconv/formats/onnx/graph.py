@@ -37,23 +37,25 @@ class Place(NamedTuple):
 
 def places(model: ir.Model) -> Iterator[Place]:
     """Every node of the model, in the same order for equal models; bodies follow the node that holds them."""
-    opset = _opset(model.opset_imports)
-    yield from _walk(model.graph, "graph", opset, in_function=False)
+    opset = opset_of(model.opset_imports)
+    yield from walk(model.graph, "graph", opset, in_function=False)
     for function in model.functions.values():
         where = f"function '{function.domain}::{function.name}'"
-        yield from _walk(function, where, _opset(function.opset_imports) or opset, in_function=True)
+        yield from walk(function, where, opset_of(function.opset_imports) or opset, in_function=True)
 
 
-def _opset(imports: dict[str, int]) -> int:
+def opset_of(imports: dict[str, int]) -> int:
+    """The version of the standard operators; 0 where it is not stated."""
     return imports.get("") or imports.get("ai.onnx") or 0
 
 
-def _walk(graph: ir.Graph | ir.Function, where: str, opset: int, in_function: bool) -> Iterator[Place]:
+def walk(graph: ir.Graph | ir.Function, where: str, opset: int, in_function: bool) -> Iterator[Place]:
+    """Every node of a graph or function; bodies follow the node that holds them."""
     for node in graph:
         yield Place(node, graph, where, opset, in_function)
         if node.attributes:
             for name, body in bodies(node):
-                yield from _walk(body, f"{name} of {node.op_type} '{node.name or ''}'", opset, in_function)
+                yield from walk(body, f"{name} of {node.op_type} '{node.name or ''}'", opset, in_function)
 
 
 def bodies(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:

@@ -31,6 +31,7 @@ from splitdeconv.formats.onnx.emit import refuse
 from splitdeconv.formats.onnx.find import Anchor, anchors, unread
 from splitdeconv.formats.onnx.fold import NodesAround, fold
 from splitdeconv.formats.onnx.graph import is_quantiser
+from splitdeconv.formats.onnx.inline import inlined
 from splitdeconv.formats.onnx.kept import NOTHING, Kept, from_proto, to_proto
 from splitdeconv.formats.onnx.layer import layer_model
 from splitdeconv.formats.onnx.quantised_emit import refuse as refuse_quantised
@@ -83,21 +84,21 @@ class OnnxModel(Model):
     def load(cls, path: Path, numerics: str = "exact") -> Self:
         with _uncollected():
             model, data_files, kept = files.load(path)
-            sorted_ = files.put_in_order(model, path)
-            model, said = standardised(model)
-            return cls(model, path, data_files, numerics, kept, (*sorted_, *said))
+            in_order = files.put_in_order(model, path)
+            model, notes = _readable(model)
+            return cls(model, path, data_files, numerics, kept, (*in_order, *notes))
 
     @classmethod
     def from_object(cls, source: object, numerics: str = "exact") -> Self | None:
         if isinstance(source, onnx.ModelProto):
             model, kept = from_proto(source)
-            notes = files.put_in_order(model, None)
+            in_order = files.put_in_order(model, None)
         elif isinstance(source, ir.Model):
-            model, kept, notes = source, NOTHING, ()
+            model, kept, in_order = source, NOTHING, ()
         else:
             return None
-        model, said = standardised(model)
-        return cls(model, None, files.data_files(model), numerics, kept, (*notes, *said))
+        model, notes = _readable(model)
+        return cls(model, None, files.data_files(model), numerics, kept, (*in_order, *notes))
 
     @classmethod
     def layer(cls, deconv: Deconv, epilogue: Sequence[str]) -> Self:
@@ -120,7 +121,9 @@ class OnnxModel(Model):
         with _reading(self.path):
             shapes = self._shapes(in_shapes)
             trained = self.kept.trained()
-            read = [_trained(each, trained) or each.read(shapes, self.ir.ir_version) for each in self._anchors]
+            read = [
+                _trained(each, trained) or each.read(shapes, self._stated, self.ir.ir_version) for each in self._anchors
+            ]
             sites = tuple(each for each in read if isinstance(each, Site))
             skipped = (*(each for each in read if isinstance(each, Skipped)), *unread(self.ir))
             return Findings(sites, skipped, other_macs(self.ir, shapes, {place_of(site).node for site in sites}))
@@ -250,6 +253,13 @@ class OnnxModel(Model):
             return to_proto(self.ir, self.kept)
         except serde.SerdeError as error:
             raise files.unsound(self.path, error.__cause__ or error) from None
+
+
+def _readable(model: ir.Model) -> tuple[ir.Model, tuple[str, ...]]:
+    """The model, or a copy without the operators and functions whose deconvs could not be read; and notes."""
+    model, known = standardised(model)
+    model, written_out = inlined(model)
+    return model, (*known, *written_out)
 
 
 def _trained(anchor: Anchor, trained: frozenset[str]) -> Skipped | None:

@@ -225,7 +225,7 @@ def _same_parameters(node: ir.Node, output: ir.Node, opset: int) -> bool:
 
 
 def unread_weight(place: Place) -> str:
-    """Why the weights of the deconv at ``place`` are not known beforehand."""
+    """Why the weights of the deconv at ``place`` cannot be read; nothing where they are computed at run time."""
     if stored := _packed_behind(place.node.inputs[1]):
         return f"its weights are stored {stored}, which only the runtime reads, so they stay as they are"
     node = dequantiser_of(place.node.inputs[1])
@@ -236,7 +236,7 @@ def unread_weight(place: Place) -> str:
                 f"the scales of its weights have the shape {list(scale.shape)}: ONNX has one number or a list, "
                 "and runtimes refuse the model as it is"
             )
-    return "its weight is computed at run time, so it cannot be split beforehand"
+    return ""
 
 
 def _packed_behind(value: ir.Value | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,11 @@ import onnx_ir as ir
 
 from splitdeconv.deconv.ops import NativeDeconv
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.spec import Deconv, WeightName
 from splitdeconv.deconv.structure import diagonal_of
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.model import Site
-from splitdeconv.formats.onnx.constants import drop_unused, known_constant
+from splitdeconv.formats.onnx.constants import constant, drop_unused, known_constant
 from splitdeconv.formats.onnx.emit import Source, crop_output, write_program
 from splitdeconv.formats.onnx.epilogue import Tail, find_tail
 from splitdeconv.formats.onnx.find import Anchor
@@ -195,16 +196,20 @@ def _source(place: Place, deconv: Deconv, qdq: Qdq | None = None, stretched: Str
     if qdq is not None:
         weight, bias = qdq.weight, qdq.bias
     assert weight is not None, "a located site has a weight"
+    given: dict[WeightName, ir.Value | None] = {"kernel": weight, "bias": bias}
+    run_time = {name: value for name in deconv.run_time if (value := given[name]) is not None}
     return Source(
         kernel=_reader(weight, place.opset, _kernel_of(deconv, qdq, stretched)),
         bias=None if bias is None else _reader(bias, place.opset),
-        dtype=_dtype(weight, place.opset) if qdq is None else ir.DataType.from_numpy(np.dtype(qdq.quant().weight)),
+        shape=deconv.weights_shape,
+        dtype=_dtype(weight, place.opset, deconv) if qdq is None else _integers(qdq),
         key=(id(weight), id(bias), *((stretched and stretched.channels) or ()))
         if qdq is None
         else (id(weight), id(bias), *qdq.values.w_zero.reshape(-1).tolist()),
         original=place.node,
         quant=None if qdq is None else qdq.values,
         stored=read_stored_kernel(place) if qdq is None and not (deconv.diagonal or deconv.written_out) else None,
+        run_time=run_time,
     )
 
 
@@ -214,7 +219,7 @@ def _reader(value: ir.Value, opset: int, of: Callable[[Array], Array] = np.asarr
     def read() -> Array:
         return of(known_constant(value, opset))
 
-    if value.const_value is not None:
+    if value.const_value is not None or constant(value, opset) is None:
         return read
     folded = read()
     return lambda: folded
@@ -237,10 +242,16 @@ def _diagonal(kernel: Array) -> Array:
     return found
 
 
-def _dtype(value: ir.Value, opset: int) -> ir.DataType:
+def _dtype(value: ir.Value, opset: int, deconv: Deconv) -> ir.DataType:
+    if "kernel" in deconv.run_time:
+        return ir.DataType.from_numpy(np.dtype(deconv.dtype))
     if value.const_value is not None:
         return value.const_value.dtype
     return ir.DataType.from_numpy(known_constant(value, opset).dtype)
+
+
+def _integers(qdq: Qdq) -> ir.DataType:
+    return ir.DataType.from_numpy(np.dtype(qdq.quant().weight))
 
 
 def _notes(site: str, place: Place, program: Program) -> dict[str, str]:
@@ -291,14 +302,19 @@ def stand_alone(ir_version: int, site: Site, program: Program, weights: Weights 
         ir.Value(name=f"x{number}", type=ir.TensorType(dtype), shape=ir.Shape(shape))
         for number, shape in enumerate(program.inputs, start=1)
     ]
-    graph = ir.Graph([x, *further], [], nodes=[], opset_imports={"": place.opset}, name=site.id)
+    values: dict[WeightName, ir.Value] = {
+        name: ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(array.shape))
+        for name, array in (weights or site.weights).run_time(deconv).items()
+    }
+    graph = ir.Graph([x, *further, *values.values()], [], nodes=[], opset_imports={"": place.opset}, name=site.id)
     writer = Writer(
-        site.id, place.opset, Constants(graph, ir_version, {"x", "y", *(value.name or "" for value in further)}), {}
+        site.id, place.opset, Constants(graph, ir_version, {"y", *(value.name or "" for value in graph.inputs)}), {}
     )
     source = _source(place, deconv, qdq, stretched)
     stages = tail_of(place, deconv).stages if qdq is None else qdq.stages
     if weights is not None:
         source, stages = _source_of(weights, source), ()
+    source = replace(source, run_time=values)
     others: list[ir.Value] = []
     if stretched is not None and weights is None and qdq is None:
         y, *others = _write_stretched(writer, site, program, [x, *further], source)
@@ -386,6 +402,7 @@ def _source_of(weights: Weights, like: Source) -> Source:
     return Source(
         kernel=lambda: weights.kernel,
         bias=None if bias is None else lambda: bias,
+        shape=like.shape,
         dtype=ir.DataType.from_numpy(weights.kernel.dtype),
         key=(id(weights),),
         original=like.original,

@@ -88,7 +88,10 @@ def kept_weight(
     nodes: Sequence[ir.Node],
 ) -> tuple[KeptKernel, Array | None]:
     """Where the values of ``weight`` are in the new ``nodes``; and these values, where they are few."""
-    deconv, tensor = program.deconv, _tensor(weight, place.opset)
+    deconv = program.deconv
+    if "kernel" in deconv.run_time:  # what makes it stays in the model
+        return KeptKernel(weight.name or "", deconv.weights_shape, deconv.out_channels, deconv.groups, ()), None
+    tensor = _tensor(weight, place.opset)
     made = [node.outputs[0].name or "" for node in nodes if node.op_type in _CONVOLUTIONS]
     form = "dense" if deconv.diagonal else "deconv"
     if stretched is not None:
@@ -210,7 +213,9 @@ class _Gone:
 
 def _is_there(value: ir.Value) -> bool:
     producer = value.producer()
-    return value.is_initializer() if producer is None else producer.graph is not None
+    if producer is None:
+        return value.is_initializer() or value.is_graph_input()
+    return producer.graph is not None
 
 
 def undone(model: ir.Model, last: Rewriting) -> tuple[Skipped, ...]:

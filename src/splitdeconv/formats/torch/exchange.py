@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own abbreviation
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from torch.nn.utils import parametrize
 
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv
-from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.deconv.weights import Array, Weights, example_values
 from splitdeconv.deconv.written import beside_shape, own_pads
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings import LOWERINGS
@@ -230,4 +229,4 @@ def _values(tensor: Tensor | None, shape: tuple[int, ...]) -> Array:
     if tensor is not None and plain and tuple(tensor.shape) == shape:
         values: Array = tensor.detach().to("cpu", torch.float32).numpy()
         return values
-    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    return example_values(shape)

@@ -84,6 +84,12 @@ class Splice:
         )
 
     def _replace(self, call: graphs.Call, program: Program) -> None:
+        if program.deconv.run_time:
+            nodes = [each for each in (call.x, call.weight, call.bias) if each is not None]
+            x, weight, *biases = (each.meta["val"] for each in nodes)
+            found = write(program, [x], weight, biases[0] if biases else None, call.node.meta["val"])
+            self._put(call.node, nodes, found)
+            return
         weight, bias = self._values(call)
         written = write(program, [call.x.meta["val"]], weight, bias, like=call.node.meta["val"])
         self._put(call.node, [call.x], written)

@@ -18,7 +18,7 @@ from splitdeconv.formats.torch.exchange import examples_of, layout_of
 from splitdeconv.torch_modules.axes import channels_innermost
 from splitdeconv.torch_modules.flat import Flat
 from splitdeconv.torch_modules.functions import is_channels_last
-from splitdeconv.torch_modules.interpret import interpret
+from splitdeconv.torch_modules.interpret import Filters, Routine, interpret
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class Written:
     """The graph of one site.
 
     Attributes:
-        graph: its inputs are the maps, ``(N, C, *sizes)`` or without ``N``, and then ``filters``.
-        filters: what the convolutions apply.
+        graph: its inputs are the maps, ``(N, C, *sizes)`` or without ``N``, and then ``filters``, or the parameters.
+        filters: what the convolutions apply; none where the graph makes them of parameters that are computed.
     """
 
     graph: fx.GraphModule
@@ -52,8 +52,10 @@ def write(
         front: what is done with the inputs before the program.
     """
     routine = interpret(program, layout_of(program))
-    with torch.no_grad():
-        split = [None if each is None else each.detach().contiguous() for each in routine.split(weight, bias)]
+    split: list[Tensor | None] = [weight, bias]
+    if not program.deconv.run_time:
+        with torch.no_grad():
+            split = [None if each is None else each.detach().contiguous() for each in routine.split(weight, bias)]
     present = tuple(each for each in split if each is not None)
     last = like is not None and is_channels_last(like)
 
@@ -61,7 +63,9 @@ def write(
         given, given_maps = iter(tensors[len(maps) :]), tensors[: len(maps)]
         x, *others = given_maps if front is None else front(*given_maps)
         batched = x if x.dim() == len(program.deconv.axes) + 2 else x.unsqueeze(0)
-        y = routine.apply(batched, [None if each is None else next(given) for each in split], *others)
+        tensors_given = [None if each is None else next(given) for each in split]
+        filters = _split_now(routine, tensors_given) if program.deconv.run_time else tensors_given
+        y = routine.apply(batched, filters, *others)
         y = channels_innermost(y) if last else y.contiguous()
         return y if batched is x else y.squeeze(0)
 
@@ -72,7 +76,13 @@ def write(
             for each in (*maps, *present)
         )
         graph = make_fx(compute, pre_dispatch=True)(*tensors)
-    return Written(graph, present)
+    return Written(graph, () if program.deconv.run_time else present)
+
+
+def _split_now(routine: Routine, parameters: Sequence[Tensor | None]) -> Filters:
+    weight, bias = parameters
+    assert weight is not None, "every deconv has a weight"
+    return routine.split(weight, bias)
 
 
 def _without_guards(mode: FakeTensorMode) -> AbstractContextManager[object]:
