@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from splitdeconv.deconv.spec import WeightName
 from splitdeconv.torch_modules.functions import Geometry
 from splitdeconv.torch_modules.layers import SeenLayer, layer_of
 from splitdeconv.torch_modules.modules import SplitCall
@@ -16,6 +17,7 @@ from splitdeconv.torch_modules.native import DECONVS
 from splitdeconv.torch_modules.observe import call_arguments
 
 ATEN = torch.ops.aten
+OPEN = "its weights are computed, and of a shape or in groups that are not fixed (export with a fixed batch)"
 RANKS: dict[Any, int] = {
     **dict(zip(DECONVS, (1, 2, 3), strict=True)),
     ATEN.conv_transpose1d.default: 1,
@@ -46,6 +48,18 @@ class Call:
     def name(self) -> str:
         """For reports: the source module and the node."""
         return f"{self.owner}:{self.node.name}" if self.owner else str(self.node.name)
+
+    @property
+    def parameters(self) -> tuple[WeightName, ...]:
+        """What it reads beside its map."""
+        return ("kernel",) if self.bias is None else ("kernel", "bias")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its groups, or sizes of its weight, are known only in a run."""
+        weight = value_of(self.weight)
+        numbers = (self.geometry.groups, *(() if weight is None else weight.shape))
+        return not all(isinstance(each, int) for each in numbers)
 
     def layer(self) -> SeenLayer | None:
         """The call with the sizes that were traced, or None for a graph without shapes."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 from splitdeconv.torch_modules.functions import Geometry, per_axis
@@ -75,8 +75,10 @@ def call_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], rank: int) ->
     found = {**DEFAULTS, **dict(zip(ARGUMENTS, args, strict=False)), **kwargs}
     numbers = [per_axis(found[name], rank) for name in ("stride", "padding", "output_padding", "dilation")]
     stride, padding, output_padding, dilation = numbers
-    geometry = Geometry(stride, padding, output_padding, int(found["groups"]), dilation)
-    return found["input"], found["weight"], found["bias"], geometry
+    groups = found["groups"]
+    if not isinstance(groups, fx.Node):  # as it is where a batch of open size is folded into groups
+        groups = int(groups)
+    return found["input"], found["weight"], found["bias"], Geometry(stride, padding, output_padding, groups, dilation)
 
 
 class _Watch(TorchFunctionMode):

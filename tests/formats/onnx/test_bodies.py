@@ -185,7 +185,9 @@ def test_a_function_whose_attribute_is_a_parameter_is_inlined() -> None:
     local = function(with_parameter=True)
     model = build([node], {"x": SHAPE}, {"z": MAP}, {}, functions=[local], domains={"local": 1})
     loaded = load(model)
-    assert loaded.notes == ("function 'local::up' is inlined: its deconvs have other weights or attributes from call to call",)
+    assert loaded.notes == (
+        "function 'local::up' is inlined: its deconvs have other weights or attributes from call to call",
+    )
     (site,) = sites(loaded)
     assert site.deconv.strides == (2, 2)
 

@@ -65,31 +65,6 @@ def test_folded_weights_that_something_else_reads_stay() -> None:
     assert_gone_and_equal(model)
 
 
-def test_weights_computed_at_run_time_are_skipped_with_the_reason() -> None:
-    nodes = [helper.make_node("Neg", ["v"], ["w"]), deconv_node(["x", "w", "b"], "y")]
-    model = build(nodes, {"x": SHAPE, "v": WEIGHTS.kernel.shape}, {"y": MAP}, {"b": KNOWN["b"]})
-    found = load(model).find()
-    assert not found.sites
-    (skipped,) = found.skipped
-    assert skipped.site == "site"
-    assert skipped.reason == "its weight is computed at run time, so it cannot be split beforehand"
-
-
-def test_a_bias_computed_at_run_time_is_skipped_with_the_reason() -> None:
-    model = build([deconv_node(["x", "w", "b"], "y")], {"x": SHAPE, "b": [2]}, {"y": MAP}, {"w": WEIGHTS.kernel})
-    (skipped,) = load(model).find().skipped
-    assert skipped.reason == "its bias is computed at run time"
-
-
-def test_random_weights_are_not_constant() -> None:
-    nodes = [
-        helper.make_node("RandomNormal", [], ["w"], shape=list(WEIGHTS.kernel.shape)),
-        deconv_node(["x", "w"], "y"),
-    ]
-    found = load(build(nodes, {"x": SHAPE}, {"y": MAP}, {})).find()
-    assert len(found.skipped) == 1
-
-
 def test_overridable_weights_are_fixed_and_noted() -> None:
     model = single(DECONV, WEIGHTS, as_inputs=["w", "b"])
     (site,) = sites(load(model))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from splitdeconv import lowerings  # noqa: E402
 from splitdeconv.errors import InputError  # noqa: E402
 from splitdeconv.formats.torch import splice, written  # noqa: E402
 from splitdeconv.formats.torch.exported import ExportedModel  # noqa: E402
+from splitdeconv.lowerings.candidate import Candidate  # noqa: E402
 from splitdeconv.pipeline.sites import site_table  # noqa: E402
 from splitdeconv.proof.sites import prove_site  # noqa: E402
 from splitdeconv.targets import target  # noqa: E402
@@ -165,11 +167,8 @@ def test_the_work_of_the_rest_is_counted() -> None:
 
 def test_what_cannot_be_rewritten_is_skipped_with_a_reason() -> None:
     findings = ExportedModel(exported(Branch(), X, torch.randn(4, 2, 3, 3))).find()
-    assert not findings.sites
-    assert [each.reason for each in findings.skipped] == [
-        "its weights are computed from the model's inputs, not stored",
-        "is computed inside of a branch or a loop",
-    ]
+    assert [site.deconv.run_time for site in findings.sites] == [("kernel",)]
+    assert [each.reason for each in findings.skipped] == ["is computed inside of a branch or a loop"]
 
 
 def test_weights_that_a_run_changes_are_not_taken_as_constant() -> None:
@@ -182,9 +181,14 @@ def test_weights_that_a_run_changes_are_not_taken_as_constant() -> None:
             self.weight.mul_(0.5)
             return nn.functional.conv_transpose2d(x, self.weight)
 
-    findings = ExportedModel(exported(Moving())).find()
-    assert not findings.sites
-    assert "not stored" in findings.skipped[0].reason
+    model = ExportedModel(exported(Moving()))
+    (site,) = model.find().sites
+    assert site.deconv.run_time == ("kernel",)
+    program = lowerings.lower(site.deconv, "NCHW", Candidate.parse("split:union:two_steps"))
+    both = [copy.deepcopy(each.program).module() for each in (model, model.splice({site.id: program}))]
+    for _ in range(2):
+        before, after = (each(X) for each in both)
+        torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
 
 
 def test_a_model_that_draws_numbers_is_compared_with_itself() -> None:

@@ -32,7 +32,6 @@ from splitdeconv.formats.stretched import Stretched
 from splitdeconv.results.plan import Skipped
 
 OP = "ConvTranspose"
-QUANTISED = "and quantised: filters of integers are made when a model is written"
 _OTHER = re.compile(r"(?i)conv\w*transpose|deconv")
 _MISJUDGED = (
     "it is behind auto_pad with output_padding, of which runtimes make other sizes than they expect, so forms that "
@@ -192,7 +191,7 @@ def read_site(name: str, place: Place, shapes: Shapes, stated: Shapes, ir_versio
     bias = constant(bias_value, place.opset) if qdq is None else qdq.read_bias(place.opset)
     run_time: tuple[WeightName, ...] = () if kernel is not None else ("kernel",)
     try:
-        kernel = _example_kernel(place, stated, qdq) if kernel is None else kernel
+        kernel = _example_kernel(place, stated) if kernel is None else kernel
         if bias_value is not None and bias is None:
             run_time, bias = (*run_time, "bias"), _example_bias(node, kernel, qdq)
         deconv = replace(geometry(kernel, bias), run_time=run_time)
@@ -220,7 +219,7 @@ def read_site(name: str, place: Place, shapes: Shapes, stated: Shapes, ir_versio
     return Site(name, Origin((place,)), deconv, weights, operators, place.where, tuple(notes))
 
 
-def _example_kernel(place: Place, shapes: Shapes, qdq: Qdq | None) -> Array:
+def _example_kernel(place: Place, shapes: Shapes) -> Array:
     """Values in the place of a weight that is computed at run time.
 
     Raises:
@@ -230,8 +229,6 @@ def _example_kernel(place: Place, shapes: Shapes, qdq: Qdq | None) -> Array:
     assert weight is not None, "looked at before"
     if reason := unread_weight(place):
         raise UnsupportedError(reason)
-    if qdq is not None:
-        raise UnsupportedError(f"its weight is computed at run time {QUANTISED}")
     shape = None if place.in_function else shapes.by_name.get(weight.name or "")
     if shape is None or None in shape:
         sizes = "" if shape is None else f" [{', '.join('?' if size is None else str(size) for size in shape)}]"
@@ -245,7 +242,7 @@ def _example_kernel(place: Place, shapes: Shapes, qdq: Qdq | None) -> Array:
 def _example_bias(node: ir.Node, kernel: Array, qdq: Qdq | None) -> Array:
     """Values in the place of a bias that is computed at run time; raises as :func:`_example_kernel`."""
     if qdq is not None:
-        raise UnsupportedError(f"its bias is computed at run time {QUANTISED}")
+        raise UnsupportedError("its bias is computed at run time: that of integers is rounded when a model is written")
     if kernel.ndim < 2:
         raise ContradictionError(f"weight of {kernel.ndim} axes, wanted 3 to 5 (1-D, 2-D or 3-D deconv)")
     return example_values([kernel.shape[1] * read_attributes(node).get("group", 1)], kernel.dtype)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.export import ExportedProgram, export
 
 from splitdeconv.deconv.network import Compilable
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 NESTED = "is computed inside of a branch or a loop"
 QUANTISED = "is quantised: convert the program's module with splitdeconv.torch.convert"
 RUN_TIME = "computed at run time: its weights; operators make the filters in each run"
-OPEN = "its weights are computed, and of a shape or in groups that are not fixed (export with a fixed batch)"
 COMPUTED = "its weights are computed from the model's inputs, not stored"
 
 
@@ -137,27 +136,17 @@ def _read(call: graphs.Call, sizes: Sizes, constants: StoredTensors) -> Site | S
     if is_quantised(call):
         return Skipped(call.name, "graph", QUANTISED)
     parameters = [None if each is None else constants.value(each) for each in (call.weight, call.bias)]
-    weight, bias = parameters
-    computed = weight is None or (bias is None) != (call.bias is None)
+    computed = parameters[0] is None or (parameters[1] is None) != (call.bias is None)
+    if call.is_open:
+        return Skipped(call.name, "graph", graphs.OPEN)
+    deconv = deconv_of(call.weight.meta["val"], call.bias is not None, call.geometry)
     if computed:
-        weight, bias = (None if each is None else each.meta["val"] for each in (call.weight, call.bias))
-        if reason := _open(call, weight):
-            return Skipped(call.name, "graph", reason)
-    deconv = deconv_of(weight, bias is not None, call.geometry)
-    if computed:
-        deconv = replace(deconv, run_time=("kernel",) if bias is None else ("kernel", "bias"))
+        deconv = replace(deconv, run_time=call.parameters)
     rank, shape = len(deconv.axes), sizes.of(call.x)
     batch = shape[0] if len(shape) == rank + 2 else 1
     deconv = deconv.with_in_sizes(batch, shape[-rank:])
-    return Site(
-        call.name, Origin((call,)), deconv, weights_of(deconv, parameters), notes=(RUN_TIME,) if computed else ()
-    )
-
-
-def _open(call: graphs.Call, weight: Tensor) -> str:
-    """Why a call whose weight is computed cannot be split: some number of it is known only then."""
-    numbers = (*weight.shape, call.geometry.groups)
-    return "" if all(isinstance(each, int) for each in numbers) else OPEN
+    notes = (RUN_TIME,) if computed else ()
+    return Site(call.name, Origin((call,)), deconv, weights_of(deconv, parameters), notes=notes)
 
 
 def _read_stretched(

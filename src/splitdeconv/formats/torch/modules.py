@@ -138,6 +138,8 @@ class ModuleModel(TorchModel):
     def emit(self, site: Site, program: Program, weights: Weights | None = None) -> Compilable:
         if site.deconv.quant is not None:
             return Compilable(quantised_layer(site.deconv, weights or site.weights, program, self.lowering))
+        if site.deconv.run_time:
+            return alone(program, weights or site.weights)
         if not is_form(program):
             return Compilable(Flat(Interpreted(program, weights or site.weights)))
         if site.deconv.written_out is not None:
@@ -274,12 +276,16 @@ class ModuleModel(TorchModel):
                     yield self._quantised_site(call) if is_quantised(call) else self._call_site(call)
 
     def _call_site(self, call: graphs.Call) -> Site | Skipped:
+        if call.is_open:
+            return Skipped(call.name, "graph", graphs.OPEN)
         layer, weight = call.layer(), graphs.value_of(call.weight)
         if layer is None and self.measured:
             return Skipped(call.name, "graph", UNSEEN)
         if weight is None:
             return Skipped(call.name, "graph", "its weight is computed in a graph without shapes: export the module")
         deconv = layer.deconv if layer else deconv_of(weight, call.bias is not None, call.geometry)
+        if self.measured and call.weight.op != "get_attr":  # what makes the filters is timed with them
+            deconv = replace(deconv, run_time=call.parameters)
         bias = None if call.bias is None else graphs.value_of(call.bias)
         return self._site(call.name, call, deconv, weights_of(deconv, (weight, bias)), "graph")
 
