@@ -26,6 +26,7 @@ from splitdeconv.formats.way_back import FOLDED, KeptKernel, Rewriting, Rewritte
 from splitdeconv.results.plan import Skipped
 
 NodeT = TypeVar("NodeT")
+RUN_TIME = "has its weights computed at run time: there are none to fold into"
 QUANTISED = "is quantised: folding would quantise its weights anew"
 BECAME_PART = "{} became part of its weights, and the file does not hold them as they were"
 
@@ -101,7 +102,7 @@ def find_folds(
         around = Around(surroundings.in_front(site, taken) if plain else (), behind)
         if not around.steps:
             continue
-        reason = surroundings.refuse(site, around) if deconv.quant is None else QUANTISED
+        reason = _refuse(site) or surroundings.refuse(site, around)
         if reason is None:
             try:
                 folds.append(_fold(site, around, surroundings.values(site)))
@@ -112,6 +113,13 @@ def find_folds(
         names = ", ".join(step.name for step in around.steps)
         left.append(Skipped(site.id, site.where, f"{names} not folded: {reason}"))
     return tuple(folds), tuple(left)
+
+
+def _refuse(site: Site) -> str | None:
+    """Why nothing may be folded into a site, whatever stands around it, or None."""
+    if site.deconv.quant is not None:
+        return QUANTISED
+    return RUN_TIME if site.deconv.run_time else None
 
 
 def _fold(site: Site, around: Around[NodeT], own: OwnValues) -> Fold:

@@ -17,6 +17,7 @@ from splitdeconv import codec
 from splitdeconv.deconv import reference
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.formats.folding import RUN_TIME
 from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.formats.way_back import WayBack
 from tests.onnx_models import (
@@ -206,6 +207,14 @@ def test_by_rule_it_stays_and_by_name_it_is_split_and_proved() -> None:
     assert by_name.record.verdict is not None
     assert [proof.exact for proof in by_name.record.verdict.proofs] == [True]
     np.testing.assert_array_equal(run(by_name.model, FEEDS)["y"], WANTED)
+
+
+def test_nothing_is_folded_into_weights_that_are_not_there() -> None:
+    nodes = [deconv_node(["x", "w"], "r"), helper.make_node("Mul", ["r", "s"], ["y"])]
+    known = {"s": np.array([2, -1], np.float32).reshape(1, 2, 1, 1)}
+    model = build(nodes, {"x": SHAPE, "w": WEIGHTS.kernel.shape}, {"y": MAP}, known)
+    found = splitdeconv.convert(model, target="generic", fold=True)
+    assert any(RUN_TIME in note for note in found.record.notes)
 
 
 def test_it_comes_back() -> None:

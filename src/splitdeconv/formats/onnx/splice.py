@@ -202,7 +202,7 @@ def _source(place: Place, deconv: Deconv, qdq: Qdq | None = None, stretched: Str
         kernel=_reader(weight, place.opset, _kernel_of(deconv, qdq, stretched)),
         bias=None if bias is None else _reader(bias, place.opset),
         shape=deconv.weights_shape,
-        dtype=_dtype(weight, place.opset, deconv) if qdq is None else _integers(qdq),
+        dtype=_dtype(weight, place.opset, deconv),
         key=(id(weight), id(bias), *((stretched and stretched.channels) or ()))
         if qdq is None
         else (id(weight), id(bias), *qdq.values.w_zero.reshape(-1).tolist()),
@@ -243,15 +243,11 @@ def _diagonal(kernel: Array) -> Array:
 
 
 def _dtype(value: ir.Value, opset: int, deconv: Deconv) -> ir.DataType:
-    if "kernel" in deconv.run_time:
-        return ir.DataType.from_numpy(np.dtype(deconv.dtype))
-    if value.const_value is not None:
+    if value.const_value is not None and deconv.quant is None:
         return value.const_value.dtype
-    return ir.DataType.from_numpy(known_constant(value, opset).dtype)
-
-
-def _integers(qdq: Qdq) -> ir.DataType:
-    return ir.DataType.from_numpy(np.dtype(qdq.quant().weight))
+    known = constant(value, opset) if deconv.quant is None else None
+    stored = deconv.dtype if deconv.quant is None else deconv.quant.weight
+    return ir.DataType.from_numpy(np.dtype(stored) if known is None else known.dtype)
 
 
 def _notes(site: str, place: Place, program: Program) -> dict[str, str]:
