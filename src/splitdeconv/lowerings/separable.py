@@ -27,6 +27,8 @@ class Separable(Lowering):
     summary = "a matrix product per axis, for filters such as bilinear upsampling"
 
     def refuse(self, deconv: Deconv) -> str | None:
+        if "kernel" in deconv.run_time:
+            return "its filter is computed at run time, so nothing is known of its structure"
         if not deconv.separable:
             return "its filter is not, for all channels, the product of one vector for each axis"
         if None in deconv.in_sizes:
