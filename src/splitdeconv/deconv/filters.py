@@ -38,8 +38,7 @@ def filter_steps(conv: Conv, weights_shape: Sequence[int], layout: Layout = "NCH
         *_rows(rows, conv.in_channels, kernel, from_end=conv.beside),
         _reshape(groups, ins, outs, math.prod(kernel)),
         Transpose((3, 0, 2, 1)),
-        Take(places),
-        _reshape(blocks, math.prod(conv.kernel), groups, outs, ins),
+        Take(places, (blocks, math.prod(conv.kernel))),
         Transpose((*order, 1, 4) if last else (*order, 4, 1)),
         _reshape(*shape),
     )
@@ -68,10 +67,11 @@ def tap_steps(taps: Sequence[Taps], weights_shape: Sequence[int]) -> tuple[Op, .
     Before: the kernel, IOHW, of ``weights_shape``. After: IOHW, one place for each of ``taps`` of each axis.
     """
     ins, outs, *kernel = weights_shape
+    places = tuple(_places(each, kernel) for each in product(*taps))
     return (
         _reshape(ins, outs, math.prod(kernel)),
         Transpose((2, 0, 1)),
-        Take(tuple(_places(each, kernel) for each in product(*taps))),
+        Take(places, (len(places),)),
         Transpose((1, 2, 0)),
         _reshape(ins, outs, *map(len, taps)),
     )

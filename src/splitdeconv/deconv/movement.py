@@ -23,6 +23,7 @@ from splitdeconv.deconv.ops import (
 )
 
 Array = NDArray[Any]
+_AT_ONCE = 2**18  # bytes of a kernel that are moved at once, all taps of them: a cache holds them
 
 
 def move(op: Op, x: Array) -> Array:
@@ -36,8 +37,6 @@ def move(op: Op, x: Array) -> Array:
             return np.reshape(x, [size or 0 for size in op.shape(x.shape)])
         case Transpose():
             return np.transpose(x, op.perm)
-        case Take():
-            return take(x, op.places)
         case Part():
             size = x.shape[op.axis] // op.parts
             return np.take(x, range(op.index * size, (op.index + 1) * size), axis=op.axis)
@@ -52,15 +51,35 @@ def move(op: Op, x: Array) -> Array:
     raise TypeError(f"the interpreter does not know {type(op).__name__}")
 
 
-def take(x: Array, places: Sequence[tuple[int, ...]]) -> Array:
-    """Rows of ``x``, ``(len(places), …)`` of its type; sums are taken in float64 or int64, and rounded once."""
-    summed = any(len(each) > 1 for each in places)
-    wide = x.astype(np.int64 if x.dtype.kind in "iu" else np.float64) if summed else x
-    known: dict[tuple[int, ...], Array] = {(): np.zeros(x.shape[1:], wide.dtype)}
-    for each in places:
-        if each not in known:
-            known[each] = wide[each[0]] if len(each) == 1 else wide[list(each)].sum(axis=0)
-    return np.stack([known[each] for each in places]).astype(x.dtype, copy=False)
+def moved(x: Array, steps: Sequence[Op], empty: Array | int = 0) -> Array:
+    """``x`` after the steps of :mod:`splitdeconv.deconv.filters`, contiguous and of its type.
+
+    What is taken is written where it ends, so that no value is held twice. Sums are taken in float64 or int64, and
+    rounded once.
+
+    Args:
+        x: the kernel.
+        steps: the last ones are Take, Transpose and Reshape.
+        empty: what places have that name no row; broadcast to the result.
+    """
+    *before, take, turn, last = steps
+    assert isinstance(take, Take), "so the steps of filters end"
+    assert isinstance(turn, Transpose), "so the steps of filters end"
+    for op in before:
+        x = move(op, x)
+    shape = turn.shape(take.shape(x.shape))
+    found = np.full([size or 0 for size in last.shape(shape)], empty, x.dtype)
+    rows = np.transpose(np.reshape(found, [size or 0 for size in shape]), np.argsort(turn.perm))
+    wide = np.int64 if x.dtype.kind in "iu" else np.float64
+    step = max(1, _AT_ONCE * x.shape[-2] // max(1, x.nbytes))
+    for begin in range(0, x.shape[-2], step):
+        part = (..., slice(begin, begin + step), slice(None))
+        for index, place in zip(np.ndindex(*take.sizes), take.places, strict=True):
+            if len(place) == 1:
+                rows[index][part] = x[place[0]][part]
+            elif place:
+                rows[index][part] = np.sum([x[row][part] for row in place], axis=0, dtype=wide)
+    return found
 
 
 def _depth_to_space(x: Array, op: DepthToSpace) -> Array:

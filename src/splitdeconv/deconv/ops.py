@@ -166,12 +166,18 @@ class Concat(Op):
 
 @dataclass(frozen=True, slots=True)
 class Take(Op):
-    """For each place the sum of the rows of axis 0 that it names, zeros where it names none; of kernels only."""
+    """For each place the sum of the rows of axis 0 that it names, zeros where it names none; of kernels only.
+
+    Attributes:
+        places: numbers of rows.
+        sizes: of the axes that the places are on, row-major.
+    """
 
     places: tuple[tuple[int, ...], ...]
+    sizes: tuple[int, ...]
 
     def shape(self, *inputs: Shape) -> Shape:
-        return (len(self.places), *inputs[0][1:])
+        return (*self.sizes, *inputs[0][1:])
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitdeconv.deconv.filters import composite_steps, filter_steps, tap_steps
-from splitdeconv.deconv.movement import move
-from splitdeconv.deconv.ops import Conv, Op
+from splitdeconv.deconv.movement import moved
+from splitdeconv.deconv.ops import Conv
 from splitdeconv.deconv.phases import Taps
 from splitdeconv.deconv.spec import Deconv, WeightName
 
@@ -182,12 +182,9 @@ def conv_filter(kernel: Array, conv: Conv, zero: Array | int = 0) -> Array:
     Returns:
         OIHW, ``(total_channels, in_channels // groups, *conv.kernel)``, of the kernel's type.
     """
-    if not np.any(zero):
-        return _moved(kernel, filter_steps(conv, kernel.shape))
-    zeros = np.broadcast_to(np.asarray(zero, np.int64), (conv.out_channels,))
-    offsets = kernel.astype(np.int64) - along_inputs(zeros, kernel.shape, conv.groups)
-    filled = _moved(offsets, filter_steps(conv, kernel.shape))
-    return (filled + conv_channels(zeros, conv).reshape((-1, *(1,) * (filled.ndim - 1)))).astype(kernel.dtype)
+    if np.ndim(zero):
+        zero = conv_channels(np.asarray(zero), conv).reshape((-1, *(1,) * (kernel.ndim - 1)))
+    return moved(kernel, filter_steps(conv, kernel.shape), zero)
 
 
 def kernel_parts(filled: Array, conv: Conv) -> list[Array]:
@@ -212,18 +209,12 @@ def deconv_kernel(kernel: Array, deconv: Deconv) -> Array:
     """
     if deconv.written_out is None:
         return kernel
-    return _moved(kernel, composite_steps(deconv, kernel.shape))
+    return moved(kernel, composite_steps(deconv, kernel.shape))
 
 
 def taken_taps(kernel: Array, taps: Sequence[Taps]) -> Array:
     """The kernel's taps, IOHW, that one block names by axis, 0 where it names none."""
-    return _moved(kernel, tap_steps(taps, kernel.shape))
-
-
-def _moved(kernel: Array, steps: Sequence[Op]) -> Array:
-    for op in steps:
-        kernel = move(op, kernel)
-    return np.ascontiguousarray(kernel)
+    return moved(kernel, tap_steps(taps, kernel.shape))
 
 
 def along_inputs(parameter: Array, shape: tuple[int, ...], groups: int) -> Array:

@@ -125,7 +125,7 @@ def _take(op: Take, _: int) -> Apply:
             if each not in known:
                 first, *others = [rows[place] for place in each] or [torch.zeros_like(rows[0])]
                 known[each] = sum(others, start=first)
-        return torch.cat([known[each] for each in op.places]).to(x.dtype)
+        return torch.cat([known[each] for each in op.places]).to(x.dtype).reshape(*op.sizes, *x.shape[1:])
 
     return apply
 

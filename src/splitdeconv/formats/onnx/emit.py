@@ -187,8 +187,8 @@ def _take(op: Take, writer: Writer, value: ir.Value, shape: Shape) -> ir.Value:
     assert all(len(each) < 2 for each in op.places), "taps are summed of stored kernels only"
     if () in op.places:
         value = writer.pad(value, (0, *rest), (1, *rest))
-    index = writer.integers("taps", [each[0] if each else rows for each in op.places])
-    return writer.op("Gather", [value, index], {"axis": 0})
+    index = np.array([each[0] if each else rows for each in op.places], np.int64).reshape(op.sizes)
+    return writer.op("Gather", [value, writer.array("taps", index)], {"axis": 0})
 
 
 def _native(op: NativeDeconv, writer: Writer, inputs: list[ir.Value], source: Source) -> ir.Value:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,15 +13,14 @@ import onnx_ir as ir
 from splitdeconv.deconv.ops import NativeDeconv
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv, WeightName
-from splitdeconv.deconv.structure import diagonal_of
-from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.deconv.weights import Weights
 from splitdeconv.formats.model import Site
-from splitdeconv.formats.onnx.constants import constant, drop_unused, known_constant
+from splitdeconv.formats.onnx.constants import drop_unused, known_constant
 from splitdeconv.formats.onnx.emit import Source, crop_output, write_program
 from splitdeconv.formats.onnx.epilogue import Tail, find_tail
 from splitdeconv.formats.onnx.find import Anchor
 from splitdeconv.formats.onnx.graph import MICROSOFT, Place, places
-from splitdeconv.formats.onnx.quantised import Qdq, read_qdq, read_stored_kernel
+from splitdeconv.formats.onnx.quantised import Qdq, read_qdq
 from splitdeconv.formats.onnx.quantised_emit import write_quantised
 from splitdeconv.formats.onnx.quantised_stretched import (
     is_stored,
@@ -32,6 +31,7 @@ from splitdeconv.formats.onnx.quantised_stretched import (
 )
 from splitdeconv.formats.onnx.quantised_values import hand_over, requantise
 from splitdeconv.formats.onnx.shapes import Shapes, state
+from splitdeconv.formats.onnx.source import source_of, source_with
 from splitdeconv.formats.onnx.stretched import StretchedValue
 from splitdeconv.formats.onnx.stretched_emit import (
     StretchingCopy,
@@ -152,7 +152,7 @@ def _replace(
     parameters = [value for node in old for value in node.inputs if value is not None]
     writer = Writer(site, place.opset, constants, _notes(site, place, program))
     last = old[-1]
-    source = _source(place, program.deconv, qdq, stretched)
+    source = source_of(place, program.deconv, qdq, stretched)
     own = place.node.inputs[0] if qdq is None else qdq.x
     x, further = (own, []) if front is None else front.write(writer, qdq)
     assert x is not None, "a convolution has an input"
@@ -188,66 +188,6 @@ def qdq_of(place: Place, deconv: Deconv, stretched: StretchedValue | None) -> Qd
     if stretched is not None:
         return read_stretched_qdq(place, stretched, deconv.uncropped_sizes)
     return read_qdq(place, lambda _: deconv.uncropped_sizes)
-
-
-def _source(place: Place, deconv: Deconv, qdq: Qdq | None = None, stretched: StretchedValue | None = None) -> Source:
-    """The site's trained values, to be read when they are written."""
-    _, weight, bias = (*place.node.inputs, None)[:3]
-    if qdq is not None:
-        weight, bias = qdq.weight, qdq.bias
-    assert weight is not None, "a located site has a weight"
-    given: dict[WeightName, ir.Value | None] = {"kernel": weight, "bias": bias}
-    run_time = {name: value for name in deconv.run_time if (value := given[name]) is not None}
-    return Source(
-        kernel=_reader(weight, place.opset, _kernel_of(deconv, qdq, stretched)),
-        bias=None if bias is None else _reader(bias, place.opset),
-        shape=deconv.weights_shape,
-        dtype=_dtype(weight, place.opset, deconv),
-        key=(id(weight), id(bias), *((stretched and stretched.channels) or ()))
-        if qdq is None
-        else (id(weight), id(bias), *qdq.values.w_zero.reshape(-1).tolist()),
-        original=place.node,
-        quant=None if qdq is None else qdq.values,
-        stored=read_stored_kernel(place) if qdq is None and not (deconv.diagonal or deconv.written_out) else None,
-        run_time=run_time,
-    )
-
-
-def _reader(value: ir.Value, opset: int, of: Callable[[Array], Array] = np.asarray) -> Callable[[], Array]:
-    """Reads ``of`` a constant: of a stored one when it is called, of a folded one now, before its nodes are gone."""
-
-    def read() -> Array:
-        return of(known_constant(value, opset))
-
-    if value.const_value is not None or constant(value, opset) is None:
-        return read
-    folded = read()
-    return lambda: folded
-
-
-def _kernel_of(deconv: Deconv, qdq: Qdq | None, stretched: StretchedValue | None) -> Callable[[Array], Array]:
-    """What makes the site's kernel of its constant."""
-    if stretched is not None:
-        stored = np.asarray if qdq is None else qdq.stored_kernel
-        return lambda weight: stretched.own_kernel(stored(weight))
-    if qdq is not None:
-        return qdq.stored_kernel
-    return _diagonal if deconv.diagonal else np.asarray
-
-
-def _diagonal(kernel: Array) -> Array:
-    """The depthwise filters in a dense kernel that is zero between channels."""
-    found = diagonal_of(kernel)
-    assert found is not None, "found to be zero between channels"
-    return found
-
-
-def _dtype(value: ir.Value, opset: int, deconv: Deconv) -> ir.DataType:
-    if value.const_value is not None and deconv.quant is None:
-        return value.const_value.dtype
-    known = constant(value, opset) if deconv.quant is None else None
-    stored = deconv.dtype if deconv.quant is None else deconv.quant.weight
-    return ir.DataType.from_numpy(np.dtype(stored) if known is None else known.dtype)
 
 
 def _notes(site: str, place: Place, program: Program) -> dict[str, str]:
@@ -306,10 +246,10 @@ def stand_alone(ir_version: int, site: Site, program: Program, weights: Weights 
     writer = Writer(
         site.id, place.opset, Constants(graph, ir_version, {"y", *(value.name or "" for value in graph.inputs)}), {}
     )
-    source = _source(place, deconv, qdq, stretched)
+    source = source_of(place, deconv, qdq, stretched)
     stages = tail_of(place, deconv).stages if qdq is None else qdq.stages
     if weights is not None:
-        source, stages = _source_of(weights, source), ()
+        source, stages = source_with(weights, source), ()
     source = replace(source, run_time=values)
     others: list[ir.Value] = []
     if stretched is not None and weights is None and qdq is None:
@@ -390,17 +330,3 @@ def place_of(site: Site) -> Place:
 def stretched_of(site: Site) -> StretchedValue | None:
     """The stretched map that a site's convolution reads, or None of a ConvTranspose."""
     return site.origin.nodes[1] if site.deconv.written_out is not None else None
-
-
-def _source_of(weights: Weights, like: Source) -> Source:
-    """Other values in the place of a site's own."""
-    bias = weights.bias
-    return Source(
-        kernel=lambda: weights.kernel,
-        bias=None if bias is None else lambda: bias,
-        shape=like.shape,
-        dtype=ir.DataType.from_numpy(weights.kernel.dtype),
-        key=(id(weights),),
-        original=like.original,
-        quant=weights.quant,
-    )
