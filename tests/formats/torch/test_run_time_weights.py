@@ -15,6 +15,7 @@ from torch.export import Dim  # noqa: E402
 import splitdeconv  # noqa: E402
 import splitdeconv.torch  # noqa: E402
 from splitdeconv import lowerings  # noqa: E402
+from splitdeconv.formats.folding import RUN_TIME  # noqa: E402
 from splitdeconv.formats.torch.exported import ExportedModel  # noqa: E402
 from splitdeconv.formats.torch.modules import ModuleModel  # noqa: E402
 from splitdeconv.pipeline.sites import site_table  # noqa: E402
@@ -105,6 +106,17 @@ def test_by_rule_it_stays_and_by_name_it_is_split_and_proved() -> None:
     assert [proof.exact for proof in found.verdict.proofs] == [True]
     assert found.model.state_dict.keys() == program.state_dict.keys()  # no filter is stored
     assert torch.equal(found.model.module()(*INPUTS), MODULE(*INPUTS))
+
+
+def test_nothing_is_folded_into_weights_that_are_not_stored() -> None:
+    class Doubled(Modulated):
+        def forward(self, x, style):
+            return F.conv_transpose2d(x, self.weight * style.reshape(-1, 1, 1, 1)) * 2.0
+
+    module = Doubled(3, 2, (3, 3), bias=False).eval()
+    folds, (left,) = ExportedModel(torch.export.export(module, (INPUTS[0], INPUTS[1][0]))).foldable()
+    assert folds == ()
+    assert left.reason == f"mul not folded: {RUN_TIME}"
 
 
 def test_functional_calls_of_a_module_form_their_filters_in_each_forward() -> None:
