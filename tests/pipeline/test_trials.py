@@ -15,10 +15,12 @@ from splitdeconv.deconv.ops import Conv
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.errors import MissingExtraError, UsageError
+from splitdeconv.formats.model import Model, Site
 from splitdeconv.lowerings import lower
-from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.pipeline.compiling import Trials
+from splitdeconv.lowerings.candidate import NATIVE, Candidate
+from splitdeconv.pipeline.compiling import ENOUGH, Trials, compile_site
 from splitdeconv.pipeline.open import Options, runner_for
+from splitdeconv.pipeline.sites import site_table
 from tests.onnx_models import load, single, sites
 from tests.strategies import integer_tensors
 
@@ -51,6 +53,23 @@ def test_equal_sites_share_a_trial() -> None:
     program = lower(site.deconv, "NCHW", SPLIT)
     assert trials.refusal(MODEL, site, SPLIT, program) == ""
     assert trials.refusal(MODEL, replace(site, id="other"), SPLIT, with_taps_reversed(program)) == ""
+
+
+def test_where_all_forms_are_refused_a_few_are_tried_without_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    (site,) = sites(MODEL)
+    tried: list[Candidate] = []
+
+    def refuse(_self: Trials, _model: Model, _site: Site, candidate: Candidate, _program: Program) -> str:
+        tried.append(candidate)
+        return "is not equal"
+
+    monkeypatch.setattr(Trials, "refusal", refuse)
+    runner = targets.target("onnxruntime", threads=1)
+    offered = [option.candidate for option in site_table(MODEL, site, runner).options]
+    compiled, others = compile_site(MODEL, site, offered, runner, Trials(runner), seconds=0)
+    assert list(compiled) == [NATIVE]
+    assert len(tried) == ENOUGH < len(others)
+    assert {others[each].runs for each in tried} == {False}
 
 
 def test_a_lower_precision_is_proved_in_the_full_one(monkeypatch: pytest.MonkeyPatch) -> None:

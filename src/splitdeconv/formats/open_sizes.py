@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Input, Model, Site
@@ -13,20 +13,50 @@ from splitdeconv.formats.model import Input, Model, Site
 WAVEFORM, FRAMES, PICTURE, VOLUME = 16_384, 256, 256, 64
 WAVEFORM_CHANNELS = 4  # at most: microphones, or axes of a seismometer
 InShapes = Mapping[str, tuple[int, ...] | Sequence[tuple[int, ...]]]  # a shape of each input, or several
-LARGEST_INPUT = 2**22  # elements, of an input with assumed sizes; the maps behind it may be some hundred times larger
+LARGEST_INPUT = 2**22  # elements, of an input with assumed sizes
+LARGEST_MAPS = 2**29  # bytes that maps take at once at assumed sizes: upsampling makes a volume 64 times as large
+_HALVED = 4  # times at most that assumed sizes are
 
 
 def definite_shapes(
     model: Model, in_shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, tuple[int, ...]], tuple[str, ...]]:
     """A shape for every input that the model leaves open, and a note on what was assumed."""
-    shapes, assumed = dict(in_shapes), []
-    for each in model.inputs():
-        if each.name not in shapes and each.shape is not None and None in each.shape:
-            shapes[each.name] = _assumed(each.shape)
-            assumed.append(f"'{each.name}' {'×'.join(map(str, shapes[each.name]))}")
-    note = f"measured with assumed sizes for {', '.join(assumed)}; --input-shape sets others"
-    return shapes, (note,) if assumed else ()
+    left = open_shapes(model, in_shapes)
+    if not left:
+        return dict(in_shapes), ()
+    ladder = ({name: _assumed(shape, halved) for name, shape in left.items()} for halved in range(_HALVED))
+    assumed = that_fit(model, in_shapes, ladder, LARGEST_MAPS)
+    named = (f"'{name}' {'×'.join(map(str, shape))}" for name, shape in assumed.items())
+    note = f"measured with assumed sizes for {', '.join(named)}; --input-shape sets others"
+    return {**in_shapes, **assumed}, (note,)
+
+
+def open_shapes(model: Model, in_shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int | None, ...]]:
+    """The inputs that the model leaves open and for which there is no shape."""
+    named = ((each.name, each.shape) for each in model.inputs() if each.name not in in_shapes)
+    return {name: shape for name, shape in named if shape is not None and None in shape}
+
+
+def that_fit(
+    model: Model,
+    in_shapes: Mapping[str, tuple[int, ...]],
+    ladder: Iterable[dict[str, tuple[int, ...]]],
+    largest: int,
+) -> dict[str, tuple[int, ...]]:
+    """The first shapes of a ladder with which the model's maps take at most ``largest`` bytes at once, or the last.
+
+    Args:
+        model: whose maps.
+        in_shapes: of the other inputs.
+        ladder: shapes of some inputs, the largest first.
+        largest: in bytes; where nobody can tell what maps take, the first shapes are taken.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for shapes in ladder:
+        if (model.peak_bytes({**in_shapes, **shapes}) or 0) <= largest:
+            break
+    return shapes
 
 
 def named_shapes(model: Model, in_shapes: InShapes) -> dict[str, tuple[int, ...]]:
@@ -71,12 +101,12 @@ def _listed(given: tuple[int, ...] | Sequence[tuple[int, ...]]) -> list[tuple[in
     return several or [tuple(int(size) for size in given if not isinstance(size, Sequence))]
 
 
-def _assumed(shape: tuple[int | None, ...]) -> tuple[int, ...]:
-    """An open shape with definite sizes: batch 1, and ordinary spatial sizes for its rank."""
+def _assumed(shape: tuple[int | None, ...], halved: int) -> tuple[int, ...]:
+    """An open shape with definite sizes: batch 1, and ordinary spatial sizes for its rank, ``halved`` times or more."""
     channels = shape[1] if len(shape) > 1 else None
     frames = WAVEFORM if channels and channels <= WAVEFORM_CHANNELS else FRAMES
     wanted = {3: frames, 4: PICTURE}.get(len(shape), VOLUME)
-    return definite(shape, 1, tuple(wanted >> halved for halved in range(4)))
+    return definite(shape, 1, tuple(wanted >> times for times in range(halved, _HALVED)))
 
 
 def definite(

@@ -29,6 +29,7 @@ from splitdeconv.targets.target import Compiled, CompileError, Target
 # A candidate whose result is further from the first one's than this is broken, not noisy: sums of float16 products
 # differ by a few thousandths of the largest value, those of float32 by a few millionths.
 WRONG = 0.02
+ENOUGH = 8  # refused forms beside one that runs; where a target computes all forms alike, some hundred would follow
 
 
 class Trials:
@@ -63,9 +64,9 @@ def compile_site(
 ) -> tuple[dict[Candidate, Compiled], dict[Candidate, Untimed]]:
     """The candidates of one site as stand-alone models on the target, and why the others are none.
 
-    With fewer than two there is nothing to compare, so two are always tried, however few ``seconds`` there are, and so
-    are those that are ``needed``. What does not pass its trial is refused; without ``trials`` only its numbers are
-    compared.
+    With fewer than two there is nothing to compare, so however few ``seconds`` there are, forms are tried until two
+    pass, or one does and ``ENOUGH`` are refused; and so are those that are ``needed``. What does not pass its trial is
+    refused; without ``trials`` only its numbers are compared.
     """
     compiled: dict[Candidate, Compiled] = {}
     others: dict[Candidate, Untimed] = dict.fromkeys(order, NO_SECONDS)
@@ -73,7 +74,9 @@ def compile_site(
     first: Array | None = None
     deadline = time.monotonic() + seconds
     for candidate in order:
-        if len(compiled) > 1 and candidate not in needed and time.monotonic() > deadline:
+        refused = sum(not each.runs for each in others.values())
+        enough = len(compiled) > 1 or (compiled and refused >= ENOUGH)
+        if enough and candidate not in needed and time.monotonic() > deadline:
             continue
         program = lowerings.lower(site.deconv, model.layout, candidate)
         timed = program.without_last_reshape() if target.reshape_is_free else program

@@ -8,8 +8,8 @@ import numpy as np
 
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
-from splitdeconv.formats.model import Input
-from splitdeconv.formats.open_sizes import definite
+from splitdeconv.formats.model import Input, Model
+from splitdeconv.formats.open_sizes import definite, open_shapes, that_fit
 from splitdeconv.workers.arrays import dtype_of
 
 # For spatial sizes that the model leaves open, the first that do not make an input too large: multiples of 32, as most
@@ -19,6 +19,7 @@ OPEN_BATCH = (1, 2)
 # Of a volume an upsampling makes 8 to 64 times as many elements, and the proof holds several copies of it in float64.
 OPEN_VOLUMES = ((32, 16, 8), (48, 24, 12))
 LARGEST_VOLUME = 2**18  # elements of an input
+LARGEST_VOLUMES = 2**26  # bytes that maps take at once
 _VOLUME_AXES = 5
 SMALL = 4  # whole numbers are drawn below it in odd tries, and are 0 in even ones
 _WHOLE = "iub"  # kinds of NumPy's types ...
@@ -30,7 +31,7 @@ def random_inputs(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]]
 
     Args:
         inputs: of the model.
-        shapes: for inputs whose shape is open or is to be another.
+        shapes: for inputs whose shape is open or is to be another; volumes as of :func:`with_volumes`.
         trial: number of the try; open sizes differ from one to the next.
     """
     rng = np.random.default_rng(trial)
@@ -48,7 +49,7 @@ def random_inputs(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]]
             return f"input '{each.name}' has no stated shape: give --input-shape {each.name}=…"
         if shape is None:
             assert each.shape is not None
-            shape = _definite(each.shape, trial % 2)
+            shape = definite(each.shape, OPEN_BATCH[trial % 2], OPEN_SIZES[trial % 2])
         if each.quantised:
             limits = np.iinfo(np.dtype(each.dtype))
             feeds[each.name] = rng.integers(limits.min, limits.max, shape, np.dtype(each.dtype), endpoint=True)
@@ -61,11 +62,17 @@ def random_inputs(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]]
     return feeds
 
 
-def _definite(shape: tuple[int | None, ...], which: int) -> tuple[int, ...]:
-    """An open shape with the first or the second sizes."""
-    if len(shape) == _VOLUME_AXES:
-        return definite(shape, OPEN_BATCH[which], OPEN_VOLUMES[which], LARGEST_VOLUME)
-    return definite(shape, OPEN_BATCH[which], OPEN_SIZES[which])
+def with_volumes(model: Model, shapes: Mapping[str, tuple[int, ...]], trial: int) -> dict[str, tuple[int, ...]]:
+    """``shapes``, and for volumes that the model leaves open the first sizes with which its maps are not too large."""
+    left = {name: shape for name, shape in open_shapes(model, shapes).items() if len(shape) == _VOLUME_AXES}
+    if not left:
+        return dict(shapes)
+    batch, sizes = OPEN_BATCH[trial % 2], OPEN_VOLUMES[trial % 2]
+    ladder = (
+        {name: definite(shape, batch, sizes[skipped:], LARGEST_VOLUME) for name, shape in left.items()}
+        for skipped in range(len(sizes))
+    )
+    return {**shapes, **that_fit(model, shapes, ladder, LARGEST_VOLUMES)}
 
 
 def check_inputs(inputs: Sequence[Input], given: Mapping[str, Array]) -> None:

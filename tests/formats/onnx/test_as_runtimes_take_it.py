@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from onnx import helper
 
@@ -10,9 +11,10 @@ pytest.importorskip("onnxruntime")
 
 import splitdeconv
 from splitdeconv.errors import InputError
-from splitdeconv.formats.model import Input
+from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.formats.open_sizes import definite_shapes
-from splitdeconv.proof.inputs import LARGEST_VOLUME, random_inputs
+from splitdeconv.proof.inputs import LARGEST_VOLUME
+from splitdeconv.proof.whole import Given
 from tests.onnx_models import build, load
 
 KERNEL = np.arange(8 * 4 * 4, dtype=np.float32).reshape(8, 1, 4, 4)
@@ -54,14 +56,29 @@ def test_a_normalisation_of_each_channel_that_says_spatial_0(lowering: str) -> N
     assert result.verdict.passed
 
 
+def volumes(channels: int, *nodes: onnx.NodeProto) -> OnnxModel:
+    dims = ("n", channels, "d", "h", "w")
+    return load(build(nodes, {"x": dims}, {"y": [None] * 5}, {"w": np.ones((channels, 1, 4, 4, 4), np.float32)}))
+
+
 @pytest.mark.parametrize(("channels", "sizes"), [(1, (32, 48)), (64, (16, 12))])
 def test_open_sizes_of_volumes_keep_to_a_budget_of_elements(channels: int, sizes: tuple[int, int]) -> None:
-    volume = Input("x", "float32", (None, channels, None, None, None))
+    model = volumes(channels, helper.make_node("Relu", ["x"], ["y"]))
     for trial, size in enumerate(sizes):
-        feeds = random_inputs([volume], {}, trial)
+        feeds = Given({}).feeds(model, trial)
         assert not isinstance(feeds, str)
         assert feeds["x"].shape == (1 + trial, channels, size, size, size)
         assert feeds["x"].size <= LARGEST_VOLUME
+
+
+def test_open_volumes_are_as_small_as_the_maps_behind_them_need() -> None:
+    """Of 48³ two upsamplings make 192 × 768²."""
+    up = helper.make_node("ConvTranspose", ["x", "w"], ["a"], strides=[2, 4, 4])
+    model = volumes(1, up, helper.make_node("ConvTranspose", ["a", "w"], ["y"], strides=[2, 4, 4]))
+    assert [dict(Given({}).feeds(model, trial))["x"].shape[2:] for trial in range(2)] == [(16, 16, 16), (12, 12, 12)]
+    shapes, notes = definite_shapes(model, {})
+    assert shapes["x"] == (1, 1, 32, 32, 32)
+    assert notes == ("measured with assumed sizes for 'x' 1×1×32×32×32; --input-shape sets others",)
 
 
 @pytest.mark.parametrize(
