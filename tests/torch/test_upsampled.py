@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install 'splitdeconv[torch]'")
 
+import torch.nn.functional as F  # noqa: E402, N812
 from torch import nn  # noqa: E402
 
 import splitdeconv.torch as split  # noqa: E402
@@ -182,3 +183,34 @@ def test_a_sum_that_lacks_a_tap_is_not_equal(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(filters, "_places", lambda taps, kernel: places(taps, kernel)[:3])
     module = nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(4, 5, 3))
     assert not torch.allclose(split.merge_upsampling(module)(X), module(X), atol=1e-3)
+
+
+class OwnForward(nn.Module):
+    """Two convolutions behind upsamplings that its own code calls, and three that stay as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Upsample(scale_factor=2)
+        for name in ("called", "module", "pointwise", "smooth", "apart"):
+            setattr(self, name, nn.Conv2d(4, 4, 1 if name == "pointwise" else 3, padding="same"))
+        self.merged = network()
+
+    def forward(self, x):
+        x = self.module(self.up(self.called(F.interpolate(x, scale_factor=2.0))))
+        x = self.pointwise(F.interpolate(x, size=(21, 25), mode="bilinear"))
+        x = self.smooth(F.interpolate(x, scale_factor=2, mode="bilinear"))
+        return self.merged(self.apart(F.interpolate(x, scale_factor=2).relu()))
+
+
+def test_upsamplings_in_a_forward_of_their_own_are_listed_with_what_takes_them() -> None:
+    record = split.record(split.convert(OwnForward(), (X,)))
+    found = {each.site: each.reason for each in record.skipped}
+    assert list(found) == ["called", "module", "pointwise"]
+    assert "torch.export.export(module, inputs)" in found["called"]
+
+    class Itself(nn.Module):
+        def forward(self, x):
+            return F.conv2d(F.interpolate(x, scale_factor=2), torch.ones(1, 4, 3, 3))
+
+    (skipped,) = split.record(split.convert(Itself(), (X,))).skipped
+    assert skipped.site == "Itself"

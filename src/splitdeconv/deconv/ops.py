@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Literal
 
+from splitdeconv.deconv.interpolation import Interpolation
 from splitdeconv.deconv.phases import Taps
 from splitdeconv.deconv.spec import Axis, Deconv
 
@@ -75,9 +76,8 @@ class NativeDeconv(Op):
     def shape(self, *inputs: Shape) -> Shape:
         shape = list(inputs[0])
         shape[channel_axis(self.layout, len(shape))] = self.deconv.out_channels
-        for number, axis in zip(spatial_axes(self.layout, len(shape)), self.deconv.axes, strict=True):
-            size = shape[number]
-            shape[number] = None if size is None else axis.out_size_of(size)
+        spatial = spatial_axes(self.layout, len(shape))
+        shape[spatial.start : spatial.stop] = self.deconv.out_sizes_of([shape[axis] for axis in spatial])
         return tuple(shape)
 
     def macs(self, *inputs: Shape) -> int:
@@ -238,6 +238,20 @@ class Repeat(Op):
     def shape(self, *inputs: Shape) -> Shape:
         sizes = zip(inputs[0], self.factors, strict=True)
         return tuple(None if size is None else size * factor for size, factor in sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Interpolate(Op):
+    """A map in ``layout`` by the weights of ``how``."""
+
+    how: Interpolation
+    layout: Layout
+
+    def shape(self, *inputs: Shape) -> Shape:
+        shape = list(inputs[0])
+        spatial = spatial_axes(self.layout, len(shape))
+        shape[spatial.start : spatial.stop] = self.how.out_sizes([shape[axis] for axis in spatial])
+        return tuple(shape)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from splitdeconv.deconv.ops import Add, AddBias, Conv, Layout, NativeDeconv, Op, Pad, Reshape, Shape, Spread
+from splitdeconv.deconv.ops import (
+    Add,
+    AddBias,
+    Conv,
+    Interpolate,
+    Layout,
+    NativeDeconv,
+    Op,
+    Pad,
+    Reshape,
+    Shape,
+    Spread,
+)
 from splitdeconv.deconv.spec import Deconv
 
 
@@ -93,12 +105,12 @@ class Program:
         """Values that hold complete sums, and between which and the output there is only data movement.
 
         Element-wise work that follows the deconv may be done on them instead: once for each. Where something is added
-        behind the convolutions, or zeros that stand for outputs, only the output is complete.
+        behind the convolutions, or zeros that stand for outputs, or blends of them, only the output is complete.
         """
         sums, made = list[int](), set[int]()
         for value, step in enumerate(self.steps, start=len(self.in_shapes)):
             behind = not made.isdisjoint(step.inputs)
-            if isinstance(step.op, Add | AddBias | Spread) or (behind and isinstance(step.op, Pad)):
+            if isinstance(step.op, Add | AddBias | Spread) or (behind and isinstance(step.op, Pad | Interpolate)):
                 return (self.output,)
             if isinstance(step.op, Conv | NativeDeconv):
                 sums.append(value)

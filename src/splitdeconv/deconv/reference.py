@@ -11,22 +11,25 @@ from itertools import product
 
 import numpy as np
 
+from splitdeconv.deconv.interpolating import interpolate
 from splitdeconv.deconv.movement import at, from_channels_first, move, to_channels_first
 from splitdeconv.deconv.ops import (
     Add,
     AddBias,
     Concat,
     Conv,
+    Interpolate,
     Layout,
     NativeDeconv,
     Op,
     Spread,
     Subtract,
     channel_axis,
+    spatial_axes,
 )
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.requantised import real_filter
-from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.spec import Deconv, WrittenOut
 from splitdeconv.deconv.structure import axis_matrix, vectors_of
 from splitdeconv.deconv.weights import Array, Quantisation, Weights, conv_channels, conv_filter, deconv_kernel
 from splitdeconv.deconv.written import around_of, beside_pads
@@ -35,8 +38,8 @@ from splitdeconv.deconv.written import around_of, beside_pads
 def definition(x: Array, weights: Weights, spec: Deconv, *beside: Array) -> Array:
     """What the model computes: a deconv, or a convolution of a stretched map.
 
-    The latter knows nothing of the deconv that it is equal to: it repeats pixels, or puts zeros between them, and
-    convolves the result with the model's own weights.
+    The latter knows nothing of the deconv that it is equal to: it repeats pixels, puts zeros between them, or blends
+    them, and convolves the result with the model's own weights.
 
     Args:
         x: ``(N, in_channels, *in_sizes)``; its sizes need not be those of ``spec``.
@@ -49,7 +52,7 @@ def definition(x: Array, weights: Weights, spec: Deconv, *beside: Array) -> Arra
     """
     if spec.written_out is None:
         return deconv(x, weights, spec)
-    stretched, kernel, around = _stretch(x, spec.strides, spec.written_out.stretch), weights.kernel, around_of(spec)
+    stretched, kernel, around = _stretch(x, spec.strides, spec.written_out), weights.kernel, around_of(spec)
     read = np.concatenate([_resized(stretched, around), *beside], axis=1)
     filters = np.swapaxes(kernel.reshape(spec.groups, -1, *kernel.shape[1:]), 1, 2)
     y = _correlate(_resized(read, beside_pads(spec)), filters, spec.written_out.dilations)
@@ -70,9 +73,11 @@ def _resized(x: Array, pads: Sequence[tuple[int, int]]) -> Array:
     return at(padded, cuts)
 
 
-def _stretch(x: Array, factors: Sequence[int], stretch: str) -> Array:
-    """``(N, C, *sizes)`` with every pixel ``factor`` times on each axis, or with zeros between the pixels."""
-    if stretch == "repeat":
+def _stretch(x: Array, factors: Sequence[int], written: WrittenOut) -> Array:
+    """``(N, C, *sizes)`` with every pixel ``factor`` times on each axis, zeros between the pixels, or interpolated."""
+    if written.interpolation is not None:
+        return interpolate(x, written.interpolation)
+    if written.stretch == "repeat":
         for number, factor in enumerate(factors):
             x = np.repeat(x, factor, axis=2 + number)
         return x
@@ -230,6 +235,8 @@ def _apply(op: Op, inputs: list[Array], weights: Weights) -> Array:
         case AddBias():
             assert weights.bias is not None, "the program adds a bias, the weights have none"
             return x + _per_channel(weights.bias, x.ndim, op.layout)
+        case Interpolate():
+            return interpolate(x, op.how, spatial_axes(op.layout, x.ndim).start)
     return move(op, x)
 
 

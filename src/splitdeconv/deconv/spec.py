@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
+from splitdeconv.deconv.interpolation import Interpolation
 from splitdeconv.deconv.phases import Phase, narrowest_shift
 
 WeightName = Literal["kernel", "bias"]
-Stretch = Literal["repeat", "zeros"]  # of a map: its pixels several times, or zeros between them
+Stretch = Literal["repeat", "zeros", "interpolate"]  # of a map: pixels several times, zeros between them, or blends
+_AFTER = {"repeat": " after ×", "zeros": " after zeros ×", "interpolate": " after "}
 MOST_PHASES = 2**14  # of an axis; spectral layers have a thousand, and beyond forms take minutes to work out
 
 
@@ -151,11 +153,13 @@ class WrittenOut:
 
     Attributes:
         stretch: ``repeat`` where the convolution reads each pixel ``stride`` times on each axis (nearest upsampling);
-            ``zeros`` where it reads ``stride − 1`` zeros between pixels.
+            ``zeros`` where it reads ``stride − 1`` zeros between pixels; ``interpolate`` where a 1×1 convolution reads
+            what ``interpolation`` makes of the map, and the deconv's axes are those of that convolution on the map.
         kernel, dilations: of the convolution, whose own stride is 1.
         beside: channels of another map that the convolution reads too (a skip connection); 0 without one.
         around: pixels of that map before and behind the stretched one on each axis; negative where it lacks some, and
             the convolution has no pads of zeros there. Empty where it is as large.
+        interpolation: in front of the convolution, if that is how the map is stretched.
     """
 
     stretch: Stretch
@@ -163,6 +167,7 @@ class WrittenOut:
     dilations: tuple[int, ...]
     beside: int = 0
     around: tuple[tuple[int, int], ...] = ()
+    interpolation: Interpolation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +240,14 @@ class Deconv:
     @property
     def out_sizes(self) -> tuple[int | None, ...]:
         """Output size of each axis."""
-        return tuple(axis.out_size for axis in self.axes)
+        return self.out_sizes_of(self.in_sizes)
+
+    def out_sizes_of(self, in_sizes: Sequence[int | None]) -> tuple[int | None, ...]:
+        """Output size of each axis for other input sizes."""
+        if self.written_out is not None and self.written_out.interpolation is not None:
+            return self.written_out.interpolation.out_sizes(in_sizes)
+        sizes = zip(self.axes, in_sizes, strict=True)
+        return tuple(None if size is None else axis.out_size_of(size) for axis, size in sizes)
 
     def macs(self) -> int:
         """Multiply-accumulates: every input pixel meets every tap once; unknown sizes count as 1."""
@@ -246,7 +258,7 @@ class Deconv:
         """The same for what the model has: of a written-out deconv every output pixel meets each tap."""
         if self.written_out is None:
             return self.macs()
-        outputs = math.prod(axis.out_size or axis.stride for axis in self.axes)
+        outputs = math.prod(size or axis.stride for size, axis in zip(self.out_sizes, self.axes, strict=True))
         return (self.batch or 1) * outputs * math.prod(self.weights_shape)
 
     def zero_insert_macs(self) -> int:
@@ -285,7 +297,10 @@ class Deconv:
         written = self.written_out
         kernel = "×".join(str(size) for size in self.weights_shape[2:])
         stride = "×".join(str(s) for s in dict.fromkeys(self.strides))
-        after = "" if written is None else " after ×" if written.stretch == "repeat" else " after zeros ×"
+        after = "" if written is None else _AFTER[written.stretch]
+        if written is not None and (how := written.interpolation) is not None:
+            after += f"{how.kind} " + ("×" if how.scales else "to ")
+            stride = "×".join(f"{number:g}" for number in dict.fromkeys(how.scales or how.sizes))
         sizes = "×".join("?" if axis.in_size is None else str(axis.in_size) for axis in self.axes)
         text = f"{self.in_channels}→{self.out_channels} {kernel}{after or '/'}{stride} @{sizes}"
         if self.groups > 1:

@@ -103,11 +103,12 @@ def beside_shape(deconv: Deconv, layout: Layout) -> Shape:
     """Shape of the map beside the stretched one."""
     written = deconv.written_out
     assert written is not None, "asked of written-out deconvs only"
-    more = 0 if written.stretch == "repeat" else 1
-    sizes = [
-        None if axis.in_size is None else (axis.in_size - more) * axis.stride + more + sum(around)
-        for axis, around in zip(deconv.axes, around_of(deconv), strict=True)
-    ]
+    more = 1 if written.stretch == "zeros" else 0
+    sizes = [None if axis.in_size is None else (axis.in_size - more) * axis.stride + more for axis in deconv.axes]
+    if written.interpolation is not None:
+        sizes = list(deconv.out_sizes)
+    pairs = zip(sizes, around_of(deconv), strict=True)
+    sizes = [None if size is None else size + sum(around) for size, around in pairs]
     batch, channels = deconv.batch, written.beside
     return (batch, channels, *sizes) if layout == "NCHW" else (batch, *sizes, channels)
 

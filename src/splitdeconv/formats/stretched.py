@@ -3,6 +3,8 @@
 Before: x ─ anything that repeats pixels or puts zeros between them ─ [element-wise, pads, slices] ─ convolution.
 The nodes are not recognised by their names but by where they move the elements of ``x``.
 
+A 1×1 convolution of an interpolated map is found by the node that interpolates.
+
 A skip connection puts other maps beside the stretched one: its convolution becomes one of the stretched map, one of the
 others, and their sum. What stands behind the concatenation works on both.
 """
@@ -16,14 +18,17 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from splitdeconv.deconv.interpolation import Interpolation
 from splitdeconv.deconv.ops import Shape
 from splitdeconv.deconv.spec import Deconv, Stretch
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.index_maps import AxisMap, IndexMap, only_channels_differ, without_borders
 from splitdeconv.formats.written_convs import (
     GROUPED_SKIP,
+    NO_LARGER,
     ConvGeometry,
     beside,
+    interpolated_note,
     left_note,
     stretched_first,
     stretched_note,
@@ -142,6 +147,25 @@ def way_back(
 
 
 @dataclass(frozen=True, eq=False)
+class Interpolated(Generic[NodeT, MapT]):
+    """A map that a node interpolates.
+
+    Attributes:
+        source: before that.
+        shape: of the source; None for open sizes.
+        perm: as of :class:`Stretched`.
+        how: its weights.
+        node: it.
+    """
+
+    source: MapT
+    shape: Shape
+    perm: tuple[int, ...]
+    how: Interpolation
+    node: NodeT
+
+
+@dataclass(frozen=True, eq=False)
 class Stretched(Generic[NodeT, MapT, StageT]):
     """What stands between a map and a convolution.
 
@@ -162,6 +186,7 @@ class Stretched(Generic[NodeT, MapT, StageT]):
         part: of the concatenation that puts the stretched map beside others, or None.
         zeros: that are put around each spatial axis behind it, if nothing else is; None where more than zeros is.
         left: other parts of it that are stretched too.
+        interpolation: that makes it larger; None where pixels are repeated, or zeros put between them.
     """
 
     source: MapT
@@ -179,6 +204,7 @@ class Stretched(Generic[NodeT, MapT, StageT]):
     part: JoinedPart[NodeT, MapT] | None = None
     zeros: tuple[tuple[int, int], ...] | None = None
     left: tuple[MapT, ...] = ()
+    interpolation: Interpolation | None = None
 
     @property
     def channels(self) -> tuple[int, int] | None:
@@ -217,7 +243,7 @@ class Stretched(Generic[NodeT, MapT, StageT]):
         """
         batch, _, *sizes = self.sizes(shape)
         channels = (self.in_channels if self.part is None else self.part.count, out_channels)
-        found = written_deconv(self.kind, self.axes, self.geometry, channels, batch, sizes)
+        found = written_deconv(self.kind, self.axes, self.geometry, channels, batch, sizes, self.interpolation)
         return found if self.part is None else beside(found, self.part.total - self.part.count, self.axes, self.zeros)
 
     def own_kernel(self, weight: Array) -> Array:
@@ -232,12 +258,19 @@ class Stretched(Generic[NodeT, MapT, StageT]):
             name_of: a map's name.
         """
         kept = None if self.kept is None else name_of(self.kept)
-        note = stretched_note(self.kind, [axis.factor for axis in self.axes], list(kinds)[::-1], kept)
+        names = list(kinds)[::-1]
+        if self.interpolation is None:
+            note = stretched_note(self.kind, [axis.factor for axis in self.axes], names, kept)
+        else:
+            note = interpolated_note(self.interpolation, names, kept)
         return [note, left_note([name_of(each) for each in self.left])] if self.left else [note]
 
-    def saved(self) -> int:
+    def saved(self) -> float:
         """What taking it saves, for comparison with other parts of the same concatenation."""
-        return (self.part.count if self.part else 0) * int(np.prod([axis.factor for axis in self.axes]))
+        count = self.part.count if self.part else 0
+        if self.interpolation is not None:
+            return count * self.interpolation.gain(self.sizes(self.shape)[2:])
+        return count * float(np.prod([axis.factor for axis in self.axes]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,6 +321,12 @@ class Search(ABC, Generic[NodeT, MapT, StageT]):
         """How the elements of a source of definite sizes arrive, and the element-wise nodes that they meet."""
 
     @abstractmethod
+    def interpolated(self, part: JoinedPart[NodeT, MapT] | None) -> Interpolated[NodeT, MapT] | str | None:
+        """The interpolated map that the convolution reads, or that ``part`` is; why its weights are not known to sum to
+        1, or to make it larger; or None without an interpolation.
+        """
+
+    @abstractmethod
     def why_not(
         self, chain: Sequence[tuple[MapT, tuple[NodeT, ...]]], part: JoinedPart[NodeT, MapT] | None
     ) -> str | None:
@@ -327,7 +366,7 @@ class Search(ABC, Generic[NodeT, MapT, StageT]):
         found = [each for way in chain if (each := self._arrival(*way, part))] if possible else []
         stretched = [each for each in found if each.index.kind is not None]
         if not stretched:
-            return self.why_not(chain, part)
+            return self._by_interpolation(part) or self.why_not(chain, part)
         best = max(stretched, key=lambda each: each.rank)
         index, inner = best.index, without_borders(best.index, self.geometry.pads)
         if isinstance(inner, str) or index.kind is None:
@@ -337,6 +376,19 @@ class Search(ABC, Generic[NodeT, MapT, StageT]):
         own, given = best.shape[index.perm[1]], (best.source, best.shape, self.geometry, self.channels)
         folded = (own, self.channels) if index.folded and own else None
         return Stretched(*given, index.perm, index.kind, *inner, best.stages, best.nodes, folded=folded, part=part)
+
+    def _by_interpolation(self, part: JoinedPart[NodeT, MapT] | None) -> Stretched[NodeT, MapT, StageT] | str | None:
+        """A 1×1 convolution right behind an interpolation that makes its map larger, or why it stays behind that."""
+        geometry, rank = self.geometry, len(self.geometry.kernel)
+        plain = max(geometry.kernel) == 1 == max(geometry.strides) and not any(map(any, geometry.pads))
+        found = self.interpolated(part) if plain and not (part and part.behind) else None
+        if not isinstance(found, Interpolated):
+            return found
+        if not found.how.enlarges([found.shape[axis] for axis in found.perm[2:]]):
+            return NO_LARGER
+        axes, none = (AxisMap("repeat", 1, 0, 0),) * rank, ((0, 0),) * rank
+        given, what = (found.source, found.shape, geometry, self.channels, found.perm), found.how
+        return Stretched(*given, "interpolate", axes, none, (), (found.node,), part=part, interpolation=what)
 
     def _arrival(
         self, source: MapT, nodes: tuple[NodeT, ...], part: JoinedPart[NodeT, MapT] | None

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from splitdeconv.deconv.interpolation import Interpolation
 from splitdeconv.deconv.spec import Deconv, Stretch, WrittenOut
 from splitdeconv.deconv.weights import Array, swapped_channels
 from splitdeconv.deconv.written import goes_before, has_holes, stretched_axis
@@ -28,6 +29,12 @@ UNPROVEN = (
     "the size"
 )
 ROUNDED_TWICE = "it is quantised: the sum of the two convolutions of a skip connection would be rounded twice"
+INTERPOLATED = (
+    "it is quantised: an interpolation rounds what it makes of stored values, before the convolution and not behind it"
+)
+CUT_OFF = "what is cut off behind it would have to be cut off behind the interpolation"
+NO_LARGER = "the interpolation in front of it makes its map no larger, so it has no less to do in front of that"
+UNKNOWN_SIZE = "the size of the interpolation in front of it follows another map's, or is computed"
 GROUPED_SKIP = "it reads a skip connection in groups of channels: its parts would not be a sum of two convolutions"
 
 
@@ -63,6 +70,7 @@ def written_deconv(
     channels: tuple[int, int],
     batch: int | None,
     sizes: Sequence[int | None],
+    interpolation: Interpolation | None = None,
 ) -> Deconv:
     """The deconv that a convolution of a stretched map is.
 
@@ -72,6 +80,7 @@ def written_deconv(
         geometry: of the convolution.
         channels: of input and output.
         batch, sizes: of the small map.
+        interpolation: of it, if that is how it is stretched.
 
     Raises:
         ValueError: sizes that no deconv has.
@@ -82,7 +91,7 @@ def written_deconv(
             maps, geometry.kernel, geometry.dilations, geometry.pads, sizes, strict=True
         )
     ]
-    written = WrittenOut(kind, geometry.kernel, geometry.dilations)
+    written = WrittenOut(kind, geometry.kernel, geometry.dilations, interpolation=interpolation)
     return Deconv(tuple(axes), *channels, geometry.groups, batch, written_out=written)
 
 
@@ -136,6 +145,12 @@ def left_note(parts: Sequence[str]) -> str:
         f"{names} beside it stay upsampled in the other convolution: one deconv has one factor; converting the result "
         "again takes the next"
     )
+
+
+def interpolated_note(interpolation: Interpolation, names: Sequence[str], kept: str | None) -> str:
+    """What becomes of an interpolation in front of the convolution; ``names`` and ``kept`` as of `stretched_note`."""
+    stays = "" if kept is None else f", and stays in front of it too: other nodes read '{kept}'"
+    return f"the {interpolation.kind} interpolation in front of it ({' '.join(names)}) comes behind it{stays}"
 
 
 def stretched_note(kind: Stretch, factors: Sequence[int], names: Sequence[str], kept: str | None) -> str:

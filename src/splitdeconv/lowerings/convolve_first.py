@@ -1,4 +1,4 @@
-"""A convolution behind an upsampling, done before it where all copies of a pixel meet the same taps."""
+"""A convolution behind an upsampling, done before it where all copies of a pixel meet the same taps, or it is 1×1."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.written import aligned_shift, goes_before, own_pads
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering
-from splitdeconv.lowerings.native import repeat
+from splitdeconv.lowerings.native import enlarge
 
 
 class ConvolveFirst(Lowering):
     """The convolution on the small map, its result repeated and cropped.
 
-    Before: nearest upsampling by ``s``, then a convolution whose dilation is a multiple ``m·s``, or whose kernel is 1.
-    After: Conv with dilation ``m``, ``(N, C, *Q)``; Repeat ``(N, C, *(Q·s))``; Slice.
-    Source: this project. No weights are summed, so it is exact in every type.
+    Before: nearest upsampling by ``s``, then a convolution whose dilation is a multiple ``m·s``, or whose kernel is 1;
+    or an interpolation, then one whose kernel is 1.
+    After: Conv with dilation ``m``, ``(N, C, *Q)``; Repeat ``(N, C, *(Q·s))``; Slice. Or Conv; Interpolate.
+    Source: this project. No weights are summed, so it is exact in every type behind a nearest upsampling; the weights
+    of an interpolation round in another order.
     """
 
     name = "convolve_first"
@@ -35,7 +37,7 @@ class ConvolveFirst(Lowering):
         shifts = [aligned_shift(deconv, number) for number in range(len(deconv.axes))]
         windows = [_window(deconv, number, shift) for number, shift in enumerate(shifts)]
         small = build.convolve_by(build.x, windows, "block_major", bias=deconv.has_bias)
-        return build.program(build.crop_output(repeat(build, small), shifts))
+        return build.program(build.crop_output(enlarge(build, small), shifts))
 
 
 def _window(deconv: Deconv, number: int, shift: int) -> Window:

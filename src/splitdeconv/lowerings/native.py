@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from splitdeconv.deconv.ops import Add, Concat, Layout, NativeDeconv, Repeat, spatial_axes
+from splitdeconv.deconv.ops import Add, Concat, Interpolate, Layout, NativeDeconv, Repeat, spatial_axes
 from splitdeconv.deconv.phases import Window
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv, WrittenOut
@@ -47,14 +47,14 @@ def as_written(deconv: Deconv, layout: Layout) -> Program:
     """A written-out deconv in its plainest form: the stretched map, and the model's convolution.
 
     Before: ``(N, I, *sizes)``.
-    After: Repeat, or zeros between the pixels, ``(N, I, *(s·sizes))``; [Concat with the map beside it]; Conv
-    ``(N, C, *out_sizes)``.
+    After: Repeat, zeros between the pixels, or Interpolate, ``(N, I, *(s·sizes))``; [Concat with the map beside it];
+    Conv ``(N, C, *out_sizes)``.
     """
     written = deconv.written_out
     assert written is not None, "asked of written-out deconvs only"
     build = Builder(deconv, layout, [beside_shape(deconv, layout)] if written.beside else [])
     behind = [stride - 1 if written.stretch == "zeros" else 0 for stride in deconv.strides]
-    value = insert_zeros(build) if written.stretch == "zeros" else repeat(build, build.x)
+    value = insert_zeros(build) if written.stretch == "zeros" else enlarge(build, build.x)
     if written.beside:
         value = build.resize(value, [(b, e - more) for (b, e), more in zip(around_of(deconv), behind, strict=True)])
         value, pads = build.add(Concat(build.channels), value, *build.inputs), beside_pads(deconv)
@@ -87,8 +87,14 @@ def with_beside(program: Program, deconv: Deconv) -> Program:
     return build.program(build.add(Add(), values[-1], other))
 
 
-def repeat(build: Builder, value: int) -> int:
-    """Each pixel of ``value`` as many times as the deconv's strides say; no step where these are 1."""
+def enlarge(build: Builder, value: int) -> int:
+    """``value`` interpolated as the deconv's map is; or each pixel as many times as the strides say.
+
+    No step where these are 1.
+    """
+    written = build.deconv.written_out
+    if written is not None and written.interpolation is not None:
+        return build.add(Interpolate(written.interpolation, build.layout), value)
     factors = [1] * build.rank(value)
     for axis, stride in zip(spatial_axes(build.layout, len(factors)), build.deconv.strides, strict=True):
         factors[axis] = stride

@@ -20,7 +20,7 @@ import numpy as np
 from splitdeconv.deconv.definition import Definition, define, ideal_steps, requantised_steps
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
-from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.deconv.weights import Array, Weights, rounding_of
 from splitdeconv.formats.model import Model, Site
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import NATIVE
@@ -34,6 +34,7 @@ TIE_STEPS = 1  # of the output, by which two right ways to round may differ
 OWN_FACTOR = 2  # by which a candidate may deviate further than the target's own deconv
 _IN_STEPS = "the original operators, in steps of the output's scale"
 OPEN_SIZE = 8  # what an open size is taken to be
+INTERPOLATED_ROUNDINGS = 16  # of float32, of the largest sum, for each pixel of an axis (docs/verification.md)
 TIE_SHARE = 0.01  # of the outputs that may differ so; a thousandth of it was seen (docs/quantised-onnx.md)
 
 
@@ -70,7 +71,21 @@ def _whole_numbers(deconv: Deconv, seed: int) -> tuple[Array, Weights, tuple[Arr
     """Input, weights, the map beside and what a float deconv makes of them: the same for each of its many forms."""
     x, weights = integers(deconv, seed)
     others = beside(deconv, seed)
-    return x, weights, others, define(x, weights, deconv, *others)
+    wanted = define(x, weights, deconv, *others)
+    if deconv.written_out is not None and deconv.written_out.interpolation is not None:
+        wanted = _with_roundings(wanted, x, weights, deconv, *others)
+    return x, weights, others, wanted
+
+
+def _with_roundings(wanted: Definition, x: Array, weights: Weights, deconv: Deconv, *others: Array) -> Definition:
+    """What an interpolation may give whose places, weights and sums are rounded to float32.
+
+    A place is off by as many roundings as it has pixels before it, and so is a weight; a sum by its products.
+    """
+    largest = define(np.abs(x), Weights(np.abs(weights.kernel)), deconv, *map(np.abs, others)).highest.max()
+    size = max(size or 1 for size in deconv.in_sizes)
+    near = INTERPOLATED_ROUNDINGS * rounding_of("float32") * size * float(largest)
+    return Definition(wanted.lowest - near, wanted.highest + near)
 
 
 def noise_of_site(model: Model, site: Site, program: Program, target: Target) -> OutputCheck | None:

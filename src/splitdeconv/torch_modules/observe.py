@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812  # the name that all PyTorch code uses
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
 
 from splitdeconv.torch_modules.functions import Geometry, per_axis
 from splitdeconv.torch_modules.layers import SeenLayer, layer_of
 from splitdeconv.torch_modules.native import DECONVS
 
 CONV_TRANSPOSE = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
 DEFAULTS: dict[str, Any] = {
     "bias": None,
@@ -35,11 +38,14 @@ class Observation:
         layers: for each module (by name) the deconvs that its own ``forward`` computed.
         functional: the modules among them that are no ConvTranspose modules.
         in_shapes: for each module the shape of its first input, where that is a tensor.
+        upsampled: the modules whose own ``forward`` computed a convolution right behind an upsampling that could be
+            part of it: of nearest pixels by whole factors, or in front of a 1×1 convolution.
     """
 
     layers: Mapping[str, tuple[SeenLayer, ...]] = field(default_factory=dict)
     functional: tuple[str, ...] = ()
     in_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    upsampled: tuple[str, ...] = ()
 
 
 def observe(module: nn.Module, example_inputs: Sequence[Any]) -> Observation:
@@ -57,7 +63,7 @@ def observe(module: nn.Module, example_inputs: Sequence[Any]) -> Observation:
         tried(*example_inputs)
     functional = [name for name in watch.layers if not isinstance(modules[name], CONV_TRANSPOSE)]
     layers = {name: tuple(found) for name, found in watch.layers.items()}
-    return Observation(layers, tuple(functional), watch.in_shapes)
+    return Observation(layers, tuple(functional), watch.in_shapes, tuple(watch.upsampled))
 
 
 def copy_of(module: nn.Module) -> nn.Module:
@@ -82,12 +88,14 @@ def call_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], rank: int) ->
 
 
 class _Watch(TorchFunctionMode):
-    """Sees every ``conv_transpose*`` call and the module that makes it."""
+    """Sees ``conv_transpose*`` calls, convolutions right behind an upsampling, and the modules that make them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers: dict[str, list[SeenLayer]] = {}
         self.in_shapes: dict[str, tuple[int, ...]] = {}
+        self.upsampled: dict[str, None] = {}
+        self._enlarged = WeakIdKeyDictionary()  # what an upsampling made: whether it repeats each pixel
         self._inside: list[str] = []
 
     def enter(self, name: str) -> Callable[..., None]:
@@ -108,8 +116,19 @@ class _Watch(TorchFunctionMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Let the call pass, and remember it."""
+        name = self._inside[-1] if self._inside else ""
         if func in DECONVS:
             x, weight, bias, geometry = call_arguments(args, kwargs or {}, DECONVS.index(func) + 1)
-            name = self._inside[-1] if self._inside else ""
             self.layers.setdefault(name, []).append(layer_of(x.shape, weight, bias is not None, geometry))
-        return func(*args, **(kwargs or {}))
+        y = func(*args, **(kwargs or {}))
+        if func is F.interpolate and args and args[0].dim() == y.dim():
+            self._enlarge(args[0], y, str((kwargs or {}).get("mode", args[3] if len(args) > 3 else "nearest")))
+        repeats = self._enlarged.get(args[0]) if func in CONVOLUTIONS and len(args) > 1 else None
+        if repeats or (repeats is not None and max(args[1].shape[2:]) == 1):
+            self.upsampled[name] = None
+        return y
+
+    def _enlarge(self, x: Tensor, y: Tensor, mode: str) -> None:
+        sizes = list(zip(x.shape[2:], y.shape[2:], strict=True))
+        if x.numel() < y.numel() and all(before <= after for before, after in sizes):
+            self._enlarged[y] = mode.startswith("nearest") and not any(after % before for before, after in sizes)

@@ -21,6 +21,7 @@ from splitdeconv.deconv.ops import (
     Conv,
     DepthToSpace,
     Dim,
+    Interpolate,
     NativeDeconv,
     Op,
     Pad,
@@ -34,6 +35,7 @@ from splitdeconv.deconv.ops import (
     Transpose,
 )
 from splitdeconv.torch_modules import native, packed
+from splitdeconv.torch_modules.axes import to_nchw, to_nhwc
 from splitdeconv.torch_modules.native import Apply, in_nchw, per_channel, torch_pads
 
 CONVS = (F.conv1d, F.conv2d, F.conv3d)
@@ -177,6 +179,26 @@ def _repeat(op: Repeat, _: int) -> Apply:
     return apply
 
 
+_MODES = {
+    "linear": {1: "linear", 2: "bilinear", 3: "trilinear"},
+    "cubic": {2: "bicubic"},
+    "area": dict.fromkeys((1, 2, 3), "area"),
+}  # PyTorch's names of interpolations, by spatial axes
+
+
+def _interpolate(op: Interpolate, _: int) -> Apply:
+    how = op.how
+    size, scale = (list(how.sizes) or None, list(how.scales) or None)
+    corners = None if how.kind == "area" else how.coordinates == "align_corners"
+
+    def apply(values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
+        x = values[0] if op.layout == "NCHW" else to_nchw(values[0])
+        y = F.interpolate(x, size, scale, _MODES[how.kind][x.dim() - 2], corners)
+        return y if op.layout == "NCHW" else to_nhwc(y)
+
+    return apply
+
+
 def _is_exact(factor: int) -> bool:
     """Whether PyTorch's upsampling reads the right pixels: it multiplies by the float32 of ``1/factor``."""
     return Fraction(torch.tensor(1 / factor).item()) * factor >= 1
@@ -204,6 +226,7 @@ APPLY: dict[type[Op], Callable[..., Apply]] = {
     Relayout: _relayout,
     DepthToSpace: _depth_to_space,
     Repeat: _repeat,
+    Interpolate: _interpolate,
     Add: _add,
     Subtract: _subtract,
     AddBias: _add_bias,

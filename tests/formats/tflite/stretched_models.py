@@ -200,6 +200,23 @@ def padded_zeros(front: Front) -> None:
     front.reshape(batch, 2 * height, 2 * width, channels)
 
 
+def torch_upfirdn2d(front: Front) -> None:
+    """``upfirdn2d`` of NCHW as litert-torch writes pads: by STABLEHLO_PAD, here of six axes; then a TRANSPOSE."""
+
+    def padded(low: Sizes, high: Sizes) -> None:
+        counts = [np.array(each, np.int64) for each in (low, high, [0] * len(low))]
+        options = tfl.StablehloPadOptionsT(*counts)
+        shape = [size + sum(pair) for size, *pair in zip(front.shape, low, high, strict=True)]
+        front.op("STABLEHLO_PAD", shape, front.zero(), options=options)
+
+    batch, channels, height, width = front.shape
+    front.reshape(batch, channels, height, 1, width, 1)
+    padded([0] * 6, [0, 0, 0, 1, 0, 1])
+    front.reshape(batch, channels, 2 * height, 2 * width)
+    padded([0, 0, 2, 2], [0, 0, 1, 1])
+    to_channels_last(front)
+
+
 def pad(mode: str = "") -> Write:
     """One pixel around: zeros, or MIRROR_PAD."""
 

@@ -76,6 +76,13 @@ def test_a_source_with_its_channels_first_is_transposed() -> None:
     assert_rewritten(model_of(models.channels_first, dims=(1, CHANNELS, *SIZES)), (1, CHANNELS, *SIZES))
 
 
+def test_upfirdn2d_of_channels_first_is_found() -> None:
+    content = model_of(models.torch_upfirdn2d, dims=(1, CHANNELS, *SIZES), kernel=(4, 4), same=False)
+    _, site = the_site(content)
+    assert site.deconv.written_out == WrittenOut("zeros", (4, 4), (1, 1))
+    assert_rewritten(content, (1, CHANNELS, *SIZES), most=4)
+
+
 def test_large_maps_with_their_channels_first_keep_their_factor() -> None:
     """They are followed with few channels; few columns would look stretched further, to sizes that are fixed."""
     dims = (1, CHANNELS, 640, 640)

@@ -40,6 +40,15 @@ def upfirdn(x):
     return F.pad(x, [2, 1, 2, 1])
 
 
+def upfirdn_of_items(x, kernel):
+    """As StyleGAN2's PyTorch ports have it: each channel is an item of the batch."""
+    n, c, h, w = x.shape
+    y = F.pad(x.reshape(-1, h, w, 1).view(-1, h, 1, w, 1, 1), [0, 0, 0, 1, 0, 0, 0, 1]).view(-1, 2 * h, 2 * w, 1)
+    y = F.pad(y, [0, 0, 2, 1, 2, 1]).permute(0, 3, 1, 2).reshape([-1, 1, 2 * h + 3, 2 * w + 3])
+    y = F.conv2d(y, torch.flip(kernel, [0, 1]).view(1, 1, *kernel.shape))
+    return y.reshape(-1, 1, 2 * h, 2 * w).permute(0, 2, 3, 1).view(n, c, 2 * h, 2 * w)
+
+
 def expanded(x):
     n, c, h, w = x.shape
     return x[:, :, :, None, :, None].expand(n, c, h, 2, w, 3).reshape(n, c, 2 * h, 3 * w)
@@ -135,6 +144,24 @@ def test_what_exporters_write_is_found_and_spliced(name: str, decomposed: bool) 
         found = program.module()(x)
         assert torch.equal(found, module(x))
     assert not any("upsample" in str(n.target) or "copy_" in str(n.target) for n in program.graph.nodes)
+
+
+@pytest.mark.parametrize("is_open", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_upfirdn2d_of_channels_as_items_of_the_batch(is_open: bool) -> None:
+    class Up(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("kernel", torch.arange(16.0).view(4, 4))
+
+        def forward(self, x):
+            return upfirdn_of_items(x, self.kernel)
+
+    model = model_of(Up(), dynamic_shapes=OPEN if is_open else None)
+    (site,) = model.find().sites
+    assert (site.deconv.strides, site.deconv.in_channels, site.deconv.groups) == ((2, 2), 1, 1)
+    x = torch.randint(-4, 5, X.shape).float()
+    found = model.splice(programs_of(model, "split_phases")).program.module()(x)
+    assert torch.equal(found, Up()(x))
 
 
 @pytest.mark.parametrize("name", LEFT)

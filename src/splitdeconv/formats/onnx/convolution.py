@@ -24,6 +24,8 @@ from splitdeconv.formats.onnx.shapes import Shapes
 from splitdeconv.formats.onnx.stretched import StretchedValue, ValueSearch
 from splitdeconv.formats.stretched import Stretched
 from splitdeconv.formats.written_convs import (
+    CUT_OFF,
+    INTERPOLATED,
     QUANTISED_ANEW,
     ROUNDED_TWICE,
     SUMS_DO_NOT_FIT,
@@ -99,6 +101,8 @@ def _why_left(place: Place, stretched: StretchedValue, shapes: Shapes, numerics:
         return None
     except UnsupportedError as reason:
         return str(reason)
+    if qdq is not None and stretched.interpolation is not None:
+        return INTERPOLATED
     if qdq is None:
         return (
             "quantisers stand between its map and it, but it is not quantised itself" if on_the_way(stretched) else None
@@ -137,6 +141,8 @@ def read_stretched_site(name: str, place: Place, stretched: StretchedValue, shap
         stored = stretched.own_kernel(stored_kernel(qdq.kernel(place.opset)))
         weights = Weights(stored, qdq.read_bias(place.opset), qdq.values)
         deconv, tail = replace(deconv, dtype=qdq.values.x_type, quant=qdq.quant()), qdq
+    if tail.crop is not None and stretched.interpolation is not None:
+        return Skipped(name, place.where, CUT_OFF)
     if tail.crop is not None:
         deconv = deconv.cropped(tail.crop.begin, tail.crop.end)
     operators = tuple(stage.node.op_type for stage in tail.stages)

@@ -16,6 +16,7 @@ from splitdeconv.deconv.ops import (
     Conv,
     DepthToSpace,
     Dim,
+    Interpolate,
     NativeDeconv,
     Op,
     Pad,
@@ -178,6 +179,8 @@ def _move(op: Op, writer: Writer, inputs: list[ir.Value], shape: Shape) -> ir.Va
             return writer.repeat(inputs[0], op.factors)
         case Take():
             return _take(op, writer, inputs[0], shape)
+        case Interpolate():
+            return writer.interpolate(inputs[0], op.how, shape)
     raise TypeError(f"ONNX has no form for {type(op).__name__}")
 
 

@@ -7,14 +7,17 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from splitdeconv.deconv.interpolation import Interpolation
 from splitdeconv.deconv.ops import Shape
 from splitdeconv.formats.index_maps import IndexMap, in_channel_order, read, read_folded
+from splitdeconv.formats.onnx import upsampling
+from splitdeconv.formats.onnx.constants import constant
 from splitdeconv.formats.onnx.epilogue import Stage
-from splitdeconv.formats.onnx.graph import Place
+from splitdeconv.formats.onnx.graph import Place, is_standard
 from splitdeconv.formats.onnx.movement import STRETCHING, Movement, map_inputs
 from splitdeconv.formats.onnx.shapes import Shapes
 from splitdeconv.formats.onnx.skips import ConcatPart, parts_at, zeros_behind
-from splitdeconv.formats.stretched import Search, Stretched, way_back
+from splitdeconv.formats.stretched import Interpolated, Search, Stretched, way_back
 from splitdeconv.formats.written_convs import UNPROVEN, ConvGeometry
 
 _LONGEST = 200  # nodes between the map and the convolution; what exporters write has at most 70
@@ -92,6 +95,21 @@ class ValueSearch(Search[ir.Node, ir.Value, Stage]):
             ):
                 return None
         return index, movement.stages
+
+    def interpolated(self, part: ConcatPart | None) -> Interpolated[ir.Node, ir.Value] | str | None:
+        value = self._place.node.inputs[0] if part is None else part.value
+        node = None if value is None else value.producer()
+        if value is None or node is None or node.graph is not self._place.graph or not is_standard(node, "Resize"):
+            return None
+        source, *others = node.inputs
+        if source is None:
+            return None
+        known = [None, *(constant(each, self._place.opset) for each in others)]
+        shape, out_shape = (self._shapes.of(each, self._rank) for each in (source, value))
+        how = upsampling.interpolation(node, known, shape, out_shape, self._place.opset)
+        if not isinstance(how, Interpolation):
+            return how
+        return Interpolated(source, shape, tuple(range(self._rank)), how, node)
 
     def why_not(self, chain: Sequence[tuple[ir.Value, tuple[ir.Node, ...]]], part: ConcatPart | None) -> str | None:
         upsamplings = [node for node in chain[-1][1] if node.op_type in ("Resize", "Upsample")] if chain else []

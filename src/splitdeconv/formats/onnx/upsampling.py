@@ -11,11 +11,15 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from splitdeconv.deconv.interpolation import COORDINATES, Interpolation
+from splitdeconv.deconv.ops import Shape
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats import index_maps
 from splitdeconv.formats.onnx.geometry import RunTimeGeometryError, axes_from, read_attributes
+from splitdeconv.formats.written_convs import UNKNOWN_SIZE
 
 Inputs = Sequence[Array | None]
+_FIRST = 11  # opset in which the places of interpolated pixels are defined
 
 
 def resized(node: ir.Node, inputs: Inputs, opset: int) -> Array | None:
@@ -90,6 +94,35 @@ def _nearest(size: int, out_size: int, scale: np.float32, attributes: dict[str, 
         "round_prefer_ceil": np.floor(x + half),
     }.get(str(rule))
     return None if rounded is None else np.clip(rounded, 0, size - 1).astype(np.int64)
+
+
+def interpolation(
+    node: ir.Node, inputs: Inputs, shape: Shape, out_shape: Shape, opset: int
+) -> Interpolation | str | None:
+    """How a Resize of a map of ``shape`` interpolates its spatial axes; why not by weights that sum to 1; or None.
+
+    Args:
+        inputs: the constants among its inputs.
+    """
+    attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+    kind, where = attributes.get("mode", "nearest"), str(attributes.get("coordinate_transformation_mode", "half_pixel"))
+    if kind == "nearest" or opset < _FIRST:
+        return None
+    if kind not in ("linear", "cubic") or where not in COORDINATES or attributes.get("antialias"):
+        smooth = ", smoothed" if attributes.get("antialias") else ""
+        return f"the weights of its upsampling ({kind}, {where}{smooth}) are not known to sum to 1 everywhere"
+    cubic = (float(attributes.get("cubic_coeff_a", -0.75)), bool(attributes.get("exclude_outside", 0)))
+    by_kind = cubic if kind == "cubic" else ()
+    scales = inputs[2] if len(inputs) > 2 else None
+    if scales is not None and scales.size:
+        chosen = [axis % len(shape) for axis in attributes.get("axes") or range(len(shape))]
+        by_axis = {axis: float(scale) for axis, scale in zip(chosen, scales.astype(np.float32), strict=True)}
+        found = tuple(by_axis.get(axis, 1.0) for axis in range(len(shape)))
+        return Interpolation(kind, where, found[2:], (), *by_kind) if found[:2] == (1, 1) else None
+    sizes = tuple(size for size in out_shape[2:] if size is not None)
+    if len(sizes) < len(shape) - 2 or attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        return UNKNOWN_SIZE
+    return Interpolation(kind, where, (), sizes, *by_kind) if shape[:2] == out_shape[:2] else None
 
 
 def padded(node: ir.Node, inputs: Inputs, opset: int, zero: int, other: int) -> Array | None:

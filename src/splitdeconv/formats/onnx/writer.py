@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from splitdeconv.deconv.interpolation import Interpolation
 from splitdeconv.deconv.ops import Dim, Shape
 from splitdeconv.deconv.weights import Array
 
@@ -124,6 +125,20 @@ class Writer:
         roi = self.array("roi", np.zeros(0, np.float32)) if self.opset < 13 else None
         attributes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         return self.op("Resize", [value, roi, self.array("scales", scales)], attributes)
+
+    def interpolate(self, value: ir.Value, how: Interpolation, shape: Shape) -> ir.Value:
+        """A map of ``shape``, ``(N, C, *sizes)``, by Resize (from opset 11 on)."""
+        attributes: dict[str, Any] = {"mode": how.kind, "coordinate_transformation_mode": how.coordinates}
+        if how.kind == "cubic":
+            attributes |= {"cubic_coeff_a": how.coefficient, "exclude_outside": int(how.excludes)}
+        empty = self.array("none", np.zeros(0, np.float32)) if self.opset < 13 else None
+        if how.scales:
+            scales = self.array("scales", np.asarray([1, 1, *how.scales], np.float32))
+            return self.op("Resize", [value, empty, scales], attributes)
+        dims = (Dim(1, axis=0), Dim(1, axis=1), *map(Dim, how.sizes))
+        known = [size for dim in dims if (size := dim.size(shape)) is not None]
+        sizes = self.integers("sizes", known) if len(known) == len(dims) else self._run_time_sizes(value, dims, shape)
+        return self.op("Resize", [value, empty, empty, sizes], attributes)
 
     def array(self, kind: str, array: Array) -> ir.Value:
         """A constant."""

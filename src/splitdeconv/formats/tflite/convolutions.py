@@ -13,7 +13,14 @@ from splitdeconv.formats.tflite.node import Node
 from splitdeconv.formats.tflite.operands import LeftAlone, arithmetic, constant_operand
 from splitdeconv.formats.tflite.schema import ACTIVATIONS
 from splitdeconv.formats.tflite.stretched import StretchedTensor, TensorSearch
-from splitdeconv.formats.written_convs import QUANTISED_ANEW, ROUNDED_TWICE, SUMS_DO_NOT_FIT, UNLESS_ASKED
+from splitdeconv.formats.written_convs import (
+    CUT_OFF,
+    INTERPOLATED,
+    QUANTISED_ANEW,
+    ROUNDED_TWICE,
+    SUMS_DO_NOT_FIT,
+    UNLESS_ASKED,
+)
 from splitdeconv.results.plan import Skipped
 
 
@@ -66,7 +73,11 @@ def _read(name: str, graph: Graph, operator: int, stretched: StretchedTensor, nu
         raise LeftAlone(f"its recorded output shape {graph.shape(output)} is not the one that it makes")
     if quant is not None and stretched.part is not None:
         raise LeftAlone(ROUNDED_TWICE)
+    if quant is not None and stretched.interpolation is not None:
+        raise LeftAlone(INTERPOLATED)
     epilogue = find_epilogue(graph, operator, numerics, len(deconv.axes))
+    if stretched.interpolation is not None and any((*epilogue.begin, *epilogue.end)):
+        raise LeftAlone(CUT_OFF)
     deconv = epilogue.applied(replace(deconv, dtype=dtype, has_bias=bias is not None, quant=quant))
     anew = is_requantised(deconv)
     if anew and (kind != "CONV_2D" or dtype != "int8"):

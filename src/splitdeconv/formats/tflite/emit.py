@@ -16,6 +16,7 @@ from splitdeconv.deconv.ops import (
     Conv,
     DepthToSpace,
     Dim,
+    Interpolate,
     NativeDeconv,
     Op,
     Pad,
@@ -151,6 +152,8 @@ class Emitter:
                 self._reshaped(op, x, out)
             case Repeat():
                 self._repeat(op, x, out, number)
+            case Interpolate():
+                self._interpolate(op, x, out)
             case _:
                 self._one_operator(op, [value.tensor for value in inputs], out.tensor, activation)
 
@@ -264,6 +267,13 @@ class Emitter:
             self.add(Builtin.TILE, [first, self.ints((1, factor, 1))], second)
             value = out if shape == out.shape else Value(self.writer.tensor(like, shape, name), shape)
             self.reshape(second, value)
+
+    def _interpolate(self, op: Interpolate, x: Value, out: Value) -> None:
+        """RESIZE_BILINEAR; the third version knows centres of pixels."""
+        centres, corners = op.how.coordinates == "half_pixel", op.how.coordinates == "align_corners"
+        options = tfl.ResizeBilinearOptionsT(alignCorners=corners, halfPixelCenters=centres)
+        operands = [x.tensor, self.ints(out.shape[1:3])]
+        self.add(Builtin.RESIZE_BILINEAR, operands, out.tensor, options, 3 if centres else 1)
 
     def _conv(self, op: Conv, x: Value, out: Value, number: int, activation: int) -> None:
         """A convolution; SAME where TFLite's rule gives these pads, else PAD and VALID."""

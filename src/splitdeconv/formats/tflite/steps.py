@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from splitdeconv.deconv.ops import Add, AddBias, Conv, NativeDeconv
+from splitdeconv.deconv.ops import Add, AddBias, Conv, Interpolate, NativeDeconv
 from splitdeconv.deconv.program import Program
 
 
@@ -17,6 +17,8 @@ def is_native(program: Program) -> bool:
 def activated(program: Program) -> frozenset[int] | None:
     """The steps that complete sums, and can take an activation; None where only all of the output can."""
     additions = [number for number, step in enumerate(program.steps) if isinstance(step.op, Add | AddBias)]
+    if not additions and isinstance(program.steps[-1].op, Interpolate):
+        return None
     if not additions:
         return frozenset(n for n, step in enumerate(program.steps) if isinstance(step.op, Conv | NativeDeconv))
     behind = program.steps[additions[-1] + 1 :]

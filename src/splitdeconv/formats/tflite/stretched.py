@@ -6,15 +6,16 @@ from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
+from splitdeconv.deconv.interpolation import Interpolation
 from splitdeconv.deconv.ops import Shape, elements
 from splitdeconv.formats.index_maps import IndexMap, in_channel_order, read, zeros_around
-from splitdeconv.formats.stretched import Search, Stretched, way_back
+from splitdeconv.formats.stretched import Interpolated, Search, Stretched, way_back
 from splitdeconv.formats.tflite.elementwise import ElementWise
 from splitdeconv.formats.tflite.graph import Graph
 from splitdeconv.formats.tflite.movement import TensorMovement, map_inputs
 from splitdeconv.formats.tflite.moves import STRETCHING
 from splitdeconv.formats.tflite.skips import TensorPart, parts_at
-from splitdeconv.formats.written_convs import ConvGeometry
+from splitdeconv.formats.written_convs import UNKNOWN_SIZE, ConvGeometry
 
 _LONGEST = 1000  # operators between the map and the convolution; one for each line of an axis where it is cut so
 _MOST_BRANCHES = 500  # that are followed at once
@@ -82,6 +83,20 @@ class TensorSearch(Search[int, int, ElementWise]):
             if stage.axis is not None and not in_channel_order(met, stage.axis, shape, index):
                 return None
         return index, {operator: stage for operator, (stage, _) in movement.passed.items()}
+
+    def interpolated(self, part: TensorPart | None) -> Interpolated[int, int] | str | None:
+        graph, tensor = self._graph, self._x if part is None else part.value
+        operator = graph.producer(tensor)
+        if operator is None or graph.name(operator) != "RESIZE_BILINEAR" or graph.type_name(tensor) != "float32":
+            return None
+        source, options = graph.inputs_of(operator)[0], graph.operators[operator].builtinOptions
+        sizes = [size for size in graph.shape(tensor)[1:3] if size is not None]
+        if len(sizes) < 2:
+            return UNKNOWN_SIZE
+        corners = "align_corners" if options.alignCorners else "asymmetric"
+        where = "half_pixel" if options.halfPixelCenters else corners
+        how = Interpolation("linear", where, (), (sizes[0], sizes[1]))
+        return Interpolated(source, graph.shape(source), (0, 3, 1, 2), how, operator)
 
     def why_not(self, chain: Sequence[tuple[int, tuple[int, ...]]], part: TensorPart | None) -> str | None:
         producer = self._graph.producer(self._x if part is None else part.value)

@@ -57,6 +57,10 @@ if TYPE_CHECKING:
 
 LAZY = "its input channels are not known before it sees an input; it was proved for {} of them"
 UNSEEN = "no call of it was seen with the example inputs, so nothing could be measured"
+CALLED = (
+    "a forward of your own upsamples its map, and that call cannot be taken out of your code: in "
+    "torch.export.export(module, inputs) it is a node, and splitdeconv.convert takes the program, for inference"
+)
 UNFED = "the module came without example inputs, so it was not run as a whole"
 
 
@@ -122,7 +126,7 @@ class ModuleModel(TorchModel):
         return cls.of(module, examples_of(deconv), measured=True)
 
     def find(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Findings:
-        found = [*self._modules(), *self._upsampled(), *self._calls()]
+        found = [*self._modules(), *self._upsampled(), *self._calls(), *self._called()]
         sites = tuple(each for each in found if isinstance(each, Site))
         return Findings(sites, (*(each for each in found if isinstance(each, Skipped)), *self.skipped))
 
@@ -252,6 +256,12 @@ class ModuleModel(TorchModel):
             deconv = deconv_of(weight, module.bias is not None, geometry_of(module, module.output_padding))
         notes = (LAZY.format(deconv.in_channels),) if lazy and not layers else ()
         return self._site(name, module, deconv, weights_of(deconv, (module.weight, module.bias)), "module", notes)
+
+    def _called(self) -> Iterator[Skipped]:
+        """The convolutions behind an upsampling that only a run shows."""
+        known = {pair.name for pair in pairs(self.module)}
+        own = type(self.module).__name__
+        yield from (Skipped(name or own, "module", CALLED) for name in self.seen.upsampled if name not in known)
 
     def _upsampled(self) -> Iterator[Site | Skipped]:
         """The convolutions right behind an upsampling."""

@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # torch's own abbreviation
 from torch import Tensor, fx
 
+from splitdeconv.deconv.interpolation import Interpolation, Kind
 from splitdeconv.deconv.ops import Shape
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.formats.index_maps import IndexMap, read
-from splitdeconv.formats.stretched import Search, Stretched
+from splitdeconv.formats.stretched import Interpolated, Search, Stretched
 from splitdeconv.formats.torch.constants import StoredTensors
 from splitdeconv.formats.torch.movement import (
     UPSAMPLING,
@@ -33,7 +34,7 @@ from splitdeconv.formats.torch.movement import (
     works_in_place,
 )
 from splitdeconv.formats.torch.skips import map_beside, parts_at, zeros_behind
-from splitdeconv.formats.written_convs import UNPROVEN, ConvGeometry, stretched_first
+from splitdeconv.formats.written_convs import UNKNOWN_SIZE, UNPROVEN, ConvGeometry, stretched_first
 from splitdeconv.torch_modules.functions import deconv_weight, pads_around, per_axis
 from splitdeconv.torch_modules.graphs import ATEN, owner_of
 
@@ -51,6 +52,13 @@ _CONVOLUTIONS = {
 }
 
 
+_INTERPOLATIONS: dict[str, Kind] = {
+    "upsample_linear1d": "linear",
+    "upsample_bilinear2d": "linear",
+    "upsample_trilinear3d": "linear",
+    "upsample_bicubic2d": "cubic",
+    **dict.fromkeys([f"{hidden}adaptive_avg_pool{n}d" for hidden in ("", "_") for n in (1, 2, 3)], "area"),
+}
 StretchedNode = Stretched[fx.Node, fx.Node, fx.Node]
 
 
@@ -180,7 +188,7 @@ class NodeSearch(Search[fx.Node, fx.Node, fx.Node]):
         value, x = source.meta.get("val"), self._x.meta["val"]
         if not isinstance(value, Tensor) or value.dim() != x.dim() or value.dtype != x.dtype:
             return
-        known = tuple(size if isinstance(size, int) else None for size in value.shape)
+        known = _known(value)
         runs = [_sizes(drawn) for drawn in (_OPEN if None in known else _OPEN[:1])]
         shapes = [tuple(map(size_of, value.shape)) for size_of in runs]
         for sizes in ([(shape[0], 2, *shape[2:]) for shape in shapes], shapes):
@@ -200,6 +208,26 @@ class NodeSearch(Search[fx.Node, fx.Node, fx.Node]):
         index = read(numbers, shape)
         return None if index is None else (index, {node: node for node in nodes if is_element_wise(node)})
 
+    def interpolated(self, part: CatPart | None) -> Interpolated[fx.Node, fx.Node] | str | None:
+        node = self._x if part is None else part.value
+        kind = _INTERPOLATIONS.get(name_of(node))
+        if kind is None:
+            return None
+        names = [each.name for each in node.target._schema.arguments]
+        given = dict(zip(names, node.args, strict=False)) | node.kwargs
+        source, rank = node.args[0], len(self.geometry.kernel)
+        shape, out_shape = (_known(each.meta["val"]) for each in (source, node))
+        scales = given.get("scale_factors") or [given.get(f"scales{axis}") for axis in ("_d", "_h", "_w")[-rank:]]
+        corners = "align_corners" if given.get("align_corners") else "half_pixel"
+        if kind == "area" or None in scales:
+            sizes = tuple(size for size in out_shape[-rank:] if size is not None)
+            how = Interpolation(kind, corners, (), sizes) if len(sizes) == rank else None
+        else:
+            how = Interpolation(kind, corners, tuple(map(float, scales)))
+        if len(shape) != rank + 2 or how is None:
+            return UNKNOWN_SIZE
+        return Interpolated(source, shape, tuple(range(rank + 2)), how, node)
+
     def why_not(self, chain: Sequence[tuple[fx.Node, tuple[fx.Node, ...]]], part: CatPart | None) -> str | None:
         first, nodes = chain[-1] if chain else (self._x, ())
         if any(name_of(each).startswith(UPSAMPLING) for each in nodes):
@@ -209,6 +237,10 @@ class NodeSearch(Search[fx.Node, fx.Node, fx.Node]):
             return None
         kind = name.lstrip("_").removeprefix("upsample_").rstrip("123d")
         return f"its upsampling is {kind}: only that of nearest pixels makes a deconv of it"
+
+
+def _known(value: Tensor) -> Shape:
+    return tuple(size if isinstance(size, int) else None for size in value.shape)
 
 
 def _sizes(drawn: Sequence[int]) -> Callable[[Any], int]:
