@@ -13,10 +13,10 @@ import torch.nn.functional as F  # noqa: E402, N812
 from torch import nn  # noqa: E402
 
 import splitdeconv.torch as split  # noqa: E402
+from splitdeconv.deconv import filters  # noqa: E402
 from splitdeconv.errors import UsageError  # noqa: E402
 from splitdeconv.formats.torch.modules import ModuleModel  # noqa: E402
 from splitdeconv.lowerings import candidates, lower  # noqa: E402
-from splitdeconv.torch_modules import filters  # noqa: E402
 
 X = torch.randn(2, 4, 5, 6, generator=torch.Generator().manual_seed(0))
 ROUNDINGS = 1e-12  # of float64, relative: sums of some hundred products in another order
