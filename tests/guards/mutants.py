@@ -88,13 +88,13 @@ MUTANTS = (
     ),
     Mutant(
         "the key of measured times leaves out the type",
-        '"deconv": asdict(deconv),',
-        '"deconv": {**asdict(deconv), "dtype": ""},',
+        '{"deconv": codec.to_object(deconv),',
+        '{"deconv": {**codec.to_object(deconv), "dtype": ""},',
         ("test_another_deconv_epilogue_menu_or_version_finds_nothing",),
     ),
     Mutant(
         "the guard never takes a plan back",
-        "if wins(after, before, smallest_gain=0.0):",
+        "if wins(after, before, smallest_gain=0.0) and not loses:",
         "if True:",
         ("test_the_guard_gives_native_back_where_the_whole_is_not_faster",),
     ),
