@@ -47,9 +47,7 @@ def test_native_computes_the_inserted_zeros_and_the_rows_do_not(u55: Vela) -> No
     assert native.macs == 4 * useful
     assert rows.macs == pytest.approx(useful * 4 / 3)
     assert 0 < rows.cycles < native.cycles
-    assert all(each.on_npu for each in rows.operators)
     assert rows.cpu_operators == 0
-    assert rows.on_chip_kib > 0
 
 
 def test_an_operator_behind_may_choose_the_layout(u55: Vela) -> None:

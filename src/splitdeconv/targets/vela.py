@@ -42,14 +42,12 @@ class OpEstimate:
     Attributes:
         name: of its output.
         operator: its kind, as Vela calls it.
-        on_npu: where it runs.
         cycles: Vela's estimate.
         bound: what takes the cycles: ``MACs``, or a memory.
     """
 
     name: str
     operator: str
-    on_npu: bool
     cycles: int
     bound: str
 
@@ -71,8 +69,6 @@ class Estimate:
         cycles: of the whole inference; operators on the CPU are not counted.
         clock_hz: core clock of the system configuration.
         macs: multiply-accumulates, inserted zeros included.
-        on_chip_kib, off_chip_kib: peak memory.
-        on_chip_bytes, off_chip_bytes: traffic in one inference.
         operators: in execution order.
         left_to_cpu: with Vela's reasons.
         cpu_operators: how many stay on the CPU.
@@ -81,10 +77,6 @@ class Estimate:
     cycles: int
     clock_hz: float
     macs: int
-    on_chip_kib: float
-    off_chip_kib: float
-    on_chip_bytes: int
-    off_chip_bytes: int
     operators: tuple[OpEstimate, ...]
     left_to_cpu: tuple[LeftToCpu, ...]
     cpu_operators: int
@@ -226,16 +218,10 @@ def _read(found: dict[str, Any]) -> Estimate:
     def number(key: str) -> float:
         return float(summary.get(key) or 0)
 
-    on_chip = ("sram", "on_chip_flash")
-    off_chip = ("dram", "off_chip_flash")
     return Estimate(
         cycles=int(number("cycles_total")),
         clock_hz=number("core_clock"),
         macs=int(number("nn_macs")),
-        on_chip_kib=sum(number(f"{memory}_memory_used") for memory in on_chip),
-        off_chip_kib=sum(number(f"{memory}_memory_used") for memory in off_chip),
-        on_chip_bytes=int(sum(number(f"{memory}_total_bytes") for memory in on_chip)),
-        off_chip_bytes=int(sum(number(f"{memory}_total_bytes") for memory in off_chip)),
         operators=operators,
         left_to_cpu=left,
         cpu_operators=found["cpu_operators"],
@@ -255,4 +241,4 @@ def _operator(layer: dict[str, str]) -> OpEstimate:
     cycles = {bound: float(layer.get(column) or 0) for column, bound in _BOUNDS.items()}
     bound = max(cycles, key=lambda name: cycles[name])
     total = int(float(layer["Op Cycles"]))
-    return OpEstimate(layer["Name"], layer["NNG Operator"], layer["Target"] == "NPU", total, bound if total else "")
+    return OpEstimate(layer["Name"], layer["NNG Operator"], total, bound if total else "")
