@@ -8,13 +8,13 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from random import Random
-from typing import Any
 
-import numpy as np
 import onnx
 
 from tests import tflite_models
-from tests.attack import stretched, torch_programs
+from tests.attack import asked, stretched, torch_programs
+from tests.attack.asked import BUDGET, SHORT, TARGETS
+from tests.attack.compared import HYBRID, equal, on_sound_model
 from tests.attack.harness import Outcome, Worker, case_folder, run
 from tests.attack.interrupted import full_disk, interrupted
 from tests.attack.mutate import damaged
@@ -22,15 +22,6 @@ from tests.attack.onnx_models import float_model, quantised_model
 from tests.attack.originals import outputs
 
 Case = Callable[[Worker, Random], Outcome]
-TARGETS = ("generic", "generic", "onnxruntime", "openvino")
-BUDGET = ("--budget", "0.1")  # the least
-SHORT = (*BUDGET, "--no-cache")
-HYBRID = 4e-2  # of the largest value: kernels of int8 weights round inputs to 8 bits, each in its own way
-NOISE = {
-    "float16": 2e-2,
-    "float32": 1e-3,
-    "float64": 1e-3,
-}  # of the largest value; far above any rounding, far below a fault
 
 
 def commands(worker: Worker, rng: Random) -> Outcome:
@@ -42,7 +33,7 @@ def commands(worker: Worker, rng: Random) -> Outcome:
     command = _command(rng)
     if command[0] == "bench" and (sizes := _sizes(model)):  # which times every form to the end, whatever its sizes
         command += ["--input-shape", sizes]
-    return _on_sound_model(worker, rng, model, command, before)
+    return on_sound_model(worker, model, command, before)
 
 
 def _sizes(model: onnx.ModelProto) -> str:
@@ -59,7 +50,7 @@ def quantised(worker: Worker, rng: Random) -> Outcome:
     if before is None:
         return Outcome("not a case")
     command = ["convert", "m.onnx", "o.onnx", "--target", rng.choice(TARGETS), *SHORT]
-    return _on_sound_model(worker, rng, model, command, before)
+    return on_sound_model(worker, model, command, before)
 
 
 def stretched_maps(worker: Worker, rng: Random) -> Outcome:
@@ -68,7 +59,7 @@ def stretched_maps(worker: Worker, rng: Random) -> Outcome:
     before = outputs(model.SerializeToString())
     if before is None:
         return Outcome("not a case")
-    return _on_sound_model(worker, rng, model, _command(rng), before)
+    return on_sound_model(worker, model, _command(rng), before)
 
 
 def tflite(worker: Worker, rng: Random) -> Outcome:
@@ -87,7 +78,7 @@ def tflite(worker: Worker, rng: Random) -> Outcome:
         after = stretched.tflite_outputs((folder / "o.tflite").read_bytes())
     if after is None:
         return Outcome("wrong", f"{' '.join(command)}: the result does not run")
-    same = all(_equal(*each, noise=HYBRID) for each in stretched.pairs(before, after))
+    same = all(equal(*each, noise=HYBRID) for each in stretched.pairs(before, after))
     return outcome if same else Outcome("wrong", f"{' '.join(command)}: outputs differ")
 
 
@@ -108,35 +99,6 @@ def _command(rng: Random) -> list[str]:
             [*convert, "--threads", "1"],
         )
     )
-
-
-def _on_sound_model(
-    worker: Worker, rng: Random, model: onnx.ModelProto, command: list[str], before: list[Any]
-) -> Outcome:
-    files = {"m.onnx": model.SerializeToString()}
-    with case_folder(files) as folder:
-        outcome = run(worker, command, files, folder, sound=True)
-        out = folder / "o.onnx"
-        if outcome.name != "ok" or not out.exists():
-            return outcome
-        onnx.checker.check_model(str(out))
-        after = outputs(out.read_bytes())
-    if after is None:
-        return Outcome("wrong", f"{' '.join(command)}: the result does not run")
-    same = all(map(_equal, before, after))
-    return outcome if same else Outcome("wrong", f"{' '.join(command)}: outputs differ")
-
-
-def _equal(before: Any, after: Any, noise: float = 0.0) -> bool:
-    if before.shape != after.shape or before.dtype != after.dtype:
-        return False
-    old, new = before.astype(np.float64), after.astype(np.float64)
-    if before.dtype.kind != "f":
-        return bool(np.all(np.abs(old - new) <= 1))  # where a sum falls between two steps it may go either way
-    finite = np.isfinite(old)
-    largest = float(np.max(np.abs(old), initial=0.0, where=finite)) or 1.0
-    error = float(np.max(np.abs(old - new), initial=0.0, where=finite))
-    return bool(np.array_equal(finite, np.isfinite(new))) and error <= max(noise, NOISE[before.dtype.name]) * largest
 
 
 def mutated_onnx(worker: Worker, rng: Random) -> Outcome:
@@ -211,6 +173,11 @@ KINDS: dict[str, tuple[Case, int]] = {
     "mutated-tflite": (mutated_tflite, 10_000),
     "stretched": (stretched_maps, 2_000),
     "tflite": (tflite, 2_000),
+    "folded": (asked.folded, 1_000),
+    "turned": (asked.turned, 500),
+    "streamed": (asked.streamed, 1_000),
+    "restored": (asked.restored, 1_000),
+    "open-tflite": (asked.open_tflite, 500),
     "hostile": (hostile, 2_000),
     "full-disk": (full_disk, 100),
     "interrupted": (interrupted, 300),

@@ -126,6 +126,79 @@ def float_model(rng: Random) -> onnx.ModelProto:
     return build.model(helper.make_tensor_value_info("x", kind, shape), kind)
 
 
+def foldable_model(rng: Random) -> onnx.ModelProto:
+    """A deconv of floats between arithmetic with constants."""
+    build = Build(rng, rng.choice((11, 13, 17, 18, 21, 22)), rng.choice((1, 2, 2, 3)))
+    kind = rng.choice(FLOATS)
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    channels = rng.choice((1, 2, 4))
+    shape = [rng.choice((1, 2, "N")), channels, *(rng.randrange(1, 8) for _ in range(build.rank))]
+    for _ in range(rng.randrange(3)):
+        arithmetic(build, channels, dtype)
+    channels = deconv(build, channels, dtype)
+    for _ in range(rng.randrange(1, 4)):
+        arithmetic(build, channels, dtype)
+    if rng.random() < 0.4:
+        channels = behind(build, channels, dtype)
+    return build.model(helper.make_tensor_value_info("x", kind, shape), kind)
+
+
+def arithmetic(build: Build, channels: int, dtype: Any) -> None:
+    """Add BatchNormalization, or a Mul, Add, Sub or Div with a number or one for each channel, on either side."""
+    op_type = build.rng.choice(("BatchNormalization", "Mul", "Add", "Sub", "Div"))
+    if op_type == "BatchNormalization":
+        four = [build.constant((build.values.random(channels) + 0.5).astype(dtype)) for _ in range(4)]
+        build.add(op_type, build.last, *four)
+        return
+    shape = build.rng.choice(((), (1,), (channels, *[1] * build.rank), (1, channels, *[1] * build.rank)))
+    operands = [build.last, build.constant((build.values.random(shape) + 0.5).astype(dtype))]
+    turn = -1 if op_type != "Div" and build.rng.random() < 0.3 else 1
+    build.add(op_type, *operands[::turn])
+
+
+def sub_pixel_model(rng: Random) -> onnx.ModelProto:
+    """A convolution whose channels become pixels, and up to two operators behind it."""
+    build = Build(rng, rng.choice((11, 13, 17, 18, 21)), 2)
+    block, channels, outs = rng.choice((2, 2, 3)), rng.choice((1, 2, 4)), rng.choice((1, 2, 3))
+    convolution(build, channels, outs * block**2, np.float32, [1, 1])
+    if rng.random() < 0.3:
+        build.add(rng.choice(("Relu", "LeakyRelu")), build.last)
+    build.add("DepthToSpace", build.last, blocksize=block, mode=rng.choice(("DCR", "CRD")))
+    for _ in range(rng.randrange(3)):
+        outs = behind(build, outs, np.float32)
+    sizes = rng.choice(([rng.randrange(3, 9), rng.randrange(3, 9)], ["h", "w"]))
+    return build.model(helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, channels, *sizes]), TensorProto.FLOAT)
+
+
+def convolution(build: Build, channels: int, outs: int, dtype: Any, strides: list[int]) -> None:
+    """Add a convolution."""
+    rng = build.rng
+    kernel = [rng.choice((1, 2, 3, 5)) for _ in range(build.rank)]
+    dilations = [rng.choice((1, 1, 2)) for _ in range(build.rank)]
+    group = rng.choice([each for each in (1, 1, 2) if channels % each == outs % each == 0])
+    reach = [dilation * (size - 1) for size, dilation in zip(kernel, dilations, strict=True)]
+    pads = [rng.randint(0, each) for each in (*reach, *reach)]
+    weight = build.values.standard_normal((outs, channels // group, *kernel)).astype(dtype)
+    inputs = [build.last, build.constant(weight)]
+    if rng.random() < 0.6:
+        inputs.append(build.constant(build.values.standard_normal(outs).astype(dtype)))
+    build.add("Conv", *inputs, group=group, dilations=dilations, pads=pads, strides=strides)
+
+
+def signal_model(rng: Random) -> onnx.ModelProto:
+    """Convolutions, deconvs and element-wise operators of a signal of open length."""
+    build = Build(rng, rng.choice((13, 17, 18, 21)), 1)
+    first = channels = rng.choice((1, 2, 4))
+    for place in range(rng.randrange(1, 4)):
+        if place and rng.random() < 0.5:
+            convolution(build, channels, channels, np.float32, [rng.choice((1, 1, 2))])
+        else:
+            channels = deconv(build, channels, np.float32)
+        if rng.random() < 0.6:
+            channels = behind(build, channels, np.float32)
+    return build.model(helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, first, "T"]), TensorProto.FLOAT)
+
+
 def quantised_model(rng: Random) -> onnx.ModelProto:
     """A deconv between DequantizeLinear and QuantizeLinear: all types, scales and opsets from 10 to 23."""
     build = Build(rng, rng.randrange(10, 24), rng.choice((1, 2, 2, 2)))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from ai_edge_litert import schema_py_generated as tfl
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from tests import tflite_models
@@ -91,14 +92,54 @@ def tflite_model(rng: Random) -> bytes:
     return tflite_models.build(case)
 
 
-def tflite_outputs(content: bytes) -> list[Any] | None:
-    """What LiteRT's own kernels make of a model on fixed inputs, or None where they do not run it."""
+def open_tflite_model(rng: Random) -> tuple[bytes, tuple[int, ...]]:
+    """A deconv whose output shape is computed from that of its open input, and sizes for it."""
+    channels = rng.choice((1, 3, 8))
+    case = tflite_models.Case(
+        kind=rng.choice(tflite_models.KINDS),
+        kernel=(rng.choice((1, 2, 3, 5)), rng.choice((1, 2, 4))),
+        stride=(rng.choice((1, 2, 3)), rng.choice((1, 2, 4))),
+        in_channels=channels,
+        out_channels=channels,
+        same=rng.random() < 0.6,
+        bias=rng.random() < 0.6,
+        activation=rng.choice((0, 0, 1, 3)),
+        seed=rng.getrandbits(20),
+    )
+    root = tflite_models.loaded(tflite_models.build(case)).root
+    tree = tflite_models.Tree(root, root.subgraphs[0])
+    graph, before = tree.graph, len(tree.graph.operators)
+    (deconv,) = (each for each in graph.operators if each.builtinOptionsType == tfl.BuiltinOptions.TransposeConvOptions)
+    x, y = int(graph.inputs[0]), int(graph.outputs[0])
+    beyond = [0 if case.same else size - step for size, step in zip(case.kernel, case.stride, strict=True)]
+    shape, grown, sizes = (tree.tensor("int32", (4,), f"sizes{number}") for number in range(3))
+    factors = tree.tensor("int32", (4,), "factors", values=[1, *case.stride, 1])
+    more = tree.tensor("int32", (4,), "more", values=[0, *beyond, 0])
+    tree.operator("SHAPE", 1, [x], shape, tfl.ShapeOptionsT(outType=tflite_models.TYPES["int32"]))
+    tree.operator("MUL", 1, [shape, factors], grown, tfl.MulOptionsT())
+    tree.operator("ADD", 1, [grown, more], sizes, tfl.AddOptionsT())
+    graph.operators = [*graph.operators[before:], *graph.operators[:before]]
+    deconv.inputs = np.array([sizes, *deconv.inputs[1:]], np.int32)
+    for tensor in (x, y):
+        graph.tensors[tensor].shapeSignature = np.array([-1, -1, -1, channels], np.int32)
+    return tree.packed([x], [y]), (rng.choice((1, 2)), rng.randrange(1, 7), rng.randrange(1, 7), channels)
+
+
+def tflite_outputs(content: bytes, sizes: tuple[int, ...] = ()) -> list[Any] | None:
+    """What LiteRT's own kernels make of a model on fixed inputs, or None where they do not run it.
+
+    Args:
+        content: of its file.
+        sizes: of its input, where it leaves them open.
+    """
     try:
         runtime = Interpreter(
             model_content=content,
             num_threads=1,
             experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         )
+        if sizes:
+            runtime.resize_tensor_input(runtime.get_input_details()[0]["index"], sizes)
         runtime.allocate_tensors()
         rng = np.random.default_rng(0)
         for each in runtime.get_input_details():

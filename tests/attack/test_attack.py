@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -27,11 +28,15 @@ def test_a_sample(kind: str) -> None:
     assert not faults, "\n".join(f"{kind} {number}: {outcome}" for number, outcome in faults)
 
 
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    """One for all kinds: starting it takes longest."""
+    found = Worker()
+    yield found
+    found.close()
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in SLOW])
-def test_the_first_cases(kind: str) -> None:
-    worker = Worker()
-    try:
-        outcomes = [attack(kind, number, worker) for number in range(1, 3)]
-    finally:
-        worker.close()
+def test_the_first_cases(kind: str, worker: Worker) -> None:
+    outcomes = [attack(kind, number, worker) for number in range(1, 3)]
     assert {outcome.name for outcome in outcomes} <= SETTLED, outcomes

@@ -14,7 +14,7 @@ WAVEFORM, FRAMES, PICTURE, VOLUME = 16_384, 256, 256, 64
 WAVEFORM_CHANNELS = 4  # at most: microphones, or axes of a seismometer
 InShapes = Mapping[str, tuple[int, ...] | Sequence[tuple[int, ...]]]  # a shape of each input, or several
 LARGEST_INPUT = 2**22  # elements, of an input with assumed sizes
-LARGEST_MAPS = 2**29  # bytes that maps take at once at assumed sizes: upsampling makes a volume 64 times as large
+LARGEST_MAPS = 2**27  # bytes that maps take at once at assumed sizes: two upsamplings make a volume 64 times as large
 _HALVED = 4  # times at most that assumed sizes are
 
 
