@@ -96,7 +96,7 @@ def convert(
         fold: put BatchNormalization and arithmetic with constants around a deconv into its weights (modules are
             exported first); proved to the noise bound then, not bit for bit, and taken back where the whole model
             gains nothing.
-        to_deconv: make sub-pixel convolutions (Conv and DepthToSpace, or the same written out; ONNX) transposed ones
+        to_deconv: make sub-pixel convolutions (before DepthToSpace, or the same written out) transposed ones
             where the target runs these faster, so it must not be ``generic``; exact.
         max_growth: how many times as many weights as the model has a form may store; those of upsamplings have more.
         verify: False leaves the proof out.

@@ -107,6 +107,36 @@ def test_restore_gives_it_back_through_both_conversions(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run(again, {"x": x})["y"], wanted)
 
 
+@pytest.mark.usefixtures("as_deconv")
+def test_tflite_models_go_the_same_road(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    from tests.formats.tflite.test_sub_pixel import result, sub_pixel_model  # noqa: PLC0415  # needs LiteRT
+
+    plain, x, wanted = sub_pixel_model()
+    source, out = tmp_path / "model.tflite", tmp_path / "out.tflite"
+    plain.save(source)
+    assert "--to-deconv tries 'conv' as a deconv: 3→2 6×4/2 @5×6" in str(splitdeconv.inspect(source))
+    options = {"target": "litert", "lowering": "split", "budget": 0.5, "cache": False}
+    found = splitdeconv.convert(source, out, to_deconv=True, **options)  # type: ignore[arg-type]
+    assert [(each.site, each.operators) for each in found.record.turned] == [("conv", ("CONV_2D", "DEPTH_TO_SPACE"))]
+    assert [choice.site for choice in found.plan.choices] == ["conv"]
+    np.testing.assert_array_equal(result(found.rewritten, x), wanted)  # type: ignore[arg-type]
+    restored = splitdeconv.restore(out).restored
+    assert dict(restored.operator_counts()) == {"CONV_2D": 1, "DEPTH_TO_SPACE": 1}
+
+
+@pytest.mark.usefixtures("as_deconv")
+def test_exported_programs_go_the_same_road() -> None:
+    torch = pytest.importorskip("torch")
+
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.PixelShuffle(2)).eval()
+    x = torch.randn(1, 3, 5, 6)
+    options = {"target": "torch", "lowering": "native", "budget": 0.5, "cache": False}
+    found = splitdeconv.convert(torch.export.export(module, (x,)), to_deconv=True, **options)  # type: ignore[arg-type]
+    assert [(each.site, each.operators) for each in found.record.turned] == [("0:conv2d", ("conv2d", "pixel_shuffle"))]
+    torch.testing.assert_close(found.model.module()(x), module(x))  # type: ignore[attr-defined]
+
+
 def test_without_a_target_it_is_refused_in_one_line() -> None:
     with pytest.raises(splitdeconv.UsageError, match="--to-deconv: what runs faster is measured; wanted a target"):
         convert(model()[0], target="generic")

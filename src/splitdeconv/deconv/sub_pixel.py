@@ -16,6 +16,16 @@ from splitdeconv.deconv import reference
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array
 
+_LARGEST = 2**24  # elements of a map that are followed
+_ANY_SIZE = 2  # of an open one
+
+LONGEST = 8  # operators between the convolution and the finer map
+QUANTISED = "is quantised: its weights would be stored in another order"
+OTHER_TYPE = "has weights of {}, in place of which others would be stored"
+SAME_NAME = "its name is that of another convolution"
+COMPUTED_BIAS = "its bias is computed at run time"
+REORDERED = "the new kernel has its weights in another order, and the file does not hold them as they were"
+
 
 @dataclass(frozen=True, slots=True)
 class SubPixel:
@@ -85,9 +95,51 @@ class SubPixel:
         swapped = np.swapaxes(turned, 1, 2)
         return np.ascontiguousarray(swapped.reshape(self.in_channels, -1, *taps))
 
-    def phase_bias(self, bias: Array) -> Array:
-        """The convolution's bias as ``(out_channels, *factors)``."""
-        return bias[list(self.channels)].reshape(self.out_channels, *self.factors)
+    def split_bias(self, bias: Array | None) -> tuple[Array | None, Array | None]:
+        """The convolution's bias as the deconv's, or as ``(out_channels, *factors)`` where phases have their own."""
+        if bias is None:
+            return None, None
+        flat = bias[list(self.channels)].reshape(self.out_channels, -1)
+        if (flat == flat[:, :1]).all():
+            return np.ascontiguousarray(flat[:, 0]), None
+        return None, flat.reshape(self.out_channels, *self.factors)
+
+
+def finer(index: Array, coarse: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Channels and factors of :class:`SubPixel`, if some order of a coarse map's elements is a finer one; else nothing.
+
+    Args:
+        index: for each place ``(N, C, *sizes)`` the number of an element, row-major.
+        coarse: shape of their map, ``(N, C, *sizes)``.
+    """
+    batch, _, *sizes = coarse
+    if index.ndim != len(coarse) or index.shape[0] != batch:
+        return (), ()
+    if any(fine % size for fine, size in zip(index.shape[2:], sizes, strict=True)):
+        return (), ()
+    factors = tuple(fine // size for fine, size in zip(index.shape[2:], sizes, strict=True))
+    if max(factors) == 1:
+        return (), ()
+    pairs = [each for pair in zip(sizes, factors, strict=True) for each in pair]
+    split = index.reshape(batch, index.shape[1], *pairs)
+    order = [*range(3, split.ndim, 2), *range(2, split.ndim, 2)]  # phases, then sizes
+    phased = split.transpose(0, 1, *order).reshape(batch, -1, math.prod(sizes))
+    channels = phased[0, :, 0] // phased.shape[2]
+    whole = np.arange(phased.size).reshape(batch, -1, phased.shape[2])
+    if sorted(channels) != list(range(len(channels))) or not np.array_equal(phased, whole[:, channels]):
+        return (), ()
+    return tuple(int(each) for each in channels), factors
+
+
+def numbered(shape: tuple[int | None, ...]) -> Array | None:
+    """The numbers of the elements of a map ``(N, C, *sizes)`` for :func:`finer`; None where that is too large.
+
+    Open sizes are taken to be small: what is followed does the same to all.
+    """
+    known = tuple(1 if axis == 0 and size is None else size or _ANY_SIZE for axis, size in enumerate(shape))
+    if math.prod(known) > _LARGEST:
+        return None
+    return np.arange(math.prod(known), dtype=np.int64).reshape(known)
 
 
 def define_sub_pixel(x: Array, kernel: Array, bias: Array | None, spec: SubPixel) -> Array:

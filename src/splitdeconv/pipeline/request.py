@@ -43,7 +43,7 @@ _FOLD = (
     "not bit for bit (models in files)."
 )
 _TO_DECONV = (
-    "Make sub-pixel convolutions (Conv and DepthToSpace) transposed ones where the target runs these faster (ONNX)."
+    "Make sub-pixel convolutions (those before DepthToSpace) transposed ones where the target runs these faster."
 )
 Folds = Annotated[bool, Help(_FOLD)]
 _NUMERICS = (

@@ -11,14 +11,14 @@ from splitdeconv.formats.model import Model, SubPixelSite
 from splitdeconv.pipeline.open import Options, Progress, Shapes
 from splitdeconv.pipeline.sites import UNKNOWN_SIZES
 from splitdeconv.pipeline.timing import measure_those_that_run
-from splitdeconv.proof.sub_pixel import drawn_map, prove_sub_pixel
+from splitdeconv.proof.sub_pixel import as_fed, drawn_map, prove_sub_pixel
 from splitdeconv.results.record import TurnedSite
 from splitdeconv.results.times import Measurement, Untimed, comparison, wins
 from splitdeconv.results.verdict import SiteProof
 from splitdeconv.targets.target import CompileError, Target
 
 TURN_SHARE = 0.2  # part of all seconds
-NOTHING = "--to-deconv: no convolution was found that makes the phases of a finer map (of ONNX models only)"
+NOTHING = "--to-deconv: no convolution was found that makes the phases of a finer map (modules: export them first)"
 _AS_IT_IS, _TURNED = "as it is", "turned"
 
 
@@ -108,7 +108,7 @@ class _PairTimer:
             }
         except CompileError as error:
             return str(error)
-        outcomes = measure_those_that_run(self._target, models, {"x": x}, self._seconds)
+        outcomes = measure_those_that_run(self._target, models, as_fed(self._model, x), self._seconds)
         before, after = outcomes[_AS_IT_IS], outcomes[_TURNED]
         if isinstance(before, Untimed) or isinstance(after, Untimed):
             return "; ".join(each.reason for each in outcomes.values() if isinstance(each, Untimed))

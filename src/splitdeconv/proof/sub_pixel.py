@@ -21,6 +21,11 @@ def drawn_map(site: SubPixelSite, draw: Callable[[Sequence[int]], Array]) -> Arr
     return draw((site.batch or 1, site.spec.in_channels, *(size or 1 for size in site.sizes)))
 
 
+def as_fed(model: Model, x: Array) -> dict[str, Array]:
+    """A map ``(N, C, *sizes)`` as its stand-alone models take it."""
+    return {"x": x if model.layout == "NCHW" else np.ascontiguousarray(np.moveaxis(x, 1, -1))}
+
+
 def prove_sub_pixel(model: Model, site: SubPixelSite, runner: Target) -> SiteProof:
     """Whether the deconv, as it is written, equals the convolution and its pixels bit for bit on whole numbers."""
     sizes = cut_down(replace(site.deconv, dtype="float32")).in_sizes
@@ -35,9 +40,10 @@ def prove_sub_pixel(model: Model, site: SubPixelSite, runner: Target) -> SitePro
     x, kernel = drawn_map(small, draw), draw(site.kernel.shape)
     bias = None if site.bias is None else draw(site.bias.shape)
     try:
-        (y,) = runner.compile(model.emit_sub_pixel(small, kernel, bias, turned=True)).run({"x": x}).values()
+        (y,) = runner.compile(model.emit_sub_pixel(small, kernel, bias, turned=True)).run(as_fed(model, x)).values()
     except CompileError as error:
         return SiteProof(site.id, False, runner.name, f"it does not run: {error}", ran=False)
+    y = y if model.layout == "NCHW" else np.moveaxis(y, -1, 1)
     wanted = define_sub_pixel(x, kernel, bias, site.spec)
     if y.shape != wanted.shape:
         return SiteProof(site.id, False, runner.name, f"its shape is {list(y.shape)}, wanted {list(wanted.shape)}")

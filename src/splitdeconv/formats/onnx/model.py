@@ -23,7 +23,7 @@ from splitdeconv.deconv.streaming import Streaming
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import SplitdeconvError, UsageError
 from splitdeconv.formats.folding import find_folds
-from splitdeconv.formats.model import Findings, Fold, Input, Model, Site, SubPixelSite
+from splitdeconv.formats.model import Findings, Fold, Input, Model, Site, SubPixelSite, apart
 from splitdeconv.formats.onnx import files, float64
 from splitdeconv.formats.onnx.counts import map_bytes, operator_counts
 from splitdeconv.formats.onnx.custom import standardised
@@ -141,9 +141,7 @@ class OnnxModel(Model):
         self, in_shapes: Mapping[str, tuple[int, ...]] | None = None
     ) -> tuple[tuple[SubPixelSite, ...], tuple[Skipped, ...]]:
         with _reading(self.path):
-            found = tuple(find_sub_pixels(self.ir, self._shapes(in_shapes)))
-        sites = tuple(each for each in found if isinstance(each, SubPixelSite))
-        return sites, tuple(each for each in found if isinstance(each, Skipped))
+            return apart(find_sub_pixels(self.ir, self._shapes(in_shapes)))
 
     def emit_sub_pixel(self, site: SubPixelSite, kernel: Array, bias: Array | None, *, turned: bool) -> Compilable:
         alone = type(self)(stand_alone_sub_pixel(self.ir.ir_version, site, kernel, bias, turned=turned), None)

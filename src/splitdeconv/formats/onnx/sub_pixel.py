@@ -8,11 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import onnx_ir as ir
 
 from splitdeconv.deconv.ops import Dim
-from splitdeconv.deconv.sub_pixel import SubPixel
+from splitdeconv.deconv.sub_pixel import (
+    COMPUTED_BIAS,
+    LONGEST,
+    QUANTISED,
+    REORDERED,
+    SubPixel,
+    finer,
+    numbered,
+)
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.model import Origin, SubPixelSite
 from splitdeconv.formats.onnx.constants import constant, drop_unused, evaluate_node, is_overridable
@@ -27,24 +34,19 @@ from splitdeconv.formats.onnx.writer import Constants, Writer, take_over
 from splitdeconv.formats.way_back import KEY, SMALL, TURNED, KeptKernel, with_conversion
 from splitdeconv.results.plan import Skipped
 
-REORDERED = "the new kernel has its weights in another order, and the file does not hold them as they were"
 _MOVES = frozenset(["DepthToSpace", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"])
-_LONGEST = 8  # nodes between the convolution and the finer map
-_LARGEST = 2**24  # elements of a map that are followed
-_ANY_SIZE = 2  # of an open one: DepthToSpace does the same to all
 
 
 def find_sub_pixels(model: ir.Model, shapes: Shapes) -> Iterator[SubPixelSite | Skipped]:
     """Convolutions whose channels become the pixels of a finer map; or why one is none that a deconv computes."""
-    taken: set[str] = set()
     for place in places(model):
         if is_standard(place.node, "Conv") and len(place.node.inputs) > 1 and not place.in_function:
-            found = _read(place, shapes, model.ir_version, taken)
+            found = _read(place, shapes, model.ir_version)
             if found is not None:
                 yield found
 
 
-def _read(place: Place, shapes: Shapes, ir_version: int, taken: set[str]) -> SubPixelSite | Skipped | None:
+def _read(place: Place, shapes: Shapes, ir_version: int) -> SubPixelSite | Skipped | None:
     x, weight, bias_value = (*place.node.inputs, None)[:3]
     tensor = None if weight is None else weight.const_value
     shape = () if tensor is None else tuple(tensor.shape.numpy())
@@ -65,10 +67,7 @@ def _read(place: Place, shapes: Shapes, ir_version: int, taken: set[str]) -> Sub
         return None
     name = place.node.name or f"Conv@{place.node.outputs[0].name}"
     if quantised:
-        return Skipped(name, place.where, "is quantised: its weights would be stored in another order")
-    if name in taken:
-        return Skipped(name, place.where, "its name is that of another convolution")
-    taken.add(name)
+        return Skipped(name, place.where, QUANTISED)
     spec = SubPixel(
         geometry.kernel,
         geometry.dilations,
@@ -89,7 +88,7 @@ def _read(place: Place, shapes: Shapes, ir_version: int, taken: set[str]) -> Sub
 def _refuse(spec: SubPixel, values: Sequence[ir.Value | None], bias: Array | None, ir_version: int) -> str | None:
     weight, bias_value = values
     if (bias is None) != (bias_value is None):
-        return "its bias is computed at run time"
+        return COMPUTED_BIAS
     for value in (weight, bias_value):
         if value is not None and is_overridable(value, ir_version):
             return f"input '{value.name}' could replace its weights at run time"
@@ -100,25 +99,27 @@ def _followed(
     place: Place, shape: tuple[int | None, ...]
 ) -> tuple[tuple[ir.Node, ...], tuple[int, ...], tuple[int, ...]]:
     """The nodes up to a finer map, and its channels and factors as of :class:`SubPixel`; all empty without one."""
-    value, index = place.node.outputs[0], None
-    nodes: list[ir.Node] = []
-    while len(nodes) < _LONGEST and (use := only_use(value, place)) is not None:
+    value, coarse = place.node.outputs[0], numbered(shape)
+    index, nodes = coarse, list[ir.Node]()
+    while (
+        coarse is not None
+        and index is not None
+        and len(nodes) < LONGEST
+        and (use := only_use(value, place)) is not None
+    ):
         node, number = use
         if number != 0 or node.op_type not in _MOVES:
             break
         if None in shape and node.op_type != "DepthToSpace":
             break
-        known = tuple(1 if axis == 0 and size is None else size or _ANY_SIZE for axis, size in enumerate(shape))
-        if index is None and np.prod(known) > _LARGEST:
-            break
-        index = np.arange(np.prod(known), dtype=np.int64).reshape(known) if index is None else index
         index = _moved(node, index, place.opset)
         if index is None:
             break
         nodes.append(node)
         value = node.outputs[0]
-        if found := _finer(index, known):
-            return (tuple(nodes), *found)
+        channels, factors = finer(index, coarse.shape)
+        if factors:
+            return tuple(nodes), channels, factors
         if None in shape:
             break
     return (), (), ()
@@ -135,38 +136,13 @@ def _moved(node: ir.Node, index: Array, opset: int) -> Array | None:
     return evaluate_node(node, node.outputs[0], feeds, opset)
 
 
-def _finer(index: Array, coarse: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Channels and factors, if a map of the numbers of a coarse one's elements is a finer one; None otherwise."""
-    batch, _, *sizes = coarse
-    if index.ndim != len(coarse) or index.shape[0] != batch:
-        return None
-    if any(fine % size for fine, size in zip(index.shape[2:], sizes, strict=True)):
-        return None
-    factors = tuple(fine // size for fine, size in zip(index.shape[2:], sizes, strict=True))
-    if max(factors) == 1:
-        return None
-    pairs = [each for pair in zip(sizes, factors, strict=True) for each in pair]
-    split = index.reshape(batch, index.shape[1], *pairs)
-    order = [*range(3, split.ndim, 2), *range(2, split.ndim, 2)]  # phases, then sizes
-    phased = split.transpose(0, 1, *order).reshape(batch, -1, int(np.prod(sizes)))
-    channels = phased[0, :, 0] // phased.shape[2]
-    whole = np.arange(phased.size).reshape(batch, -1, phased.shape[2])
-    if sorted(channels) != list(range(len(channels))) or not np.array_equal(phased, whole[:, channels]):
-        return None
-    return tuple(int(each) for each in channels), factors
-
-
 def _write(writer: Writer, site: SubPixelSite, x: ir.Value, kernel: Array, bias: Array | None) -> ir.Value:
     """A ConvTranspose with its bias, or one for each phase behind it."""
     spec = site.spec
-    phases = None if bias is None else spec.phase_bias(bias)
+    own, phases = spec.split_bias(bias)
     inputs = [x, writer.array("weight", spec.deconv_kernel(kernel))]
-    flat = None if phases is None else phases.reshape(spec.out_channels, -1)
-    alike = flat is not None and bool((flat == flat[:, :1]).all())
-    if flat is not None and alike:
-        inputs.append(writer.array("bias", np.ascontiguousarray(flat[:, 0])))
-    y = deconv_node(writer, site.deconv, inputs)
-    return y if phases is None or alike else _add_phases(writer, site, y, phases)
+    y = deconv_node(writer, site.deconv, inputs if own is None else [*inputs, writer.array("bias", own)])
+    return y if phases is None else _add_phases(writer, site, y, phases)
 
 
 def _add_phases(writer: Writer, site: SubPixelSite, y: ir.Value, phases: Array) -> ir.Value:

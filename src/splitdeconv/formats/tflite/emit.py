@@ -308,7 +308,7 @@ class Emitter:
         cut = Slice((0, *((0, 0) if same else begin), 0), (0, *((0, 0) if same else end), 0))
         whole = tuple(size and size + b + e for size, b, e in zip(out.shape, cut.begin, cut.end, strict=True))
         cropped = whole != out.shape
-        target = self.writer.tensor(self.types.result, whole, f"{self.node.id}/whole") if cropped else out.tensor
+        target = self.writer.tensor(self.types.result, whole, f"{self.node.id};whole") if cropped else out.tensor
         sizes = self._output_sizes(x, whole)
         version = ACTIVATED_DECONV if activation else BIASED_DECONV
         kernel, *bias = self.filters.native(deconv)

@@ -17,7 +17,7 @@ from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.folding import find_folds
-from splitdeconv.formats.model import Findings, Fold, Input, Model, Origin, Site
+from splitdeconv.formats.model import Findings, Fold, Input, Model, Origin, Site, SubPixelSite, apart
 from splitdeconv.formats.tflite import file
 from splitdeconv.formats.tflite.counts import map_bytes, operator_counts
 from splitdeconv.formats.tflite.file import Contents
@@ -31,6 +31,7 @@ from splitdeconv.formats.tflite.node import Node, node_of
 from splitdeconv.formats.tflite.nodes import find_nodes
 from splitdeconv.formats.tflite.refuse import refusal, unportable
 from splitdeconv.formats.tflite.splice import splice, stand_alone, without_dead
+from splitdeconv.formats.tflite.sub_pixel import find_sub_pixels, stand_alone_sub_pixel, turn
 from splitdeconv.formats.tflite.way_back import stored_text, undone, with_text, without_unread
 from splitdeconv.formats.tflite.work import operations, other_macs
 from splitdeconv.formats.way_back import Rewriting, WayBack, undo_all
@@ -107,6 +108,17 @@ class TfliteModel(Model):
     def folded(self, folds: Sequence[Fold]) -> Self:
         return self._with_root(fold(self.root, folds)) if folds else self
 
+    def sub_pixels(
+        self, in_shapes: Mapping[str, tuple[int, ...]] | None = None
+    ) -> tuple[tuple[SubPixelSite, ...], tuple[Skipped, ...]]:
+        return apart(find_sub_pixels(self.root))
+
+    def emit_sub_pixel(self, site: SubPixelSite, kernel: Array, bias: Array | None, *, turned: bool) -> Compilable:
+        return _compilable(stand_alone_sub_pixel(site, kernel, bias, turned=turned))
+
+    def turned(self, sites: Sequence[SubPixelSite]) -> Self:
+        return self._with_root(turn(self.root, sites))
+
     def sized_by(self, in_shapes: Mapping[str, tuple[int, ...]], run: Callable[[Model], Mapping[str, Array]]) -> Self:
         """The maps in front of sites with open sizes become outputs of the model that runs."""
         nodes = [node_of(site) for site in self.find().sites if None in site.deconv.in_sizes]
@@ -140,9 +152,7 @@ class TfliteModel(Model):
         return unportable(program)
 
     def emit(self, site: Site, program: Program, weights: Weights | None = None) -> Compilable:
-        root = stand_alone(node_of(site), program, weights)
-        content = file.pack(root)
-        return Compilable(content, partial(operations, root, "the model"), partial(_evaluate, content))
+        return _compilable(stand_alone(node_of(site), program, weights))
 
     def operations(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Operations:
         return operations(self.root, str(self.path or "the model"))
@@ -196,6 +206,12 @@ class TfliteModel(Model):
 
     def difference(self, site: Site, x: Array, before: Array, after: Array) -> FusedDifference:
         return difference(node_of(site), x, before, after)
+
+
+def _compilable(root: Any) -> Compilable:
+    """A stand-alone model for targets."""
+    content = file.pack(root)
+    return Compilable(content, partial(operations, root, "the model"), partial(_evaluate, content))
 
 
 def _evaluate(content: bytes, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -50,7 +50,7 @@ def _find_in(
         if each is None:
             found += [] if half or operator not in names else [_Reader(graph, operator, names[operator]).node(numerics)]
             continue
-        name = names.get(operator) or _unique(_name(graph, operator, renamed), taken)
+        name = names.get(operator) or _unique(operator_name(graph, operator, renamed), taken)
         taken.add(name)
         if isinstance(each, Stretched):
             kept = (graph.outputs_of(n)[0] for n in each.nodes if _read_by_others(graph, n, inner | replaced))
@@ -74,7 +74,7 @@ def named_operators(root: Any) -> Iterator[tuple[str, Graph, int]]:
         graph = Graph(root, number)
         for operator in range(len(graph.operators)):
             if is_deconv(graph.name(operator)):
-                name = _unique(_name(graph, operator, renamed), taken)
+                name = _unique(operator_name(graph, operator, renamed), taken)
                 taken.add(name)
                 yield name, graph, operator
 
@@ -84,7 +84,7 @@ def nodes_of(root: Any, numerics: str) -> Iterator[Node]:
     return (node for node in find_nodes(root, numerics) if isinstance(node, Node))
 
 
-def _name(graph: Graph, operator: int, renamed: Mapping[tuple[int, int], str]) -> str:
+def operator_name(graph: Graph, operator: int, renamed: Mapping[tuple[int, int], str]) -> str:
     """The name before it got another output, or the first of those that the converter joined for its output."""
     outputs = graph.outputs_of(operator)
     if outputs and (graph.number, outputs[0]) in renamed:

@@ -25,7 +25,7 @@ def refusal(program: Program, numerics: str, *, left_out: bool) -> str | None:
     quant = program.deconv.quant
     native = next((step.op for step in program.steps if isinstance(step.op, NativeDeconv)), None)
     if native is not None and native.simplified:
-        return _composite_refusal(program.deconv)
+        return composite_refusal(program.deconv)
     if native is not None:
         return CUSTOM if program.deconv.custom else None
     if left_out and quant is not None and quant.activation == "float32":
@@ -74,7 +74,7 @@ def _beyond_operators(program: Program) -> str | None:
     return None
 
 
-def _composite_refusal(deconv: Deconv) -> str | None:
+def composite_refusal(deconv: Deconv) -> str | None:
     """Why what is none in the model cannot be one TRANSPOSE_CONV, or None."""
     if len(deconv.axes) != 2 or deconv.groups > 1 or any(axis.dilation > 1 for axis in deconv.axes):
         return "LiteRT's TRANSPOSE_CONV has two axes, no groups and no dilation"

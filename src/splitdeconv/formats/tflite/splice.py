@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,10 +45,8 @@ def stand_alone(node: Node, program: Program, weights: Weights | None) -> Any:
         weights: instead of the site's own; without activation and epilogue then.
     """
     program = widened(program)
-    root = tfl.ModelT(version=3, operatorCodes=[], subgraphs=[tfl.SubGraphT(tensors=[])], buffers=[tfl.BufferT()])
-    root.description = f"splitdeconv: site {node.id}".encode()
-    writer = GraphWriter(root, 0)
-    emitter = Emitter(writer, node, lambda tensor: _borrowed(writer, node.graph, tensor), weights)
+    writer = GraphWriter(empty_root(node.id), 0)
+    emitter = Emitter(writer, node, lambda tensor: borrowed(writer, node.graph, tensor), weights)
     first = node.graph.tensors[node.source] if node.stretched is not None and weights is None else emitter.types.source
     shapes = dict(zip(("x", "x1"), program.in_shapes, strict=False))
     sources = [writer.tensor(first, shape, name) for name, shape in shapes.items()]
@@ -58,9 +56,21 @@ def stand_alone(node: Node, program: Program, weights: Weights | None) -> Any:
         emitter.emit(program, sources, result)
     else:
         outputs += _emit_stretched(emitter, program, sources, result)
+    return finished(writer, sources, outputs)
+
+
+def empty_root(site: str) -> Any:
+    """A model without operators, for a site alone."""
+    root = tfl.ModelT(version=3, operatorCodes=[], subgraphs=[tfl.SubGraphT(tensors=[])], buffers=[tfl.BufferT()])
+    root.description = f"splitdeconv: site {site}".encode()
+    return root
+
+
+def finished(writer: GraphWriter, inputs: Sequence[int], outputs: Sequence[int]) -> Any:
+    """The model of all operators that were written."""
     graph = writer.subgraph
     graph.operators, graph.name = writer.operators, b"main"
-    graph.inputs, graph.outputs = np.asarray(sources, np.int32), np.asarray(outputs, np.int32)
+    graph.inputs, graph.outputs = np.asarray(inputs, np.int32), np.asarray(outputs, np.int32)
     return writer.root
 
 
@@ -86,7 +96,7 @@ def _emit_stretched(emitter: Emitter, program: Program, sources: list[int], resu
     return [] if kept is None else [kept]
 
 
-def _borrowed(writer: GraphWriter, graph: Graph, tensor: int) -> int:
+def borrowed(writer: GraphWriter, graph: Graph, tensor: int) -> int:
     """A constant of another model, with the DEQUANTIZE before it."""
     producer, found = graph.producer(tensor), graph.tensors[tensor]
     opens = producer is not None and graph.name(producer) == "DEQUANTIZE"
@@ -95,7 +105,7 @@ def _borrowed(writer: GraphWriter, graph: Graph, tensor: int) -> int:
     if values is not None:
         return writer.constant(values, name, found.quantization)
     assert producer is not None, "only constants, and what a DEQUANTIZE makes of them, are borrowed"
-    stored = _borrowed(writer, graph, graph.inputs_of(producer)[0])
+    stored = borrowed(writer, graph, graph.inputs_of(producer)[0])
     opened = writer.tensor(found, graph.shape(tensor), name)
     writer.operator(Builtin.DEQUANTIZE, 3, [stored], [opened], tfl.DequantizeOptionsT())
     return opened
@@ -110,20 +120,31 @@ def splice(root: Any, programs: Mapping[str, Program], numerics: str) -> Any:
     nodes = {node.id: node for node in nodes_of(root, numerics)}
     if unknown := sorted(set(programs) - set(nodes)):
         raise UsageError(f"no site is called '{unknown[0]}'; there are {', '.join(nodes) or 'none'}")
-    changed = {name: widened(program) for name, program in programs.items() if not is_native(program)}
-    if not changed:
-        return root
+    changed = [(nodes[name], widened(program)) for name, program in programs.items() if not is_native(program)]
+    return exchanged(root, changed, _write_site) if changed else root
+
+
+Write = Callable[[GraphWriter, Node, Program], None]
+
+
+def _write_site(writer: GraphWriter, node: Node, program: Program) -> None:
+    emitter = Emitter(writer, node)
+    emitter.emit(program, [write_front(emitter), *write_beside(emitter)], node.result)
+
+
+def exchanged(root: Any, sites: Sequence[tuple[Node, Program]], write: Write) -> Any:
+    """A tree in which each node and its epilogue is replaced by what ``write`` writes of its program."""
     new, done, removed = root, list[ReplacedNode](), dict[int, set[int]]()
-    for number in sorted({nodes[name].graph.number for name in changed}):
-        here = [(nodes[name], program) for name, program in changed.items() if nodes[name].graph.number == number]
-        new, replaced, removed[number] = _splice_graph(new, here, number)
+    for number in sorted({node.graph.number for node, _ in sites}):
+        here = [(node, program) for node, program in sites if node.graph.number == number]
+        new, replaced, removed[number] = _splice_graph(new, here, number, write)
         done += replaced
     new = without_dead(root, new)
     return with_text(new, with_conversion(stored_text(new), rewriting(root, new, done, removed)))
 
 
 def _splice_graph(
-    root: Any, sites: list[tuple[Node, Program]], number: int
+    root: Any, sites: list[tuple[Node, Program]], number: int, write: Write
 ) -> tuple[Any, list[ReplacedNode], set[int]]:
     """Replace the sites of one subgraph; each program stands where its deconv stood.
 
@@ -135,8 +156,7 @@ def _splice_graph(
     removed: set[int] = set()
     for node, program in sites:
         start = len(writer.operators)
-        emitter = Emitter(writer, node)
-        emitter.emit(program, [write_front(emitter), *write_beside(emitter)], node.result)
+        write(writer, node, program)
         inserted[node.operator] = writer.operators[start:]
         removed |= {node.operator, *node.epilogue.operators}
     stretching = {each for node, _ in sites if node.stretched for each in node.stretched.nodes}

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from splitdeconv.deconv.program import Program
+from splitdeconv.deconv.sub_pixel import REORDERED
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError
 from splitdeconv.formats.tflite.check import inconsistency
@@ -33,6 +34,7 @@ from splitdeconv.formats.way_back import (
     SAME_SITE,
     SMALL,
     SUMMED,
+    TURNED,
     KeptFilter,
     KeptKernel,
     Rewriting,
@@ -122,6 +124,9 @@ def rewriting(old: Any, new: Any, done: Sequence[ReplacedNode], removed: Mapping
 def _kept_kernel(graph: Graph, done: ReplacedNode) -> KeptKernel:
     """Where the kernel's values are in the new operators of ``graph``."""
     node = done.node
+    if done.program.name == TURNED:
+        deconv = done.program.deconv
+        return KeptKernel(str(node.kernel.tensor), deconv.weights_shape, deconv.out_channels, 1, (), lost=REORDERED)
     made = [str(int(each.outputs[0])) for each in done.operators if op_name(graph.root, each) in FILTER_AXES]
     form = "deconv" if node.stretched is None else "turned" if node.stretched.geometry.turned else "conv"
     axes = tuple(int(axis) for axis in np.argsort(FILTER_AXES[node.graph.name(node.operator)]))

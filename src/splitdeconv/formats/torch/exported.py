@@ -17,7 +17,7 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import InputError
 from splitdeconv.formats.folding import find_folds
-from splitdeconv.formats.model import Findings, Fold, Input, Origin, Site
+from splitdeconv.formats.model import Findings, Fold, Input, Origin, Site, SubPixelSite, apart
 from splitdeconv.formats.open_sizes import with_batch_of_one
 from splitdeconv.formats.torch.constants import StoredTensors
 from splitdeconv.formats.torch.counts import map_bytes, operator_counts
@@ -28,10 +28,11 @@ from splitdeconv.formats.torch.modules import ModuleModel
 from splitdeconv.formats.torch.sizes import Sizes, sizes_of
 from splitdeconv.formats.torch.splice import Splice
 from splitdeconv.formats.torch.stretched import StretchedConv, find_stretched, name_for
-from splitdeconv.formats.torch.written import alone
+from splitdeconv.formats.torch.sub_pixel import AsItIs, find_sub_pixels, write_sub_pixel
+from splitdeconv.formats.torch.written import WrittenSite, alone
 from splitdeconv.results.plan import Skipped
 from splitdeconv.torch_modules import archive, graphs
-from splitdeconv.torch_modules.flat import of_program, user_inputs
+from splitdeconv.torch_modules.flat import Flat, of_program, user_inputs
 from splitdeconv.torch_modules.functions import deconv_of
 from splitdeconv.torch_modules.quantised import is_quantised
 
@@ -97,6 +98,20 @@ class ExportedModel(TorchModel):
         if not folds:
             return self
         return replace(self, program=Splice(self.program, StoredTensors(self.program)).folded(folds), path=None)
+
+    def sub_pixels(
+        self, in_shapes: Mapping[str, tuple[int, ...]] | None = None
+    ) -> tuple[tuple[SubPixelSite, ...], tuple[Skipped, ...]]:
+        return apart(find_sub_pixels(self.program, sizes_of(self.program, in_shapes or {}, ())))
+
+    def emit_sub_pixel(self, site: SubPixelSite, kernel: Array, bias: Array | None, *, turned: bool) -> Compilable:
+        if not turned:
+            return Compilable(Flat(AsItIs(site, kernel, bias)))
+        (x,) = examples_of(site.deconv)
+        return Compilable(Flat(WrittenSite(write_sub_pixel(site, x, kernel, bias))))
+
+    def turned(self, sites: Sequence[SubPixelSite]) -> Self:
+        return replace(self, program=Splice(self.program, StoredTensors(self.program)).turned(sites), path=None)
 
     def emit(self, site: Site, program: Program, weights: Weights | None = None) -> Compilable:
         return alone(program, weights or site.weights)

@@ -23,6 +23,7 @@ from splitdeconv.formats.torch.movement import name_of, viewed, works_in_place
 from splitdeconv.formats.torch.stretched import StretchedConv
 from splitdeconv.torch_modules.graphs import ATEN, Call
 
+PARAMETERS = ("input", "weight", "bias")  # of a call, before its numbers
 OTHER_TYPE = "has weights of {}, and folding is done in float32"
 _PAIR = ATEN._native_batch_norm_legit_no_training.default  # its result is the first of three
 
@@ -140,4 +141,4 @@ def _is_written(source: fx.Node) -> bool:
 def with_parameters(node: fx.Node, x: fx.Node, weight: fx.Node, bias: fx.Node | None) -> None:
     """Give a call another map and other parameters; its numbers stay."""
     node.args = (x, weight, bias, *node.args[3:])
-    node.kwargs = {name: value for name, value in node.kwargs.items() if name not in ("input", "weight", "bias")}
+    node.kwargs = {name: value for name, value in node.kwargs.items() if name not in PARAMETERS}

@@ -23,10 +23,11 @@ from torch.export.graph_signature import (
 
 from splitdeconv.deconv.program import Program
 from splitdeconv.formats.folding import new_values
-from splitdeconv.formats.model import Fold
+from splitdeconv.formats.model import Fold, SubPixelSite
 from splitdeconv.formats.torch.constants import StoredTensors
 from splitdeconv.formats.torch.fold import own_values, result_of, with_parameters
 from splitdeconv.formats.torch.stretched import StretchedConv, find_stretched, unread_writes
+from splitdeconv.formats.torch.sub_pixel import write_sub_pixel
 from splitdeconv.formats.torch.written import Written, write
 from splitdeconv.torch_modules import graphs
 
@@ -66,6 +67,24 @@ class Splice:
         for each in folds:
             self._fold(each)
         return self._finished()
+
+    def turned(self, sites: Sequence[SubPixelSite]) -> ExportedProgram:
+        """The program in which ``sites`` are transposed convolutions, which keep the convolutions' names."""
+        for each in sites:
+            self._turn(each)
+        return self._finished()
+
+    def _turn(self, site: SubPixelSite) -> None:
+        conv, last = (self._twins[each] for each in (site.origin.nodes[0], site.origin.nodes[1][-1]))
+        before = {call.node for call in graphs.find_calls(self._module)}
+        x, like = conv.args[0], last.meta["val"]
+        written = write_sub_pixel(site, x.meta["val"], site.kernel, site.bias, like)
+        filters = [self._buffer(f"{conv.name}_filter", each) for each in written.filters]
+        new = self._inlined(last, written, [x, *filters])
+        (call,) = (call for call in graphs.find_calls(self._module) if call.node not in before)
+        call.node.name = conv.name
+        call.node.meta.update({key: conv.meta[key] for key in KEPT_META if key in conv.meta})
+        self._let_stand_for(new, last)
 
     def _finished(self) -> ExportedProgram:
         self._module.graph.lint()

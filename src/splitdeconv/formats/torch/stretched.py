@@ -123,7 +123,7 @@ def find_stretched(graph: fx.Graph, constants: StoredTensors) -> Iterator[Stretc
     """The convolutions of stretched maps, or why one behind an upsampling stays; each as it is when it is reached."""
     known, size = MovedGraph(graph, constants), len(graph.nodes)
     for node in list(graph.nodes):
-        if (call := _convolution(node)) is None:
+        if (call := convolution_of(node)) is None:
             continue
         if len(graph.nodes) != size:
             known, size = MovedGraph(graph, constants), len(graph.nodes)
@@ -133,7 +133,7 @@ def find_stretched(graph: fx.Graph, constants: StoredTensors) -> Iterator[Stretc
             yield StretchedConv(node, weight, bias, found) if isinstance(found, Stretched) else (node, found)
 
 
-def _convolution(node: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node | None, ConvGeometry] | None:
+def convolution_of(node: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node | None, ConvGeometry] | None:
     """Input, weight, bias and numbers of a convolution with one to three axes and a batch."""
     if node.op != "call_function":
         return None

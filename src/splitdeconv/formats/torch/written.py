@@ -41,6 +41,8 @@ def write(
     bias: Tensor | None,
     like: Tensor | None = None,
     front: Callable[..., Sequence[Tensor]] | None = None,
+    behind: Callable[..., Tensor] | None = None,
+    more: tuple[Tensor, ...] = (),
 ) -> Written:
     """The graph of ``program``.
 
@@ -50,13 +52,15 @@ def write(
         weight, bias: the site's parameters.
         like: an output of the site whose memory format is to be kept; contiguous without one.
         front: what is done with the inputs before the program.
+        behind: what is done with the output, and with the tensors ``more``, which are filters too.
+        more: what ``behind`` reads.
     """
     routine = interpret(program, layout_of(program))
     split: list[Tensor | None] = [weight, bias]
     if not program.deconv.run_time:
         with torch.no_grad():
             split = [None if each is None else each.detach().contiguous() for each in routine.split(weight, bias)]
-    present = tuple(each for each in split if each is not None)
+    present = (*(each for each in split if each is not None), *more)
     last = like is not None and is_channels_last(like)
 
     def compute(*tensors: Tensor) -> Tensor:
@@ -66,6 +70,7 @@ def write(
         tensors_given = [None if each is None else next(given) for each in split]
         filters = _split_now(routine, tensors_given) if program.deconv.run_time else tensors_given
         y = routine.apply(batched, filters, *others)
+        y = y if behind is None else behind(y, *given)
         y = channels_innermost(y) if last else y.contiguous()
         return y if batched is x else y.squeeze(0)
 
