@@ -19,7 +19,7 @@ from splitdeconv.formats.model import Model, Site
 from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.formats.tflite import TfliteModel
 from splitdeconv.formats.torch import ExportedModel
-from splitdeconv.formats.written_convs import NO_LARGER
+from splitdeconv.formats.written_convs import CUT_OFF, INTERPOLATED, MAY_SHRINK, NO_LARGER, UNKNOWN_SIZE
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.proof.sites import noise_of_site, prove_site
 from splitdeconv.targets import target
@@ -153,13 +153,35 @@ def test_weights_that_do_not_sum_to_1_are_seen(monkeypatch: pytest.MonkeyPatch) 
     assert not prove_site(model, site, program, target("onnxruntime"), seed=1).exact
 
 
+def cut_off() -> Model:
+    nodes, known = onnx_models.resize(mode="linear")
+    known = {**known, "cut": onnx_models.numbers(0, 0, -1, 0, 0, 0, 0, 0)}
+    after = [node("Pad", ["y", "cut"], "z")]
+    outputs: Any = {"z": [None] * 4}
+    return load(onnx_models.model_of((nodes, known), kernel=ONES, pads=[0] * 4, after=after, outputs=outputs))
+
+
+def computed_size() -> Model:
+    nodes, known = onnx_models.recomputed_scale()
+    resize = node("Resize", ["x", "", "", "sizes"], "u", mode="linear")
+    return load(onnx_models.model_of(([*nodes[:-1], resize], known), kernel=ONES, pads=[0] * 4))
+
+
+def quantised(weights: str) -> Model:
+    return loaded(tflite_models.model_of(tflite_models.bilinear, kernel=(1, 1), weights=weights))
+
+
 STAY: Mapping[str, tuple[Callable[[], Model], str]] = {
     "extrapolated": (lambda: onnx_model(coordinate_transformation_mode="tf_crop_and_resize"), "sum to 1"),
-    "smoothed": (lambda: onnx_model(antialias=1, opset=18), "smoothed"),
+    "smoothed": (lambda: onnx_model(antialias=1), "smoothed"),
     "smaller": (lambda: onnx_model((1, 1, 2, 0.5)), NO_LARGER),
     "3×3": (lambda: onnx_model(kernel=onnx_models.kernel_of((2, 3, 3, 3))), "its upsampling is linear"),
     "tflite 3×3": (lambda: loaded(tflite_models.model_of(tflite_models.bilinear)), "its upsampling is bilinear"),
-    "size of another": (lambda: torch_model(size=(11, 9), open_sizes=True), NO_LARGER),
+    "fixed from open": (lambda: torch_model(size=(11, 9), open_sizes=True), MAY_SHRINK),
+    "computed": (computed_size, UNKNOWN_SIZE),
+    "cut off": (cut_off, CUT_OFF),
+    "int8": (lambda: quantised("int8"), INTERPOLATED),
+    "hybrid": (lambda: quantised("hybrid"), INTERPOLATED),
     "batches": (lambda: onnx_model((2, 1, 2, 2)), "its upsampling is linear"),
 }
 

@@ -25,6 +25,7 @@ from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.index_maps import AxisMap, IndexMap, only_channels_differ, without_borders
 from splitdeconv.formats.written_convs import (
     GROUPED_SKIP,
+    MAY_SHRINK,
     NO_LARGER,
     ConvGeometry,
     beside,
@@ -384,8 +385,9 @@ class Search(ABC, Generic[NodeT, MapT, StageT]):
         found = self.interpolated(part) if plain and not (part and part.behind) else None
         if not isinstance(found, Interpolated):
             return found
-        if not found.how.enlarges([found.shape[axis] for axis in found.perm[2:]]):
-            return NO_LARGER
+        sizes = [found.shape[axis] for axis in found.perm[2:]]
+        if not found.how.enlarges(sizes):
+            return MAY_SHRINK if found.how.sizes and None in sizes else NO_LARGER
         axes, none = (AxisMap("repeat", 1, 0, 0),) * rank, ((0, 0),) * rank
         given, what = (found.source, found.shape, geometry, self.channels, found.perm), found.how
         return Stretched(*given, "interpolate", axes, none, (), (found.node,), part=part, interpolation=what)

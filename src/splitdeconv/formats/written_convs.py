@@ -34,6 +34,7 @@ INTERPOLATED = (
 )
 CUT_OFF = "what is cut off behind it would have to be cut off behind the interpolation"
 NO_LARGER = "the interpolation in front of it makes its map no larger, so it has no less to do in front of that"
+MAY_SHRINK = "the interpolation in front of it is to a fixed size, from an open one: it may make its map smaller"
 UNKNOWN_SIZE = "the size of the interpolation in front of it follows another map's, or is computed"
 GROUPED_SKIP = "it reads a skip connection in groups of channels: its parts would not be a sum of two convolutions"
 

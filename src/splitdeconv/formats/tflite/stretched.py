@@ -15,7 +15,7 @@ from splitdeconv.formats.tflite.graph import Graph
 from splitdeconv.formats.tflite.movement import TensorMovement, map_inputs
 from splitdeconv.formats.tflite.moves import STRETCHING
 from splitdeconv.formats.tflite.skips import TensorPart, parts_at
-from splitdeconv.formats.written_convs import UNKNOWN_SIZE, ConvGeometry
+from splitdeconv.formats.written_convs import INTERPOLATED, UNKNOWN_SIZE, ConvGeometry
 
 _LONGEST = 1000  # operators between the map and the convolution; one for each line of an axis where it is cut so
 _MOST_BRANCHES = 500  # that are followed at once
@@ -87,8 +87,10 @@ class TensorSearch(Search[int, int, ElementWise]):
     def interpolated(self, part: TensorPart | None) -> Interpolated[int, int] | str | None:
         graph, tensor = self._graph, self._x if part is None else part.value
         operator = graph.producer(tensor)
-        if operator is None or graph.name(operator) != "RESIZE_BILINEAR" or graph.type_name(tensor) != "float32":
+        if operator is None or graph.name(operator) != "RESIZE_BILINEAR":
             return None
+        if graph.type_name(tensor) != "float32":
+            return INTERPOLATED
         source, options = graph.inputs_of(operator)[0], graph.operators[operator].builtinOptions
         sizes = [size for size in graph.shape(tensor)[1:3] if size is not None]
         if len(sizes) < 2:
