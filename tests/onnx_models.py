@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
+from splitdeconv.deconv.ops import DepthToSpace
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
@@ -20,6 +21,19 @@ from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.formats.onnx.splice import place_of
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import Candidate
+
+_FATAL = 4  # the only messages of ONNX Runtime that are printed
+
+
+def runtime_takes(model: onnx.ModelProto) -> bool:
+    """Whether the installed ONNX Runtime makes a session of the model."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _FATAL
+    try:
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception:
+        return False
+    return True
 
 
 def newest_opset() -> int:
@@ -31,9 +45,8 @@ def newest_opset() -> int:
         )
         imports = [helper.make_opsetid("", opset)]
         ir_version = helper.find_min_ir_version_for(imports)
-        model = helper.make_model(graph, opset_imports=imports, ir_version=ir_version).SerializeToString()
-        with suppress(Exception):
-            onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        model = helper.make_model(graph, opset_imports=imports, ir_version=ir_version)
+        if runtime_takes(model):
             return opset
     return 7
 
@@ -42,7 +55,6 @@ RUNTIME_OPSETS = range(7, min(newest_opset(), 26) + 1)  # ONNX Runtime promises 
 OPSET = min(22, RUNTIME_OPSETS[-1])  # the newest version of ConvTranspose, or before it
 COMPUTED_SHAPES = 7  # opset from which on a Reshape over several open sizes can be written
 RUNTIME_TYPES = ("float16", "float32")  # of its CPU provider's convolutions; float16 by way of float32
-_FATAL = 4
 
 Dims = Sequence[int | str | None] | None
 
@@ -158,14 +170,34 @@ def sites(model: OnnxModel) -> tuple[Site, ...]:
     return model.find().sites
 
 
-def programs(model: OnnxModel, site: Site) -> list[tuple[Candidate, Program]]:
-    """Every program that the site's lowerings offer and the model's opset can express; not native alone.
+def runs_here(program: Program) -> bool:
+    """Whether the installed ONNX Runtime has a DepthToSpace of 8-bit numbers, if the program needs one.
 
-    Tests loop over them: a format that refuses everything else would pass them all. Only before ``COMPUTED_SHAPES``
-    are there sites without another form.
+    That of uint8 came with version 1.21, that of int8 with 1.28.
+    """
+    quant = program.deconv.quant
+    if quant is None or not any(isinstance(step.op, DepthToSpace) for step in program.steps):
+        return True
+    moved = program.quant.startswith("qlinear") or program.quant == "qdq_u8"
+    return _rearranges("uint8" if moved else quant.activation)
+
+
+@cache
+def _rearranges(dtype: str) -> bool:
+    node = helper.make_node("DepthToSpace", ["x"], ["y"], blocksize=2)
+    model = build([node], {"x": (1, 4, 1, 1)}, {"y": (1, 1, 2, 2)}, {}, opset=17, dtype=dtype)
+    return runtime_takes(model)
+
+
+def programs(model: OnnxModel, site: Site) -> list[tuple[Candidate, Program]]:
+    """Every program of the site's lowerings that the model's opset can express and ONNX Runtime has kernels for.
+
+    Not native alone: tests loop over them, and a format that refuses everything else would pass them all. Only before
+    ``COMPUTED_SHAPES`` are there sites without another form.
     """
     lowered = [(each, lower(site.deconv, "NCHW", each)) for each in candidates(site.deconv, "NCHW")[0]]
-    offered = [(candidate, program) for candidate, program in lowered if model.refuse(site, program) is None]
+    taken = [(each, program) for each, program in lowered if model.refuse(site, program) is None]
+    offered = [(each, program) for each, program in taken if runs_here(program)]
     if place_of(site).opset >= COMPUTED_SHAPES:
         assert any(candidate.lowering != "native" for candidate, _ in offered), f"{site.id}: only native is offered"
     return offered

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import pytest
-import torch
-import torch.nn.functional as F  # noqa: N812
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
-import splitdeconv.torch as split
-from splitdeconv import UsageError, VerificationError
-from splitdeconv.torch_modules import streaming as inner
-from tests.examples import examples
-from tests.hifigan import HifiGan
+torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install 'splitdeconv[torch]'")
+
+import torch.nn.functional as F  # noqa: E402, N812
+from torch import nn  # noqa: E402
+
+import splitdeconv.torch as split  # noqa: E402
+from splitdeconv import UsageError, VerificationError  # noqa: E402
+from splitdeconv.torch_modules import streaming as inner  # noqa: E402
+from tests.examples import examples  # noqa: E402
+from tests.hifigan import HifiGan  # noqa: E402
 
 
 def with_whole_numbers(module: nn.Module) -> nn.Module:

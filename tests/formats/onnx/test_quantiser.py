@@ -20,6 +20,7 @@ from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.proof.sites import prove_site
 from splitdeconv.targets import target
+from tests.onnx_models import programs
 
 quantization = pytest.importorskip("onnxruntime.quantization")
 
@@ -141,9 +142,8 @@ def test_the_whole_model_keeps_its_outputs(model: OnnxModel, form: str) -> None:
 def test_every_site_is_proved_in_every_form(model: OnnxModel) -> None:
     runtime = target("onnxruntime", threads=1)
     for site in model.find().sites:
-        for candidate in candidates(site.deconv, "NCHW")[0]:
-            program = lower(site.deconv, "NCHW", candidate)
-            if candidate.lowering in ("split", "split_rows") and model.refuse(site, program) is None:
+        for candidate, program in programs(model, site):
+            if candidate.lowering in ("split", "split_rows"):
                 assert prove_site(model, site, program, runtime).exact, candidate
 
 

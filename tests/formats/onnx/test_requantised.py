@@ -21,6 +21,7 @@ from splitdeconv.targets import target
 from tests.formats.onnx import stretched_models as models
 from tests.formats.onnx.stretched_models import CHANNELS, resize
 from tests.formats.onnx.test_stretched_quantised import model_of, run, stored_input
+from tests.onnx_models import runs_here
 
 ROWS = Candidate("split_rows", quant="qlinear_u8")
 
@@ -58,6 +59,8 @@ def test_places_are_proved_with_weights_whose_sums_fit(
     runner = target("onnxruntime", threads=1)
     program = lower(site.deconv, "NCHW", candidate)
     assert model.refuse(site, program) is None
+    if not runs_here(program):
+        pytest.skip(f"the installed ONNX Runtime has no DepthToSpace of {activation} numbers")
     proof = prove_site(model, site, program, runner)
     assert proof.exact, proof.detail
     rewritten = model.splice({site.id: program}).to_object()

@@ -12,7 +12,7 @@ import pytest
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.model import Findings
 from splitdeconv.formats.onnx import OnnxModel
-from tests.onnx_models import load, programs, run, written
+from tests.onnx_models import RUNTIME_OPSETS, load, programs, run, written
 
 STORED = Path(__file__).parents[2] / "fixtures" / "stretched"
 SHAPE = (1, 4, 6, 8)
@@ -70,6 +70,9 @@ def test_rewritten_by_a_form_each_they_compute_the_same(name: str) -> None:
     Not as uint8 × int8 products, of which some processors saturate the sum of two.
     """
     proto = model_of(name)
+    (opset,) = [each.version for each in proto.opset_import if each.domain == ""]
+    if opset not in RUNTIME_OPSETS:
+        pytest.skip(f"the installed ONNX Runtime does not read opset {opset}")
     model = load(proto)
     chosen = {}
     for number, site in enumerate(model.find().sites):

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from splitdeconv.deconv.weights import Array
-from splitdeconv.lowerings import candidates, lower
 from splitdeconv.proof.sites import prove_site
 from splitdeconv.targets import target
 from tests.examples import examples
@@ -217,12 +216,10 @@ def test_trials_of_every_form(front: str) -> None:
     loaded, runner = load(made), target("onnxruntime", threads=1)
     (site,) = sites(loaded)
     tried = set()
-    for candidate in candidates(site.deconv, "NCHW")[0]:
-        program = lower(site.deconv, "NCHW", candidate)
-        if loaded.refuse(site, program) or runner.refuse(program):
-            continue
-        assert prove_site(loaded, site, program, runner).exact, candidate
-        tried.add(candidate.quant)
+    for candidate, program in programs(loaded, site):
+        if runner.refuse(program) is None:
+            assert prove_site(loaded, site, program, runner).exact, candidate
+            tried.add(candidate.quant)
     assert {"qdq", "qlinear", "float"} <= tried
 
 
