@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -101,24 +102,35 @@ def test_nothing_asked_for_is_the_help(capsys: pytest.CaptureFixture[str]) -> No
     assert "convert" in capsys.readouterr().out
 
 
+@pytest.fixture
+def heard(name: str) -> Iterator[signal.Signals]:
+    """The signal, which the tests may have inherited as ignored: shells start what runs in the background so."""
+    number: signal.Signals = getattr(signal, name)
+    before = signal.signal(number, signal.default_int_handler)
+    yield number
+    signal.signal(number, before)
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
 def test_a_signal_cleans_up_and_is_said(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str,
+    heard: signal.Signals,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from splitdeconv.pipeline import convert as pipeline  # noqa: PLC0415  # stopped on purpose in this test alone
 
-    number, before = getattr(signal, name), signal.getsignal(getattr(signal, name))
     onnx.save(deconv_model(), tmp_path / "in.onnx")
 
     def stop(*_: object, **__: object) -> None:
         assert len(list(tmp_path.iterdir())) == 2, "the result is being made"
-        signal.raise_signal(number)  # to this thread, at once
+        signal.raise_signal(heard)  # to this thread, at once
 
     monkeypatch.setattr(pipeline, "prove", stop)
-    assert (
-        main(["convert", str(tmp_path / "in.onnx"), str(tmp_path / "out.onnx"), "--target", "generic"]) == 128 + number
-    )
+    command = ["convert", str(tmp_path / "in.onnx"), str(tmp_path / "out.onnx"), "--target", "generic"]
+    assert main(command) == 128 + heard
     assert capsys.readouterr().err == f"splitdeconv: stopped by {name}\n"
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
-    assert signal.getsignal(number) == before
+    assert signal.getsignal(heard) == signal.default_int_handler
