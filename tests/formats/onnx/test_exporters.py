@@ -27,6 +27,7 @@ from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.proof.sites import prove_site
 from splitdeconv.targets import target
 from tests.onnx_models import RUNTIME_OPSETS
+from tests.onnx_models import programs as offered_programs
 from tests.quantised_network import KERNELS, network, sample
 
 quantization = pytest.importorskip("onnxruntime.quantization")
@@ -174,6 +175,7 @@ def rewrite(model: OnnxModel, form: str) -> OnnxModel:
         taken = next((each for each in written if model.refuse(site, each) is None), None)
         if taken is not None:
             programs[site.id] = taken
+    assert programs
     rewritten = model.splice(programs)
     onnx.checker.check_model(ir.to_proto(rewritten.ir), full_check=True)
     return rewritten
@@ -186,10 +188,8 @@ def forms(model: OnnxModel) -> set[str]:
 def assert_every_form_is_proved(model: OnnxModel) -> None:
     runtime = target("onnxruntime", threads=1)
     for site in sites(model).values():
-        for candidate in candidates(site.deconv, "NCHW")[0]:
-            program = lower(site.deconv, "NCHW", candidate)
-            tried = candidate.lowering == "split_phases" and candidate.form in ("concat", "rows", "transpose")
-            if tried and model.refuse(site, program) is None:
+        for candidate, program in offered_programs(model, site):
+            if candidate.lowering == "split_phases" and candidate.form in ("concat", "rows", "transpose"):
                 assert prove_site(model, site, program, runtime).exact, candidate
 
 

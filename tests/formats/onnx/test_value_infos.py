@@ -9,8 +9,8 @@ from onnx.reference import ReferenceEvaluator
 
 from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.formats.onnx.splice import is_native
-from splitdeconv.lowerings import candidates, lower
 from tests.models import deconv_model
+from tests.onnx_models import programs
 
 SIZES = {"N": 2, "height": 5}  # of the names
 
@@ -36,9 +36,8 @@ def test_every_new_map_is_stated_as_it_is(shape: tuple[int | str, ...]) -> None:
     model = OnnxModel.from_object(deconv_model(shape, strides=[2, 2], pads=[1, 1, 1, 1], then=("Relu",)))
     assert model is not None
     (site,) = model.find().sites
-    for candidate in candidates(site.deconv, "NCHW")[0]:
-        program = lower(site.deconv, "NCHW", candidate)
-        if is_native(program) or model.refuse(site, program):
+    for candidate, program in programs(model, site):
+        if is_native(program):
             continue
         written = model.splice({"up": program}).to_object()
         onnx.checker.check_model(written, full_check=True)

@@ -211,7 +211,8 @@ def _dequantised(tree: Tree, tensor: int, shape: tuple[int, ...]) -> int:
 def test_weights_behind_operators_that_move_them_are_folded(dtype: str, opens: str) -> None:
     model, x = moved_weights(dtype, opens=opens), whole(1, 4, 4, 3)
     new = rewritten(model, "split:union:depth_to_space")
-    np.testing.assert_array_equal(run(new, x), by_definition(model, x))
+    wanted = by_definition(model, x) if dtype == "float16" else run(model, x)  # LiteRT 2.1 has no TRANSPOSE of float16
+    np.testing.assert_array_equal(run(new, x), wanted)
     left = {"float32": [], "float16": ["DEQUANTIZE"], "int8": ["DEQUANTIZE"]}[dtype] if opens == "last" else []
     assert [name for name in names(new) if name in ("DEQUANTIZE", "RESHAPE", "TRANSPOSE")] == left
 
