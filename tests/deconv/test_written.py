@@ -79,6 +79,8 @@ def test_products() -> None:
     assert NativeDeconv(VAE, "NCHW", simplified=True).macs((1, 4, 5, 5)) == 16 * pixels
     differences = lower(VAE, "NCHW", Candidate("differences", form="depth_to_space"))
     assert differences.macs() == 9 * 4 * 4 * 6 * 6  # on the corners of pixels
+    for window in ("phases", "products"):
+        assert lower(VAE, "NCHW", Candidate("differences", window, "concat")).macs() == differences.macs()
     along_width = lower(VAE, "NCHW", Candidate("differences", "width", "depth_to_space"))
     assert along_width.macs() == 3 * 6 * 4 * 4 * 5 * 6
 

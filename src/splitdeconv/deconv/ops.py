@@ -264,11 +264,16 @@ class Add(Op):
 
 
 @dataclass(frozen=True, slots=True)
-class Subtract(Op):
-    """The first value less the second, of equal shape."""
+class Difference(Op):
+    """``x[i] − x[i−1]`` along ``axis`` of a map in ``layout``, one more than it has pixels; outside there are zeros."""
+
+    axis: int
+    layout: Layout
 
     def shape(self, *inputs: Shape) -> Shape:
-        return inputs[0]
+        shape = list(inputs[0])
+        shape[self.axis] = plus(shape[self.axis], 1)
+        return tuple(shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +300,7 @@ class Conv(Op):
             ``len(blocks)·out_channels`` outputs.
         dilations, pad_begin, pad_end: for each spatial axis; pads are at least 0.
         beside: whether its filter is that of the map beside the stretched one: the last rows of the model's own.
+        flat: whether it is a matrix product over all pixels where the format has one: one tap, no pads, no groups.
     """
 
     layout: Layout
@@ -308,6 +314,7 @@ class Conv(Op):
     pad_begin: tuple[int, ...]
     pad_end: tuple[int, ...]
     beside: bool = False
+    flat: bool = False
 
     @property
     def kernel(self) -> tuple[int, ...]:

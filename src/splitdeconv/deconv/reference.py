@@ -18,12 +18,12 @@ from splitdeconv.deconv.ops import (
     AddBias,
     Concat,
     Conv,
+    Difference,
     Interpolate,
     Layout,
     NativeDeconv,
     Op,
     Spread,
-    Subtract,
     channel_axis,
     spatial_axes,
 )
@@ -230,8 +230,10 @@ def _apply(op: Op, inputs: list[Array], weights: Weights) -> Array:
             return joined
         case Add():
             return x + inputs[1]
-        case Subtract():
-            return x - inputs[1]
+        case Difference():
+            shape = (*x.shape[: op.axis], 1, *x.shape[op.axis + 1 :])
+            edge = np.zeros(shape, x.dtype)
+            return np.diff(x, axis=op.axis, prepend=edge, append=edge)
         case AddBias():
             assert weights.bias is not None, "the program adds a bias, the weights have none"
             return x + _per_channel(weights.bias, x.ndim, op.layout)

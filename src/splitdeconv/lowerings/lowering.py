@@ -129,7 +129,14 @@ class Builder:
         return self.convolve_by(value, own, order, bias=self.deconv.has_bias)
 
     def convolve_by(
-        self, value: int, windows: Sequence[Window], order: Order, *, bias: bool, beside: bool = False
+        self,
+        value: int,
+        windows: Sequence[Window],
+        order: Order,
+        *,
+        bias: bool,
+        beside: bool = False,
+        flat: bool = False,
     ) -> int:
         """As :meth:`convolve`, with windows whose taps are those of the model's own filter, or sums of them.
 
@@ -142,6 +149,7 @@ class Builder:
             order: of the output channels.
             bias: whether the convolution adds the deconv's bias.
             beside: whether ``value`` is the map beside the stretched one.
+            flat: whether it is a matrix product; the windows have one tap and no pads then.
         """
         deconv, layout = self.deconv, self.layout
         mixed = [min(w.pad_begin, w.pad_end) < 0 < max(w.pad_begin, w.pad_end) for w in windows]
@@ -162,6 +170,7 @@ class Builder:
             pad_begin=pad_begin,
             pad_end=pad_end,
             beside=beside,
+            flat=flat,
         )
         return self.add(conv, value)
 

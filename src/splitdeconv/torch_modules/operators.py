@@ -20,6 +20,7 @@ from splitdeconv.deconv.ops import (
     Concat,
     Conv,
     DepthToSpace,
+    Difference,
     Dim,
     Interpolate,
     NativeDeconv,
@@ -30,7 +31,6 @@ from splitdeconv.deconv.ops import (
     Repeat,
     Reshape,
     Slice,
-    Subtract,
     Take,
     Transpose,
 )
@@ -42,6 +42,8 @@ CONVS = (F.conv1d, F.conv2d, F.conv3d)
 
 
 def _conv(op: Conv, at: int) -> Apply:
+    if op.flat:
+        return _product(op, at)
     convolve = CONVS[len(op.kernel) - 1]
     padding, (begin, end) = packed.pads(op)
     even = not any((*begin, *end))
@@ -52,6 +54,18 @@ def _conv(op: Conv, at: int) -> Apply:
         return convolve(inner, filters[at], filters[at + 1], 1, padding, op.dilations, op.groups)
 
     return in_nchw(op.layout, apply)
+
+
+def _product(op: Conv, at: int) -> Apply:
+    """The filter ``(O, I)`` times all pixels ``(N, I, P)``."""
+
+    def apply(values: list[Tensor], filters: Sequence[Tensor | None]) -> Tensor:
+        (x,), weight, bias = values, filters[at], filters[at + 1]
+        assert weight is not None, "a convolution has a filter"
+        y = weight.flatten(1) @ x.flatten(2)
+        return (y if bias is None else y + bias.reshape(-1, 1)).reshape(x.shape[0], op.total_channels, *x.shape[2:])
+
+    return apply
 
 
 def _packed_conv(op: Conv, at: int) -> Apply:
@@ -160,8 +174,17 @@ def _add(_op: Add, _: int) -> Apply:
     return lambda values, _: values[0] + values[1]
 
 
-def _subtract(_op: Subtract, _: int) -> Apply:
-    return lambda values, _: values[0] - values[1]
+def _difference(op: Difference, _: int) -> Apply:
+    before = (slice(None),) * op.axis
+    later, earlier = (*before, slice(1, None)), (*before, slice(None, -1))
+
+    def apply(values: list[Tensor], _: Sequence[Tensor | None]) -> Tensor:
+        (x,) = values
+        one = tuple(int(axis == op.axis) for axis in range(x.dim()))
+        padded = F.pad(x, torch_pads(one, one))
+        return padded[later] - padded[earlier]
+
+    return apply
 
 
 def _repeat(op: Repeat, _: int) -> Apply:
@@ -228,7 +251,7 @@ APPLY: dict[type[Op], Callable[..., Apply]] = {
     Repeat: _repeat,
     Interpolate: _interpolate,
     Add: _add,
-    Subtract: _subtract,
+    Difference: _difference,
     AddBias: _add_bias,
 }
 # with packed filters: in a graph, whose compiler joins the steps, and one operation after the other

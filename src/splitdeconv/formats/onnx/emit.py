@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from splitdeconv.deconv.ops import (
     Concat,
     Conv,
     DepthToSpace,
+    Difference,
     Dim,
     Interpolate,
     NativeDeconv,
@@ -25,7 +27,6 @@ from splitdeconv.deconv.ops import (
     Shape,
     Slice,
     Spread,
-    Subtract,
     Take,
     Transpose,
 )
@@ -148,10 +149,14 @@ def write_op(op: Op, writer: Writer, inputs: list[ir.Value], shapes: list[Shape]
     match op:
         case NativeDeconv():
             return _native(op, writer, inputs, source)
+        case Conv(flat=True):
+            return _product(op, writer, inputs[0], shapes[0], source)
         case Conv():
             return _conv(op, writer, inputs[0], source)
-        case Add() | Subtract():
-            return writer.op("Add" if isinstance(op, Add) else "Sub", inputs)
+        case Add():
+            return writer.op("Add", inputs)
+        case Difference():
+            return _difference(op, writer, inputs[0], shapes[0], source)
         case Spread():
             return _spread(op, writer, inputs[0], shapes[0], source)
         case AddBias():
@@ -237,6 +242,35 @@ def _conv(op: Conv, writer: Writer, x: ir.Value, source: Source) -> ir.Value:
     """Conv with its filter and bias, which are made when the model is written, or by operators."""
     weights = [_filter(op, writer, source), *([_bias(op, writer, source)] if op.has_bias else [])]
     return writer.op("Conv", [x, *weights], conv_attributes(op), notes=True)
+
+
+def _product(op: Conv, writer: Writer, x: ir.Value, shape: Shape, source: Source) -> ir.Value:
+    """MatMul of the filter ``(O, I)`` and all pixels ``(N, I, P)``, and an Add of the bias."""
+    sizes = [Dim(size) for size in shape[2:] if size is not None]
+    pixels, matrix = math.prod(dim.times for dim in sizes), op.filter_shape[:2]
+    x = writer.reshape(x, (Dim(1, axis=0), Dim(op.in_channels), Dim(pixels)), shape)
+    key = (source.key, op)
+    weight = writer.lazy("weight", key, lambda: conv_filter(source.kernel(), op).reshape(matrix), source.dtype, matrix)
+    y = writer.op("MatMul", [weight, x], notes=True)
+    if op.has_bias:
+        assert source.bias is not None, "a deconv with a bias has its values"
+        y = writer.op("Add", [y, writer.array("bias", conv_channels(source.bias(), op).reshape(-1, 1))])
+    return writer.reshape(y, (Dim(1, axis=0), Dim(op.total_channels), *sizes), (shape[0], op.total_channels, pixels))
+
+
+def _difference(op: Difference, writer: Writer, x: ir.Value, shape: Shape, source: Source) -> ir.Value:
+    """A depthwise convolution of −1 and 1: one pass, in a runtime's own layout of maps."""
+    channels, rank = shape[1], len(shape)
+    assert channels is not None, "channels are always known"
+    kernel, pads = [1] * (rank - 2), [0] * (rank - 2)
+    kernel[op.axis - 2], pads[op.axis - 2] = 2, 1
+
+    def taps() -> Array:
+        one = np.reshape(np.array([-1, 1], source.dtype.numpy()), (1, 1, *kernel))
+        return np.repeat(one, channels, axis=0)
+
+    weight = writer.lazy("difference", ("difference", channels, *kernel), taps, source.dtype, (channels, 1, *kernel))
+    return writer.op("Conv", [x, weight], {"kernel_shape": kernel, "pads": pads * 2, "group": channels})
 
 
 def _filter(op: Conv, writer: Writer, source: Source) -> ir.Value:

@@ -15,6 +15,7 @@ from splitdeconv.deconv.ops import (
     Concat,
     Conv,
     DepthToSpace,
+    Difference,
     Dim,
     Interpolate,
     NativeDeconv,
@@ -26,7 +27,6 @@ from splitdeconv.deconv.ops import (
     Reshape,
     Shape,
     Slice,
-    Subtract,
     Transpose,
     elements,
 )
@@ -154,6 +154,8 @@ class Emitter:
                 self._repeat(op, x, out, number)
             case Interpolate():
                 self._interpolate(op, x, out)
+            case Difference():
+                self._difference(op, x, out, number)
             case _:
                 self._one_operator(op, [value.tensor for value in inputs], out.tensor, activation)
 
@@ -168,8 +170,6 @@ class Emitter:
                 self.add(Builtin.DEPTH_TO_SPACE, inputs, output, tfl.DepthToSpaceOptionsT(blockSize=op.block))
             case Add():
                 self.add(Builtin.ADD, inputs, output, tfl.AddOptionsT(fusedActivationFunction=activation))
-            case Subtract():
-                self.add(Builtin.SUB, inputs, output, tfl.SubOptionsT())
             case AddBias():
                 options = tfl.AddOptionsT(fusedActivationFunction=activation)
                 self.add(Builtin.ADD, [*inputs, self.filters.whole_bias()], output, options)
@@ -247,6 +247,16 @@ class Emitter:
         self.reshape(x.tensor, Value(before, flat))
         self.add(Builtin.PAD, [before, self.ints(counts)], after, tfl.PadOptionsT())
         self.reshape(after, out)
+
+    def _difference(self, op: Difference, x: Value, out: Value, number: int) -> None:
+        """Two PAD and a SUB."""
+        one = tuple(int(axis == op.axis) for axis in range(len(x.shape)))
+        none, moved = (0,) * len(one), list[Value]()
+        for begin, end in ((none, one), (one, none)):
+            name = f"{self.node.id}/moved{number}"
+            moved.append(Value(self.writer.tensor(self.types.source, out.shape, name), out.shape))
+            self._pad(begin, end, x, moved[-1], number)
+        self.add(Builtin.SUB, [value.tensor for value in moved], out.tensor, tfl.SubOptionsT())
 
     def _repeat(self, op: Repeat, x: Value, out: Value, number: int) -> None:
         """RESIZE_NEAREST_NEIGHBOR where it is right; else TILE of each axis, seen as the middle one of three."""

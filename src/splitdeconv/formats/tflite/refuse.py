@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from splitdeconv.deconv.ops import Add, Conv, DepthToSpace, NativeDeconv, Pad, Shape, Slice, Subtract, Transpose
+from splitdeconv.deconv.ops import Add, Conv, DepthToSpace, Difference, NativeDeconv, Pad, Shape, Slice, Transpose
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.requantised import is_requantised
 from splitdeconv.deconv.spec import Deconv
@@ -65,7 +65,7 @@ def _beyond_operators(program: Program) -> str | None:
         return f"LiteRT transposes at most {LARGEST_RANK} axes"
     made = program.shapes()[len(program.in_shapes) :]
     if any(
-        isinstance(step.op, Add | Subtract) and len(shape) > LARGEST_RANK
+        isinstance(step.op, Add | Difference) and len(shape) > LARGEST_RANK
         for step, shape in zip(program.steps, made, strict=True)
     ):
         return f"LiteRT adds maps of at most {LARGEST_RANK} axes"
