@@ -218,6 +218,36 @@ def test_phases_without_taps_are_neither_computed_nor_stored() -> None:
     assert any(each.candidate.lowering == "split_phases" and "compute zeros" in each.reason for each in refused)
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_groups_leave_phases_without_taps_out_too(layout: Layout) -> None:
+    deconv = Deconv((Axis(2, 3, 1, 1, 0, 1, 4), Axis(1, 2, in_size=5)), 4, 6, 2, 1, has_bias=True)
+    x, weights = integer_tensors(deconv, 0, "float32")
+    wanted = reference.deconv(x, weights, deconv)
+    forms = [each for each in candidates(deconv, layout)[0] if each.window == "taps"]
+    assert forms
+    for candidate in forms:
+        program = lower(deconv, layout, candidate)
+        (conv,) = (step.op for step in program.steps if isinstance(step.op, Conv))
+        assert conv.filter_shape[0] == 2 * 6, "two phases of six channels, out of six phases"
+        y = reference.run(program, x if layout == "NCHW" else np.moveaxis(x, 1, -1), weights)
+        np.testing.assert_array_equal(y if layout == "NCHW" else np.moveaxis(y, -1, 1), wanted)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"quant": Quant("uint8", "int8", per_channel=True)}, "would have to be the rounded bias, not zeros"),
+        ({"axes": (Axis(2, 3, 2, in_size=4),)}, "the phases without taps lie between the others"),
+    ],
+)
+def test_where_zeros_cannot_stand_for_phases_the_reason_is_said(changes: dict[str, object], reason: str) -> None:
+    deconv = dataclasses.replace(Deconv((Axis(1, 2, in_size=8),), 3, 5), **changes)  # type: ignore[arg-type]
+    offered, refused = candidates(deconv, "NCHW")
+    assert not [each for each in offered if each.window == "taps"]
+    (said,) = (each.reason for each in refused if str(each.candidate) == "split:taps")
+    assert reason in said
+
+
 @pytest.mark.parametrize("bias", [False, True])
 def test_zeros_that_stand_for_outputs_have_the_epilogue_too(bias: bool) -> None:
     deconv = Deconv((Axis(1, 2, in_size=8), Axis(1, 2, in_size=8)), 3, 5, has_bias=bias)

@@ -69,6 +69,7 @@ def candidates(deconv: Deconv, layout: Layout) -> tuple[list[Candidate], list[Re
         reason = _refusal(lowering, deconv)
         if reason is None:
             found.extend(_written(lowering.candidates(deconv, layout), deconv))
+            refused.extend(lowering.refuse_windows(deconv))
         else:
             refused.append(Refusal(Candidate(lowering.name), reason))
     return found, refused

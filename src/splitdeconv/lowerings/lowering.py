@@ -12,7 +12,7 @@ from splitdeconv.deconv.phases import Window
 from splitdeconv.deconv.program import Program, Step
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.written import in_original_taps
-from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.lowerings.candidate import Candidate, Refusal
 
 # Convolutions, or shifted sums, of one form. Starting 64 convolutions costs what 96 M multiply-accumulates do
 # (choosing.planner.CONV_WEIGHT), nearly all of DCGAN's three deconvs. Stride 8 on two axes and 4 on three stay below;
@@ -47,6 +47,10 @@ class Lowering(ABC):
     def refuse(self, deconv: Deconv) -> str | None:
         """Why this lowering does not apply to ``deconv``, or None."""
         return None
+
+    def refuse_windows(self, deconv: Deconv) -> tuple[Refusal, ...]:
+        """The windows that a user may ask for but that do not apply to a ``deconv`` that is not refused, and why."""
+        return ()
 
     def candidates(self, deconv: Deconv, layout: Layout) -> tuple[Candidate, ...]:
         """The options that make sense for a ``deconv`` that is not refused, in ``layout``; the first is the default."""

@@ -9,7 +9,7 @@ from splitdeconv.deconv.phases import merge
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.written import in_original_taps
-from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.lowerings.candidate import Candidate, Refusal
 from splitdeconv.lowerings.lowering import Builder, Lowering
 from splitdeconv.lowerings.rearrange import from_channels, split_forms
 
@@ -26,6 +26,7 @@ class Split(Lowering):
     Window ``full``: the paper's own, from the first output that an input reaches on; pads are cropped after.
     Window ``taps``: of kernels smaller than their stride, the phases that have taps only, Conv
     ``(N, prod(min(K, s))·C, *Q)``; Reshape, Pad, Reshape put zeros in the place of the others; the bias is added last.
+    In float only: quantised outputs are stored numbers, which zeros do not stand for.
     Source: the paper, section 4; the union window and its generality are this project's.
     """
 
@@ -40,6 +41,10 @@ class Split(Lowering):
             return found
         return (*(Candidate(self.name, TAPS, form) for form in forms if form != "two_steps"), *found)
 
+    def refuse_windows(self, deconv: Deconv) -> tuple[Refusal, ...]:
+        reason = _taps_refusal(deconv) if _is_narrow(deconv) else None
+        return () if reason is None else (Refusal(Candidate(self.name, TAPS), reason),)
+
     def lower(self, deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
         if candidate.window == TAPS:
             return _with_zeros(deconv, layout, candidate.form)
@@ -51,10 +56,23 @@ class Split(Lowering):
         return build.program(build.crop_output(from_channels(build, merged, order, candidate.form), shifts))
 
 
+def _is_narrow(deconv: Deconv) -> bool:
+    """Whether some phases have no taps because the kernel is smaller than its stride."""
+    return any(axis.kernel < axis.stride for axis in deconv.axes)
+
+
 def leaves_phases_out(deconv: Deconv) -> bool:
     """Whether some phases have no taps, and zeros can stand for them."""
-    plain = deconv.groups == 1 and deconv.quant is None and deconv.written_out is None
-    return plain and all(axis.dilation == 1 for axis in deconv.axes) and any(a.kernel < a.stride for a in deconv.axes)
+    return _is_narrow(deconv) and _taps_refusal(deconv) is None
+
+
+def _taps_refusal(deconv: Deconv) -> str | None:
+    """Why zeros cannot stand for the phases without taps, or None."""
+    if deconv.quant is not None:
+        return "its outputs are stored numbers: the phases without taps would have to be the rounded bias, not zeros"
+    if any(axis.dilation > 1 for axis in deconv.axes):
+        return "its taps are dilated: the phases without taps lie between the others, not behind them"
+    return "its taps are those of a convolution behind zeros" if deconv.written_out is not None else None
 
 
 def _with_zeros(deconv: Deconv, layout: Layout, form: str) -> Program:
@@ -64,22 +82,25 @@ def _with_zeros(deconv: Deconv, layout: Layout, form: str) -> Program:
     counts = [min(axis.kernel, axis.stride) for axis in deconv.axes]
     sets = zip(deconv.axes, shifts, counts, strict=True)
     own = [in_original_taps(deconv, n, merge(a.phases(shift)[:count])) for n, (a, shift, count) in enumerate(sets)]
-    value = build.convolve_by(build.x, own, "block_major", bias=False)
-    whole = from_channels(build, _all_phases(build, value, counts), "block_major", form)
+    order: Order = "block_major" if deconv.groups == 1 else "channel_major"
+    value = build.convolve_by(build.x, own, order, bias=False)
+    whole = from_channels(build, _all_phases(build, value, counts, order), order, form)
     value = build.crop_output(whole, shifts)
     return build.program(build.add(AddBias(layout), value) if deconv.has_bias else value)
 
 
-def _all_phases(build: Builder, value: int, counts: list[int]) -> int:
+def _all_phases(build: Builder, value: int, counts: list[int], order: Order) -> int:
     """The channels of the first ``counts`` phases of each axis, and zeros for the others."""
     strides, layout = build.deconv.strides, build.layout
     rank, channels = len(strides), Dim(build.deconv.out_channels)
     first = 1 if layout == "NCHW" else 1 + rank
     missing = [stride - count for stride, count in zip(strides, counts, strict=True)]
     sizes = [Dim(1, axis=axis) for axis in spatial_axes(layout, rank + 2)]
-    depth = [*(Dim(count) for count in counts), channels]
+    depth = [Dim(count) for count in counts]
+    depth.insert(0 if order == "channel_major" else rank, channels)
+    phases = first + (1 if order == "channel_major" else 0)
     apart = (Dim(1, axis=0), *depth, *sizes) if layout == "NCHW" else (Dim(1, axis=0), *sizes, *depth)
-    value = build.pad(build.add(Reshape(apart), value), range(first, first + rank), [0] * rank, missing)
+    value = build.pad(build.add(Reshape(apart), value), range(phases, phases + rank), [0] * rank, missing)
     behind = first + rank + 1  # in NCHW
     sizes = [Dim(1, axis=(behind if layout == "NCHW" else 1) + number) for number in range(rank)]
     joined = Dim(prod(strides) * build.deconv.out_channels)
