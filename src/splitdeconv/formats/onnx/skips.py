@@ -13,12 +13,12 @@ import onnx_ir as ir
 
 from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.index_maps import OTHER, ZERO, read, zeros_around
+from splitdeconv.formats.joined import JoinedPart, parts_of, way_behind
 from splitdeconv.formats.onnx import upsampling
 from splitdeconv.formats.onnx.constants import constant
 from splitdeconv.formats.onnx.epilogue import BINARY, Parameter, Stage, as_stage
 from splitdeconv.formats.onnx.graph import Place, integer, is_quantiser, is_standard
 from splitdeconv.formats.onnx.shapes import Shapes
-from splitdeconv.formats.stretched import JoinedPart, parts_of, way_behind
 from splitdeconv.formats.written_convs import ROUNDED_TWICE
 
 ConcatPart = JoinedPart[ir.Node, ir.Value]

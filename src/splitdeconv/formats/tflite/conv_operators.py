@@ -10,7 +10,13 @@ from splitdeconv.deconv.ops import Conv, Shape
 from splitdeconv.deconv.spec import Axis
 from splitdeconv.formats.tflite.geometry import same_axis
 from splitdeconv.formats.tflite.moves import nearest
-from splitdeconv.formats.tflite.schema import tfl
+from splitdeconv.formats.tflite.schema import Builtin, tfl
+from splitdeconv.formats.tflite.types import SiteTypes
+
+# Versions of convolutions that say more than their types do. Source: LiteRT's op_version.cc.
+_HYBRID = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6}
+_INT32_BIAS = {"CONV_2D": 8, "DEPTHWISE_CONV_2D": 7}
+_GROUPED_CONV = 6
 
 
 def operator_of(conv: Conv) -> str:
@@ -20,8 +26,16 @@ def operator_of(conv: Conv) -> str:
     return "DEPTHWISE_CONV_2D" if conv.groups == conv.in_channels > 1 else "CONV_2D"
 
 
-def conv_options(op: Conv) -> Any:
-    """Options of stride 1, without pads and activation."""
+def conv_operator(op: Conv, types: SiteTypes) -> tuple[int, Any, int]:
+    """Operator, options without pads and activation, and version of a convolution: 0 for that of its types."""
+    name, options = operator_of(op), _options(op)
+    if name == "CONV_2D":
+        options.quantizedBiasType = types.bias_type
+    return getattr(Builtin, name), options, _version(name, op, types)
+
+
+def _options(op: Conv) -> Any:
+    """Of stride 1."""
     match operator_of(op), op.dilations:
         case "CONV_3D", (depth, rows, columns):
             options = tfl.Conv3DOptionsT(strideD=1, strideH=1, strideW=1)
@@ -34,6 +48,14 @@ def conv_options(op: Conv) -> Any:
     options.strideH = options.strideW = 1
     options.dilationHFactor, options.dilationWFactor = op.dilations
     return options
+
+
+def _version(name: str, op: Conv, types: SiteTypes) -> int:
+    if types.is_hybrid:
+        return _HYBRID.get(name, 0)
+    if types.bias_type and types.maps == "int16":
+        return _INT32_BIAS.get(name, 0)
+    return _GROUPED_CONV if name == "CONV_2D" and op.groups > 1 else 0
 
 
 def padding_of(op: Conv) -> int | None:

@@ -33,7 +33,7 @@ from splitdeconv.deconv.ops import (
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Weights
-from splitdeconv.formats.tflite.conv_operators import conv_options, is_same, operator_of, padding_of, resizes
+from splitdeconv.formats.tflite.conv_operators import conv_operator, is_same, padding_of, resizes
 from splitdeconv.formats.tflite.filters import FilterWriter
 from splitdeconv.formats.tflite.node import Node
 from splitdeconv.formats.tflite.padding import LARGEST_PAD_RANK, joinable, joined
@@ -60,9 +60,6 @@ _VERSIONS: dict[int, tuple[int, int, int]] = {  # otherwise, int8, int16
     Builtin.RESIZE_NEAREST_NEIGHBOR: (1, 2, 4),
     Builtin.TILE: (1, 1, 3),
 }
-_HYBRID = {"CONV_2D": 5, "DEPTHWISE_CONV_2D": 6}
-_INT32_BIAS = {"CONV_2D": 8, "DEPTHWISE_CONV_2D": 7}
-_GROUPED_CONV = 6
 BIASED_DECONV, ACTIVATED_DECONV = 3, 4  # versions of TRANSPOSE_CONV
 
 
@@ -182,9 +179,11 @@ class Emitter:
                 raise TypeError(f"the TFLite writer does not know {type(op).__name__}")
 
     def add(self, builtin: int, inputs: list[int], output: int, options: Any = None, version: int = 0) -> None:
+        self.writer.operator(builtin, version or self._version(builtin), inputs, [output], options)
+
+    def _version(self, builtin: int) -> int:
         otherwise, int8, int16 = _VERSIONS.get(builtin, (1, 1, 1))
-        fitting = {"int8": int8, "int16": int16}.get(self.types.maps, otherwise)
-        self.writer.operator(builtin, version or fitting, inputs, [output], options)
+        return {"int8": int8, "int16": int16}.get(self.types.maps, otherwise)
 
     def ints(self, values: Any) -> int:
         """A constant int32 vector or matrix."""
@@ -222,27 +221,23 @@ class Emitter:
             names = [f"{self._name(op, number)}/{piece}" for piece in range(op.parts)]
             self.pieces[key] = [self.writer.tensor(self.types.result, shape, name) for name in names]
             axis = self.writer.constant(np.asarray(op.axis, np.int32), f"{self.node.id}/axis")
-            otherwise, int8, int16 = _VERSIONS[Builtin.SPLIT]
-            version = {"int8": int8, "int16": int16}.get(self.types.maps, otherwise)
             options = tfl.SplitOptionsT(numSplits=op.parts)
+            version = self._version(Builtin.SPLIT)
             self.writer.operator(Builtin.SPLIT, version, [axis, x.tensor], self.pieces[key], options)
         return self.pieces[key][op.index]
 
     def _pad(self, begin: tuple[int, ...], end: tuple[int, ...], x: Value, out: Value, number: int) -> None:
         """PAD, which fills with the zero-point; more axes than it takes are joined where nothing is padded."""
         if len(begin) <= LARGEST_PAD_RANK:
-            self.add(
-                Builtin.PAD, [x.tensor, self.ints(list(zip(begin, end, strict=True)))], out.tensor, tfl.PadOptionsT()
-            )
+            pads = self.ints(list(zip(begin, end, strict=True)))
+            self.add(Builtin.PAD, [x.tensor, pads], out.tensor, tfl.PadOptionsT())
             return
         groups = joinable(begin, end)
         like = self.types.source
         flat, padded = (joined(value.shape, groups) for value in (x, out))
         name = f"{self.node.id}/pad{number}"
-        before, after = (
-            self.writer.tensor(like, flat, name + "/flat"),
-            self.writer.tensor(like, padded, name + "/padded"),
-        )
+        before = self.writer.tensor(like, flat, name + "/flat")
+        after = self.writer.tensor(like, padded, name + "/padded")
         counts = [(sum(begin[axis] for axis in group), sum(end[axis] for axis in group)) for group in groups]
         self.reshape(x.tensor, Value(before, flat))
         self.add(Builtin.PAD, [before, self.ints(counts)], after, tfl.PadOptionsT())
@@ -294,19 +289,9 @@ class Emitter:
             inner = Value(self.writer.tensor(self.types.source, padded, f"{self.node.id}/pad{number}"), padded)
             self._pad(begin, end, x, inner, number)
             x, padding = inner, tfl.Padding.VALID
-        name, options = operator_of(op), conv_options(op)
+        builtin, options, version = conv_operator(op, self.types)
         options.padding, options.fusedActivationFunction = padding, activation
-        if name == "CONV_2D":
-            options.quantizedBiasType = self.types.bias_type
-        operands = self.filters.operands(op, number)
-        self.add(getattr(Builtin, name), [x.tensor, *operands], out.tensor, options, self._conv_version(name, op))
-
-    def _conv_version(self, name: str, op: Conv) -> int:
-        if self.types.is_hybrid:
-            return _HYBRID.get(name, 0)
-        if self.types.bias_type and self.types.maps == "int16":
-            return _INT32_BIAS.get(name, 0)
-        return _GROUPED_CONV if name == "CONV_2D" and op.groups > 1 else 0
+        self.add(builtin, [x.tensor, *self.filters.operands(op, number)], out.tensor, options, version)
 
     def _composite(self, deconv: Deconv, x: Value, out: Value, activation: int) -> None:
         """One TRANSPOSE_CONV in place of the model's operators; SAME where that means the pads, else with a crop."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from splitdeconv.formats.stretched import JoinedPart, parts_of, way_behind
+from splitdeconv.formats.joined import JoinedPart, parts_of, way_behind
 from splitdeconv.formats.tflite.elementwise import ElementWise, as_stage, map_operand
 from splitdeconv.formats.tflite.graph import Graph
 

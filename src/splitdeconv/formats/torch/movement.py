@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, fx
 
 from splitdeconv.deconv.weights import Array
-from splitdeconv.formats.stretched import JoinedPart, way_back
+from splitdeconv.formats.joined import JoinedPart
+from splitdeconv.formats.stretched import way_back
 from splitdeconv.formats.torch.constants import StoredTensors
 
 CatPart = JoinedPart[fx.Node, fx.Node]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from splitdeconv.formats.index_maps import read, zeros_around
-from splitdeconv.formats.stretched import parts_of, way_behind
+from splitdeconv.formats.joined import parts_of, way_behind
 from splitdeconv.formats.torch.movement import (
     CatPart,
     ExportedMovement,
