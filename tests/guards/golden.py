@@ -42,6 +42,7 @@ REAL = (
     *(f"seanet_int16/transpose_conv{number}.tflite" for number in range(5)),
 )
 UNVERIFIED = ("deepbrain_v1_128.onnx",)  # its proof takes a quarter of a minute
+RULE = "--target generic"  # said each time: what commands use otherwise may measure
 COMMANDS = ("inspect", "convert", "restore", "bench", "report", "targets", "simulate", "sweep", "zoo", "reproduce")
 
 # Options on small models that go beyond the lowerings: name of the case, model, arguments ({} is the model).
@@ -160,9 +161,9 @@ def _of_model(
     out = f"out{suffix}"
     yield f"{name}.inspect", partial(command, "inspect {} --json run.json")
     proof = "" if verify else " --no-verify"
-    yield f"{name}.convert", partial(command, f"convert {{}} {out} --json run.json --save-plan plan.json{proof}")
+    yield f"{name}.convert", partial(command, f"convert {{}} {out} {RULE} --json run.json --save-plan plan.json{proof}")
     for lowering in _lowerings():
-        yield f"{name}.{lowering}", partial(command, f"convert {{}} {out} --lowering {lowering} --no-verify")
+        yield f"{name}.{lowering}", partial(command, f"convert {{}} {out} {RULE} --lowering {lowering} --no-verify")
     if candidates:
         yield f"{name}.candidates", partial(_candidates, suffix, content)
 
@@ -231,7 +232,7 @@ _KNOWN: list[str] = []
 def _layers() -> str:
     """Lists of layers, as ``bench`` and as ``simulate`` take them."""
     deconv = {"kind": "deconv", "name": "up", "in_channels": 8, "out_channels": 5, "kernel": [4, 3], "stride": [2, 2]}
-    network = {"name": "network", "layer": [{**deconv, "in_size": [9, 7], "pads": [[1, 1], [0, 1]]}]}
+    network = {"name": "network", "layer": [{**deconv, "in_size": [9, 7], "pad_begin": [1, 0], "pad_end": 1}]}
     entry = {"name": "plane", "in_channels": 4, "out_channels": 3, "kernel": 4, "stride": 2, "in_size": [5, 6]}
     with workplace() as folder:
         (folder / "layers.json").write_text(json.dumps([{**entry, "pad_begin": 1}]))
@@ -256,7 +257,8 @@ def _external_data() -> str:
         model = onnx_corpus.MODELS["chain"]()
         onnx.save(model, "in.onnx", save_as_external_data=True, location="in.data", size_threshold=0)
         Path("other").mkdir()
-        commands = ("convert in.onnx out.onnx --json run.json", "convert in.onnx other/out.onnx --skip *")
+        convert = f"convert in.onnx {{}} {RULE}"
+        commands = (convert.format("out.onnx") + " --json run.json", convert.format("other/out.onnx") + " --skip *")
         return "\n".join(transcript(each.split()) for each in commands)
 
 
