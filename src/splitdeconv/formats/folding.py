@@ -32,7 +32,7 @@ BECAME_PART = "{} became part of its weights, and the file does not hold them as
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Step(Generic[NodeT]):
+class FoldedStep(Generic[NodeT]):
     """One operator that goes away.
 
     Attributes:
@@ -52,11 +52,11 @@ class Step(Generic[NodeT]):
 class Around(Generic[NodeT]):
     """The operators that go away: in front of the site in the model's order, and behind it."""
 
-    front: tuple[Step[NodeT], ...]
-    behind: tuple[Step[NodeT], ...]
+    front: tuple[FoldedStep[NodeT], ...]
+    behind: tuple[FoldedStep[NodeT], ...]
 
     @property
-    def steps(self) -> tuple[Step[NodeT], ...]:
+    def steps(self) -> tuple[FoldedStep[NodeT], ...]:
         """All of them, in order."""
         return (*self.front, *self.behind)
 
@@ -74,11 +74,11 @@ class Surroundings(ABC, Generic[NodeT]):
     """What stands around the sites of one model."""
 
     @abstractmethod
-    def behind(self, site: Site) -> tuple[Step[NodeT], ...]:
+    def behind(self, site: Site) -> tuple[FoldedStep[NodeT], ...]:
         """The first operators behind a site, as long as they are linear."""
 
     @abstractmethod
-    def in_front(self, site: Site, taken: Set[NodeT]) -> tuple[Step[NodeT], ...]:
+    def in_front(self, site: Site, taken: Set[NodeT]) -> tuple[FoldedStep[NodeT], ...]:
         """The linear operators that alone feed a deconv's map, but for those that are ``taken``."""
 
     @abstractmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,7 +14,7 @@ from splitdeconv.deconv.ops import Layout
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.streaming import Streaming
-from splitdeconv.deconv.sub_pixel import SAME_NAME, SubPixel
+from splitdeconv.deconv.sub_pixel import SubPixel
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.way_back import WayBack
@@ -111,19 +111,6 @@ class SubPixelSite:
     def deconv(self) -> Deconv:
         """What it could be, without its bias."""
         return self.spec.deconv(self.batch, self.sizes, self.kernel.dtype.name)
-
-
-def apart(found: Iterable[SubPixelSite | Skipped]) -> tuple[tuple[SubPixelSite, ...], tuple[Skipped, ...]]:
-    """What could be a deconv, and what not; a name that came before is refused."""
-    sites, left = dict[str, SubPixelSite](), list[Skipped]()
-    for each in found:
-        if isinstance(each, Skipped):
-            left.append(each)
-        elif each.id in sites:
-            left.append(Skipped(each.id, each.where, SAME_NAME))
-        else:
-            sites[each.id] = each
-    return tuple(sites.values()), tuple(left)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from splitdeconv.deconv.folding import ChannelArithmetic, arithmetic_of, normalisation
 from splitdeconv.deconv.weights import Array
-from splitdeconv.formats.folding import Around, OwnValues, Step, Surroundings, new_values, no_way_back
+from splitdeconv.formats.folding import Around, FoldedStep, OwnValues, Surroundings, new_values, no_way_back
 from splitdeconv.formats.model import Fold, Site
 from splitdeconv.formats.onnx.constants import constant, drop_unused, is_overridable, known_constant
 from splitdeconv.formats.onnx.epilogue import NORM, Stage, as_stage
@@ -41,7 +41,7 @@ class NodesAround(Surroundings[ir.Node]):
     def __init__(self, model: ir.Model, shapes: Shapes, trained: Set[str]) -> None:
         self._model, self._shapes, self._trained = model, shapes, trained
 
-    def behind(self, site: Site) -> tuple[Step[ir.Node], ...]:
+    def behind(self, site: Site) -> tuple[FoldedStep[ir.Node], ...]:
         place = place_of(site)
         qdq = qdq_of(place, site.deconv, stretched_of(site))
         found = []
@@ -51,9 +51,9 @@ class NodesAround(Surroundings[ir.Node]):
             found.append(step)
         return tuple(found)
 
-    def in_front(self, site: Site, taken: Set[ir.Node]) -> tuple[Step[ir.Node], ...]:
+    def in_front(self, site: Site, taken: Set[ir.Node]) -> tuple[FoldedStep[ir.Node], ...]:
         place = place_of(site)
-        found: list[Step[ir.Node]] = []
+        found: list[FoldedStep[ir.Node]] = []
         value, channels, rank = place.node.inputs[0], site.deconv.in_channels, len(site.deconv.axes) + 2
         while not place.in_function and value is not None:
             node = value.producer()
@@ -94,7 +94,7 @@ def _own_values(place: Place) -> OwnValues:
     return OwnValues(known_constant(weight, place.opset), constant(bias, place.opset), is_conv)
 
 
-def _step_in_front(node: ir.Node, opset: int, rank: int, channels: int) -> Step[ir.Node] | None:
+def _step_in_front(node: ir.Node, opset: int, rank: int, channels: int) -> FoldedStep[ir.Node] | None:
     if node.domain not in STANDARD_DOMAINS or sum(bool(each.uses()) for each in node.outputs) != 1:
         return None
     stages = (as_stage(node, number, opset, rank, channels) for number in range(min(2, len(node.inputs))))
@@ -102,7 +102,7 @@ def _step_in_front(node: ir.Node, opset: int, rank: int, channels: int) -> Step[
     return next((each for each in steps if each is not None), None)
 
 
-def _step(stage: Stage, channels: int) -> Step[ir.Node] | None:
+def _step(stage: Stage, channels: int) -> FoldedStep[ir.Node] | None:
     """The stage, or None where it is not linear."""
     given = [each.values for each in stage.parameters if each is not None]
     found: ChannelArithmetic | None = None
@@ -113,7 +113,7 @@ def _step(stage: Stage, channels: int) -> Step[ir.Node] | None:
     elif len(given) == 1:
         name, number_first = stage.node.op_type.lower(), stage.data_input == 1
         found = arithmetic_of(name, given[0], channels, number_first=number_first)
-    return None if found is None else Step(stage.node, stage.node.op_type, stage.data_input, found)
+    return None if found is None else FoldedStep(stage.node, stage.node.op_type, stage.data_input, found)
 
 
 def fold(model: ir.Model, folds: Sequence[Fold]) -> ir.Model:

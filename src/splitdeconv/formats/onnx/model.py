@@ -23,7 +23,7 @@ from splitdeconv.deconv.streaming import Streaming
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import SplitdeconvError, UsageError
 from splitdeconv.formats.folding import find_folds
-from splitdeconv.formats.model import Findings, Fold, Input, Model, Site, SubPixelSite, apart
+from splitdeconv.formats.model import Findings, Fold, Input, Model, Site, SubPixelSite
 from splitdeconv.formats.onnx import files, float64
 from splitdeconv.formats.onnx.counts import map_bytes, operator_counts
 from splitdeconv.formats.onnx.custom import standardised
@@ -44,6 +44,7 @@ from splitdeconv.formats.onnx.watched import sizes, unknown, watched
 from splitdeconv.formats.onnx.way_back import undone
 from splitdeconv.formats.onnx.work import operations, other_macs
 from splitdeconv.formats.open_sizes import with_batch_of_one
+from splitdeconv.formats.sub_pixels import apart
 from splitdeconv.formats.way_back import KEY, WayBack, undo_all
 from splitdeconv.results.plan import Skipped
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from splitdeconv.deconv.folding import arithmetic_of
 from splitdeconv.deconv.weights import Array
-from splitdeconv.formats.folding import Around, OwnValues, Step, Surroundings, new_values, no_way_back
+from splitdeconv.formats.folding import Around, FoldedStep, OwnValues, Surroundings, new_values, no_way_back
 from splitdeconv.formats.model import Fold, Site
 from splitdeconv.formats.tflite.constants import folded
 from splitdeconv.formats.tflite.emit import ACTIVATED_DECONV, BIASED_DECONV
@@ -39,8 +39,8 @@ Where = tuple[int, int]  # subgraph and operator
 class OperatorsAround(Surroundings[Where]):
     """The operators around sites."""
 
-    def behind(self, site: Site) -> tuple[Step[Where], ...]:
-        node, found = node_of(site), list[Step[Where]]()
+    def behind(self, site: Site) -> tuple[FoldedStep[Where], ...]:
+        node, found = node_of(site), list[FoldedStep[Where]]()
         graph, source = node.graph, node.output
         if _activation(graph, node.operator):
             return ()
@@ -55,8 +55,8 @@ class OperatorsAround(Surroundings[Where]):
             (source,) = graph.outputs_of(reader)
         return tuple(found)
 
-    def in_front(self, site: Site, taken: Set[Where]) -> tuple[Step[Where], ...]:
-        node, found = node_of(site), list[Step[Where]]()
+    def in_front(self, site: Site, taken: Set[Where]) -> tuple[FoldedStep[Where], ...]:
+        node, found = node_of(site), list[FoldedStep[Where]]()
         graph, value, reader = node.graph, node.source, node.operator
         while (operator := graph.producer(value)) is not None and graph.only_consumer(value) == reader:
             if (graph.number, operator) in taken or _activation(graph, operator):
@@ -100,7 +100,7 @@ def _activation(graph: Graph, operator: int) -> int:
     return int(getattr(graph.operators[operator].builtinOptions, "fusedActivationFunction", 0))
 
 
-def _step(graph: Graph, operator: int, source: int, channels: int) -> Step[Where] | None:
+def _step(graph: Graph, operator: int, source: int, channels: int) -> FoldedStep[Where] | None:
     """What an operator computes of the map ``source`` and a constant, or None where it is not linear."""
     name, operands, made = graph.name(operator), graph.inputs_of(operator), graph.outputs_of(operator)
     if name not in _ARITHMETIC or len(operands) != 2 or operands.count(source) != 1 or len(made) != 1:
@@ -113,7 +113,7 @@ def _step(graph: Graph, operator: int, source: int, channels: int) -> Step[Where
     arithmetic = arithmetic_of(name.lower(), number, channels, number_first=map_at == 1)
     if arithmetic is None or _activation(graph, operator) not in ACTIVATIONS:
         return None
-    return Step((graph.number, operator), name, map_at, arithmetic)
+    return FoldedStep((graph.number, operator), name, map_at, arithmetic)
 
 
 def fold(root: Any, folds: Sequence[Fold]) -> Any:

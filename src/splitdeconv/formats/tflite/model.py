@@ -17,7 +17,8 @@ from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.folding import find_folds
-from splitdeconv.formats.model import Findings, Fold, Input, Model, Origin, Site, SubPixelSite, apart
+from splitdeconv.formats.model import Findings, Fold, Input, Model, Origin, Site, SubPixelSite
+from splitdeconv.formats.sub_pixels import apart
 from splitdeconv.formats.tflite import file
 from splitdeconv.formats.tflite.counts import map_bytes, operator_counts
 from splitdeconv.formats.tflite.file import Contents

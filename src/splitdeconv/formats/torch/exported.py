@@ -17,8 +17,9 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import InputError
 from splitdeconv.formats.folding import find_folds
-from splitdeconv.formats.model import Findings, Fold, Input, Origin, Site, SubPixelSite, apart
+from splitdeconv.formats.model import Findings, Fold, Input, Origin, Site, SubPixelSite
 from splitdeconv.formats.open_sizes import with_batch_of_one
+from splitdeconv.formats.sub_pixels import apart
 from splitdeconv.formats.torch.constants import StoredTensors
 from splitdeconv.formats.torch.counts import map_bytes, operator_counts
 from splitdeconv.formats.torch.exchange import WrittenLayer, examples_of, weights_of

@@ -15,7 +15,7 @@ from torch import Tensor, fx
 
 from splitdeconv.deconv.folding import ChannelArithmetic, arithmetic_of, normalisation
 from splitdeconv.deconv.weights import Array
-from splitdeconv.formats.folding import Around, OwnValues, Step, Surroundings
+from splitdeconv.formats.folding import Around, FoldedStep, OwnValues, Surroundings
 from splitdeconv.formats.model import Site
 from splitdeconv.formats.torch.constants import StoredTensors
 from splitdeconv.formats.torch.model import array_of
@@ -38,8 +38,8 @@ class CallsAround(Surroundings[fx.Node]):
     def __init__(self, constants: StoredTensors) -> None:
         self._constants = constants
 
-    def behind(self, site: Site) -> tuple[Step[fx.Node], ...]:
-        found, value = list[Step[fx.Node]](), site.origin.nodes[0].node
+    def behind(self, site: Site) -> tuple[FoldedStep[fx.Node], ...]:
+        found, value = list[FoldedStep[fx.Node]](), site.origin.nodes[0].node
         while len(value.users) == 1:
             (reader,) = value.users
             step = self._step(reader, value, site.deconv.out_channels, len(site.deconv.axes))
@@ -49,8 +49,8 @@ class CallsAround(Surroundings[fx.Node]):
             value = result_of(reader)
         return tuple(found)
 
-    def in_front(self, site: Site, taken: Set[fx.Node]) -> tuple[Step[fx.Node], ...]:
-        found, reader = list[Step[fx.Node]](), site.origin.nodes[0].node
+    def in_front(self, site: Site, taken: Set[fx.Node]) -> tuple[FoldedStep[fx.Node], ...]:
+        found, reader = list[FoldedStep[fx.Node]](), site.origin.nodes[0].node
         value, channels, rank = reader.args[0], site.deconv.in_channels, len(site.deconv.axes)
         while len(value.users) == 1:
             node = value.args[0] if value.target is operator.getitem else value
@@ -71,7 +71,7 @@ class CallsAround(Surroundings[fx.Node]):
     def values(self, site: Site) -> OwnValues:
         return own_values(site.origin.nodes[0], self._constants)
 
-    def _step(self, node: fx.Node, source: fx.Node, channels: int, rank: int) -> Step[fx.Node] | None:
+    def _step(self, node: fx.Node, source: fx.Node, channels: int, rank: int) -> FoldedStep[fx.Node] | None:
         """What a node computes of the map ``source`` and constants, or None where it is not linear."""
         given = list(node.args[:2])
         if node.op != "call_function" or given.count(source) != 1 or not _is_alike(result_of(node), source):
@@ -82,7 +82,7 @@ class CallsAround(Surroundings[fx.Node]):
         else:
             number = self._number(given[1 - map_at], channels, rank) if len(given) == 2 and not node.kwargs else None
             arithmetic = None if number is None else arithmetic_of(name, number, channels, number_first=map_at == 1)
-        return None if arithmetic is None else Step(node, name, map_at, arithmetic)
+        return None if arithmetic is None else FoldedStep(node, name, map_at, arithmetic)
 
     def _normalised(self, node: fx.Node, channels: int) -> ChannelArithmetic | None:
         """What a batch norm computes; None in training, or where what it has learnt is not stored."""
