@@ -184,6 +184,17 @@ def test_a_timed_model_computes_the_same(runtime: Target) -> None:
     np.testing.assert_array_equal(compiled.run({"x": x})["y"], x)
 
 
+def test_an_input_without_axes_stays_one(runtime: Target) -> None:
+    helper, number = onnx.helper, onnx.TensorProto.FLOAT
+    ports = [helper.make_tensor_value_info(name, number, shape) for name, shape in (("x", [2]), ("t", []), ("y", [2]))]
+    graph = helper.make_graph([helper.make_node("Mul", ["x", "t"], ["y"])], "scaled", ports[:2], ports[2:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    compiled = runtime.compile(Compilable(model.SerializeToString()))
+    feeds = {"x": np.ones(2, np.float32), "t": np.asarray(3, np.float32)}
+    assert compiled.run(feeds)["y"].tolist() == [3, 3]
+    assert timed(runtime.measure({NATIVE: compiled}, feeds, 0.01))[NATIVE].rounds >= FEWEST_ROUNDS
+
+
 def test_a_model_that_states_wrong_output_sizes_is_timed(runtime: Target) -> None:
     model = onnx.load_from_string(conv_model(identity(4), (1, 4, "h", "w")))
     stated = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, (1, 4, 9, 9))

@@ -118,7 +118,7 @@ class TorchCompiled:
     def _tensors(self, inputs: Mapping[str, Array]) -> list[Tensor]:
         """The inputs in the module's order, in the target's type and memory format, on its device."""
         arrays = [inputs[name] for name in self.module.names] if self.module.names else list(inputs.values())
-        return [_placed(torch.from_numpy(np.ascontiguousarray(array)), self.target.setting) for array in arrays]
+        return [_placed(torch.from_numpy(np.asarray(array, order="C")), self.target.setting) for array in arrays]
 
 
 class Torch(Target):

@@ -62,7 +62,7 @@ class Session:
         """A call that runs once on ``inputs``, which lie on the provider's device already."""
         binding = self._session.io_binding()
         for name, values in inputs.items():
-            placed = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(values), self._device, 0)
+            placed = onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(values, order="C"), self._device, 0)
             binding.bind_ortvalue_input(name, placed)
         run = partial(self._session.run_with_iobinding, binding)
         run = run if self._device == "cpu" else partial(_run_to_the_end, run, binding)

@@ -78,7 +78,7 @@ class Request:
 
 def _tensor(values: npt.NDArray[Any]) -> openvino.Tensor:
     """OpenVINO does not know NumPy's bfloat16, and takes its bits."""
-    values = np.ascontiguousarray(values)
+    values = np.asarray(values, order="C")
     if values.dtype.name != "bfloat16":
         return openvino.Tensor(values)
     return openvino.Tensor(values.view(np.uint16), openvino.Shape(values.shape), openvino.Type.bf16)

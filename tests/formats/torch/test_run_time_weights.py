@@ -130,7 +130,8 @@ def test_functional_calls_of_a_module_form_their_filters_in_each_forward() -> No
 
 def test_as_many_groups_as_an_open_batch_are_refused_with_the_reason() -> None:
     batch = Dim("batch", min=2, max=8)
-    program = torch.export.export(MODULE, INPUTS, dynamic_shapes=({0: batch}, {0: batch}))
+    network, styles = Generator(4, 1).eval(), torch.randn(2, STYLES)  # its convolutions have such groups, too
+    program = torch.export.export(network, (styles,), dynamic_shapes=({0: batch},))
     findings = ExportedModel(program).find()
     assert [each.reason for each in findings.skipped] == [OPEN]
 
@@ -141,6 +142,29 @@ def test_calls_of_a_module_are_timed_with_what_forms_their_filters() -> None:
     assert site.deconv.run_time == ("kernel", "bias")
     program = lowerings.lower(site.deconv, "NCHW", lowerings.candidates(site.deconv, "NCHW")[0][-1])
     assert prove_site(model, site, program, target("torch")).exact
+
+
+class Hypernetwork(nn.Module):
+    """A class, which is a number without axes, makes kernel and bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(5, 3)
+        self.kernel, self.bias = nn.Linear(3, 4 * 2 * 16), nn.Linear(3, 2)
+
+    def forward(self, x, label):
+        known = self.embedding(label)
+        return F.conv_transpose2d(x, self.kernel(known).view(4, 2, 4, 4), self.bias(known), stride=2, padding=1)
+
+
+@pytest.mark.parametrize("form", ["older", "program"])
+def test_a_hypernetwork_with_a_number_as_input_is_split_and_its_outputs_compared(form) -> None:
+    network, inputs = Hypernetwork().eval(), (torch.randn(1, 4, 5, 6), torch.tensor(3))
+    model = torch.export.export(network, inputs) if form == "program" else exported(network, inputs, dynamo=False)
+    found = splitdeconv.convert(model, target="generic", lowering="split")
+    assert found.record.plan.choices[0].deconv.run_time == ("kernel", "bias")
+    assert found.verdict.outputs[0].passed
+    assert found.record.before.peak_bytes < found.record.after.peak_bytes
 
 
 @pytest.mark.parametrize("form", ["older", "newer", "program"])

@@ -34,6 +34,7 @@ from splitdeconv.formats.written_convs import (
 )
 from splitdeconv.results.plan import Skipped
 
+COMPUTED = "its weight is computed at run time, so it cannot be split beforehand"
 _ANY = 2**20  # an input size: of convolutions of stride 1 automatic pads do not depend on it
 
 
@@ -76,20 +77,24 @@ def stretched_at(place: Place, shapes: Shapes, numerics: str) -> StretchedValue 
         return None
     if not may_be_stretched(node.inputs[0], place.opset):
         return None
-    shape = _weight_shape(weight, place.opset)
+    shape = _weight_shape(weight, place.opset, shapes)
     geometry = None if shape is None or not 3 <= len(shape) <= 5 else conv_geometry(node, shape)
     if shape is None or geometry is None or (turned and max(geometry.strides) > 1):
         return None
     channels = shape[0] if turned else shape[1] * geometry.groups
     found = ValueSearch(place, geometry, channels, shapes).find()
+    if found is not None and constant(weight, place.opset) is None:
+        return None if turned else COMPUTED  # operators split a transposed one as it stands
     return (_why_left(place, found, shapes, numerics) or found) if isinstance(found, Stretched) else found
 
 
-def _weight_shape(weight: ir.Value, opset: int) -> tuple[int, ...] | None:
+def _weight_shape(weight: ir.Value, opset: int, shapes: Shapes) -> tuple[int, ...] | None:
     if weight.const_value is not None:
         return dims_of(weight.const_value)
     found = constant(weight, opset)
-    return None if found is None else found.shape
+    stated = shapes.by_name.get(weight.name or "", ()) if found is None else found.shape
+    known = tuple(size for size in stated or () if size is not None)
+    return known if stated is not None and len(known) == len(stated) else None
 
 
 def _why_left(place: Place, stretched: StretchedValue, shapes: Shapes, numerics: str) -> str | None:
@@ -124,8 +129,7 @@ def read_stretched_site(name: str, place: Place, stretched: StretchedValue, shap
     """
     _, weight, bias_value = (*place.node.inputs, None)[:3]
     kernel, bias = constant(weight, place.opset), constant(bias_value, place.opset)
-    if weight is None or kernel is None:
-        return Skipped(name, place.where, "its weight is computed at run time, so it cannot be split beforehand")
+    assert kernel is not None, "the search leaves the others"
     if bias_value is not None and bias is None:
         return Skipped(name, place.where, "its bias is computed at run time")
     own = stretched.own_kernel(kernel)

@@ -12,7 +12,7 @@ from onnx_ir.passes.common import InlinePass
 from splitdeconv.formats.onnx.constants import constant
 from splitdeconv.formats.onnx.graph import is_standard, opset_of, walk
 
-NOTE = "function '{}::{}' is inlined: its deconvs have other weights or attributes from call to call"
+NOTE = "function '{}::{}' is inlined where anything is rewritten: its deconvs differ from call to call"
 
 
 def inlined(model: ir.Model) -> tuple[ir.Model, tuple[str, ...]]:

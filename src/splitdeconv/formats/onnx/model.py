@@ -200,7 +200,8 @@ class OnnxModel(Model):
 
     def peak_bytes(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> int | None:
         known = with_batch_of_one(self.inputs(), in_shapes or {})
-        if any(None in (known.get(each.name, each.shape) or (None,)) for each in self.inputs()):
+        shapes = [known.get(each.name, each.shape) for each in self.inputs()]
+        if any(shape is None or None in shape for shape in shapes):
             return None  # as inference would find, which takes long
         with _reading(self.path):
             return map_bytes(self.ir, self._shapes(known))

@@ -128,13 +128,13 @@ def find_stretched(graph: fx.Graph, constants: StoredTensors) -> Iterator[Stretc
         if len(graph.nodes) != size:
             known, size = MovedGraph(graph, constants), len(graph.nodes)
         x, weight, bias, geometry = call
-        channels = int(weight.meta["val"].shape[1]) * geometry.groups
+        channels = weight.meta["val"].shape[1] * geometry.groups
         if (found := NodeSearch(known, node, x, geometry, channels).find()) is not None:
             yield StretchedConv(node, weight, bias, found) if isinstance(found, Stretched) else (node, found)
 
 
 def convolution_of(node: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node | None, ConvGeometry] | None:
-    """Input, weight, bias and numbers of a convolution with one to three axes and a batch."""
+    """Input, weight, bias and numbers of a convolution with one to three axes and a batch, all of them known."""
     if node.op != "call_function":
         return None
     if node.target == ATEN.convolution.default and not node.args[6]:
@@ -146,12 +146,12 @@ def convolution_of(node: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node | None, Con
         x, weight, bias, strides, pads, dilations, groups = (given[name] for name in names)
     else:
         return None
-    kernel = tuple(int(size) for size in weight.meta["val"].shape[2:])
-    if x.meta["val"].dim() != len(kernel) + 2:
-        return None
+    _, ins, *kernel = weight.meta["val"].shape
+    if x.meta["val"].dim() != len(kernel) + 2 or not all(isinstance(each, int) for each in (groups, ins, *kernel)):
+        return None  # open batches as groups, and weights of open sizes, too
     strides, dilations = per_axis(strides, len(kernel)), per_axis(dilations, len(kernel))
     around = pads_around(pads, kernel, dilations)
-    return x, weight, bias, ConvGeometry(kernel, strides, dilations, around, groups, turned=False)
+    return x, weight, bias, ConvGeometry(tuple(kernel), strides, dilations, around, groups, turned=False)
 
 
 class NodeSearch(Search[fx.Node, fx.Node, fx.Node]):
