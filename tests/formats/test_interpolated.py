@@ -137,6 +137,8 @@ def test_a_file_is_converted_proved_and_restored(name: str, tmp_path: Path) -> N
     conversion = splitdeconv.convert(before, after, lowering="convolve_first", target="generic")
     assert conversion.verdict is not None
     assert conversion.verdict.passed
+    assert not conversion.verdict.bit_equal()
+    assert "1 within the roundings of an interpolation" in str(conversion)
     assert "interpolation in front of it" in " ".join(the_site(model).notes)
     if model.format != "torch":
         assert not splitdeconv.restore(after, back).record.skipped

@@ -123,7 +123,7 @@ def test_outputs_that_were_not_compared_are_not_called_equal() -> None:
     record = invented.converted()
     assert record.verdict is not None
     text = read(replace(record, verdict=replace(record.verdict, outputs=())))
-    assert "each proved bit-equal alone; the whole model's outputs were not compared" in text
+    assert "each proved equal alone; the whole model's outputs were not compared" in text
     assert "proved equal to the original" not in text
 
 

@@ -63,7 +63,7 @@ def prove_site(model: Model, site: Site, program: Program, target: Target, seed:
     differing = int(np.count_nonzero(wanted.misses(y)))
     what = "outputs" if y.dtype.kind == "f" else "stored outputs"
     detail = f"{differing} of {y.size} {what} differ" if differing else ""
-    return SiteProof(site.id, differing == 0, target.name, detail)
+    return SiteProof(site.id, differing == 0, target.name, detail, rounded=_is_interpolated(site.deconv))
 
 
 @lru_cache(maxsize=4)
@@ -72,9 +72,13 @@ def _whole_numbers(deconv: Deconv, seed: int) -> tuple[Array, Weights, tuple[Arr
     x, weights = integers(deconv, seed)
     others = beside(deconv, seed)
     wanted = define(x, weights, deconv, *others)
-    if deconv.written_out is not None and deconv.written_out.interpolation is not None:
+    if _is_interpolated(deconv):
         wanted = _with_roundings(wanted, x, weights, deconv, *others)
     return x, weights, others, wanted
+
+
+def _is_interpolated(deconv: Deconv) -> bool:
+    return deconv.written_out is not None and deconv.written_out.interpolation is not None
 
 
 def _with_roundings(wanted: Definition, x: Array, weights: Weights, deconv: Deconv, *others: Array) -> Definition:

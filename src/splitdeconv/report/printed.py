@@ -60,9 +60,8 @@ def proof_lines(verdict: Verdict) -> list[str]:
     folds = [verdict.folded_in_words()] if verdict.folds else []
     if not verdict.proofs:
         return [*folds, *_output_lines(verdict)]
-    exact = sum(proof.exact for proof in verdict.proofs)
-    runner = verdict.proofs[0].where
-    proved = f"verified: {exact} of {len(verdict.proofs)} sites bit-equal to the definition on {runner}"
+    found, runner = f"{verdict.bit_equal()} of {len(verdict.proofs)} sites bit-equal", verdict.proofs[0].where
+    proved = f"verified: {found} to the definition on {runner}{verdict.rounded_in_words()}"
     return [*folds, proved, *_output_lines(verdict)]
 
 

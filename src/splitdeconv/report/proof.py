@@ -6,11 +6,12 @@ from splitdeconv.report.numbers import number_of
 from splitdeconv.report.page import Badge, Block, Cell, Figure, Note, Section, Table
 from splitdeconv.results.bench import NATIVE
 from splitdeconv.results.record import RunRecord
-from splitdeconv.results.verdict import OutputCheck, Verdict
+from splitdeconv.results.verdict import OutputCheck, SiteProof, Verdict
 
 EXPLAINED = (
     "A rewritten deconv is bit-equal when it gives exactly the bits of the definition on integer-valued tensors, where "
-    "every order of summation gives the same result. The outputs of the whole model, on real-valued inputs, must stay "
+    "every order of summation gives the same result; behind an interpolation, whose places and weights runtimes round, "
+    "it must be equal within these roundings. The outputs of the whole model, on real-valued inputs, must stay "
     "within a small multiple of the original's own rounding error."
 )
 FOLDED = (
@@ -25,7 +26,7 @@ def in_words(record: RunRecord) -> str:
     if verdict is None or verdict.skipped:
         return "written without being proved equal"
     if not verdict.outputs:
-        return "each proved bit-equal alone; the whole model's outputs were not compared"
+        return "each proved equal alone; the whole model's outputs were not compared"
     return "proved equal to the original" + (", with notes under Verification" if verdict.notes else "")
 
 
@@ -36,8 +37,7 @@ def figure(record: RunRecord) -> Figure:
         return Figure(title, "unchanged", "nothing was rewritten", "good")
     if verdict is None or verdict.skipped:
         return Figure(title, "not verified", verdict.skipped if verdict else "", "warn")
-    exact = sum(each.exact for each in verdict.proofs)
-    detail = f"{exact} of {number_of(len(verdict.proofs), 'site')} bit-equal"
+    detail = f"{verdict.bit_equal()} of {number_of(len(verdict.proofs), 'site')} bit-equal{verdict.rounded_in_words()}"
     detail += f"; {number_of(len(verdict.folds), 'folded site')} within the noise" if verdict.folds else ""
     if not verdict.passed:
         return Figure(title, "NO", f"{detail}; nothing was written", "bad")
@@ -64,9 +64,14 @@ def by_site(record: RunRecord) -> dict[str, Badge]:
         elif choice.site not in proofs:
             found[choice.site] = Badge("not verified", "warn")
         else:
-            exact = proofs[choice.site].exact
-            found[choice.site] = Badge("bit-equal", "good") if exact else Badge("differs", "bad")
+            found[choice.site] = _badge(proofs[choice.site])
     return found
+
+
+def _badge(proof: SiteProof) -> Badge:
+    if not proof.exact:
+        return Badge("differs", "bad")
+    return Badge("equal within roundings" if proof.rounded else "bit-equal", "good")
 
 
 def section(record: RunRecord) -> Section:
@@ -96,10 +101,7 @@ def section(record: RunRecord) -> Section:
 
 def _proofs(verdict: Verdict) -> Table:
     headers: tuple[str, ...] = ("site", "result", "computed by", "difference")
-    rows: list[tuple[Cell, ...]] = [
-        (each.site, Badge("bit-equal", "good") if each.exact else Badge("differs", "bad"), each.where, each.detail)
-        for each in verdict.proofs
-    ]
+    rows: list[tuple[Cell, ...]] = [(each.site, _badge(each), each.where, each.detail) for each in verdict.proofs]
     if all(each.exact for each in verdict.proofs):
         headers, rows = headers[:-1], [row[:-1] for row in rows]
     return Table("Each rewritten deconv against the definition", headers, tuple(rows))

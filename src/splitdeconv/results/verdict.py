@@ -11,10 +11,12 @@ class SiteProof:
 
     Attributes:
         site: its name.
-        exact: bit-equal to the definition on integer-valued tensors.
+        exact: equal to the definition on integer-valued tensors, bit by bit unless ``rounded``.
         where: what computed the rewritten side.
         detail: what differs, or why it does not run, or empty.
         ran: whether it runs there at all; what does not is not proved, and not unequal either.
+        rounded: whether runtimes round it on whole numbers too (an interpolation's places and weights); it is equal
+            within these roundings then.
     """
 
     site: str
@@ -22,6 +24,7 @@ class SiteProof:
     where: str
     detail: str = ""
     ran: bool = True
+    rounded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,15 @@ class Verdict:
             and all(each.passed for each in (*self.folds, *self.sites, *self.outputs))
         )
 
+    def bit_equal(self) -> int:
+        """Number of sites with the definition's bits."""
+        return sum(proof.exact and not proof.rounded for proof in self.proofs)
+
+    def rounded_in_words(self) -> str:
+        """What is to be said of sites that are equal within roundings; empty where there is none."""
+        rounded = sum(proof.exact and proof.rounded for proof in self.proofs)
+        return f", {rounded} within the roundings of an interpolation" if rounded else ""
+
     def folded_in_words(self) -> str:
         """One sentence on the sites with operators in their weights."""
         passed = sum(each.passed for each in self.folds)
@@ -94,7 +106,8 @@ class Verdict:
             return self.failure
         for proof in self.proofs:
             if not proof.exact:
-                return f"site '{proof.site}' is not bit-equal to the definition: {proof.detail}"
+                equal = "equal" if proof.rounded else "bit-equal"
+                return f"site '{proof.site}' is not {equal} to the definition: {proof.detail}"
         kinds = [("folding at site", each) for each in self.folds]
         kinds += [("site", each) for each in self.sites] + [("output", each) for each in self.outputs]
         if not kinds:
