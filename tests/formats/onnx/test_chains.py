@@ -85,3 +85,25 @@ def test_rows_are_flat_before_they_are_joined() -> None:
         steps = lower(deconv, "NCHW", Candidate(name)).steps
         rows = next(step for step in steps if isinstance(step.op, Concat) and step.op.axis == 2)
         assert all(isinstance(steps[value - 1].op, Reshape) for value in rows.inputs)
+
+
+def test_a_quantised_value_between_two_sites_keeps_a_type_where_the_model_states_none() -> None:
+    """A DequantizeLinear without a zero-point has the type of what it reads, whoever writes that."""
+    rng = np.random.default_rng(0)
+    known = {name: np.float32(scale) for name, scale in (("xs", 0.05), ("ws", 0.01), ("ys", 0.1))}
+    known |= {"zero": np.uint8(0), "w": rng.integers(-60, 60, (2, 2, 4, 4)).astype(np.int8)}
+    nodes = [helper.make_node("DequantizeLinear", ["x", "xs", "zero"], ["v0"])]
+    for number in range(2):
+        real, weight, made, stored = (f"{name}{number}" for name in "vwdq")
+        nodes += [
+            helper.make_node("DequantizeLinear", ["w", "ws"], [weight]),
+            helper.make_node("ConvTranspose", [real, weight], [made], name=f"up{number}", **ATTRIBUTES),
+            helper.make_node("QuantizeLinear", [made, "ys", "zero"], [stored]),
+            helper.make_node("DequantizeLinear", [stored, "ys"], [f"v{number + 1}"]),
+        ]
+    model = load(build(nodes, {"x": (1, 2, 3, 5)}, {"v2": [None] * 4}, known, opset=17, dtype="uint8"))
+    found = model.find().sites
+    for quant in ("qdq", "qlinear"):
+        program = Candidate("split", "union", "depth_to_space", quant)
+        rewritten = model.splice({site.id: lower(site.deconv, "NCHW", program) for site in found})
+        assert "ConvTranspose" not in rewritten.operator_counts()

@@ -50,16 +50,14 @@ def hand_over(writer: Writer, stored: Stored, old: ir.Value, dtype: str) -> ir.V
 
     A reader that is a DequantizeLinear gives the same real numbers for the other type with its own zero-point.
     """
-    if stored.dtype == dtype:
-        take_over(old, stored.value)
-        return stored.value
-    readers = _told_readers(old)
+    readers = None if stored.dtype == dtype else _told_readers(old)
     if readers is None:
-        value = requantise(writer, stored, dtype).value
-        take_over(old, value)
-        return value
+        stored = requantise(writer, stored, dtype)
     take_over(old, stored.value)
+    # A model need not state it, and a DequantizeLinear behind it that has no zero-point is read by it.
     stored.value.type = ir.TensorType(ir.DataType.from_numpy(np.dtype(stored.dtype)))
+    if readers is None:
+        return stored.value
     zero = writer.array("zero_point", np.asarray(stored.zero, stored.dtype))
     for node in readers:
         _set_zero_point(node, zero)
