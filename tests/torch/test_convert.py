@@ -220,6 +220,7 @@ def test_every_conversion_is_proved_and_says_where_nothing_was_timed() -> None:
     assert [check.against for check in record.verdict.outputs] == ["float64"]
     assert record.notes[0].startswith("nothing was timed: it may be slower")
     assert split.record(copy.deepcopy(converted)) == record
+    assert split.record(split.convert(module, (x,), "generic")).notes[0] == record.notes[0]
     alone = split.record(split.convert(module))
     assert not alone.verdict.outputs
     assert "without example inputs" in alone.verdict.notes[-1]

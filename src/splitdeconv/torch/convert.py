@@ -90,7 +90,7 @@ def convert(
         progress=progress or quiet,
     )
     conversion = converting.convert(model, None, request)
-    return _kept(module, model, conversion)
+    return _kept(module, model, conversion, timed=target not in (None, GENERIC))
 
 
 @checked
@@ -169,13 +169,13 @@ def _budget(model: ModuleModel, seconds: float) -> float:
     return seconds * max(1, len(layers)) / (1 - MODEL_SHARE)
 
 
-def _kept(module: nn.Module, model: ModuleModel, conversion: converting.Conversion) -> nn.Module:
+def _kept(module: nn.Module, model: ModuleModel, conversion: converting.Conversion, *, timed: bool) -> nn.Module:
     """The converted module, with its record."""
     rewritten = conversion.rewritten
     assert isinstance(rewritten, ModuleModel), "a module stays one"
     converted = copy_of(module) if rewritten is model else rewritten.module
     found = conversion.record
-    notes = found.notes if model.measured else (NOT_TIMED, *found.notes)
+    notes = found.notes if timed else (NOT_TIMED, *found.notes)
     object.__setattr__(converted, RECORD, replace(found, notes=notes))
     if isinstance(converted, fx.GraphModule):
         object.__setattr__(converted, ORIGINAL, module)
