@@ -101,7 +101,7 @@ def assert_moved_and_equal(model: onnx.ModelProto, x: Array, names: Sequence[str
             continue
         (found,) = run(converted, {"x": x}).values()
         np.testing.assert_array_equal(found, wanted, str(candidate))
-        if candidate.lowering in ("split", "zero_insert"):
+        if candidate.lowering in ("split", "zero_insert") and candidate.window != "taps":  # its zeros come behind
             ops = [node.op_type for node in converted.graph.node]
             behind = ops.index("Conv") + 1
             assert ops[behind : behind + len(names)] == list(names)
