@@ -84,7 +84,7 @@ def refuse(program: Program, opset: int) -> str | None:
                 return f"DepthToSpace of opset {opset} has no CRD order (from 11 on)"
             case Reshape() if opset < 7 and run_time_dims(step.op.dims, shapes[step.inputs[0]]) > 1:
                 return f"opset {opset} cannot compute a shape at run time (from 7 on)"
-            case AddBias() if opset < 7:
+            case AddBias() | Conv(flat=True, has_bias=True) if opset < 7:
                 return f"Add of opset {opset} does not broadcast a bias (from 7 on)"
             case Add() if opset < 7 and shapes[step.inputs[0]] != shapes[step.inputs[1]]:
                 return f"Add of opset {opset} does not broadcast (from 7 on)"
@@ -269,7 +269,8 @@ def _difference(op: Difference, writer: Writer, x: ir.Value, shape: Shape, sourc
         one = np.reshape(np.array([-1, 1], source.dtype.numpy()), (1, 1, *kernel))
         return np.repeat(one, channels, axis=0)
 
-    weight = writer.lazy("difference", ("difference", channels, *kernel), taps, source.dtype, (channels, 1, *kernel))
+    key = ("difference", source.dtype, channels, *kernel)
+    weight = writer.lazy("difference", key, taps, source.dtype, (channels, 1, *kernel))
     return writer.op("Conv", [x, weight], {"kernel_shape": kernel, "pads": pads * 2, "group": channels})
 
 
