@@ -16,6 +16,7 @@ from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
+from splitdeconv.pipeline import in_model
 from splitdeconv.pipeline import open as opening
 from splitdeconv.pipeline.in_model import Settled, settle
 from splitdeconv.pipeline.open import Options, quiet
@@ -114,11 +115,12 @@ def settled(
     *,
     cache: bool = False,
     feeds: Sequence[Mapping[str, Array]] = ({},),
+    seconds: float = AGES,
 ) -> Settled:
     original = folder / "original.made"
     original.write_text("")
     options = Options(seconds=100.0, cache=cache)
-    return settle(Model({}), Compilable(original), plan, feeds, machine, overrides, options, AGES, quiet)  # type: ignore[arg-type]
+    return settle(Model({}), Compilable(original), plan, feeds, machine, overrides, options, seconds, quiet)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -197,6 +199,26 @@ def test_a_lying_clock_chooses_among_the_forms_that_were_checked(seed: int, tmp_
     found = settled(plan, Liar(), tmp_path)
     offered = {option.candidate for option in plan.choices[0].options}
     assert all(choice.chosen in offered for choice in found.plan.choices)
+
+
+def test_a_slow_model_keeps_the_seconds_for_the_comparison_that_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, last = [0.0], [0.0]
+
+    class Slow(Machine):
+        def milliseconds(self, forms: str) -> float:
+            return 1000 * super().milliseconds(forms)
+
+        def measure(
+            self, models: Mapping[str, str], inputs: Any, seconds: float, **rest: Any
+        ) -> dict[str, Measurement]:
+            now[0], last[0] = now[0] + seconds, seconds
+            return super().measure(models, inputs, seconds, **rest)
+
+    monkeypatch.setattr(in_model.time, "monotonic", lambda: now[0])
+    settled(different(plan_of("first", "second", "third")), Slow(), tmp_path, seconds=1000.0)
+    assert last[0] >= 20 * 2 * 10.0  # rounds of both, of up to ten seconds each
 
 
 @pytest.mark.parametrize("kind", KINDS)

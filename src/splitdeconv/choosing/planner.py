@@ -270,8 +270,8 @@ def _generic(options: Sequence[Option], deconv: Deconv) -> tuple[Candidate, str]
 def _fastest(options: Sequence[Option], deconv: Deconv, missing: str) -> tuple[Candidate, str]:
     """The fastest beyond the noise; ``native`` where nothing is. ``missing`` says why ``native`` is no option.
 
-    Of those that the fastest does not beat beyond the noise, the generic rule takes one: which of two equals is a
-    little ahead changes from run to run, their cost does not.
+    Of those that are as fast, the generic rule takes one: which of two equals is a little ahead changes from run to
+    run, their cost does not.
     """
     timed = {option.candidate: option.time for option in options if option.time is not None and is_settled(option.time)}
     native = timed.get(NATIVE)
@@ -287,7 +287,7 @@ def _fastest(options: Sequence[Option], deconv: Deconv, missing: str) -> tuple[C
     measure = native or next(iter(better.values()))
     best = min(better, key=lambda each: (ratio(better[each], measure), str(each)))
     equal = [
-        option for option in options if option.candidate in better and not wins(better[best], better[option.candidate])
+        option for option in options if option.candidate in better and _as_fast(better[option.candidate], better[best])
     ]
     chosen, _ = _generic(equal, deconv)
     return chosen, _success(better[chosen], native, missing, len(equal))
@@ -296,6 +296,11 @@ def _fastest(options: Sequence[Option], deconv: Deconv, missing: str) -> tuple[C
 def _beats(time: Measurement, native: Measurement | None) -> bool:
     """Whether a form is faster beyond the noise, and slower at none of several sizes."""
     return native is None or (wins(time, native) and not loses_a_size(time, native))
+
+
+def _as_fast(time: Measurement, best: Measurement) -> bool:
+    """Whether a form is not slower than the fastest, neither beyond the noise nor by more than sessions may differ."""
+    return not wins(best, time) and ratio(time, best) <= 1 + SMALLEST_GAIN
 
 
 def _success(time: Measurement, native: Measurement | None, missing: str, equals: int) -> str:

@@ -39,8 +39,10 @@ from splitdeconv.results.times import (
 from splitdeconv.targets.target import KEEP_ALL, Compiled, CompileError, Target
 
 PASSES = 2  # over all moves of an estimated model; the second rarely changes anything
-FIRST_SHARE, MOVES_SHARE = 0.4, 0.75  # parts of the seconds after which the first race, and the moves, are over
+FIRST_SHARE = 0.4  # part of the seconds after which the first race is over
 COMPILING_SHARE = 0.5  # of the seconds of the first race
+LAST_ROUNDS = 20  # for the comparison that decides: of 20 rounds three may be lost, of ten none ...
+LAST_SHARES = 0.25, 0.5  # ... and the least and the most of the seconds that are kept for it
 ESTIMATED_GAIN = 0.001  # of the time so far by which an estimate must be lower
 _HELD = 2**30  # bytes of compiled models at a time, about
 _HASHED = 2**28  # bytes; times of larger models are not kept
@@ -175,6 +177,7 @@ class _Field:
         self.feeds, self.target, self.folder = feeds, target, folder
         self.most = max(2, _HELD // (1 + original.size))
         self.untimed: dict[str, Untimed] = {}
+        self.slowest_s = 0.0  # of the plans that were timed
         self._ready: dict[str, Compiled] = {}
         self._estimates: dict[str, Measurement] = {}
         self._uncounted: dict[str, int] = {}
@@ -225,6 +228,7 @@ class _Field:
             outcomes = measure_those_that_run(self.target, ready, feeds, seconds / len(self.feeds), drop=drop)
             self.untimed |= {name: each for name, each in outcomes.items() if isinstance(each, Untimed)}
             found.append(timed(outcomes))
+            self.slowest_s = max([self.slowest_s, *(each.median_ms / 1e3 for each in found[-1].values())])
         return {
             name: over_sizes([times[name] for times in found])
             for name in ready
@@ -247,7 +251,7 @@ def _search(
     for number in range(passes):
         before = best
         for move in entrants.moves(plan, lambda site: not overrides.forces(site)):
-            left = started + MOVES_SHARE * seconds - time.monotonic()
+            left = started + seconds - _kept_for_last(field, seconds) - time.monotonic()
             if left <= 0 and field.target.kind == "measured":
                 break
             progress(f"trying forms of {move.sites[0]} in the whole model", number / passes)
@@ -258,6 +262,13 @@ def _search(
     progress("timing the whole model", 0.95)
     left = max(0.0, started + seconds - time.monotonic())
     return field.times([{}, best], left, KEEP_ALL)
+
+
+def _kept_for_last(field: _Field, seconds: float) -> float:
+    """Seconds for the comparison that decides, of the original and the best plan at each size."""
+    wanted = LAST_ROUNDS * 2 * len(field.feeds) * field.slowest_s
+    least, most = LAST_SHARES
+    return min(most * seconds, max(least * seconds, wanted))
 
 
 def _first_race(field: _Field, plans: Sequence[Chosen], seconds: float, progress: Progress) -> Chosen:
