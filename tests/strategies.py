@@ -67,10 +67,12 @@ def written_out_deconvs(draw: st.DrawFn) -> Deconv:
         end = draw(st.integers(max(-2, lowest), max(-2, lowest) + reach + 3))
         around.append((draw(st.integers(-1 if begin < 0 else 0, 2)), draw(st.integers(-1 if end < 0 else 0, 2))))
         axes.append(stretched_axis(stretch, factor, kernel[-1], dilations[-1], (begin, end), size))
-    groups = draw(st.sampled_from([1, 1, 1, 2]))
-    ins, outs = (groups * draw(st.integers(1, 3)) for _ in range(2))
-    beside = draw(st.sampled_from([0, 0, 2])) if groups == 1 else 0
-    written = WrittenOut(stretch, tuple(kernel), tuple(dilations), beside, tuple(around) if beside else ())
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+    total, outs = (groups * draw(st.integers(1, 3)) for _ in range(2))
+    beside = draw(st.integers(0, total - 1))
+    before = draw(st.integers(0, beside)) if groups > 1 else 0  # without groups its own rows are first
+    ins, pads = total - beside, tuple(around) if beside else ()
+    written = WrittenOut(stretch, tuple(kernel), tuple(dilations), beside, pads, before)
     found = Deconv(
         tuple(axes), ins, outs, groups, draw(st.integers(1, 2)), has_bias=draw(st.booleans()), written_out=written
     )

@@ -56,7 +56,8 @@ def tflite_model(*, corners: bool = False, centres: bool = False, **options: Any
 class Behind(nn.Module):
     def __init__(self, channels: int = 6, **options: Any) -> None:
         super().__init__()
-        self.conv, self.options = nn.Conv2d(channels, 3, 1), {"mode": "bilinear", **options}
+        groups = options.pop("groups", 1)
+        self.conv, self.options = nn.Conv2d(channels, 3 * groups, 1, groups=groups), {"mode": "bilinear", **options}
 
     def forward(self, x, *skip):
         up = F.interpolate(x, **self.options)
@@ -87,6 +88,12 @@ MODELS: Mapping[str, Callable[[], Model]] = {
     "bicubic": lambda: torch_model(mode="bicubic", scale_factor=1.5),
     "aligned": lambda: torch_model(size=(11, 9), align_corners=True),
     "area": lambda: torch_model(mode="area", size=(11, 9)),
+    "tflite groups": lambda: loaded(
+        tflite_models.model_of(
+            tflite_models.bilinear, tflite_models.beside("v", "s"), kernel=(1, 1), outs=4, groups=2, activation=1
+        )
+    ),
+    "groups": lambda: torch_model(torch.randn(2, 6, 10, 8), scale_factor=2, groups=2),
     "skip": lambda: torch_model(torch.randn(2, 2, 10, 8), torch.randn(2, 1, 10, 8), scale_factor=2),
 }
 

@@ -63,6 +63,19 @@ def test_and_on_convolutions_of_stretched_maps(deconv: Deconv, seed: int) -> Non
     assert_every_candidate_is_exact(deconv, seed)
 
 
+# channels in front of the stretched map, its own, those behind it, and groups of all of them
+GROUPED = [(0, 3, 3, 2), (3, 3, 0, 2), (1, 3, 2, 2), (2, 2, 2, 3), (3, 2, 1, 2), (1, 1, 4, 6), (3, 1, 5, 3)]
+
+
+@pytest.mark.parametrize("channels", [*GROUPED, (1, 4, 1, 3)])
+def test_and_on_groups_of_channels_of_several_maps(channels: tuple[int, int, int, int]) -> None:
+    before, own, behind, groups = channels
+    axes = UPSAMPLED.axes[0].with_in_size(4), stretched_axis("repeat", 3, 2, 1, (1, 0), 3)
+    written = WrittenOut("repeat", (3, 2), (1, 1), before + behind, ((1, 0), (0, 0)), before)
+    deconv = Deconv(axes, own, 2 * groups, groups, has_bias=True, written_out=written)
+    assert_every_candidate_is_exact(deconv, 0)
+
+
 @given(st.one_of(deconvs(), written_out_deconvs()))
 @examples(20, 1_000)
 def test_programs_do_not_depend_on_sizes(deconv: Deconv) -> None:

@@ -35,7 +35,7 @@ def filter_steps(conv: Conv, weights_shape: Sequence[int], layout: Layout = "NCH
     last = layout != "NCHW"
     shape = (conv.total_channels, *conv.kernel, ins) if last else conv.filter_shape
     return (
-        *_rows(rows, conv.in_channels, kernel, from_end=conv.beside),
+        *_rows(rows, conv.first_row, conv.in_channels, kernel),
         _reshape(groups, ins, outs, math.prod(kernel)),
         Transpose((3, 0, 2, 1)),
         Take(places, (blocks, math.prod(conv.kernel))),
@@ -51,12 +51,12 @@ def composite_steps(deconv: Deconv, weights_shape: Sequence[int]) -> tuple[Op, .
 
     Args:
         deconv: it.
-        weights_shape: of the kernel, which may have rows for a map beside the stretched one, last.
+        weights_shape: of the kernel, which may have rows for a map beside the stretched one too.
     """
     rows, outs, *kernel = weights_shape
     taps = [original_taps(deconv, number, tuple(range(axis.kernel))) for number, axis in enumerate(deconv.axes)]
     return (
-        *_rows(rows, deconv.in_channels, kernel, from_end=False),
+        *_rows(rows, deconv.first_row, deconv.in_channels, kernel),
         *tap_steps(taps, (deconv.in_channels, outs, *kernel)),
     )
 
@@ -77,11 +77,10 @@ def tap_steps(taps: Sequence[Taps], weights_shape: Sequence[int]) -> tuple[Op, .
     )
 
 
-def _rows(rows: int, wanted: int, kernel: Sequence[int], *, from_end: bool) -> tuple[Op, ...]:
-    """The rows of the stretched map, which come first, or of the map beside it."""
-    others, rest = rows - wanted, (0,) * (1 + len(kernel))
-    cut = ((others, *rest), (0, *rest)) if from_end else ((0, *rest), (others, *rest))
-    return (Slice(*cut),) if others else ()
+def _rows(rows: int, first: int, wanted: int, kernel: Sequence[int]) -> tuple[Op, ...]:
+    """Of all rows of a kernel those of one map."""
+    rest = (0,) * (1 + len(kernel))
+    return (Slice((first, *rest), (rows - first - wanted, *rest)),) if wanted < rows else ()
 
 
 def _reshape(*sizes: int) -> Reshape:

@@ -299,7 +299,8 @@ class Conv(Op):
         in_channels, out_channels, groups, has_bias: of the deconv; the convolution has
             ``len(blocks)·out_channels`` outputs.
         dilations, pad_begin, pad_end: for each spatial axis; pads are at least 0.
-        beside: whether its filter is that of the map beside the stretched one: the last rows of the model's own.
+        first_row: of the model's own kernel, that its filter is made of: others than the first where several maps are
+            read, whose convolutions have channels and groups of their own.
         flat: whether it is a matrix product over all pixels where the format has one: one tap, no pads, no groups.
     """
 
@@ -313,7 +314,7 @@ class Conv(Op):
     dilations: tuple[int, ...]
     pad_begin: tuple[int, ...]
     pad_end: tuple[int, ...]
-    beside: bool = False
+    first_row: int = 0
     flat: bool = False
 
     @property

@@ -105,8 +105,11 @@ class Program:
         """Values that hold complete sums, and between which and the output there is only data movement.
 
         Element-wise work that follows the deconv may be done on them instead: once for each. Where something is added
-        behind the convolutions, or zeros that stand for outputs, or blends of them, only the output is complete.
+        behind the convolutions, or zeros that stand for outputs, or blends of them, or where a skip connection's
+        convolutions have some of the channels each, only the output is complete.
         """
+        if self.inputs:
+            return (self.output,)
         sums, made = list[int](), set[int]()
         for value, step in enumerate(self.steps, start=len(self.in_shapes)):
             behind = not made.isdisjoint(step.inputs)

@@ -53,7 +53,11 @@ def definition(x: Array, weights: Weights, spec: Deconv, *beside: Array) -> Arra
     if spec.written_out is None:
         return deconv(x, weights, spec)
     stretched, kernel, around = _stretch(x, spec.strides, spec.written_out), weights.kernel, around_of(spec)
-    read = np.concatenate([_resized(stretched, around), *beside], axis=1)
+    first = spec.written_out.before
+    read = np.concatenate(
+        [*(each[:, :first] for each in beside), _resized(stretched, around), *(each[:, first:] for each in beside)],
+        axis=1,
+    )
     filters = np.swapaxes(kernel.reshape(spec.groups, -1, *kernel.shape[1:]), 1, 2)
     y = _correlate(_resized(read, beside_pads(spec)), filters, spec.written_out.dilations)
     return y if weights.bias is None else y + _per_channel(weights.bias, y.ndim, "NCHW")
@@ -213,7 +217,7 @@ def _apply(op: Op, inputs: list[Array], weights: Weights) -> Array:
     x = inputs[0]
     match op:
         case NativeDeconv(simplified=True):
-            simpler = Weights(deconv_kernel(weights.kernel, op.deconv), weights.bias)
+            simpler = Weights(deconv_kernel(weights.kernel, op.deconv), weights.bias if op.deconv.has_bias else None)
             y = deconv(to_channels_first(x, op.layout), simpler, op.deconv)
             return from_channels_first(y, op.layout)
         case NativeDeconv():

@@ -159,6 +159,8 @@ class WrittenOut:
         beside: channels of another map that the convolution reads too (a skip connection); 0 without one.
         around: pixels of that map before and behind the stretched one on each axis; negative where it lacks some, and
             the convolution has no pads of zeros there. Empty where it is as large.
+        before: rows of the convolution's kernel in front of the stretched map's own; 0 but in groups, whose channels
+            keep their order. Without groups the rows of other maps come last.
         interpolation: in front of the convolution, if that is how the map is stretched.
     """
 
@@ -167,6 +169,7 @@ class WrittenOut:
     dilations: tuple[int, ...]
     beside: int = 0
     around: tuple[tuple[int, int], ...] = ()
+    before: int = 0
     interpolation: Interpolation | None = None
 
 
@@ -207,10 +210,11 @@ class Deconv:
     run_time: tuple[WeightName, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("in_channels", "out_channels"):
-            channels = getattr(self, name)
-            if channels < 1 or channels % self.groups:
-                raise ValueError(f"{name} is {channels}, wanted a positive multiple of groups = {self.groups}")
+        beside = self.written_out.beside if self.written_out else 0
+        for name, channels in (("in_channels", self.in_channels), ("out_channels", self.out_channels)):
+            read = channels + beside if name == "in_channels" else channels
+            if channels < 1 or read % self.groups:
+                raise ValueError(f"{name} is {read}, wanted a positive multiple of groups = {self.groups}")
 
     @property
     def strides(self) -> tuple[int, ...]:
@@ -226,11 +230,16 @@ class Deconv:
     def weights_shape(self) -> tuple[int, ...]:
         """Shape of the trained kernel, IOHW: that of the model's own convolution where the deconv is written out.
 
-        The rows of a map beside the stretched one come last.
+        The rows of a map beside the stretched one come last; in groups all keep their order.
         """
         if self.written_out is None:
             return self.kernel_shape
         return (self.in_channels + self.written_out.beside, self.kernel_shape[1], *self.written_out.kernel)
+
+    @property
+    def first_row(self) -> int:
+        """Where the rows that meet its input begin in the model's kernel."""
+        return 0 if self.written_out is None else self.written_out.before
 
     @property
     def in_sizes(self) -> tuple[int | None, ...]:

@@ -8,7 +8,8 @@ stride ``s``. Behind zeros its kernel is the convolution's, turned round. Behind
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from splitdeconv.deconv.ops import Layout, Shape
 from splitdeconv.deconv.phases import Tap, Taps, Window
@@ -81,9 +82,58 @@ def _run(kernel: int, dilation: int, factor: int, tap: int) -> Tap:
 
 
 def without_beside(deconv: Deconv) -> Deconv:
-    """The same without the map beside the stretched one."""
+    """The same without the map beside the stretched one; of its groups those that read the stretched one."""
     written = deconv.written_out
-    return deconv if written is None else replace(deconv, written_out=replace(written, beside=0, around=()))
+    if written is None or not written.beside:
+        return deconv
+    alone = replace(written, beside=0, around=())
+    if deconv.groups == 1:
+        return replace(deconv, written_out=alone)
+    _, own, _ = group_reads(deconv)
+    outs = len(own.groups) * (deconv.out_channels // deconv.groups)
+    return replace(
+        deconv,
+        in_channels=len(own.rows),
+        out_channels=outs,
+        groups=len(own.groups),
+        has_bias=False,
+        written_out=replace(alone, before=own.rows.start),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRead:
+    """What groups of channels read of one map of a skip connection.
+
+    Attributes:
+        groups: that read it.
+        channels: of the map among all that the convolution reads.
+        rows: of the kernel that meet them: those of whole groups, unless one group reads all of the map.
+    """
+
+    groups: range
+    channels: range
+    rows: range
+
+    @property
+    def zeros(self) -> tuple[int, int]:
+        """Channels of zeros before and behind the map's own, so that it fills its groups."""
+        return self.channels.start - self.rows.start, self.rows.stop - self.channels.stop
+
+
+def group_reads(deconv: Deconv) -> tuple[GroupRead, GroupRead, GroupRead]:
+    """What the groups of a convolution read: of maps before the stretched one, of that, and of maps behind it."""
+    written = deconv.written_out
+    assert written is not None, "asked of written-out deconvs only"
+    total = deconv.in_channels + written.beside
+    ends = [0, written.before, written.before + deconv.in_channels, total]
+    return tuple(_group_read(range(*pair), total // deconv.groups) for pair in pairwise(ends))  # type: ignore[return-value]
+
+
+def _group_read(channels: range, per_group: int) -> GroupRead:
+    groups = range(channels.start // per_group, -(-channels.stop // per_group)) if channels else range(0)
+    whole = range(groups.start * per_group, groups.stop * per_group)
+    return GroupRead(groups, channels, channels if len(groups) < 2 else whole)
 
 
 def around_of(deconv: Deconv) -> tuple[tuple[int, int], ...]:

@@ -25,7 +25,6 @@ from splitdeconv.deconv.weights import Array
 from splitdeconv.formats.index_maps import AxisMap, IndexMap, only_channels_differ, without_borders
 from splitdeconv.formats.joined import JoinedPart, MapT, NodeT
 from splitdeconv.formats.written_convs import (
-    GROUPED_SKIP,
     MAY_SHRINK,
     NO_LARGER,
     ConvGeometry,
@@ -140,6 +139,11 @@ class Stretched(Generic[NodeT, MapT, StageT]):
         return None if self.part is None else self.part.channels
 
     @property
+    def rows_first(self) -> tuple[int, int] | None:
+        """Which rows of the kernel come first; None where all keep their order: in groups, and without other maps."""
+        return self.channels if self.geometry.groups == 1 else None
+
+    @property
     def maps(self) -> tuple[MapT, ...]:
         """What is read: the source, and the maps beside it."""
         return (self.source, *(self.part.beside if self.part else ()))
@@ -171,12 +175,17 @@ class Stretched(Generic[NodeT, MapT, StageT]):
         """
         batch, _, *sizes = self.sizes(shape)
         channels = (self.in_channels if self.part is None else self.part.count, out_channels)
-        found = written_deconv(self.kind, self.axes, self.geometry, channels, batch, sizes, self.interpolation)
-        return found if self.part is None else beside(found, self.part.total - self.part.count, self.axes, self.zeros)
+        geometry = self.geometry if self.part is None else replace(self.geometry, groups=1)
+        found = written_deconv(self.kind, self.axes, geometry, channels, batch, sizes, self.interpolation)
+        if self.part is None:
+            return found
+        before = 0 if self.rows_first else self.part.channels[0]
+        numbers = self.part.total - self.part.count, before, self.geometry.groups
+        return beside(found, *numbers, self.axes, self.zeros)
 
     def own_kernel(self, weight: Array) -> Array:
-        """The convolution's weight as a deconv has it, IOHW, the rows of the stretched map first."""
-        return stretched_first(self.geometry.own_kernel(weight), self.channels)
+        """The convolution's weight as a deconv has it, IOHW; without groups the rows of the stretched map first."""
+        return stretched_first(self.geometry.own_kernel(weight), self.rows_first)
 
     def notes(self, kinds: Iterable[str], name_of: Callable[[MapT], str]) -> list[str]:
         """What becomes of the nodes on the way, and of other stretched parts.
@@ -281,8 +290,8 @@ class Search(ABC, Generic[NodeT, MapT, StageT]):
         found = [each for each in read if isinstance(each, Stretched) and each.folded is None]
         if not found:
             return next((each for each in (*read, whole) if isinstance(each, str)), None)
-        if reason is not None or self.geometry.groups > 1:
-            return reason or GROUPED_SKIP
+        if reason is not None:
+            return reason
         best = max(found, key=Stretched.saved)
         left = tuple(each.part.value for each in found if each is not best and each.part)
         return replace(best, left=left, zeros=self.zeros_behind(best.part) if best.part else None)

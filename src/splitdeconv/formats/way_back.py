@@ -201,10 +201,10 @@ def kept_kernel(program: Program, name: str, made: Sequence[str], form: str, **m
         form, more: as in :class:`KeptKernel`.
     """
     deconv, convs = program.deconv, [step.op for step in program.steps if isinstance(step.op, Conv | NativeDeconv)]
-    filters = _filters_of(zip(convs, made, strict=True)) if len(convs) == len(made) else ()
-    kept = KeptKernel(name, deconv.weights_shape, deconv.out_channels, deconv.groups, filters, form, **more)
     has_skip = deconv.written_out is not None and deconv.written_out.beside > 0
-    return replace(kept, lost=SUMMED) if has_skip or not _is_complete(kept) else kept
+    filters = _filters_of(zip(convs, made, strict=True)) if len(convs) == len(made) and not has_skip else ()
+    kept = KeptKernel(name, deconv.weights_shape, deconv.out_channels, deconv.groups, filters, form, **more)
+    return kept if _is_complete(kept) else replace(kept, lost=SUMMED)
 
 
 def _filters_of(steps: Iterable[tuple[Conv | NativeDeconv, str]]) -> tuple[KeptFilter, ...]:
@@ -215,7 +215,7 @@ def _filters_of(steps: Iterable[tuple[Conv | NativeDeconv, str]]) -> tuple[KeptF
             every = (tuple(range(axis.kernel)) for axis in op.deconv.axes)
             taps = tuple(_alone(original_taps(op.deconv, number, row)) for number, row in enumerate(every))
             found.append(KeptFilter(made, (taps,), ""))
-        elif not op.beside:
+        else:
             found.append(KeptFilter(made, tuple(tuple(map(_alone, block)) for block in op.blocks), op.order))
     return tuple(found)
 

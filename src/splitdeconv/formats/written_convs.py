@@ -28,7 +28,10 @@ UNPROVEN = (
     "the upsampling in front of it cannot be shown to repeat each pixel a fixed, whole number of times, whatever "
     "the size"
 )
-ROUNDED_TWICE = "it is quantised: the sum of the two convolutions of a skip connection would be rounded twice"
+ROUNDED_TWICE = (
+    "it is quantised: a skip connection is taken apart in float only, as the sum of its two convolutions would be "
+    "rounded twice"
+)
 INTERPOLATED = (
     "it is quantised: an interpolation rounds what it makes of stored values, before the convolution and not behind it"
 )
@@ -36,7 +39,6 @@ CUT_OFF = "what is cut off behind it would have to be cut off behind the interpo
 NO_LARGER = "the interpolation in front of it makes its map no larger, so it has no less to do in front of that"
 MAY_SHRINK = "the interpolation in front of it is to a fixed size, from an open one: it may make its map smaller"
 UNKNOWN_SIZE = "the size of the interpolation in front of it follows another map's, or is computed"
-GROUPED_SKIP = "it reads a skip connection in groups of channels: its parts would not be a sum of two convolutions"
 
 
 @dataclass(frozen=True)
@@ -122,12 +124,21 @@ def stretched_first(rows: Rows, channels: tuple[int, int] | None) -> Rows:
     return ordered
 
 
-def beside(deconv: Deconv, count: int, maps: Sequence[AxisMap], zeros: Sequence[tuple[int, int]] | None) -> Deconv:
+def beside(
+    deconv: Deconv,
+    count: int,
+    before: int,
+    groups: int,
+    maps: Sequence[AxisMap],
+    zeros: Sequence[tuple[int, int]] | None,
+) -> Deconv:
     """The deconv with ``count`` channels of other maps beside the stretched one.
 
     Args:
-        deconv: of the stretched map alone.
+        deconv: of the stretched map alone, without groups.
         count: of channels.
+        before: of them in front of the stretched map's, in the order of the kernel's rows.
+        groups: of all channels.
         maps: the stretched map's axes.
         zeros: pads of both behind the concatenation, which the convolution's pads take in; None where they are done
             on each map.
@@ -136,7 +147,8 @@ def beside(deconv: Deconv, count: int, maps: Sequence[AxisMap], zeros: Sequence[
     assert written is not None, "asked of stretched maps only"
     each = zip(maps, zeros or [(0, 0)] * len(maps), strict=True)
     around = tuple((axis.begin - begin, axis.end - end) for axis, (begin, end) in each)
-    return replace(deconv, written_out=replace(written, beside=count, around=around if any(map(any, around)) else ()))
+    found = replace(written, beside=count, before=before, around=around if any(map(any, around)) else ())
+    return replace(deconv, groups=groups, written_out=found)
 
 
 def left_note(parts: Sequence[str]) -> str:

@@ -16,12 +16,13 @@ from splitdeconv.deconv.program import Program, Step
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.written import goes_before, without_beside
 from splitdeconv.errors import SplitdeconvError, UsageError
+from splitdeconv.lowerings.beside import with_beside
 from splitdeconv.lowerings.candidate import NATIVE, RELAYOUT, Candidate, Refusal
 from splitdeconv.lowerings.col2im import Col2Im
 from splitdeconv.lowerings.convolve_first import ConvolveFirst
 from splitdeconv.lowerings.differences import Differences
 from splitdeconv.lowerings.lowering import Lowering
-from splitdeconv.lowerings.native import Native, with_beside
+from splitdeconv.lowerings.native import Native
 from splitdeconv.lowerings.separable import Separable
 from splitdeconv.lowerings.split import Split
 from splitdeconv.lowerings.split_phases import SplitPhases
@@ -63,13 +64,14 @@ def candidates(deconv: Deconv, layout: Layout) -> tuple[list[Candidate], list[Re
     """Every candidate of every lowering for ``deconv``, and the lowerings that refuse it with their reasons."""
     found: list[Candidate] = []
     refused: list[Refusal] = []
+    own = without_beside(deconv)
     for lowering in LOWERINGS.values():
         if lowering.only_written_out and deconv.written_out is None:
             continue
-        reason = _refusal(lowering, deconv)
+        reason = _refusal(lowering, own)
         if reason is None:
-            found.extend(_written(lowering.candidates(deconv, layout), deconv))
-            refused.extend(lowering.refuse_windows(deconv))
+            found.extend(_written(lowering.candidates(own, layout), deconv))
+            refused.extend(lowering.refuse_windows(own))
         else:
             refused.append(Refusal(Candidate(lowering.name), reason))
     return found, refused

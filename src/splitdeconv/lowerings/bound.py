@@ -15,8 +15,8 @@ from splitdeconv.deconv.phases import Phase, Window
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.written import in_original_taps, without_beside
+from splitdeconv.lowerings.beside import with_beside
 from splitdeconv.lowerings.lowering import Builder
-from splitdeconv.lowerings.native import with_beside
 
 NAME = "equal_work"
 

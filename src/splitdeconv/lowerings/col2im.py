@@ -83,7 +83,7 @@ def _reach(axis: Axis) -> int:
 def _pointwise(deconv: Deconv, layout: Layout, blocks: tuple[tuple[Taps, ...], ...]) -> Conv:
     ones, none = (1,) * len(deconv.axes), (0,) * len(deconv.axes)
     channels = deconv.in_channels, deconv.out_channels
-    return Conv(layout, blocks, "block_major", *channels, 1, False, ones, none, none)
+    return Conv(layout, blocks, "block_major", *channels, 1, False, ones, none, none, deconv.first_row)
 
 
 def _overlap_add(build: Builder, products: int, shifts: list[tuple[int, ...]], reach: list[int]) -> int:

@@ -139,7 +139,8 @@ class Builder:
         order: Order,
         *,
         bias: bool,
-        beside: bool = False,
+        first_row: int | None = None,
+        groups: int = 0,
         flat: bool = False,
     ) -> int:
         """As :meth:`convolve`, with windows whose taps are those of the model's own filter, or sums of them.
@@ -152,10 +153,11 @@ class Builder:
             windows: one for each axis.
             order: of the output channels.
             bias: whether the convolution adds the deconv's bias.
-            beside: whether ``value`` is the map beside the stretched one.
+            first_row: of the model's kernel that meets the map; None: the first of the stretched map's own.
+            groups: of the map's channels, where they are not those of the deconv.
             flat: whether it is a matrix product; the windows have one tap and no pads then.
         """
-        deconv, layout = self.deconv, self.layout
+        deconv, layout, groups = self.deconv, self.layout, groups or self.deconv.groups
         mixed = [min(w.pad_begin, w.pad_end) < 0 < max(w.pad_begin, w.pad_end) for w in windows]
         pads = [(w.pad_begin, w.pad_end) for w in windows]
         late = [(0, 0) if m else (max(0, b), max(0, e)) for (b, e), m in zip(pads, mixed, strict=True)]
@@ -167,13 +169,13 @@ class Builder:
             blocks=tuple(product(*(window.taps for window in windows))),
             order=order,
             in_channels=self.channel_count(value),
-            out_channels=deconv.out_channels,
-            groups=deconv.groups,
+            out_channels=deconv.out_channels // deconv.groups * groups,
+            groups=groups,
             has_bias=bias,
             dilations=tuple(window.dilation for window in windows),
             pad_begin=pad_begin,
             pad_end=pad_end,
-            beside=beside,
+            first_row=deconv.first_row if first_row is None else first_row,
             flat=flat,
         )
         return self.add(conv, value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from splitdeconv.deconv.ops import Add, Concat, Interpolate, Layout, NativeDeconv, Repeat, spatial_axes
+from splitdeconv.deconv.ops import Concat, Interpolate, Layout, NativeDeconv, Repeat, spatial_axes
 from splitdeconv.deconv.phases import Window
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv, WrittenOut
@@ -57,34 +57,26 @@ def as_written(deconv: Deconv, layout: Layout) -> Program:
     value = insert_zeros(build) if written.stretch == "zeros" else enlarge(build, build.x)
     if written.beside:
         value = build.resize(value, [(b, e - more) for (b, e), more in zip(around_of(deconv), behind, strict=True)])
-        value, pads = build.add(Concat(build.channels), value, *build.inputs), beside_pads(deconv)
+        value, pads = build.add(Concat(build.channels), *_in_order(build, value, written)), beside_pads(deconv)
     else:
         pads = tuple((begin, end - more) for (begin, end), more in zip(own_pads(deconv), behind, strict=True))
-    windows = _own_windows(written, pads)
-    return build.program(build.convolve_by(value, windows, "block_major", bias=deconv.has_bias))
+    windows = own_windows(written, pads)
+    return build.program(build.convolve_by(value, windows, "block_major", bias=deconv.has_bias, first_row=0))
 
 
-def _own_windows(written: WrittenOut, pads: Sequence[tuple[int, int]]) -> list[Window]:
+def _in_order(build: Builder, stretched: int, written: WrittenOut) -> list[int]:
+    """The maps that the convolution reads, in the order of its kernel's rows."""
+    (beside,), before = build.inputs, written.before
+    if before in (0, written.beside):
+        return [beside, stretched] if before else [stretched, beside]
+    first = build.crop(beside, [build.channels], [0], [written.beside - before])
+    return [first, stretched, build.crop(beside, [build.channels], [before], [0])]
+
+
+def own_windows(written: WrittenOut, pads: Sequence[tuple[int, int]]) -> list[Window]:
     """The model's own convolution, with ``pads`` around its input."""
     sizes = zip(written.kernel, written.dilations, pads, strict=True)
     return [Window((tuple(range(kernel)),), dilation, *pad) for kernel, dilation, pad in sizes]
-
-
-def with_beside(program: Program, deconv: Deconv) -> Program:
-    """The sum of a program and of the convolution of the map beside the stretched one.
-
-    Before: Conv of the concatenation of the stretched map and another, ``(N, beside, *sizes)``.
-    After: the program of the stretched map; Conv of the other; Add. A convolution is linear in its input channels.
-    """
-    written = deconv.written_out
-    assert written is not None, "only stretched maps have one beside them"
-    build = Builder(deconv, program.layout, [beside_shape(deconv, program.layout)])
-    values = [build.x]
-    for step in program.steps:
-        values.append(build.add(step.op, *(values[value] for value in step.inputs)))
-    windows = _own_windows(written, beside_pads(deconv))
-    other = build.convolve_by(build.inputs[0], windows, "block_major", bias=False, beside=True)
-    return build.program(build.add(Add(), values[-1], other))
 
 
 def enlarge(build: Builder, value: int) -> int:

@@ -228,7 +228,7 @@ def _split(op: Conv | NativeDeconv | AddBias, deconv: Deconv) -> Callable[[Tenso
         if op.deconv.written_out is None:
             return lambda weight, bias: (weight, bias)
         kernel = composite_split(op.deconv, deconv.weights_shape)
-        return lambda weight, bias: (kernel(weight), bias)
+        return lambda weight, bias: (kernel(weight), bias if op.deconv.has_bias else None)
     if isinstance(op, AddBias):
         return lambda _, bias: (None, bias)
     filters = filter_split(op, deconv.weights_shape)

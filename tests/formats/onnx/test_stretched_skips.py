@@ -91,9 +91,29 @@ def test_of_parts_with_several_factors_each_conversion_takes_one() -> None:
     np.testing.assert_array_equal(run(convert(once, "split_phases"), feeds)["y"], run(model, feeds)["y"])
 
 
-def test_groups_of_channels_across_a_skip_connection_stay() -> None:
-    found = load(model_of(models.skip(), kernel=dense(3, 3, channels=2, outs=3), group=3)).find()
-    assert "in groups of channels" in found.skipped[0].reason
+# the order of the parts, of 3 channels each, and the groups of all: which of them read one part, or two
+GROUPS = [("vs", 2), ("sv", 6), ("vs", 3), ("tvs", 3), ("tvs", 9), ("stvs", 2), ("stvs", 6)]
+
+
+@pytest.mark.parametrize(("order", "groups"), GROUPS)
+def test_groups_read_one_map_each_or_are_sums(order: str, groups: int) -> None:
+    total = CHANNELS * len(order)
+    kernel, after = dense(3, 2, channels=total // groups, outs=2 * groups), [node("Relu", ["y"], "r")]
+    options: dict[str, Any] = {"group": groups, "pads": [1, 0, 1, 1], "after": after, "outputs": {"r": [None] * 4}}
+    model = model_of(models.skip(tuple(order)), kernel=kernel, **options)
+    deconv = the_site(model).deconv
+    assert (deconv.groups, deconv.in_channels, deconv.kernel_shape[1]) == (groups, CHANNELS, 2)
+    assert deconv.native_macs() == kernel.size * 10 * 12
+    assert_rewritten(model, step=5)
+
+
+@pytest.mark.parametrize("groups", [2, 3, 6])
+def test_groups_behind_elementwise_nodes_and_pads(groups: int) -> None:
+    make, known = affine(6)
+    pad = [lambda x, y: node("Pad", [x, "pad"], y, mode="edge")]
+    front = then(models.skip(), [*make, *pad], {**known, "pad": PAD})
+    kernel = dense(3, 3, channels=6 // groups, outs=groups)
+    assert_rewritten(model_of(front, kernel=kernel, pads=[0] * 4, group=groups), step=7)
 
 
 def test_an_epilogue_behind_a_skip_connection_comes_behind_the_sum() -> None:

@@ -54,6 +54,21 @@ def test_a_pad_before_the_concatenation_makes_the_other_map_larger() -> None:
     assert_rewritten(content, most=4)
 
 
+@pytest.mark.parametrize("order", [("v", "s"), ("s", "v", "t")])
+@pytest.mark.parametrize("options", [{"outs": 6, "groups": 3}, {"kind": "DEPTHWISE_CONV_2D", "outs": 2}])
+def test_groups_read_one_map_each(order: Sequence[str], options: dict[str, Any]) -> None:
+    content = model_of(resize(), models.beside(*order), pad(), same=False, activation=1, **options)
+    model, site = the_site(content)
+    assert site.deconv.groups > 1
+    assert_rewritten(content, most=6)
+    for _, program in list(forms(model, site))[::5]:
+        assert prove_site(model, site, program, litert("xnnpack")).exact, program.name
+
+
+def test_a_group_that_reads_both_maps_is_a_sum() -> None:
+    assert_rewritten(model_of(resize(), models.beside("v", "s"), outs=6, groups=2, activation=1), most=6)
+
+
 def test_native_alone_has_the_concatenation_where_the_model_has_it() -> None:
     model, site = the_site(model_of(resize(), models.beside("s", "v", "t"), pad(), unary("RELU"), same=False))
     made = {str(candidate): operators(model.emit(site, program).read()) for candidate, program in forms(model, site)}
@@ -69,8 +84,6 @@ def test_native_alone_has_the_concatenation_where_the_model_has_it() -> None:
         ({"weights": "int8"}, "would be rounded twice"),
         ({"weights": "int8", "kernel": (1, 1)}, "would be rounded twice"),
         ({"weights": "hybrid", "kernel": (1, 1)}, "would be rounded twice"),
-        ({"outs": 6, "groups": 2}, "in groups of channels"),
-        ({"kind": "DEPTHWISE_CONV_2D", "outs": 1}, "in groups of channels"),
     ],
 )
 def test_skip_connections_that_must_stay_stay_with_a_reason(changes: dict[str, Any], reason: str) -> None:

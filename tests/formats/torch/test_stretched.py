@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,10 +18,9 @@ from torch.export import Dim  # noqa: E402
 import splitdeconv  # noqa: E402
 from splitdeconv import lowerings  # noqa: E402
 from splitdeconv.formats.torch import stretched  # noqa: E402
-from splitdeconv.formats.torch.exported import ExportedModel  # noqa: E402
 from tests.examples import examples  # noqa: E402
+from tests.formats.torch.stretched_checks import X, model_of, programs_of, whole, with_one_of  # noqa: E402
 
-X = torch.randn(2, 4, 5, 6, generator=torch.Generator().manual_seed(0))
 STEP = 6  # of a pair's forms in one example
 OPEN = ({2: Dim("h", min=4, max=300), 3: Dim("w", min=4, max=300)},)
 
@@ -96,37 +93,6 @@ class Behind(nn.Module):
     def forward(self, x):
         y = self.before(x)
         return (self.conv(y), y.sum()) if self.shared else self.conv(y)
-
-
-def model_of(module: nn.Module, *inputs, dynamic_shapes=None, decomposed: bool = False) -> ExportedModel:
-    program = torch.export.export(module.eval(), inputs or (X,), dynamic_shapes=dynamic_shapes)
-    return ExportedModel(program.run_decompositions() if decomposed else program)
-
-
-def programs_of(model: ExportedModel, name: str) -> dict:
-    found = {}
-    for site in model.find().sites:
-        forms = [each for each in lowerings.candidates(site.deconv, "NCHW")[0] if each.lowering == name]
-        found[site.id] = lowerings.lower(site.deconv, "NCHW", forms[0])
-    return found
-
-
-def whole(module: nn.Module) -> nn.Module:
-    """The module with small whole numbers in its parameters, so that all sums are exact."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for each in module.parameters():
-            each.copy_(torch.randint(-4, 5, each.shape, generator=generator))
-    return module
-
-
-def with_one_of(names: Iterable[str], words: tuple[str, str]) -> list[Any]:
-    """Every name with one of both in every run, with the other in the long one."""
-    return [
-        pytest.param(name, flag, marks=() if flag == number % 2 else pytest.mark.long, id=f"{name}-{word}")
-        for number, name in enumerate(names)
-        for flag, word in zip((False, True), words, strict=True)
-    ]
 
 
 @pytest.mark.parametrize(("name", "decomposed"), with_one_of(FOUND, ("open", "decomposed")))
@@ -237,70 +203,6 @@ def test_a_chain_of_sites_is_spliced_one_after_the_other() -> None:
     assert torch.equal(found, module(X.round()))
 
 
-def up(x):
-    return F.interpolate(x, scale_factor=2.0)
-
-
-def relu_of_reflected(x):
-    return F.relu(F.pad(x, [1, 1, 1, 1], mode="reflect"), inplace=True)
-
-
-# what is done before the concatenation and behind it, and the order of the parts
-SKIPS = {
-    "behind": (up, lambda x: x, "xs"),
-    "in_front": (up, lambda x: x, "sx"),
-    "among": (lambda x: F.relu(up(x)), lambda x: F.leaky_relu(x, 0.25), "sxs"),
-    "zeros": (up, lambda x: F.relu(F.pad(x, [1, 2, 0, 1])), "xs"),
-    "reflect": (up, relu_of_reflected, "sxs"),
-    "edge": (up, nn.ReplicationPad2d(1), "sx"),
-    "larger": (lambda x: F.pad(up(x), [1, 0, 2, 1]), lambda x: x, "xs"),
-    "two factors": (lambda x: up(up(x)), lambda x: x, "xus"),
-}
-
-
-class Skip(nn.Module):
-    """A convolution of an upsampled map ``x`` beside ``s``, another input, and ``u``, upsampled in height."""
-
-    def __init__(self, before, behind, order, **options) -> None:
-        super().__init__()
-        self.before, self.behind, self.order = before, behind, order
-        self.conv = nn.Conv2d(4 * len(order), 6, 3, **options)
-
-    def forward(self, x, skip):
-        tall = F.interpolate(skip[:, :, ::4], scale_factor=(4.0, 1.0)) if "u" in self.order else skip
-        maps = {"x": self.before(x), "s": skip, "u": tall}
-        return self.conv(self.behind(torch.cat([maps[each] for each in self.order], 1)))
-
-
-@pytest.mark.parametrize(("name", "is_open"), with_one_of(SKIPS, ("fixed", "open")))
-def test_skip_connections_are_the_sum_of_two_convolutions(name: str, is_open: bool) -> None:
-    before, behind, order = SKIPS[name]
-    module = whole(Skip(before, behind, order, padding=0 if name in ("reflect", "edge") else 1))
-    x = torch.randint(-4, 5, X.shape).float()
-    skip = torch.randint(-4, 5, before(x).shape).float()
-    batch = Dim("n", max=9)
-    model = model_of(module, x, skip, dynamic_shapes=({0: batch}, {0: batch}) if is_open else None)
-    (site,) = model.find().sites
-    assert site.deconv.written_out.beside == 4 * (len(order) - 1)
-    assert (len(site.notes) == 2) == (name == "two factors")
-    for lowering in ("native", "split_phases", "differences"):
-        found = model.splice(programs_of(model, lowering)).program.module()(x, skip)
-        assert torch.equal(found, module(x, skip)), lowering
-
-
-def test_skip_connections_are_proved_with_both_maps(tmp_path: Path) -> None:
-    module = Skip(*SKIPS["among"], padding=1).eval()
-    torch.export.save(torch.export.export(module, (X, up(X))), tmp_path / "a.pt2")
-    conversion = splitdeconv.convert(tmp_path / "a.pt2", tmp_path / "b.pt2", lowering="split_phases", target="generic")
-    assert conversion.verdict.passed
-    assert all(proof.exact for proof in conversion.verdict.proofs)
-
-
-def test_skip_connections_in_groups_of_channels_stay() -> None:
-    found = model_of(Skip(*SKIPS["behind"], groups=2), X, up(X)).find()
-    assert "in groups of channels" in found.skipped[0].reason
-
-
 @st.composite
 def pairs(draw) -> tuple[nn.Module, torch.Tensor]:
     """An upsampling and a convolution of 1 to 3 axes: uneven factors, kernels, dilations, pads, groups."""
@@ -310,12 +212,12 @@ def pairs(draw) -> tuple[nn.Module, torch.Tensor]:
         return tuple(draw(st.integers(first, last)) for _ in range(rank))
 
     factors = draw(st.just(each(1, 4)).filter(lambda found: max(found) > 1))
-    kernel, groups = each(1, 4), draw(st.sampled_from([1, 2]))
+    kernel, groups = each(1, 4), draw(st.sampled_from([1, 2, 4]))
     pads = tuple(draw(st.integers(0, size)) for size in kernel)
     dilation = tuple(draw(st.sampled_from([1, factor])) for factor in factors)
     conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
     channels = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
-    beside = groups == 1 and draw(st.booleans())
+    beside = draw(st.booleans())
     layer = conv(channels[0] * (1 + beside), channels[1], kernel, 1, pads, dilation, groups, draw(st.booleans()))
     up = nn.Upsample(scale_factor=tuple(float(factor) for factor in factors))
     sizes = tuple(

@@ -211,7 +211,7 @@ def _native(op: NativeDeconv, writer: Writer, inputs: list[ir.Value], source: So
     weights = [kernel or writer.lazy("weight", (source.key, "W", op.simplified), read, source.dtype, shape)]
     if (bias := source.run_time.get("bias")) is not None:
         weights.append(bias)
-    elif source.bias is not None:
+    elif source.bias is not None and op.deconv.has_bias:
         weights.append(writer.lazy("bias", (source.key, "B"), source.bias, source.dtype, [op.deconv.out_channels]))
     if op.simplified:
         return deconv_node(writer, op.deconv, [x, *weights])

@@ -68,7 +68,7 @@ class FilterWriter:
         order = np.argsort(FILTER_AXES[kind])
         values = np.ascontiguousarray(deconv_kernel(self.weights.kernel, deconv).transpose(order))
         kernel = self._filter(values, f"{self.name}/kernel", self.types.kernel.quantization)
-        if self.weights.bias is None:
+        if self.weights.bias is None or not deconv.has_bias:
             return [kernel]
         return [kernel, self._bias(self.weights.bias, f"{self.name}/bias", self.types.bias)]
 

@@ -17,7 +17,7 @@ def is_native(program: Program) -> bool:
 def activated(program: Program) -> frozenset[int] | None:
     """The steps that complete sums, and can take an activation; None where only all of the output can."""
     additions = [number for number, step in enumerate(program.steps) if isinstance(step.op, Add | AddBias)]
-    if not additions and isinstance(program.steps[-1].op, Interpolate):
+    if not additions and any(isinstance(step.op, Interpolate) for step in program.steps):
         return None
     if not additions:
         return frozenset(n for n, step in enumerate(program.steps) if isinstance(step.op, Conv | NativeDeconv))

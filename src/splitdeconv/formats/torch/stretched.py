@@ -88,8 +88,8 @@ class StretchedConv:
         return replace(found, has_bias=self.bias is not None)
 
     def own_kernel(self, weight: Tensor) -> Tensor:
-        """The convolution's weight as a deconv has it, IOHW, the rows of the stretched map first."""
-        return stretched_first(deconv_weight(weight, self.stretched.geometry.groups), self.stretched.channels)
+        """The convolution's weight as a deconv has it, IOHW; without groups the rows of the stretched map first."""
+        return stretched_first(deconv_weight(weight, self.stretched.geometry.groups), self.stretched.rows_first)
 
     def front(self, x: Tensor, *others: Tensor) -> list[Tensor]:
         """The maps that the deconv reads, from the sources."""
