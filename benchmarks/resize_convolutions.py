@@ -33,7 +33,7 @@ from splitdeconv.formats.torch.exchange import WrittenLayer, examples_of
 from splitdeconv.lab.zoo.modules import UpsampledConv2d
 from splitdeconv.lab.zoo.vae import VAE
 from splitdeconv.measuring import rounds
-from splitdeconv.results.bench import NATIVE, geometric_mean
+from splitdeconv.results.bench import EQUAL_WORK, NATIVE, geometric_mean
 from splitdeconv.results.times import ratio
 from splitdeconv.targets.target import KEEP_ALL
 from splitdeconv.torch import SplitUpsampledConv2d
@@ -55,14 +55,15 @@ def listed(which: str, only: str) -> list[ListedLayer]:
 
 
 def on_target(layer: ListedLayer, target: str, seconds: float, threads: int) -> Line:
-    """The layer's own nodes, and the form that a conversion takes."""
+    """The layer's own nodes, the form that a conversion takes, and the convolution of least work."""
     asked: dict[str, Any] = {"target": target, "budget": seconds, "threads": threads}
     (found,) = splitdeconv.bench(layers=LAYERS, only=[layer.name], **asked).layers
     native, chosen = found.time(NATIVE), found.time(found.chosen)
     assert native is not None, "each target here runs the layers as they are written"
     assert chosen is not None, "what is chosen was timed"
-    gain = found.ratio(NATIVE, found.chosen) or 1.0
-    return f"{native.median_ms:9.3g} ms → {chosen.median_ms:9.3g} ms  {gain:5.2f}×  {found.chosen}", gain
+    gain, limit = found.ratio(NATIVE, found.chosen) or 1.0, found.ratio(NATIVE, EQUAL_WORK)
+    least = f"(least work {limit:.2f}×)" if limit else ""
+    return f"{native.median_ms:9.3g} ms → {chosen.median_ms:9.3g} ms  {gain:5.2f}×  {found.chosen}  {least}", gain
 
 
 def modules(layer: ListedLayer) -> Iterator[tuple[str, nn.Module]]:

@@ -9,9 +9,10 @@ A list of layers, or a table with the list as ``layer`` and, if wanted, ``name``
 
 ``kind`` is ``deconv`` (if left out), ``conv``, which has no ``output_pad``, or ``dense``, which has ``in_features``,
 ``out_features`` and ``rows``. A ``conv`` with ``upsample`` follows a nearest upsampling by that factor, one with
-``insert_zeros`` follows as many places for each pixel, the others zero: both are deconvs, and ``in_size`` is before
-that. ``"pads": "same"`` stands for TensorFlow's pads. Only the channels or features, ``in_size``, ``kernel`` and a
-deconv's ``stride`` must be there; ``bias`` is true if left out, the rest 0, 1 or empty.
+``insert_zeros`` follows as many places for each pixel, the others zero: both are deconvs, ``in_size`` is before that,
+and pads count from the last pixel: zeros behind it are part of ``pad_end``. ``"pads": "same"`` stands for TensorFlow's
+pads. Only the channels or features, ``in_size``, ``kernel`` and a deconv's ``stride`` must be there; ``bias`` is true
+if left out, the rest 0, 1 or empty.
 """
 
 from __future__ import annotations

@@ -51,6 +51,14 @@ def own_pads(deconv: Deconv) -> tuple[tuple[int, int], ...]:
     )
 
 
+def whole_pads(deconv: Deconv) -> tuple[tuple[int, int], ...]:
+    """As :func:`own_pads`, of a stretched map that has the zeros behind its last pixel too: ``s`` times the input's."""
+    written = deconv.written_out
+    assert written is not None, "asked of written-out deconvs only"
+    behind = [stride - 1 if written.stretch == "zeros" else 0 for stride in deconv.strides]
+    return tuple((begin, end - more) for (begin, end), more in zip(own_pads(deconv), behind, strict=True))
+
+
 def original_taps(deconv: Deconv, number: int, taps: Taps) -> Taps:
     """Taps of one axis of the deconv, as taps of the model's own kernel; a sum where several make one."""
     written = deconv.written_out

@@ -8,7 +8,7 @@ from splitdeconv.deconv.ops import Concat, Interpolate, Layout, NativeDeconv, Re
 from splitdeconv.deconv.phases import Window
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv, WrittenOut
-from splitdeconv.deconv.written import around_of, beside_pads, beside_shape, goes_before, own_pads
+from splitdeconv.deconv.written import around_of, beside_pads, beside_shape, goes_before, whole_pads
 from splitdeconv.lowerings.candidate import COMPOSITE, Candidate
 from splitdeconv.lowerings.lowering import Builder, Lowering
 from splitdeconv.lowerings.zero_insert import insert_zeros
@@ -59,7 +59,7 @@ def as_written(deconv: Deconv, layout: Layout) -> Program:
         value = build.resize(value, [(b, e - more) for (b, e), more in zip(around_of(deconv), behind, strict=True)])
         value, pads = build.add(Concat(build.channels), *_in_order(build, value, written)), beside_pads(deconv)
     else:
-        pads = tuple((begin, end - more) for (begin, end), more in zip(own_pads(deconv), behind, strict=True))
+        pads = whole_pads(deconv)
     windows = own_windows(written, pads)
     return build.program(build.convolve_by(value, windows, "block_major", bias=deconv.has_bias, first_row=0))
 

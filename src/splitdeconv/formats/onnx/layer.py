@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from onnx import helper, numpy_helper
 
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, swapped_channels
-from splitdeconv.deconv.written import own_pads
+from splitdeconv.deconv.written import own_pads, whole_pads
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.onnx.epilogue import BINARY, NORM, UNARY
 
@@ -22,7 +23,7 @@ _BOUNDS = {"Clip": (0.0, 6.0)}  # as in MobileNet's ReLU6
 
 
 def layer_model(deconv: Deconv, epilogue: Sequence[str]) -> onnx.ModelProto:
-    """Input ``x``, a ConvTranspose (or Resize and Conv) called ``deconv``, the operators of ``epilogue``, output ``y``.
+    """Input ``x``, the layer with its last node called ``deconv``, the operators of ``epilogue``, output ``y``.
 
     Args:
         deconv: with definite sizes; its ``dtype`` is the model's.
@@ -93,7 +94,7 @@ def _tensor(name: str, array: Array, dtype: str) -> onnx.TensorProto:
 
 def _stretching(deconv: Deconv) -> tuple[list[onnx.NodeProto], dict[str, Array]]:
     """Nodes from ``x`` to the stretched map ``u``, and their constants."""
-    written, rank = deconv.written_out, len(deconv.axes)
+    written = deconv.written_out
     assert written is not None, "asked of written-out deconvs only"
     if written.stretch == "repeat":
         mode: dict[str, Any] = {
@@ -103,16 +104,35 @@ def _stretching(deconv: Deconv) -> tuple[list[onnx.NodeProto], dict[str, Array]]
         }
         scales = np.array([1, 1, *deconv.strides], np.float32)
         return [helper.make_node("Resize", ["x", "", _SCALES], ["u"], **mode)], {_SCALES: scales}
-    ones = np.ones((deconv.in_channels, 1, *(1,) * rank))
-    attributes: dict[str, Any] = {"strides": list(deconv.strides), "group": deconv.in_channels}
-    return [helper.make_node("ConvTranspose", ["x", "one"], ["u"], name="zeros", **attributes)], {"one": ones}
+    return _with_zeros(deconv)
+
+
+def _with_zeros(deconv: Deconv) -> tuple[list[onnx.NodeProto], dict[str, Array]]:
+    """Zeros behind each pixel, as StyleGAN2's ``upfirdn2d`` writes them, and around the map where Conv cannot."""
+    pairs = [(axis.in_size, axis.stride) for axis in deconv.axes if axis.in_size is not None]  # definite, all of them
+    sizes = {
+        "apart": [0, 0, *chain.from_iterable((size, 1) for size, _ in pairs)],
+        "behind": [0] * (2 + 2 * len(pairs)) + [0, 0, *chain.from_iterable((0, stride - 1) for _, stride in pairs)],
+        "together": [0, 0, *(size * stride for size, stride in pairs)],
+    }
+    nodes = [
+        helper.make_node("Reshape", ["x", "apart"], ["x_apart"]),
+        helper.make_node("Pad", ["x_apart", "behind"], ["x_zeros"], name="zeros"),
+        helper.make_node("Reshape", ["x_zeros", "together"], ["x_together"]),
+    ]
+    if min(*chain.from_iterable(whole_pads(deconv))) < 0:
+        begin, end = zip(*whole_pads(deconv), strict=True)
+        sizes["around"] = [0, 0, *begin, 0, 0, *end]
+        nodes.append(helper.make_node("Pad", ["x_together", "around"], ["x_around"]))
+    nodes[-1].output[0] = "u"
+    return nodes, {name: np.array(values, np.int64) for name, values in sizes.items()}
 
 
 def _conv_attributes(deconv: Deconv) -> dict[str, Any]:
     assert deconv.written_out is not None, "asked of written-out deconvs only"
-    begin, end = zip(*own_pads(deconv), strict=True)
-    dilations = list(deconv.written_out.dilations)
-    return {"dilations": dilations, "pads": [*begin, *end], "group": deconv.groups}
+    begin, end = zip(*whole_pads(deconv), strict=True)
+    pads = [*begin, *end] if min(*begin, *end) >= 0 else [0] * 2 * len(begin)
+    return {"dilations": list(deconv.written_out.dilations), "pads": pads, "group": deconv.groups}
 
 
 def _parameters(op_type: str, deconv: Deconv, rng: np.random.Generator) -> list[Array]:

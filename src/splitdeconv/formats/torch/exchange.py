@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array, Weights, example_values
-from splitdeconv.deconv.written import beside_shape, own_pads
+from splitdeconv.deconv.written import beside_shape, whole_pads
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings import LOWERINGS
 from splitdeconv.lowerings.candidate import Candidate
@@ -160,8 +160,7 @@ class WrittenLayer(nn.Module):
         written = deconv.written_out
         assert written is not None, "asked of written-out deconvs only"
         self.stretch, self.factors = written.stretch, deconv.strides
-        behind = [factor - 1 if self.stretch == "zeros" else 0 for factor in self.factors]
-        pads = [(begin, end - more) for (begin, end), more in zip(own_pads(deconv), behind, strict=True)]
+        pads = whole_pads(deconv)
         is_even = all(begin == end >= 0 for begin, end in pads)
         self.around = () if is_even else tuple(count for pair in reversed(pads) for count in pair)
         own = [begin if is_even else 0 for begin, _ in pads]
