@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install 's
 
 from torch import nn  # noqa: E402
 
+import splitdeconv  # noqa: E402
 import splitdeconv.torch as split  # noqa: E402
 from splitdeconv.errors import UsageError, VerificationError  # noqa: E402
 from tests.torch.networks import Everything, Functional, Plain, generator  # noqa: E402
@@ -294,3 +295,16 @@ def test_deconvs_quantised_in_eager_mode_are_listed_as_skipped() -> None:
     assert skipped.reason == (
         "is quantised in eager mode, which keeps its weight packed: quantise the graph (PT2E) instead"
     )
+
+
+def test_batch_normalization_is_not_folded_and_the_exported_program_is_named() -> None:
+    module = nn.Sequential(nn.ConvTranspose2d(3, 4, 4, 2), nn.BatchNorm2d(4)).eval()
+    converted = split.convert(module)
+    assert type(converted[1]) is nn.BatchNorm2d
+    (note,) = (each for each in split.record(converted).notes if "BatchNormalization" in each)
+    assert note.startswith("BatchNormalization behind '0' stays")
+    assert "fold=True" in note
+    x = torch.randn(1, 3, 5, 4)
+    folded = splitdeconv.convert(torch.export.export(module, (x,)), target="generic", lowering="split", fold=True)
+    assert folded.record.folded
+    torch.testing.assert_close(folded.model.module()(x), module(x), rtol=0, atol=1e-5)

@@ -29,7 +29,7 @@ from splitdeconv.results.verdict import OutputCheck, SiteProof
 from splitdeconv.targets.target import CompileError, Target
 
 UNMEASURED = "--to-deconv: what runs faster is measured; wanted a target that is installed, as --target onnxruntime"
-NOTHING = "--fold: nothing was found that could go into the weights of a deconv (modules: export them first)"
+NOTHING = "--fold: nothing was found that could go into the weights of a deconv"
 GAIN_SHARE = 0.3  # part of the whole model's seconds for the race against the model as it came
 ORIGINAL, FOLDED, CONVERTED = "original", "native, folded", "converted"
 

@@ -18,7 +18,7 @@ from splitdeconv.results.verdict import SiteProof
 from splitdeconv.targets.target import CompileError, Target
 
 TURN_SHARE = 0.2  # part of all seconds
-NOTHING = "--to-deconv: no convolution was found that makes the phases of a finer map (modules: export them first)"
+NOTHING = "--to-deconv: no convolution was found that makes the phases of a finer map"
 _AS_IT_IS, _TURNED = "as it is", "turned"
 
 

@@ -17,6 +17,11 @@ from splitdeconv.pipeline.arguments import checked
 from splitdeconv.torch.convert import bench, convert, record, restore
 from splitdeconv.torch.merge import merge_upsampling
 from splitdeconv.torch_modules.functions import split_conv_transpose1d, split_conv_transpose2d, split_conv_transpose3d
+from splitdeconv.torch_modules.interpolated import (
+    SplitInterpolatedConv1d,
+    SplitInterpolatedConv2d,
+    SplitInterpolatedConv3d,
+)
 from splitdeconv.torch_modules.modules import (
     LazySplitConvTranspose1d,
     LazySplitConvTranspose2d,
@@ -40,6 +45,9 @@ __all__ = [
     "SplitConvTranspose1d",
     "SplitConvTranspose2d",
     "SplitConvTranspose3d",
+    "SplitInterpolatedConv1d",
+    "SplitInterpolatedConv2d",
+    "SplitInterpolatedConv3d",
     "SplitUpsampledConv1d",
     "SplitUpsampledConv2d",
     "SplitUpsampledConv3d",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from torch import fx, nn
@@ -21,10 +22,15 @@ from splitdeconv.pipeline.request import BenchRequest, ConvertRequest
 from splitdeconv.results.bench import BenchRecord
 from splitdeconv.results.record import RunRecord
 from splitdeconv.torch_modules.modules import SplitConvTranspose, thaw_module
-from splitdeconv.torch_modules.observe import copy_of
+from splitdeconv.torch_modules.observe import CONV_TRANSPOSE, copy_of
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 NATIVE_OF = {split: native for native, split in SPLIT_OF.items()}
 RECORD, ORIGINAL = "splitdeconv", "_splitdeconv_original"  # attributes of converted modules
+NOT_FOLDED = (
+    "BatchNormalization behind {} stays: a module goes on with the weights that are trained and saved; "
+    "splitdeconv.convert(torch.export.export(module.eval(), inputs), fold=True) puts it into them"
+)
 NOT_TIMED = "nothing was timed: it may be slower than the original; a target and example inputs time it"
 
 
@@ -46,7 +52,7 @@ def convert(
 
     A convolution right behind ``nn.Upsample`` in an ``nn.Sequential`` is a transposed convolution too: with a target,
     or where a lowering is named, the two become one :class:`splitdeconv.torch.SplitUpsampledConv2d`, as
-    :func:`splitdeconv.torch.merge_upsampling` makes it.
+    :func:`splitdeconv.torch.merge_upsampling` makes it. A 1×1 convolution behind one of another mode comes before it.
 
     Args:
         module: any module; also the GraphModule of ``torch.export`` or of PT2E quantisation.
@@ -169,13 +175,25 @@ def _budget(model: ModuleModel, seconds: float) -> float:
     return seconds * max(1, len(layers)) / (1 - MODEL_SHARE)
 
 
+def _not_folded(module: nn.Module) -> tuple[str, ...]:
+    """What the user should know of normalisations right behind deconvs."""
+    names = [
+        f"{where}.{name}" if where else name
+        for where, parent in module.named_modules()
+        if type(parent) is nn.Sequential
+        for (name, each), (_, behind) in pairwise(parent.named_children())
+        if isinstance(each, CONV_TRANSPOSE) and isinstance(behind, BATCH_NORMS)
+    ]
+    return (NOT_FOLDED.format(", ".join(f"'{name}'" for name in names)),) if names else ()
+
+
 def _kept(module: nn.Module, model: ModuleModel, conversion: converting.Conversion, *, timed: bool) -> nn.Module:
     """The converted module, with its record."""
     rewritten = conversion.rewritten
     assert isinstance(rewritten, ModuleModel), "a module stays one"
     converted = copy_of(module) if rewritten is model else rewritten.module
     found = conversion.record
-    notes = found.notes if timed else (NOT_TIMED, *found.notes)
+    notes = (*(() if timed else (NOT_TIMED,)), *found.notes, *_not_folded(module))
     object.__setattr__(converted, RECORD, replace(found, notes=notes))
     if isinstance(converted, fx.GraphModule):
         object.__setattr__(converted, ORIGINAL, module)

@@ -19,7 +19,8 @@ def merge_upsampling(module: nn.Module, lowering: str | None = None) -> nn.Modul
 
     Before: ``nn.Upsample`` in mode nearest with a whole ``scale_factor``, then ``nn.Conv*d``, in an ``nn.Sequential``.
     After: ``nn.Identity``, then ``SplitUpsampledConv*d``: the same convolution, of which only the class has changed. So
-    names, parameters, hooks and the state dict are the same, and training goes on.
+    names, parameters, hooks and the state dict are the same, and training goes on. One of another mode and a 1×1
+    convolution become ``SplitInterpolatedConv*d``.
 
     Convolutions of another stride than 1, with pads that are no zeros, or used at several places stay as they are, and
     so do those that ``lowering`` refuses. Nothing is timed or proved: :func:`splitdeconv.torch.convert` does that.

@@ -312,9 +312,9 @@ def whole_models(draw: st.DrawFn) -> tuple[onnx.ModelProto, tuple[int, ...]]:
         front = then(front, [lambda x, y: node("Slice", [x, "one", "minus", "spatial"], y)], cut)
     elif between:
         front = then(front, [lambda x, y: node(between, [x], y)], {})
-    groups = draw(st.sampled_from([1, 1, CHANNELS]))
     channels = CHANNELS * len(order or "x")
-    weight = models.kernel_of((3, channels // groups, *kernel), draw(st.integers(0, 100)))
+    groups = draw(st.sampled_from([1, 1, CHANNELS, channels]))
+    weight = models.kernel_of((max(3, groups), channels // groups, *kernel), draw(st.integers(0, 100)))
     dims = (1, CHANNELS, *sizes)
     return model_of(front, kernel=weight, dims=dims, pads=pads, dilations=dilations, group=groups), dims
 

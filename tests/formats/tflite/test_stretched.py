@@ -307,6 +307,8 @@ def whole_models(draw: st.DrawFn) -> tuple[bytes, tuple[int, ...], str]:
     dilations = [draw(st.sampled_from([1, 1, 2, 3])) for _ in range(2)]
     kernel = [draw(st.integers(1, 4)) for _ in range(2)]
     room = all(n + grown >= (k - 1) * d + 1 for n, k, d in zip(stretched, kernel, dilations, strict=True))
+    operator = draw(st.sampled_from(["CONV_2D", "CONV_2D", "DEPTHWISE_CONV_2D"]))
+    groups = draw(st.sampled_from([1, 1, CHANNELS])) if (operator, weights) == ("CONV_2D", "float32") else 1
     content = model_of(
         front,
         *([models.beside(*order)] if order else []),
@@ -314,8 +316,9 @@ def whole_models(draw: st.DrawFn) -> tuple[bytes, tuple[int, ...], str]:
         dims=(draw(st.integers(1, 2)), *sizes, CHANNELS),
         kernel=kernel,
         dilations=dilations,
-        kind=draw(st.sampled_from(["CONV_2D", "CONV_2D", "DEPTHWISE_CONV_2D"])),
-        outs=draw(st.integers(1, 3)),
+        kind=operator,
+        outs=groups * draw(st.integers(1, 3)),
+        groups=groups,
         same=not room or draw(st.booleans()),
         activation=draw(st.sampled_from([0, 1, 3])),
         weights=weights,

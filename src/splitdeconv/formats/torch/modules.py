@@ -30,6 +30,7 @@ from splitdeconv.formats.torch.exchange import (
     form_of,
     is_form,
     layer_module,
+    layout_of,
     make_split,
     refuse_compiled,
     refuse_module,
@@ -40,7 +41,6 @@ from splitdeconv.formats.torch.model import TorchModel, array_of, evaluate, inpu
 from splitdeconv.formats.torch.pairs import pairs
 from splitdeconv.formats.torch.quantised import quantised_layer, read_quantised
 from splitdeconv.formats.torch.written import alone
-from splitdeconv.formats.written_convs import stretched_note
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.results.plan import Skipped
 from splitdeconv.torch_modules import graphs
@@ -133,6 +133,9 @@ class ModuleModel(TorchModel):
     def refuse(self, site: Site, program: Program) -> str | None:
         if not is_form(program) and isinstance(self.module, fx.GraphModule):
             return "calls in a graph are replaced by lowerings only"
+        written = site.deconv.written_out
+        if written is not None and written.interpolation is not None and layout_of(program) != self.layout:
+            return "the two modules work in the layout of their maps"
         if self.measured:
             return super().refuse(site, program)
         wanted = displayed(self._form(site.deconv))
@@ -267,15 +270,14 @@ class ModuleModel(TorchModel):
         """The convolutions right behind an upsampling."""
         for pair in pairs(self.module):
             shape = self.seen.in_shapes.get(pair.path)
-            if (reason := pair.refuse()) is not None:
+            if (reason := pair.refuse(shape)) is not None:
                 yield Skipped(pair.name, "module", reason)
             elif shape is None and self.measured:
                 yield Skipped(pair.name, "module", UNSEEN)
             else:
                 deconv = pair.deconv(shape)
-                note = stretched_note("repeat", deconv.strides, ["Upsample"], None)
                 weights = weights_of(deconv, pair.parameters())
-                yield self._site(pair.name, pair, deconv, weights, "module", (note,))
+                yield self._site(pair.name, pair, deconv, weights, "module", (pair.note(),))
 
     def _calls(self) -> Iterator[Site | Skipped]:
         """The calls in a graph, but for those that modules with code of their own make."""
