@@ -273,6 +273,9 @@ def bench(
 def from_json(text: str) -> RunRecord | tuple[BenchRecord, ...]:
     """The record of a run, or those of a benchmark, from what ``--json`` has written.
 
+    The text of a conversion's or a benchmark's (``print(record)``) is what the command prints, and ``report(path)``
+    writes its page.
+
     Args:
         text: the content of that file.
 
@@ -280,5 +283,6 @@ def from_json(text: str) -> RunRecord | tuple[BenchRecord, ...]:
         InputError: not such a record.
     """
     from splitdeconv import codec  # noqa: PLC0415  # as above
+    from splitdeconv.pipeline.records import printable  # noqa: PLC0415  # as above
 
-    return codec.from_json(text, "the record")
+    return printable(codec.from_json(text, "the record"))

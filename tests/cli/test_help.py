@@ -36,6 +36,14 @@ def test_every_option_says_what_it_takes(name: str) -> None:
         )
 
 
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_flags_want_no_value(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*name.split(), "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--help" in shown
+    assert "bool" not in shown.lower()
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_help_has_an_example_which_parses(name: str) -> None:
     found = re.fullmatch(r"Example: `splitdeconv (.*)`", COMMANDS[name].epilog or "")

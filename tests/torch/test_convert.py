@@ -13,6 +13,7 @@ from torch import nn  # noqa: E402
 import splitdeconv  # noqa: E402
 import splitdeconv.torch as split  # noqa: E402
 from splitdeconv.errors import UsageError, VerificationError  # noqa: E402
+from splitdeconv.report.conversion import NOT_TIMED  # noqa: E402
 from tests.torch.networks import Everything, Functional, Plain, generator  # noqa: E402
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -29,7 +30,7 @@ def everything() -> Everything:
 def test_the_model_is_copied_and_computes_the_same() -> None:
     module = everything()
     before = copy.deepcopy(module.state_dict())
-    converted = split.convert(module, (X,))
+    converted = split.convert(module, (X,), "generic")
     torch.testing.assert_close(converted(X), module(X), **CLOSE)
     assert type(module.shared) is nn.ConvTranspose2d
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
@@ -110,7 +111,7 @@ def test_restore_gives_the_original_with_the_present_values() -> None:
 
 def test_functional_calls_are_converted_in_the_exported_graph() -> None:
     module = Functional().eval()
-    converted = split.convert(module, (X,))
+    converted = split.convert(module, (X,), "generic")
     record = split.record(converted)
     assert len(record.converted) == 3
     assert [(each.site, each.reason) for each in record.skipped] == [("own", OWN)]
@@ -126,7 +127,7 @@ def test_functional_calls_are_converted_in_the_exported_graph() -> None:
 
 def test_frozen_graphs_hold_the_filters_of_their_calls() -> None:
     module = Functional().eval()
-    converted = split.convert(module, (X,))
+    converted = split.convert(module, (X,), "generic")
     assert split.freeze(converted) is converted
     filters = [name for name, _ in converted.named_buffers()]
     assert len(filters) == 4  # three calls, the last without a bias, and one parameter that is sliced in the graph
@@ -141,7 +142,7 @@ def test_frozen_graphs_hold_the_filters_of_their_calls() -> None:
 def test_functional_calls_with_dynamic_sizes_train_and_come_back() -> None:
     module = Functional()
     sizes = ({0: torch.export.Dim("n"), 2: torch.export.Dim("h"), 3: torch.export.Dim("w")},)
-    converted = split.convert(module, (X,), dynamic_shapes=sizes)
+    converted = split.convert(module, (X,), "generic", dynamic_shapes=sizes)
     x = torch.randn(1, 4, 3, 7)
     for each in (converted, module):
         each(x).square().mean().backward()
@@ -159,7 +160,7 @@ def test_a_model_that_cannot_be_exported_keeps_its_functional_calls() -> None:
             return super().forward(x) if x.sum().item() > -1e9 else x
 
     module = Untraceable().eval()
-    converted = split.convert(module, (X,))
+    converted = split.convert(module, (X,), "generic")
     assert type(converted.module) is split.SplitConvTranspose2d
     reason = split.record(converted).skipped[-1].reason
     assert reason.startswith("calls conv_transpose itself, and the module cannot be exported: ")
@@ -201,6 +202,35 @@ def test_the_measured_choice_keeps_its_table() -> None:
     torch.testing.assert_close(converted(X), module(X), **CLOSE)
 
 
+def test_with_inputs_the_default_is_measured_where_the_module_is() -> None:
+    module = nn.Sequential(nn.ConvTranspose2d(4, 4, 4, 2, 1)).eval()
+    record = split.record(split.convert(module, X, seconds=0.2))
+    assert record.plan.target == "torch:cpu:float32"
+    assert record.target_reason == "the module's device and type; target= names another"
+    assert record.plan.choices[0].options[0].time is not None
+    half = split.record(split.convert(module.to(torch.bfloat16), X.to(torch.bfloat16), seconds=0.2))
+    assert half.plan.target == "torch:cpu:bfloat16"
+
+
+def test_modules_that_no_target_runs_as_they_are_go_by_rule() -> None:
+    record = split.record(split.convert(nn.ConvTranspose2d(4, 4, 4, 2, 1).double(), X.double()))
+    assert record.plan.target == "generic"
+    assert record.target_reason.startswith("nothing is measured, because the module is in torch.float64 on cpu; ")
+    assert record.converted == ("",)
+
+
+def test_an_example_may_be_a_tensor() -> None:
+    module = nn.Sequential(nn.ConvTranspose2d(4, 4, 4, 2, 1)).eval()
+    record = split.record(split.convert(module, X, "generic"))
+    assert [check.name for check in record.verdict.outputs] == ["output0"]
+    with pytest.raises(UsageError, match=r"example_inputs is 3 .* wanted a list of values or a Tensor of torch"):
+        split.convert(module, 3)
+    frozen = split.freeze(split.convert(module), X)
+    torch.testing.assert_close(frozen(X), module(X), **CLOSE)
+    streamed = split.streaming(nn.Conv1d(2, 2, 3), torch.randn(1, 2, 9))
+    assert streamed.streaming.past == 2
+
+
 def test_a_layer_that_was_not_called_is_not_measured() -> None:
     module = everything()
     module.spare = nn.ConvTranspose2d(2, 2, 2)
@@ -213,16 +243,17 @@ def test_a_layer_that_was_not_called_is_not_measured() -> None:
 def test_every_conversion_is_proved_and_says_where_nothing_was_timed() -> None:
     module = generator().eval()
     x = torch.randn(1, 6, 2, 2)
-    converted = split.convert(module, (x,))
+    converted = split.convert(module, (x,), "generic")
     record = split.record(converted)
     assert record is converted.splitdeconv
     assert record.verdict.passed
     assert [proof.exact for proof in record.verdict.proofs] == [True] * 3
     assert [check.against for check in record.verdict.outputs] == ["float64"]
-    assert record.notes[0].startswith("nothing was timed: it may be slower")
+    assert str(record).endswith(f"\n{NOT_TIMED}")
     assert split.record(copy.deepcopy(converted)) == record
-    assert split.record(split.convert(module, (x,), "generic")).notes[0] == record.notes[0]
     alone = split.record(split.convert(module))
+    assert str(alone).startswith("target: generic (nothing is measured, because there are no example inputs)\n")
+    assert str(alone).endswith(f"\n{NOT_TIMED}")
     assert not alone.verdict.outputs
     assert "without example inputs" in alone.verdict.notes[-1]
     assert split.record(split.convert(module, verify=False)).verdict.skipped == "switched off by the user"
@@ -238,7 +269,7 @@ def test_a_wrong_module_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_lazy_module_is_proved_for_few_channels() -> None:
     record = split.record(split.convert(nn.LazyConvTranspose2d(6, 4, 2, groups=2)))
     assert [proof.exact for proof in record.verdict.proofs] == [True]
-    assert record.notes[1].endswith("not known before it sees an input; it was proved for 2 of them")
+    assert record.notes[0].endswith("not known before it sees an input; it was proved for 2 of them")
 
 
 def test_nested_inputs_and_outputs_are_compared() -> None:
@@ -251,7 +282,7 @@ def test_nested_inputs_and_outputs_are_compared() -> None:
             y = self.up(maps["x"]) * scale
             return {"y": y.flip(-1) if flip else y, "size": y.shape[-1]}
 
-    record = split.record(split.convert(Nested(), ({"x": X}, 2.0, True)))
+    record = split.record(split.convert(Nested(), ({"x": X}, 2.0, True), "generic"))
     assert [check.name for check in record.verdict.outputs] == ["output0"]
 
 
@@ -277,7 +308,7 @@ class FunctionalDeconv(nn.Module):
 @pytest.mark.parametrize("how", ["script", "trace"])
 @pytest.mark.parametrize("inputs", [None, (torch.ones(1, 4, 8, 8),)], ids=["alone", "with inputs"])
 def test_compiled_modules_are_listed_as_skipped(how, inputs) -> None:
-    (skipped,) = split.record(split.convert(compiled(how), inputs)).skipped
+    (skipped,) = split.record(split.convert(compiled(how), inputs, "generic")).skipped
     assert (skipped.site, skipped.reason) == (
         "0",
         "is compiled by torch.jit: convert the module before it is scripted or traced",

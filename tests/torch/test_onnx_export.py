@@ -57,7 +57,7 @@ def test_converted_models_export_without_a_deconv(prepare, tmp_path) -> None:
 def test_functional_calls_export_without_a_deconv(tmp_path) -> None:
     module = Functional().eval()
     module.own = nn.Identity()
-    converted = split.convert(module, (torch.randn(2, 4, 5, 6),), dynamic_shapes=SIZES)
+    converted = split.convert(module, (torch.randn(2, 4, 5, 6),), "generic", dynamic_shapes=SIZES)
     model, session = exported(converted, tmp_path / "functional.onnx")
     assert "ConvTranspose" not in operators(model)
     x = torch.randn(1, 4, 3, 7)

@@ -112,6 +112,9 @@ def test_lowerings_that_add_partial_sums_are_refused() -> None:
 def test_quantised_graphs_are_not_measured() -> None:
     (skipped,) = split.record(split.convert(graph(Layer()), (X,), "torch")).skipped
     assert "runs quantised graphs in float" in skipped.reason
+    record = split.record(split.convert(graph(Layer()), (X,)))
+    assert record.target_reason.endswith("PyTorch runs quantised graphs in float")
+    assert record.converted
 
 
 def test_restore_gives_the_graph_back() -> None:

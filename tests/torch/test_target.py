@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -14,8 +16,8 @@ from splitdeconv.deconv.spec import Axis, Deconv, Quant  # noqa: E402
 from splitdeconv.errors import UsageError  # noqa: E402
 from splitdeconv.lowerings import lower  # noqa: E402
 from splitdeconv.lowerings.candidate import Candidate  # noqa: E402
-from splitdeconv.measuring.rounds import DROP_AFTER  # noqa: E402
-from splitdeconv.results.times import FEWEST_ROUNDS, timed  # noqa: E402
+from splitdeconv.measuring import rounds  # noqa: E402
+from splitdeconv.results.times import timed  # noqa: E402
 from splitdeconv.targets import CompileError, target  # noqa: E402
 from splitdeconv.torch_modules.flat import Flat  # noqa: E402
 
@@ -68,24 +70,29 @@ def test_what_stops_a_module_is_a_reason() -> None:
         compiled.run({"x": X})
 
 
-def test_candidates_are_timed_in_turns_and_hopeless_ones_are_dropped() -> None:
-    class Slow(nn.Module):
+def test_candidates_are_timed_in_turns_and_hopeless_ones_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_ns = [0]
+
+    class Lasting(nn.Module):
+        def __init__(self, run_ns):
+            super().__init__()
+            self.run_ns = run_ns
+
         def forward(self, x):
-            for _ in range(2000):
-                x = x + 1
+            now_ns[0] += self.run_ns
             return x
 
+    monkeypatch.setattr(rounds, "interleaved", partial(rounds.interleaved, clock=lambda: now_ns[0]))
     on = target("torch:cpu", threads=1)
     fast, slow, broken = Candidate("native"), Candidate("zero_insert"), Candidate("split")
     outcomes = on.measure(
-        {fast: on.compile(Compilable(Flat(nn.Identity()))), slow: on.compile(Compilable(Flat(Slow())))},
+        {fast: on.compile(Compilable(Flat(Lasting(10**6)))), slow: on.compile(Compilable(Flat(Lasting(10**8))))},
         {"x": X},
-        seconds=0.5,
+        seconds=5.0,
     )
     times = timed(outcomes)
-    assert times[slow].rounds == DROP_AFTER
-    assert times[fast].rounds >= FEWEST_ROUNDS
-    assert 0 <= times[fast].low_ms <= times[fast].median_ms <= times[fast].high_ms < times[slow].median_ms
+    assert (times[slow].rounds, times[slow].median_ms) == (rounds.DROP_AFTER, 100.0)
+    assert (times[fast].rounds, times[fast].median_ms) == (rounds.ENOUGH_ROUNDS, 1.0)
     with pytest.raises(CompileError):
         on.measure({broken: on.compile(Compilable(Flat(nn.Linear(3, 3))))}, {"x": X}, seconds=0.01)
 

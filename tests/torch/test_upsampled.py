@@ -203,7 +203,7 @@ class OwnForward(nn.Module):
 
 
 def test_upsamplings_in_a_forward_of_their_own_are_listed_with_what_takes_them() -> None:
-    record = split.record(split.convert(OwnForward(), (X,)))
+    record = split.record(split.convert(OwnForward(), (X,), "generic"))
     found = {each.site: each.reason for each in record.skipped}
     assert list(found) == ["called", "module", "pointwise"]
     assert "torch.export.export(module, inputs)" in found["called"]
@@ -212,5 +212,5 @@ def test_upsamplings_in_a_forward_of_their_own_are_listed_with_what_takes_them()
         def forward(self, x):
             return F.conv2d(F.interpolate(x, scale_factor=2), torch.ones(1, 4, 3, 3))
 
-    (skipped,) = split.record(split.convert(Itself(), (X,))).skipped
+    (skipped,) = split.record(split.convert(Itself(), (X,), "generic")).skipped
     assert skipped.site == "Itself"

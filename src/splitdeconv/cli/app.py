@@ -10,7 +10,7 @@ from functools import cache
 from importlib import import_module
 from json import dumps
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -25,12 +25,14 @@ from splitdeconv.results.bench import BenchRecord
 from splitdeconv.results.record import RunRecord
 from splitdeconv.results.schema import SCHEMA_VERSION
 
+HELP = ["-h", "--help"]
+
 app = typer.Typer(
     name="splitdeconv",
     help="Rewrite transposed convolutions exactly as ordinary convolutions, and prove it.",
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": HELP},
 )
 
 Record = TypeVar("Record", bound=RunRecord | BenchRecord)
@@ -77,7 +79,17 @@ def command_line() -> Callable[..., object]:
     """All commands, whose modules register themselves on ``app``; made once, because typer reads all types anew."""
     for name in COMMANDS:
         import_module(f"splitdeconv.cli.{name}")
-    return typer.main.get_command(app)
+    return _with_bare_flags(typer.main.get_command(app))
+
+
+def _with_bare_flags(command: Any) -> Any:
+    """A command, and those in it, whose help shows no ``<bool>`` behind flags, as if they wanted a value."""
+    for each in command.get_params(typer.Context(command, help_option_names=HELP)):
+        if getattr(each, "is_flag", False):
+            each.metavar = ""
+    for inner in getattr(command, "commands", {}).values():
+        _with_bare_flags(inner)
+    return command
 
 
 def console() -> Console:

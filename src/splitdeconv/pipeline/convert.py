@@ -37,6 +37,7 @@ from splitdeconv.pipeline.open import (
 )
 from splitdeconv.pipeline.prepared import Prepared, folded_sites, prepare, settle_prepared
 from splitdeconv.pipeline.printable import Reportable
+from splitdeconv.pipeline.records import ConversionRecord
 from splitdeconv.pipeline.request import ConvertRequest
 from splitdeconv.pipeline.sites import Entrant, cost_of, site_table, time_sites
 from splitdeconv.pipeline.sizes import Sized, find_sized, fixed
@@ -44,12 +45,10 @@ from splitdeconv.pipeline.streamed import streamed
 from splitdeconv.pipeline.turned import TURN_SHARE
 from splitdeconv.proof.prove import prove
 from splitdeconv.proof.whole import Given
-from splitdeconv.report import printed
-from splitdeconv.report.conversion import page as conversion_page
 from splitdeconv.report.page import Page
 from splitdeconv.results import provenance
 from splitdeconv.results.plan import Choice, Plan, SiteTable, sizes_in_words, table_over_sizes
-from splitdeconv.results.record import Environment, ModelSize, RunRecord, SiteWork, WholeTimes
+from splitdeconv.results.record import Environment, ModelSize, SiteWork, WholeTimes
 from splitdeconv.results.verdict import Verdict
 from splitdeconv.targets.target import Target
 
@@ -68,7 +67,7 @@ class Conversion(Reportable):
     rewritten: Model
     plan: Plan
     verdict: Verdict
-    record: RunRecord
+    record: ConversionRecord
 
     @cached_property
     def model(self) -> object:
@@ -77,11 +76,11 @@ class Conversion(Reportable):
 
     def show(self, out: Console) -> None:
         """Print it as the command does."""
-        printed.conversion(out, self.record)
+        self.record.show(out)
 
     def page(self) -> Page:
         """What :meth:`report` writes."""
-        return conversion_page(self.record)
+        return self.record.page()
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,10 +326,10 @@ def _record(
     notes: tuple[str, ...],
     whole: WholeTimes | None,
     made_of: tuple[ModelSize | None, ModelSize | None] = (None, None),
-) -> RunRecord:
+) -> ConversionRecord:
     counted = case.sizes[0].findings
     sized = {site.id: site for site in with_sizes(case.findings.sites, counted.sites)}
-    return RunRecord(
+    return ConversionRecord(
         command="convert",
         model=name_of(case.source),
         output=str(case.out or "") if verdict.passed else "",

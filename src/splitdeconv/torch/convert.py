@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.torch.exchange import SPLIT_OF, change_class, own_class
@@ -17,12 +17,16 @@ from splitdeconv.lowerings import find_lowering
 from splitdeconv.pipeline import bench as benching
 from splitdeconv.pipeline import convert as converting
 from splitdeconv.pipeline.arguments import checked
-from splitdeconv.pipeline.open import GENERIC, MODEL_SHARE, quiet
+from splitdeconv.pipeline.open import AUTO, GENERIC, MODEL_SHARE, quiet
+from splitdeconv.pipeline.records import ConversionRecord
 from splitdeconv.pipeline.request import BenchRequest, ConvertRequest
 from splitdeconv.results.bench import BenchRecord
-from splitdeconv.results.record import RunRecord
+from splitdeconv.targets.torch import runtime_of
+from splitdeconv.torch_modules.flat import positional
+from splitdeconv.torch_modules.graphs import find_calls
 from splitdeconv.torch_modules.modules import SplitConvTranspose, thaw_module
 from splitdeconv.torch_modules.observe import CONV_TRANSPOSE, copy_of
+from splitdeconv.torch_modules.quantised import is_quantised
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 NATIVE_OF = {split: native for native, split in SPLIT_OF.items()}
@@ -31,14 +35,13 @@ NOT_FOLDED = (
     "BatchNormalization behind {} stays: a module goes on with the weights that are trained and saved; "
     "splitdeconv.convert(torch.export.export(module.eval(), inputs), fold=True) puts it into them"
 )
-NOT_TIMED = "nothing was timed: it may be slower than the original; a target and example inputs time it"
 
 
 @checked
 def convert(
     module: nn.Module,
-    example_inputs: Sequence[Any] | None = None,
-    target: str | None = None,
+    example_inputs: Sequence[Any] | Tensor | None = None,
+    target: str = AUTO,
     *,
     lowering: str | None = None,
     dynamic_shapes: Any = None,
@@ -50,17 +53,19 @@ def convert(
 ) -> nn.Module:
     """A copy of ``module`` whose transposed convolutions are computed by ordinary ones; ``module`` is not changed.
 
-    A convolution right behind ``nn.Upsample`` in an ``nn.Sequential`` is a transposed convolution too: with a target,
-    or where a lowering is named, the two become one :class:`splitdeconv.torch.SplitUpsampledConv2d`, as
+    A convolution right behind ``nn.Upsample`` in an ``nn.Sequential`` is a transposed convolution too: where that
+    measures faster, or a lowering is named, the two become one :class:`splitdeconv.torch.SplitUpsampledConv2d`, as
     :func:`splitdeconv.torch.merge_upsampling` makes it. A 1×1 convolution behind one of another mode comes before it.
 
     Args:
         module: any module; also the GraphModule of ``torch.export`` or of PT2E quantisation.
-        example_inputs: positional inputs. Needed to measure, to compare the outputs of both modules, and to find
-            functional ``conv_transpose*`` calls: a module that has some is exported with these inputs, and the result
-            is a GraphModule in the module's present mode (training or evaluation).
-        target: measure every layer there (``torch``, ``torch:cuda:compiled:bfloat16``) and take what is fastest, or
-            leave the layer as it is; None takes the default rule for every layer, and times nothing.
+        example_inputs: positional inputs, or a tensor. Needed to measure, to compare the outputs of both modules, and
+            to find functional ``conv_transpose*`` calls: a module that has some is exported with these inputs, and the
+            result is a GraphModule in the module's present mode (training or evaluation).
+        target: where every layer is measured (``torch``, ``torch:cuda:compiled:bfloat16``), to take what is fastest or
+            leave the layer as it is; the whole module has the last word. ``auto`` is PyTorch on the module's device and
+            in its type; ``generic`` takes the rule for every layer and times nothing, as ``auto`` does without example
+            inputs, for quantised graphs, and where a lowering is named.
         lowering: take this lowering for every layer that it applies to, instead of a choice.
         dynamic_shapes: as ``torch.export.export`` takes them, for modules that must be exported.
         seconds: for each distinct layer to compile, check and measure its forms; the whole module has a third of their
@@ -77,16 +82,16 @@ def convert(
         UsageError: options that contradict each other, an unknown target or lowering, or an argument of a wrong type.
         VerificationError: the copy is not equal.
     """
-    if target is not None and (example_inputs is None or lowering is not None):
+    if target not in (AUTO, GENERIC) and (example_inputs is None or lowering is not None):
         needed = "example_inputs" if example_inputs is None else "no lowering beside a target"
         raise UsageError(f"convert(target='{target}') measures the layers and wants {needed}")
     if lowering is not None:
         find_lowering(lowering.partition("@")[0].split(":")[0])
-    model = ModuleModel.of(
-        module, example_inputs, dynamic_shapes=dynamic_shapes, lowering=lowering, measured=target is not None
-    )
+    name, why = (target, "") if target != AUTO else _auto(module, example_inputs, lowering)
+    example = None if example_inputs is None else positional(example_inputs)
+    model = ModuleModel.of(module, example, dynamic_shapes=dynamic_shapes, lowering=lowering, measured=name != GENERIC)
     request = ConvertRequest(
-        target=target or GENERIC,
+        target=name,
         verify=verify,
         inputs=model.feeds(),
         layers=model.asked(),
@@ -96,14 +101,14 @@ def convert(
         progress=progress or quiet,
     )
     conversion = converting.convert(model, None, request)
-    return _kept(module, model, conversion, timed=target not in (None, GENERIC))
+    return _kept(module, model, conversion, why)
 
 
 @checked
 def bench(
     module: nn.Module,
-    example_inputs: Sequence[Any],
-    target: str = "torch",
+    example_inputs: Sequence[Any] | Tensor,
+    target: str = AUTO,
     *,
     seconds: float = 4.0,
     forms: int = 0,
@@ -118,11 +123,11 @@ def bench(
             split come on top. 0 takes all.
 
     Raises:
-        UsageError: an unknown target.
+        UsageError: an unknown target, or an argument of a wrong type.
     """
-    model = ModuleModel.of(module, example_inputs, measured=True)
+    model = ModuleModel.of(module, positional(example_inputs), measured=True)
     request = BenchRequest(
-        target,
+        runtime_of(module) if target == AUTO else target,
         inputs=model.feeds(),
         threads=threads,
         budget=_budget(model, seconds),
@@ -133,14 +138,16 @@ def bench(
 
 
 @checked
-def record(module: nn.Module) -> RunRecord:
+def record(module: nn.Module) -> ConversionRecord:
     """What :func:`convert` did to ``module``: plan, proof, times, notes, as ``splitdeconv convert --json`` writes it.
+
+    Its text (``print(record)``) is what the command prints, and ``report(path)`` writes its page.
 
     Raises:
         UsageError: the module does not come from :func:`convert`.
     """
     found = module.__dict__.get(RECORD)
-    if not isinstance(found, RunRecord):
+    if not isinstance(found, ConversionRecord):
         raise UsageError(f"{type(module).__name__}: not a module that splitdeconv.torch.convert returned")
     return found
 
@@ -169,6 +176,20 @@ def restore(module: nn.Module) -> nn.Module:
     return restored
 
 
+def _auto(module: nn.Module, example_inputs: object, lowering: str | None) -> tuple[str, str]:
+    """The target that ``auto`` stands for, and why."""
+    if lowering is not None:
+        return GENERIC, ""
+    if example_inputs is None:
+        return GENERIC, "nothing is measured, because there are no example inputs"
+    if isinstance(module, fx.GraphModule) and any(map(is_quantised, find_calls(module))):
+        return GENERIC, "nothing is measured, because PyTorch runs quantised graphs in float"
+    try:
+        return runtime_of(module), "the module's device and type; target= names another"
+    except UsageError as error:
+        return GENERIC, f"nothing is measured, because {error}"
+
+
 def _budget(model: ModuleModel, seconds: float) -> float:
     """The seconds for all of the measuring."""
     layers = {site.deconv for site in model.find().sites}
@@ -187,14 +208,13 @@ def _not_folded(module: nn.Module) -> tuple[str, ...]:
     return (NOT_FOLDED.format(", ".join(f"'{name}'" for name in names)),) if names else ()
 
 
-def _kept(module: nn.Module, model: ModuleModel, conversion: converting.Conversion, *, timed: bool) -> nn.Module:
-    """The converted module, with its record."""
+def _kept(module: nn.Module, model: ModuleModel, conversion: converting.Conversion, why: str) -> nn.Module:
+    """The converted module, with its record, which says why its target."""
     rewritten = conversion.rewritten
     assert isinstance(rewritten, ModuleModel), "a module stays one"
     converted = copy_of(module) if rewritten is model else rewritten.module
-    found = conversion.record
-    notes = (*(() if timed else (NOT_TIMED,)), *found.notes, *_not_folded(module))
-    object.__setattr__(converted, RECORD, replace(found, notes=notes))
+    notes = (*conversion.record.notes, *_not_folded(module))
+    object.__setattr__(converted, RECORD, replace(conversion.record, target_reason=why, notes=notes))
     if isinstance(converted, fx.GraphModule):
         object.__setattr__(converted, ORIGINAL, module)
     return converted

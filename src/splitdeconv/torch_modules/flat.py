@@ -60,6 +60,11 @@ def with_example(module: nn.Module, example_inputs: Sequence[Any]) -> tuple[Flat
     return Flat(module, tuple(tensors), _packer(fixed, spec)), tensors
 
 
+def positional(example_inputs: Sequence[Any] | Tensor) -> tuple[Any, ...]:
+    """Example inputs as positional arguments; a tensor is the only one."""
+    return (example_inputs,) if isinstance(example_inputs, Tensor) else tuple(example_inputs)
+
+
 def of_program(program: ExportedProgram) -> Flat:
     """An exported program; its inputs keep their names."""
     names = user_inputs(program)

@@ -18,6 +18,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from splitdeconv.torch_modules.cache import Frozen, KeptFilters, Packed, can_keep, keep
+from splitdeconv.torch_modules.flat import positional
 from splitdeconv.torch_modules.functions import (
     BY_RULE,
     Geometry,
@@ -229,7 +230,7 @@ class LazySplitConvTranspose3d(SplitConvTranspose, nn.LazyConvTranspose3d):
     cls_to_become = SplitConvTranspose3d
 
 
-def freeze(module: nn.Module, example_inputs: Sequence[Any] | None = None) -> nn.Module:
+def freeze(module: nn.Module, example_inputs: Sequence[Any] | Tensor | None = None) -> nn.Module:
     """Split all filters of ``module`` once and keep them as buffers, for inference, export and CUDA graphs.
 
     In evaluation mode the split modules in ``module`` then use these buffers alone: a compiled or exported graph holds
@@ -240,8 +241,9 @@ def freeze(module: nn.Module, example_inputs: Sequence[Any] | None = None) -> nn
 
     Args:
         module: with split modules or calls in it.
-        example_inputs: positional inputs, with which the frozen module is run once. On the CPU, in float32, the filters
-            are then packed for inputs of these sizes, and code that is compiled for these sizes uses that.
+        example_inputs: a tensor, or several positional inputs, with which the frozen module is run once. On the CPU, in
+            float32, the filters are then packed for inputs of these sizes, and code that is compiled for these sizes
+            uses that.
 
     Returns:
         ``module`` itself, in evaluation mode.
@@ -255,7 +257,7 @@ def freeze(module: nn.Module, example_inputs: Sequence[Any] | None = None) -> nn
             _freeze_calls(each)
     if example_inputs is not None:
         with torch.no_grad():
-            module(*example_inputs)
+            module(*positional(example_inputs))
     return module
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 
 from splitdeconv.deconv.streaming import Streaming
 from splitdeconv.errors import UsageError, VerificationError
+from splitdeconv.torch_modules.flat import positional
 from splitdeconv.torch_modules.modules import thaw
 from splitdeconv.torch_modules.observe import copy_of
 from splitdeconv.torch_modules.streaming import Shaped, stream_graph, traced
@@ -122,7 +123,11 @@ class Streamed(nn.Module):
 
 
 def streaming(
-    module: nn.Module, example_inputs: Sequence[Any], axis: int | Sequence[int | None] = -1, *, verify: bool = True
+    module: nn.Module,
+    example_inputs: Sequence[Any] | Tensor,
+    axis: int | Sequence[int | None] = -1,
+    *,
+    verify: bool = True,
 ) -> Streamed:
     """A copy of ``module`` that works in chunks, equal to the whole over any chunking; ``module`` is not changed.
 
@@ -131,7 +136,7 @@ def streaming(
 
     Args:
         module: of ordinary and transposed convolutions, pools, element-wise functions and what works on other axes.
-        example_inputs: one to four tensors, of a signal of any length that the module takes.
+        example_inputs: a tensor, or one to four, of a signal of any length that the module takes.
         axis: the streamed axis of the first input, the others being the same for every chunk; or one for each input.
         verify: whether to compare both on the example, repeated until it is long enough, in float64.
 
@@ -139,7 +144,7 @@ def streaming(
         UsageError: the module cannot be traced, or a call needs the whole signal.
         VerificationError: the result is not equal.
     """
-    example = tuple(example_inputs)
+    example = positional(example_inputs)
     axes = _axes(example, axis)
     frames = next(value.shape[at] for value, at in zip(example, axes, strict=True) if at is not None)
     whole = thaw(copy_of(module)).eval()

@@ -1,0 +1,42 @@
+"""Records in Python: the text of one is what its command prints."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TypeVar
+
+from rich.console import Console
+
+from splitdeconv.pipeline.bench import Benchmark
+from splitdeconv.pipeline.printable import Reportable
+from splitdeconv.report import printed
+from splitdeconv.report.conversion import page as conversion_page
+from splitdeconv.report.page import Page
+from splitdeconv.results.bench import BenchRecord
+from splitdeconv.results.record import RunRecord
+
+Kind = TypeVar("Kind", bound=Reportable)
+
+
+class ConversionRecord(Reportable, RunRecord):
+    """The record of a conversion."""
+
+    def show(self, out: Console) -> None:
+        """Print it as the command does."""
+        printed.conversion(out, self)
+
+    def page(self) -> Page:
+        """What :meth:`report` writes."""
+        return conversion_page(self)
+
+
+def printable(found: RunRecord | tuple[BenchRecord, ...]) -> RunRecord | tuple[BenchRecord, ...]:
+    """What was read, as records that print; those of an inspection or a restoration stay as they are."""
+    if isinstance(found, RunRecord):
+        return _as(ConversionRecord, found) if found.command == "convert" else found
+    return tuple(_as(Benchmark, each) for each in found)
+
+
+def _as(kind: type[Kind], record: RunRecord | BenchRecord) -> Kind:
+    """The same values in a class that prints."""
+    return kind(**{each.name: getattr(record, each.name) for each in fields(record)})
