@@ -79,17 +79,18 @@ def command_line() -> Callable[..., object]:
     """All commands, whose modules register themselves on ``app``; made once, because typer reads all types anew."""
     for name in COMMANDS:
         import_module(f"splitdeconv.cli.{name}")
-    return _with_bare_flags(typer.main.get_command(app))
+    command = typer.main.get_command(app)
+    _bare_flags(command)
+    return command
 
 
-def _with_bare_flags(command: Any) -> Any:
-    """A command, and those in it, whose help shows no ``<bool>`` behind flags, as if they wanted a value."""
+def _bare_flags(command: Any) -> None:
+    """Show no ``<bool>`` behind the flags of a command and of those in it, as if they wanted a value."""
     for each in command.get_params(typer.Context(command, help_option_names=HELP)):
         if getattr(each, "is_flag", False):
             each.metavar = ""
     for inner in getattr(command, "commands", {}).values():
-        _with_bare_flags(inner)
-    return command
+        _bare_flags(inner)
 
 
 def console() -> Console:

@@ -44,7 +44,7 @@ def convert(
         try:
             with shared.progress_bar() as progress:
                 conversion = pipeline.convert(model, out, request_of(ConvertRequest, given, progress=progress))
-            record = conversion.record
+            record: RunRecord = conversion.record
             if save_plan is not None:
                 write_text(save_plan, conversion.plan.to_json())
         except VerificationError as error:
