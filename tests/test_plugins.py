@@ -43,7 +43,18 @@ COMMANDS = {
         "convert.json",
     ],
     "inspect": ["inspect", "model.onnx", "--json", "inspect.json"],
-    "bench": ["bench", "model.onnx", "--target", "plain", "--budget", "1", "--json", "bench.json"],
+    "bench": [
+        "bench",
+        "model.onnx",
+        "--target",
+        "plain",
+        "--budget",
+        "1000000",
+        "--only",
+        "deconv1",
+        "--json",
+        "bench.json",
+    ],
     "renamed": ["convert", "model.renamed", "out.renamed", "--target", "generic"],
 }
 SCRIPT = """

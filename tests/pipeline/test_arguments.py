@@ -70,8 +70,8 @@ def test_pytorch_is_checked_too() -> None:
     import splitdeconv.torch as split  # noqa: PLC0415
 
     network = torch.nn.ConvTranspose2d(2, 2, 2)
-    with pytest.raises(UsageError, match=r"^convert: example_inputs is of type Tensor; wanted a list of values"):
-        split.convert(network, torch.zeros(1, 2, 3, 3))
+    with pytest.raises(UsageError, match=r"^convert: example_inputs is 3 \(int\); wanted a list of values or a Tensor"):
+        split.convert(network, 3)
     with pytest.raises(UsageError, match=r"^convert: module is of type ModelProto; wanted a Module of torch"):
         split.convert(deconv_model())
     for function in (split.restore, split.record, split.freeze, split.thaw, split.merge_upsampling):

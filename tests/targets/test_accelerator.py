@@ -14,6 +14,8 @@ from splitdeconv.formats.onnx import OnnxModel
 from tests.accelerator.test_counts import SNGAN2
 from tests.accelerator.test_models import deconv_model
 
+ALL_ESTIMATES = ("--budget", "1000000")  # they take a moment: on the slowest machine every form has one
+
 
 @pytest.mark.parametrize(
     ("arch", "chosen"), [("dot-product-16x16", "split_phases:depth_to_space"), ("fcn-engine-16x16", "native")]
@@ -22,7 +24,8 @@ def test_the_form_with_the_fewest_modelled_cycles_is_chosen(arch: str, chosen: s
     model = deconv_model(SNGAN2, tmp_path / "m.onnx")
     record = tmp_path / "run.json"
     target = f"accelerator:{arch}"
-    assert main(["convert", str(model), str(tmp_path / "o.onnx"), "--target", target, "--json", str(record)]) == 0
+    given = ["--target", target, *ALL_ESTIMATES, "--json", str(record)]
+    assert main(["convert", str(model), str(tmp_path / "o.onnx"), *given]) == 0
     (choice,) = json.loads(record.read_text("utf-8"))["plan"]["choices"]
     assert choice["chosen"] == chosen
     times = {option["candidate"]: option["time"] for option in choice["options"]}
@@ -37,7 +40,7 @@ def test_forms_that_onnxs_own_evaluator_does_not_know_are_estimated(tmp_path: Pa
     deconv = Deconv((Axis(4, 2, 1, 1, 1, 0, 6),) * 2, 4, 4, quant=Quant("uint8", "int8", per_channel=True))
     onnx.save(OnnxModel.layer(deconv, ()).to_object(), model)
     given = ["--target", "accelerator:fcn-engine-16x16", "--no-cache", "--json", str(record)]
-    given += ["--budget", "1000000"]  # estimates take a moment: on the slowest machine every form has one
+    given += ALL_ESTIMATES
     assert main(["convert", str(model), str(tmp_path / "o.onnx"), *given]) == 0
     (choice,) = json.loads(record.read_text("utf-8"))["plan"]["choices"]
     assert any("qlinear" in option["candidate"] and option["time"] for option in choice["options"])

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -97,12 +98,18 @@ def test_a_module_in_the_folder_is_not_taken_for_the_childs_own(
     assert Child(running("tests.targets.test_child")).ask(b"") == b"main"
 
 
-def test_news_come_before_the_answer_and_prolong_its_time() -> None:
-    script = "import time; from splitdeconv.workers.serve import serve_with_news\n"
-    script += "def answer(request, tell):\n for n in range(4):\n  time.sleep(1.2); tell(b'%d' % n)\n return b'end'\n"
-    heard: list[bytes] = []
+def test_news_come_before_the_answer_and_prolong_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "from splitdeconv.workers.serve import serve_with_news\n"
+    script += "def answer(request, tell):\n for n in range(4): tell(b'%d' % n)\n return b'end'\n"
+    now, heard = [0.0], list[bytes]()
+
+    def hear(news: bytes) -> None:
+        heard.append(news)
+        now[0] += 3.0
+
+    monkeypatch.setattr("splitdeconv.targets.child.time", SimpleNamespace(monotonic=lambda: now[0]))
     child = Child(["-c", script + "serve_with_news(answer)"], patience_s=4.0)
-    assert child.ask(b"", heard=heard.append) == b"end"
+    assert child.ask(b"", heard=hear) == b"end"
     assert heard == [b"0", b"1", b"2", b"3"]
 
 
