@@ -10,10 +10,10 @@ import pytest
 from splitdeconv.deconv.definition import ideal_steps, requantised_steps
 from splitdeconv.deconv.ops import Conv
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.requantised import is_requantised, most_summed, requantised_filter, sums_taps
+from splitdeconv.deconv.requantised import most_summed, requantised_filter, sums_taps
 from splitdeconv.deconv.spec import Deconv, Quant, WrittenOut
 from splitdeconv.deconv.weights import Array, Quantisation, Weights, conv_channels, conv_filter
-from splitdeconv.deconv.written import stretched_axis
+from splitdeconv.deconv.written import is_requantised, stretched_axis
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
 

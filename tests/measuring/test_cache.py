@@ -16,7 +16,7 @@ import pytest
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.measuring.cache import TimingCache, Timings, default_path, model_key, notes_of_origin, site_key
-from splitdeconv.results import provenance
+from splitdeconv.results import record
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import NO_SECONDS, Measurement, Untimed
 
@@ -114,7 +114,7 @@ def test_another_deconv_epilogue_menu_or_version_finds_nothing(monkeypatch: pyte
         model_key({"native": b"other"}, [{"x": (1, 4, 8)}], ENVIRONMENT),
         model_key({"native": b"model"}, [{"x": (1, 4, 9)}], ENVIRONMENT),
     }
-    monkeypatch.setattr(provenance, "__version__", "999")
+    monkeypatch.setattr(record, "__version__", "999")
     others.add(site_key(DECONV, ("Relu",), CANDIDATES, ENVIRONMENT))
     assert len(others) == 8
     assert KEY not in others

@@ -14,9 +14,9 @@ import splitdeconv
 from splitdeconv import targets
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.lowerings.candidate import Candidate
-from splitdeconv.pipeline.timing import measure_those_that_run
 from splitdeconv.results.times import FEWEST_ROUNDS, Untimed, timed
 from splitdeconv.targets import CompileError, Target
+from splitdeconv.targets.target import measure_those_that_run
 from tests.crashing_runtime import (
     DIES_WHEN_COMPILED,
     DIES_WHEN_RUN,

@@ -168,7 +168,7 @@ def test_times_have_quartiles_and_say_that_they_are_measured(runtime: Target) ->
     model, longer = conv_model(identity(4), x.shape), conv_model(identity(4), x.shape, times=3)
     compiled = {few: runtime.compile(Compilable(model)), many: runtime.compile(Compilable(longer))}
     seen: list[float] = []
-    found = timed(runtime.measure(compiled, {"x": x}, 0.2, progress=seen.append, drop=KEEP_ALL))
+    found = timed(runtime.measure(compiled, {"x": x}, AGES, progress=seen.append, drop=KEEP_ALL))
     assert list(found) == [few, many]
     for time in found.values():
         assert 0 < time.low_ms <= time.median_ms <= time.high_ms

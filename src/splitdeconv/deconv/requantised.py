@@ -16,14 +16,8 @@ import numpy as np
 from splitdeconv.deconv.ops import Conv
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import INT32, Array, Weights, conv_channels, conv_filter
-from splitdeconv.deconv.written import sums_weights
 
 LARGEST = 127  # magnitude of a stored weight about its zero-point; −128 is left out, as kernels of 8 bits want it
-
-
-def is_requantised(deconv: Deconv) -> bool:
-    """Whether each split form of ``deconv`` needs filters quantised anew."""
-    return deconv.quant is not None and sums_weights(deconv)
 
 
 def sums_taps(conv: Conv) -> bool:

@@ -195,6 +195,11 @@ def sums_weights(deconv: Deconv) -> bool:
     return written is not None and written.stretch == "repeat" and not goes_before(deconv)
 
 
+def is_requantised(deconv: Deconv) -> bool:
+    """Whether each split form of ``deconv`` needs filters quantised anew."""
+    return deconv.quant is not None and sums_weights(deconv)
+
+
 def aligned_shift(deconv: Deconv, number: int) -> int:
     """Leading outputs of an axis to compute in addition, so that each phase begins where a pixel's copies begin."""
     return -own_pads(deconv)[number][0] % deconv.axes[number].stride

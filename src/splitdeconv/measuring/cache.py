@@ -21,8 +21,7 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.errors import InputError
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.measuring.rounds import ENOUGH_ROUNDS
-from splitdeconv.results import provenance
-from splitdeconv.results.record import Environment
+from splitdeconv.results.record import Environment, versions
 from splitdeconv.results.schema import Json
 from splitdeconv.results.times import NOISY, Measurement, Untimed, spread, timed
 
@@ -102,7 +101,7 @@ def _key(kind: str, parts: Json, environment: Environment) -> str:
     """A digest of everything that a time depends on, this package's version included."""
     whole = {
         "format": FORMAT,
-        "version": provenance.versions()["splitdeconv"],
+        "version": versions()["splitdeconv"],
         "kind": kind,
         "environment": codec.to_object(environment),
         **parts,

@@ -41,9 +41,9 @@ from splitdeconv.report import printed
 from splitdeconv.report.bench import page as bench_page
 from splitdeconv.report.numbers import number_of
 from splitdeconv.report.page import Page
-from splitdeconv.results import provenance
 from splitdeconv.results.bench import ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes, fixed_split
 from splitdeconv.results.plan import Choice, Plan, SiteTable
+from splitdeconv.results.record import Provenance
 from splitdeconv.results.times import Untimed, timed
 from splitdeconv.targets import target as find_target
 from splitdeconv.targets.target import CompileError, Target
@@ -98,7 +98,7 @@ def bench_model(source: object, request: BenchRequest) -> Benchmark:
         whole,
         findings.skipped,
         (*said, *prepared.in_words(), *assumed, *unsized, *found, *notes),
-        provenance.of_this_run(),
+        Provenance.of_this_run(),
     )
 
 
@@ -120,7 +120,7 @@ def bench_layers(path: Path, request: BenchRequest) -> Benchmark:
     if not entrants:
         raise UsageError(f"--only: no layer of {path} fits; there are {', '.join(layer.name for layer in layers)}")
     times, _, notes = _time_layers(entrants, target, request, request.options.seconds)
-    return Benchmark(str(path), target.environment(), times, notes=notes, provenance=provenance.of_this_run())
+    return Benchmark(str(path), target.environment(), times, notes=notes, provenance=Provenance.of_this_run())
 
 
 def _entrant(kind: type[Model], layer: ListedLayer, dtype: str, target: Target) -> Entrant:

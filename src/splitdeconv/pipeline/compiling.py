@@ -13,10 +13,9 @@ import numpy as np
 from splitdeconv import lowerings
 from splitdeconv.deconv.ops import Layout
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.requantised import is_requantised
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array
-from splitdeconv.deconv.written import beside_shape
+from splitdeconv.deconv.written import beside_shape, is_requantised
 from splitdeconv.formats.model import Model, Site
 from splitdeconv.lowerings.bound import least_work
 from splitdeconv.lowerings.candidate import NATIVE, Candidate

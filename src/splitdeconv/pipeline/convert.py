@@ -20,7 +20,6 @@ from splitdeconv.errors import CompileError, InputError, UsageError, Verificatio
 from splitdeconv.formats.model import Findings, Model, Site
 from splitdeconv.formats.open_sizes import definite_shapes, sizes_together, with_sizes
 from splitdeconv.lowerings.candidate import NATIVE
-from splitdeconv.pipeline.checks import check_names
 from splitdeconv.pipeline.in_model import Settled, programs_of
 from splitdeconv.pipeline.open import (
     GENERIC,
@@ -38,7 +37,7 @@ from splitdeconv.pipeline.open import (
 from splitdeconv.pipeline.prepared import Prepared, folded_sites, prepare, settle_prepared
 from splitdeconv.pipeline.printable import Reportable
 from splitdeconv.pipeline.records import ConversionRecord
-from splitdeconv.pipeline.request import ConvertRequest
+from splitdeconv.pipeline.request import ConvertRequest, check_names
 from splitdeconv.pipeline.sites import Entrant, cost_of, site_table, time_sites
 from splitdeconv.pipeline.sizes import Sized, find_sized, fixed
 from splitdeconv.pipeline.streamed import streamed
@@ -46,9 +45,8 @@ from splitdeconv.pipeline.turned import TURN_SHARE
 from splitdeconv.proof.prove import prove
 from splitdeconv.proof.whole import Given
 from splitdeconv.report.page import Page
-from splitdeconv.results import provenance
 from splitdeconv.results.plan import Choice, Plan, SiteTable, sizes_in_words, table_over_sizes
-from splitdeconv.results.record import Environment, ModelSize, SiteWork, WholeTimes
+from splitdeconv.results.record import Environment, ModelSize, Provenance, SiteWork, WholeTimes
 from splitdeconv.results.verdict import Verdict
 from splitdeconv.targets.target import Target
 
@@ -346,7 +344,7 @@ def _record(
         after=made_of[1],
         folded=folded_sites(case.prepared.folds),
         turned=case.prepared.turned,
-        provenance=provenance.of_this_run(),
+        provenance=Provenance.of_this_run(),
     )
 
 

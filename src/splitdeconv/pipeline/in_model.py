@@ -21,7 +21,6 @@ from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.measuring.cache import Timings, model_key, notes_of_origin
 from splitdeconv.measuring.rounds import DROP_RATIO
 from splitdeconv.pipeline.open import Options, Progress, saved
-from splitdeconv.pipeline.timing import measure_those_that_run
 from splitdeconv.report.numbers import number_of
 from splitdeconv.results.plan import Choice, Plan, sizes_in_words
 from splitdeconv.results.record import WholeTimes
@@ -36,7 +35,7 @@ from splitdeconv.results.times import (
     timed,
     wins,
 )
-from splitdeconv.targets.target import KEEP_ALL, Compiled, CompileError, Target
+from splitdeconv.targets.target import KEEP_ALL, Compiled, CompileError, Target, measure_those_that_run
 
 PASSES = 2  # over all moves of an estimated model; the second rarely changes anything
 FIRST_SHARE = 0.4  # part of the seconds after which the first race is over

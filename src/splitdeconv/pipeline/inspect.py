@@ -24,9 +24,8 @@ from splitdeconv.pipeline.sizes import find_sized
 from splitdeconv.report import listing
 from splitdeconv.report.listing import Listing
 from splitdeconv.report.numbers import count
-from splitdeconv.results import provenance
 from splitdeconv.results.plan import Plan
-from splitdeconv.results.record import FoldedSite, RunRecord
+from splitdeconv.results.record import FoldedSite, Provenance, RunRecord
 from splitdeconv.targets.target import CompileError, Target
 
 
@@ -95,7 +94,7 @@ def inspect(source: object, in_shapes: InShapes, target_names: Sequence[str]) ->
         plan,
         findings.skipped,
         other_macs=_other_macs(model, findings, shapes),
-        provenance=provenance.of_this_run(),
+        provenance=Provenance.of_this_run(),
     )
     folds, _ = model.foldable()
     turnable = {site.id: site.deconv for site in model.sub_pixels(shapes)[0]}

@@ -16,16 +16,14 @@ from splitdeconv.formats.model import Model, Site
 from splitdeconv.formats.open_sizes import named_shapes
 from splitdeconv.formats.way_back import VERSION, RewrittenSite, WayBack
 from splitdeconv.lowerings.candidate import NATIVE
-from splitdeconv.pipeline.checks import check_output
 from splitdeconv.pipeline.open import Options, as_it_came, name_of, open_model, runner_for, saved, workplace
 from splitdeconv.pipeline.printable import Printable
-from splitdeconv.pipeline.request import RestoreRequest
+from splitdeconv.pipeline.request import RestoreRequest, check_output
 from splitdeconv.proof.inputs import check_inputs, check_shapes
 from splitdeconv.proof.whole import Given, compare
 from splitdeconv.report import printed
-from splitdeconv.results import provenance
 from splitdeconv.results.plan import Choice, Plan
-from splitdeconv.results.record import Environment, RunRecord, SiteWork
+from splitdeconv.results.record import Environment, Provenance, RunRecord, SiteWork
 from splitdeconv.results.verdict import Verdict
 
 _WANTED = "wanted a model that splitdeconv convert has written"
@@ -97,7 +95,7 @@ def restore(source: object, out: Path | None, request: RestoreRequest) -> Restor
             skipped=stayed,
             verdict=verdict,
             work=tuple(_work(each) for each in choices),
-            provenance=provenance.of_this_run(),
+            provenance=Provenance.of_this_run(),
         )
         if not verdict.passed:
             raise VerificationError(

@@ -20,13 +20,12 @@ from splitdeconv.measuring import rounds
 from splitdeconv.measuring.cache import TimingCache, Timings, notes_of_origin, site_key
 from splitdeconv.pipeline.compiling import Trials, compile_equal_work, compile_site, site_inputs
 from splitdeconv.pipeline.open import Options, Progress, runner_for
-from splitdeconv.pipeline.timing import measure_those_that_run
 from splitdeconv.proof.sites import fingerprint
 from splitdeconv.results import times
 from splitdeconv.results.bench import EQUAL_WORK, ZERO_INSERT, fixed_split, short_list
 from splitdeconv.results.plan import Cost, Option, SiteTable
 from splitdeconv.results.times import Measurement, Untimed
-from splitdeconv.targets.target import KEEP_ALL, Target
+from splitdeconv.targets.target import KEEP_ALL, Target, measure_those_that_run
 
 UNKNOWN_SIZES = "the sizes of its input are not known before the model runs, so nothing can be timed"
 CHECK_SHARE = 0.4  # part of a site's seconds in which its candidates are compiled and checked; timing has the rest

@@ -10,12 +10,11 @@ import numpy as np
 from splitdeconv.formats.model import Model, SubPixelSite
 from splitdeconv.pipeline.open import Options, Progress, Shapes
 from splitdeconv.pipeline.sites import UNKNOWN_SIZES
-from splitdeconv.pipeline.timing import measure_those_that_run
 from splitdeconv.proof.sub_pixel import as_fed, drawn_map, prove_sub_pixel
 from splitdeconv.results.record import TurnedSite
 from splitdeconv.results.times import Measurement, Untimed, comparison, wins
 from splitdeconv.results.verdict import SiteProof
-from splitdeconv.targets.target import CompileError, Target
+from splitdeconv.targets.target import CompileError, Target, measure_those_that_run
 
 TURN_SHARE = 0.2  # part of all seconds
 NOTHING = "--to-deconv: no convolution was found that makes the phases of a finer map"

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from splitdeconv.deconv.requantised import is_requantised, most_summed
+from splitdeconv.deconv.requantised import most_summed
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Quantisation, Weights
-from splitdeconv.deconv.written import beside_shape
+from splitdeconv.deconv.written import beside_shape, is_requantised
 
 PROOF_MACS = 20_000_000  # of the definition in one run; sizes are cut down to it
 INTEGERS_BELOW = {"float32": 2**24, "float64": 2**53}  # whole numbers that the type holds exactly

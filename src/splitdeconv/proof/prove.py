@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.requantised import is_requantised
+from splitdeconv.deconv.written import is_requantised
 from splitdeconv.errors import VerificationError
 from splitdeconv.formats.model import Model, Site
 from splitdeconv.proof.sites import check_fused, check_requantised, noise_of_site, prove_site, wrong_numbers

@@ -9,9 +9,9 @@ import numpy as np
 from splitdeconv.deconv.definition import Definition, define, requantised_steps, rounded
 from splitdeconv.deconv.ops import NativeDeconv
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.requantised import is_requantised
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
+from splitdeconv.deconv.written import is_requantised
 from splitdeconv.formats.model import Model, Site
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import NATIVE

@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from importlib import metadata
 
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.results.plan import Plan, Skipped
 from splitdeconv.results.times import Measurement
 from splitdeconv.results.verdict import Verdict
+from splitdeconv.version import __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +135,17 @@ class Provenance:
     versions: Mapping[str, str] = field(default_factory=dict)
     system: str = ""
     finished: str = ""
+
+    @classmethod
+    def of_this_run(cls) -> Provenance:
+        """Of a record that is finished now; the command line adds its arguments."""
+        finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        return cls((), versions(), platform.platform(), finished)
+
+
+def versions() -> dict[str, str]:
+    """Of what computes in every run."""
+    return {"splitdeconv": __version__, "python": platform.python_version(), "numpy": metadata.version("numpy")}
 
 
 @dataclass(frozen=True, slots=True)

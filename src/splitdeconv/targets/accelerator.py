@@ -16,8 +16,7 @@ from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress
-from splitdeconv.results import provenance
-from splitdeconv.results.record import Environment
+from splitdeconv.results.record import Environment, versions
 from splitdeconv.results.times import Measurement, Untimed
 from splitdeconv.targets.target import Compiled, CompileError, Key, Target
 from splitdeconv.workers.serve import one_line
@@ -63,7 +62,7 @@ class Accelerator(Target):
 
     def environment(self) -> Environment:
         stated = {key: f"{each.text} ({each.source})" for key, each in self.arch.stated.items()}
-        return Environment(self.name, {"splitdeconv": provenance.versions()["splitdeconv"]}, self.arch.title, 0, stated)
+        return Environment(self.name, {"splitdeconv": versions()["splitdeconv"]}, self.arch.title, 0, stated)
 
     def refuse(self, program: Program) -> str | None:
         return lowered.refuse(program, self.arch.deconv)

@@ -20,9 +20,9 @@ from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
 from splitdeconv.results.record import Environment
-from splitdeconv.targets import operators, processor
+from splitdeconv.targets import processor
 from splitdeconv.targets.child import Child
-from splitdeconv.targets.target import CompileError, Measuring, one_line
+from splitdeconv.targets.target import CompileError, Measuring, kinds, one_line
 
 KERNELS = {
     "xnnpack": OpResolverType.BUILTIN,
@@ -54,12 +54,12 @@ class LiteRt(Measuring):
         return Environment(self.name, versions, processor.name(), self.threads, options)
 
     def refuse(self, program: Program) -> str | None:
-        quant, kinds = program.deconv.quant, operators.kinds(program)
+        quant, used = program.deconv.quant, kinds(program)
         if program.inserts_zeros and max(program.deconv.strides) > 1:
             return "zero insertion multiplies by the inserted zeros, which LiteRT does not skip"
-        if Relayout in kinds:
+        if Relayout in used:
             return "LiteRT's maps have one layout only"
-        if quant is not None and DepthToSpace in kinds and not self._moves(quant.activation):
+        if quant is not None and DepthToSpace in used and not self._moves(quant.activation):
             return f"LiteRT's {self.kernels} DEPTH_TO_SPACE does not take {quant.activation}"
         return None
 

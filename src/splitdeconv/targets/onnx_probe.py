@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,7 @@ from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.ops import Concat, Conv, DepthToSpace, NativeDeconv, Op, Pad, Spread, Transpose
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Array
-from splitdeconv.targets.operators import Operator, operators
-from splitdeconv.targets.target import CompileError, one_line
+from splitdeconv.targets.target import CompileError, Operator, one_line, operators
 
 OPSET, IR_VERSION = 17, 8
 OPSET_OF_BFLOAT16, IR_VERSION_OF_BFLOAT16 = 22, 10  # the first with convolutions of that type
@@ -33,11 +33,11 @@ _NAMES: dict[type[Op], str] = {
 }  # what is tried: the operators that some runtime lacks in some type
 
 
+@dataclass
 class Probes:
     """What a target was seen to run and not to run; every operator is tried once."""
 
-    def __init__(self) -> None:
-        self._answers: dict[Operator, str | None] = {}
+    _answers: dict[Operator, str | None] = field(default_factory=dict)
 
     def refuse(self, program: Program, compile_model: Compile) -> str | None:
         """Why the target does not run an operator of ``program`` on its type, in its own words, or None.

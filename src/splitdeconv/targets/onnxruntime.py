@@ -10,8 +10,9 @@ from splitdeconv.deconv.ops import NativeDeconv
 from splitdeconv.deconv.program import Program
 from splitdeconv.errors import UsageError
 from splitdeconv.results.record import Environment
-from splitdeconv.targets import onnx_probe, operators, processor
+from splitdeconv.targets import onnx_probe, processor
 from splitdeconv.targets.remote import Remote, RemoteModel, Runtime, runtime_in
+from splitdeconv.targets.target import kinds
 
 plugins.require("onnxruntime")
 
@@ -45,7 +46,7 @@ class OnnxRuntime(Remote):
 
     def refuse(self, program: Program) -> str | None:
         beyond = any(axis.output_pad >= axis.stride for axis in program.deconv.axes)
-        if beyond and NativeDeconv in operators.kinds(program):
+        if beyond and NativeDeconv in kinds(program):
             return "ONNX Runtime's deconv reads outside its buffer when output_padding reaches the stride"
         return self._probes.refuse(program, self.compile)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar, cast
 
 from splitdeconv.deconv.network import Compilable
+from splitdeconv.deconv.ops import Op
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import CompileError
@@ -155,3 +157,67 @@ class Measuring(Target):
         """See :meth:`Target.measure`."""
         runs = {key: cast("MeasuredModel", compiled).prepare(inputs) for key, compiled in models.items()}
         return dict.fromkeys(models, NO_SECONDS) | interleaved(runs, seconds, progress=progress, drop=drop)
+
+
+def measure_those_that_run(
+    target: Target,
+    models: Mapping[Key, Compiled],
+    inputs: Mapping[str, Array],
+    seconds: float,
+    *,
+    progress: Progress | None = None,
+    drop: float = DROP_RATIO,
+) -> dict[Key, Measurement | Untimed]:
+    """Times as of :meth:`Target.measure`; models that do not run to the end have none.
+
+    Where the models stop together, each is timed alone, which tells whose fault it is.
+    """
+    try:
+        return target.measure(models, inputs, seconds, progress=progress, drop=drop)
+    except CompileError as error:
+        together = str(error)
+    reasons = {key: reason for key, model in models.items() if (reason := _stops(target, model, inputs))}
+    found: dict[Key, Measurement | Untimed] = {key: Untimed(reason, runs=False) for key, reason in reasons.items()}
+    left = {key: model for key, model in models.items() if key not in reasons}
+    if not left:
+        return found
+    try:
+        return found | target.measure(left, inputs, seconds, progress=progress, drop=drop)
+    except CompileError:
+        stopped = Untimed(f"stops when it is timed beside others: {together}", runs=False)
+        return found | dict.fromkeys(left, stopped)
+
+
+def _stops(target: Target, model: Compiled, inputs: Mapping[str, Array]) -> str:
+    """Why a model does not run to the end by itself, or nothing."""
+    try:
+        target.measure({"": model}, inputs, 0.0)
+    except CompileError as error:
+        return str(error)
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """A kind of operation as a target meets it.
+
+    Attributes:
+        kind: the operation's class.
+        dtype: NumPy name of the type that it computes in.
+        rank: number of spatial axes of the deconv that it is a part of.
+    """
+
+    kind: type[Op]
+    dtype: str
+    rank: int
+
+
+def operators(program: Program) -> frozenset[Operator]:
+    """The operators of ``program``."""
+    deconv = program.deconv
+    return frozenset(Operator(kind, deconv.dtype, len(deconv.axes)) for kind in kinds(program))
+
+
+def kinds(program: Program) -> frozenset[type[Op]]:
+    """The classes of the operations of ``program``."""
+    return frozenset(type(step.op) for step in program.steps)

@@ -21,10 +21,9 @@ from splitdeconv.lowerings.candidate import RELAYOUT, Candidate
 from splitdeconv.measuring.rounds import DROP_RATIO, Progress
 from splitdeconv.results.record import Environment
 from splitdeconv.results.times import Measurement, Untimed
-from splitdeconv.targets import operators
 from splitdeconv.targets.child import Child
 from splitdeconv.targets.litert import LiteRtModel, interpreter
-from splitdeconv.targets.target import Compiled, CompileError, Key, Target
+from splitdeconv.targets.target import Compiled, CompileError, Key, Target, kinds
 
 DEFAULT = "internal-default"  # Vela's own word for its choice by accelerator
 DEFAULT_ACCELERATOR = "ethos-u55-128"
@@ -128,7 +127,7 @@ class Vela(Target):
         quant = program.deconv.quant
         if quant is None or quant.activation == "float32":
             return "Ethos-U computes in int8, uint8 and int16 only: quantise the model first"
-        if DepthToSpace in operators.kinds(program):
+        if DepthToSpace in kinds(program):
             return "Vela has no DEPTH_TO_SPACE"
         if program.inserts_zeros:
             return "Vela's own TRANSPOSE_CONV already inserts the zeros"

@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from splitdeconv.deconv.requantised import is_requantised
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Weights
-from splitdeconv.deconv.written import sums_weights
+from splitdeconv.deconv.written import is_requantised, sums_weights
 from splitdeconv.errors import InputError
+from splitdeconv.formats.index_maps import taps_of_ones
 from splitdeconv.formats.model import Origin, Site
 from splitdeconv.formats.onnx.constants import constant, dims_of
 from splitdeconv.formats.onnx.epilogue import Tail, find_tail
 from splitdeconv.formats.onnx.geometry import RunTimeGeometryError, axes_from, conv_axes, read_attributes
-from splitdeconv.formats.onnx.graph import Place, is_standard
-from splitdeconv.formats.onnx.movement import may_be_stretched
+from splitdeconv.formats.onnx.graph import MICROSOFT, STANDARD_DOMAINS, Place, integer, is_standard
+from splitdeconv.formats.onnx.movement import MOVING, STRETCHING
 from splitdeconv.formats.onnx.quantised import Qdq, quantised_notes
 from splitdeconv.formats.onnx.quantised_stretched import on_the_way, read_stretched_qdq
 from splitdeconv.formats.onnx.quantisers import UnsupportedError, stored_kernel
@@ -75,7 +75,7 @@ def stretched_at(place: Place, shapes: Shapes, numerics: str) -> StretchedValue 
     weight = node.inputs[1] if len(node.inputs) > 1 else None
     if weight is None or not (turned or is_standard(node, "Conv")) or place.in_function:
         return None
-    if not may_be_stretched(node.inputs[0], place.opset):
+    if not _may_be_stretched(node.inputs[0], place.opset):
         return None
     shape = _weight_shape(weight, place.opset, shapes)
     geometry = None if shape is None or not 3 <= len(shape) <= 5 else conv_geometry(node, shape)
@@ -86,6 +86,28 @@ def stretched_at(place: Place, shapes: Shapes, numerics: str) -> StretchedValue 
     if found is not None and constant(weight, place.opset) is None:
         return None if turned else COMPUTED  # operators split a transposed one as it stands
     return (_why_left(place, found, shapes, numerics) or found) if isinstance(found, Stretched) else found
+
+
+def _may_be_stretched(value: ir.Value | None, opset: int) -> bool:
+    """Whether a node that stretches may be among those through which ``value`` comes, by their operators alone."""
+    left, known = [value], set[ir.Value]()
+    while left:
+        each = left.pop()
+        node = None if each is None or each in known else each.producer()
+        if each is None or node is None or node.domain not in (*STANDARD_DOMAINS, MICROSOFT):
+            continue
+        known.add(each)
+        if node.op_type in STRETCHING and (node.op_type != "ConvTranspose" or _spreads(node, opset)):
+            return True
+        if node.op_type in MOVING:
+            left.extend(node.inputs)
+    return False
+
+
+def _spreads(node: ir.Node, opset: int) -> bool:
+    """Whether a ConvTranspose may put zeros between the pixels, and do nothing else."""
+    kernel = constant(node.inputs[1], opset) if len(node.inputs) > 1 else None
+    return kernel is None or taps_of_ones(kernel, integer(node, "group", 1)) is not None
 
 
 def _weight_shape(weight: ir.Value, opset: int, shapes: Shapes) -> tuple[int, ...] | None:

@@ -14,7 +14,6 @@ from splitdeconv.deconv.weights import Array, Weights, example_values
 from splitdeconv.formats.model import Origin, Site
 from splitdeconv.formats.onnx.constants import constant, is_overridable
 from splitdeconv.formats.onnx.convolution import read_stretched_site, stretched_at
-from splitdeconv.formats.onnx.custom import is_dynamic
 from splitdeconv.formats.onnx.epilogue import Tail, find_tail
 from splitdeconv.formats.onnx.geometry import (
     ContradictionError,
@@ -23,9 +22,10 @@ from splitdeconv.formats.onnx.geometry import (
     has_other_sizes,
     read_attributes,
 )
-from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, Place, bodies, is_standard, places
+from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, Place, bodies, dequantiser_of, is_standard, places
 from splitdeconv.formats.onnx.quantised import Qdq, quantised_notes, read_qdq, unread_weight
 from splitdeconv.formats.onnx.quantisers import UnsupportedError
+from splitdeconv.formats.onnx.readable import is_dynamic
 from splitdeconv.formats.onnx.shapes import Shapes
 from splitdeconv.formats.onnx.stretched import StretchedValue
 from splitdeconv.formats.stretched import Stretched
@@ -184,7 +184,8 @@ def read_site(name: str, place: Place, shapes: Shapes, stated: Shapes, ir_versio
             raise ContradictionError(str(error)) from None
 
     try:
-        qdq = read_qdq(place, lambda kernel: geometry(kernel, None).out_sizes)
+        is_float = dequantiser_of(x) is None
+        qdq = None if is_float else read_qdq(place, lambda kernel: geometry(kernel, None).out_sizes)
     except (UnsupportedError, RunTimeGeometryError, ContradictionError) as reason:
         return Skipped(name, place.where, str(reason))
     kernel = constant(weight, place.opset) if qdq is None else qdq.kernel(place.opset)

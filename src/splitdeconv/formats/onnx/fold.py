@@ -16,7 +16,7 @@ from splitdeconv.formats.folding import Around, FoldedStep, OwnValues, Surroundi
 from splitdeconv.formats.model import Fold, Site
 from splitdeconv.formats.onnx.constants import constant, drop_unused, is_overridable, known_constant
 from splitdeconv.formats.onnx.epilogue import NORM, Stage, as_stage
-from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, Place, is_standard, places
+from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, Place, dequantiser_of, is_standard, places
 from splitdeconv.formats.onnx.quantised import read_stored_kernel
 from splitdeconv.formats.onnx.shapes import Shapes
 from splitdeconv.formats.onnx.splice import place_of, qdq_of, stretched_of, tail_of
@@ -72,7 +72,8 @@ class NodesAround(Surroundings[ir.Node]):
 
     def refuse(self, site: Site, around: Around[ir.Node]) -> str | None:
         place = place_of(site)
-        if read_stored_kernel(place) is not None:
+        stored = dequantiser_of(place.node.inputs[1])
+        if stored is not None and read_stored_kernel(stored, place.opset) is not None:
             return STORED
         read = [*place.node.inputs[1:]]
         read += [each for step in around.steps for n, each in enumerate(step.node.inputs) if n != step.map_at]

@@ -77,6 +77,12 @@ def is_quantiser(node: ir.Node, op_type: str) -> bool:
     return node.op_type == op_type and node.domain in (*STANDARD_DOMAINS, MICROSOFT)
 
 
+def dequantiser_of(value: ir.Value | None) -> ir.Node | None:
+    """The DequantizeLinear that makes ``value``, or None."""
+    node = None if value is None else value.producer()
+    return node if node is not None and is_quantiser(node, "DequantizeLinear") else None
+
+
 def integer(node: ir.Node, name: str, default: int) -> int:
     """An integer attribute of a node; ``default`` where it has none, or where a function's caller gives it."""
     attribute = node.attributes.get(name)

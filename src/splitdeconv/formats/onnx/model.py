@@ -25,24 +25,22 @@ from splitdeconv.errors import SplitdeconvError, UsageError
 from splitdeconv.formats.folding import find_folds
 from splitdeconv.formats.model import Findings, Fold, Input, Model, Site, SubPixelSite
 from splitdeconv.formats.onnx import files, float64
-from splitdeconv.formats.onnx.counts import map_bytes, operator_counts
-from splitdeconv.formats.onnx.custom import standardised
 from splitdeconv.formats.onnx.emit import refuse
 from splitdeconv.formats.onnx.find import Anchor, anchors, unread
 from splitdeconv.formats.onnx.fold import NodesAround, fold
 from splitdeconv.formats.onnx.graph import is_quantiser
-from splitdeconv.formats.onnx.inline import inlined
 from splitdeconv.formats.onnx.kept import NOTHING, Kept, from_proto, to_proto
 from splitdeconv.formats.onnx.layer import layer_model
 from splitdeconv.formats.onnx.quantised_emit import refuse as refuse_quantised
 from splitdeconv.formats.onnx.quantised_layer import qdq_model, trained_like_weights
+from splitdeconv.formats.onnx.readable import readable
 from splitdeconv.formats.onnx.shapes import Shapes, infer
 from splitdeconv.formats.onnx.splice import place_of, qdq_of, splice, stand_alone, stretched_of
 from splitdeconv.formats.onnx.streaming import stream
 from splitdeconv.formats.onnx.sub_pixel import find_sub_pixels, stand_alone_sub_pixel, turn
 from splitdeconv.formats.onnx.watched import sizes, unknown, watched
 from splitdeconv.formats.onnx.way_back import undone
-from splitdeconv.formats.onnx.work import operations, other_macs
+from splitdeconv.formats.onnx.work import map_bytes, operations, operator_counts, other_macs
 from splitdeconv.formats.open_sizes import with_batch_of_one
 from splitdeconv.formats.sub_pixels import apart
 from splitdeconv.formats.way_back import KEY, WayBack, undo_all
@@ -86,7 +84,7 @@ class OnnxModel(Model):
         with _uncollected():
             model, data_files, kept = files.load(path)
             in_order = files.put_in_order(model, path)
-            model, notes = _readable(model)
+            model, notes = readable(model)
             return cls(model, path, data_files, numerics, kept, (*in_order, *notes))
 
     @classmethod
@@ -98,7 +96,7 @@ class OnnxModel(Model):
             model, kept, in_order = source, NOTHING, ()
         else:
             return None
-        model, notes = _readable(model)
+        model, notes = readable(model)
         return cls(model, None, files.data_files(model), numerics, kept, (*in_order, *notes))
 
     @classmethod
@@ -253,13 +251,6 @@ class OnnxModel(Model):
             return to_proto(self.ir, self.kept)
         except serde.SerdeError as error:
             raise files.unsound(self.path, error.__cause__ or error) from None
-
-
-def _readable(model: ir.Model) -> tuple[ir.Model, tuple[str, ...]]:
-    """The model, or a copy without the operators and functions whose deconvs could not be read; and notes."""
-    model, known = standardised(model)
-    model, written_out = inlined(model)
-    return model, (*known, *written_out)
 
 
 def _trained(anchor: Anchor, trained: frozenset[str]) -> Skipped | None:

@@ -12,11 +12,11 @@ import numpy as np
 import onnx_ir as ir
 
 from splitdeconv.deconv.weights import Array
-from splitdeconv.formats.index_maps import OTHER, ZERO, taps_of_ones
+from splitdeconv.formats.index_maps import OTHER, ZERO
 from splitdeconv.formats.onnx import upsampling
 from splitdeconv.formats.onnx.constants import constant, evaluate_node
 from splitdeconv.formats.onnx.epilogue import BINARY, NORM, UNARY, Stage, as_stage
-from splitdeconv.formats.onnx.graph import MICROSOFT, STANDARD_DOMAINS, integer
+from splitdeconv.formats.onnx.graph import MICROSOFT, STANDARD_DOMAINS
 from splitdeconv.formats.onnx.skips import ConcatPart, stage_of
 
 _SIZED = ("Shape", "Size")
@@ -49,7 +49,7 @@ STRETCHING = frozenset(
     ["Concat", "ConvTranspose", "Expand", "Gather", "GatherND", "Pad", "Resize", "ScatterND", "Tile", "Upsample"]
 )
 
-_MOVING = frozenset(_MAPS) - {"ConvTranspose"} | UNARY | BINARY | {NORM, *_QUANTISERS}
+MOVING = frozenset(_MAPS) - {"ConvTranspose"} | UNARY | BINARY | {NORM, *_QUANTISERS}
 
 
 def map_inputs(node: ir.Node, opset: int) -> tuple[ir.Value, ...]:
@@ -70,28 +70,6 @@ def map_inputs(node: ir.Node, opset: int) -> tuple[ir.Value, ...]:
         return ()
     found = [value for value in given if value is not None]
     return tuple(value for value in found if not is_number(value, opset))
-
-
-def may_be_stretched(value: ir.Value | None, opset: int) -> bool:
-    """Whether a node that stretches may be among those through which ``value`` comes, by their operators alone."""
-    left, known = [value], set[ir.Value]()
-    while left:
-        each = left.pop()
-        node = None if each is None or each in known else each.producer()
-        if each is None or node is None or node.domain not in (*STANDARD_DOMAINS, MICROSOFT):
-            continue
-        known.add(each)
-        if node.op_type in STRETCHING and (node.op_type != "ConvTranspose" or _spreads(node, opset)):
-            return True
-        if node.op_type in _MOVING:
-            left.extend(node.inputs)
-    return False
-
-
-def _spreads(node: ir.Node, opset: int) -> bool:
-    """Whether a ConvTranspose may put zeros between the pixels, and do nothing else."""
-    kernel = constant(node.inputs[1], opset) if len(node.inputs) > 1 else None
-    return kernel is None or taps_of_ones(kernel, integer(node, "group", 1)) is not None
 
 
 def is_number(value: ir.Value, opset: int, depth: int = 40) -> bool:

@@ -23,7 +23,7 @@ from splitdeconv.deconv.weights import Array, Quantisation, Weights
 from splitdeconv.formats.onnx.constants import constant, known_constant, packed
 from splitdeconv.formats.onnx.crop import Crop, read_crop
 from splitdeconv.formats.onnx.epilogue import Stage, Tail, find_tail, only_use
-from splitdeconv.formats.onnx.graph import Place, integer, is_quantiser
+from splitdeconv.formats.onnx.graph import Place, dequantiser_of, integer, is_quantiser
 from splitdeconv.formats.onnx.integer_filter import StoredKernel
 from splitdeconv.formats.onnx.quantised_emit import forms
 from splitdeconv.formats.onnx.quantisers import (
@@ -31,7 +31,6 @@ from splitdeconv.formats.onnx.quantisers import (
     OUTPUT_CHANNELS,
     STORED_AS,
     UnsupportedError,
-    dequantiser_of,
     parameters,
     per_tensor,
     quantise_behind,
@@ -251,14 +250,11 @@ def _packed_behind(value: ir.Value | None) -> str:
     return ""
 
 
-def read_stored_kernel(place: Place) -> StoredKernel | None:
-    """The integers behind the weights of a float deconv of which only these are quantised, or None."""
-    node = dequantiser_of(place.node.inputs[1])
-    if node is None:
-        return None
-    kernel = constant(node.inputs[0], place.opset)
-    scale = constant(node.inputs[1], place.opset)
-    zero = constant(node.inputs[2], place.opset) if len(node.inputs) > 2 else None
+def read_stored_kernel(node: ir.Node, opset: int) -> StoredKernel | None:
+    """The integers that a DequantizeLinear makes the weights of a float deconv of, or None where others are."""
+    kernel = constant(node.inputs[0], opset)
+    scale = constant(node.inputs[1], opset)
+    zero = constant(node.inputs[2], opset) if len(node.inputs) > 2 else None
     if kernel is None or scale is None or kernel.dtype.name not in STORED_AS or integer(node, "block_size", 0):
         return None
     axis = integer(node, "axis", 1) % kernel.ndim

@@ -20,10 +20,11 @@ import onnx_ir as ir
 
 from splitdeconv.deconv.ops import Conv, DepthToSpace, NativeDeconv, Pad
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.requantised import is_requantised, requantised_filter, sums_taps
+from splitdeconv.deconv.requantised import requantised_filter, sums_taps
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.structure import dense_of
 from splitdeconv.deconv.weights import Array, Quantisation, Weights, conv_channels, conv_filter, deconv_kernel
+from splitdeconv.deconv.written import is_requantised
 from splitdeconv.formats.onnx.emit import Source, conv_attributes, crop_output, deconv_node, write_op, write_stage
 from splitdeconv.formats.onnx.epilogue import Stage
 from splitdeconv.formats.onnx.integer_filter import StoredKernel, write_filter

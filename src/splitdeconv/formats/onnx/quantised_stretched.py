@@ -19,12 +19,11 @@ from splitdeconv.deconv.ops import Size
 from splitdeconv.deconv.weights import Quantisation
 from splitdeconv.formats.onnx.constants import constant, known_constant
 from splitdeconv.formats.onnx.epilogue import find_tail
-from splitdeconv.formats.onnx.graph import Place, integer, is_standard
+from splitdeconv.formats.onnx.graph import Place, dequantiser_of, integer, is_standard
 from splitdeconv.formats.onnx.quantised import Group, Qdq
 from splitdeconv.formats.onnx.quantised_values import Stored, dequantize, quantize, requantise
 from splitdeconv.formats.onnx.quantisers import (
     UnsupportedError,
-    dequantiser_of,
     per_tensor,
     quantise_behind,
     read_values,

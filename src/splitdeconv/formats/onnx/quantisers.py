@@ -18,12 +18,6 @@ class UnsupportedError(Exception):
     """A quantisation that cannot be carried over; the message is the reason for skipping the node."""
 
 
-def dequantiser_of(value: ir.Value | None) -> ir.Node | None:
-    """The DequantizeLinear that makes ``value``, or None."""
-    node = None if value is None else value.producer()
-    return node if node is not None and is_quantiser(node, "DequantizeLinear") else None
-
-
 def quantise_behind(last: ir.Node) -> ir.Node | None:
     """The QuantizeLinear that alone reads the output of ``last``."""
     uses = tuple(last.outputs[0].uses())

@@ -12,7 +12,8 @@ from splitdeconv.deconv.structure import diagonal_of
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.onnx.constants import constant, known_constant
 from splitdeconv.formats.onnx.emit import Source
-from splitdeconv.formats.onnx.graph import Place
+from splitdeconv.formats.onnx.graph import Place, dequantiser_of
+from splitdeconv.formats.onnx.integer_filter import StoredKernel
 from splitdeconv.formats.onnx.quantised import Qdq, read_stored_kernel
 from splitdeconv.formats.onnx.stretched import StretchedValue
 
@@ -35,9 +36,15 @@ def source_of(place: Place, deconv: Deconv, qdq: Qdq | None = None, stretched: S
         else (id(weight), id(bias), *qdq.values.w_zero.reshape(-1).tolist()),
         original=place.node,
         quant=None if qdq is None else qdq.values,
-        stored=read_stored_kernel(place) if qdq is None and not (deconv.diagonal or deconv.written_out) else None,
+        stored=_stored(place, deconv) if qdq is None else None,
         run_time=run_time,
     )
+
+
+def _stored(place: Place, deconv: Deconv) -> StoredKernel | None:
+    """The integers behind a float kernel."""
+    node = dequantiser_of(place.node.inputs[1])
+    return None if node is None or deconv.diagonal or deconv.written_out else read_stored_kernel(node, place.opset)
 
 
 def _reader(value: ir.Value, opset: int, of: Callable[[Array], Array] = np.asarray) -> Callable[[], Array]:

@@ -26,8 +26,7 @@ from splitdeconv.formats.onnx.constants import constant, drop_unused, evaluate_n
 from splitdeconv.formats.onnx.convolution import conv_geometry
 from splitdeconv.formats.onnx.emit import deconv_node
 from splitdeconv.formats.onnx.epilogue import only_use
-from splitdeconv.formats.onnx.graph import Place, is_standard, places
-from splitdeconv.formats.onnx.quantisers import dequantiser_of
+from splitdeconv.formats.onnx.graph import Place, dequantiser_of, is_standard, places
 from splitdeconv.formats.onnx.shapes import Shapes
 from splitdeconv.formats.onnx.way_back import Replaced, rewriting
 from splitdeconv.formats.onnx.writer import Constants, Writer, take_over

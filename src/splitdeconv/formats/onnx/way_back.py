@@ -21,10 +21,9 @@ from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError
 from splitdeconv.formats.onnx.constants import constant, drop_unused, known_constant
 from splitdeconv.formats.onnx.emit import Source
-from splitdeconv.formats.onnx.graph import Place, places
+from splitdeconv.formats.onnx.graph import Place, dequantiser_of, places
 from splitdeconv.formats.onnx.quantised import Qdq
 from splitdeconv.formats.onnx.quantised_values import SHIFT
-from splitdeconv.formats.onnx.quantisers import dequantiser_of
 from splitdeconv.formats.onnx.stretched import StretchedValue
 from splitdeconv.formats.way_back import (
     CHANGED,

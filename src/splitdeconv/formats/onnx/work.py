@@ -1,9 +1,10 @@
-"""What an ONNX model computes: its layers, the data movement between them, and their multiply-accumulates."""
+"""What an ONNX model computes, and what that takes: layers, data movement, MACs, operators, memory of maps."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -27,13 +28,15 @@ from splitdeconv.deconv.ops import (
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import InputError
+from splitdeconv.formats.alive import GraphStep, peak_bytes
 from splitdeconv.formats.onnx.constants import constant
 from splitdeconv.formats.onnx.find import OP, named_places
 from splitdeconv.formats.onnx.geometry import RunTimeGeometryError, axes_from, conv_axes, read_attributes
-from splitdeconv.formats.onnx.graph import integer, is_standard, places
+from splitdeconv.formats.onnx.graph import STANDARD_DOMAINS, bodies, integer, is_standard, places
 from splitdeconv.formats.onnx.shapes import Shapes
 
 _FACTORS = {"Conv": 1, "QLinearConv": 3, "Gemm": 1, "MatMul": 1, OP: 1}  # which input is the weight or second factor
+_VIEWS = ("Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 _ELEMENTWISE = ("Cast", "Clip", "DequantizeLinear", "Identity", "LeakyRelu", "QuantizeLinear", "Relu")
 
 
@@ -234,3 +237,53 @@ def _as_rows(node: ir.Node, nonzero: Array | None, outs: int) -> Array | None:
         return None
     rows = nonzero if _is_transposed(node) else nonzero.T
     return rows if rows.shape[0] == outs else None
+
+
+def operator_counts(model: ir.Model) -> Counter[str]:
+    """Of each operator, in all graphs, bodies and functions; with its domain where that is not ONNX's own."""
+    counts = Counter([(place.node.domain, place.node.op_type) for place in places(model)])
+    named: Counter[str] = Counter()
+    for (domain, op_type), count in counts.items():
+        named[op_type if domain in STANDARD_DOMAINS else f"{domain}::{op_type}"] += count
+    return named
+
+
+def map_bytes(model: ir.Model, shapes: Shapes) -> int | None:
+    """The most bytes of the main graph's values at once; None where a size is unknown."""
+    graph = model.graph
+    given = [value for value in graph.inputs if (value.name or "") not in graph.initializers]
+    nodes = [node for node in graph if not is_standard(node, "Constant")]
+    sizes = {value: _bytes(value, shapes) for value in (*given, *_made(nodes))}
+    known = {value: size for value, size in sizes.items() if size is not None}
+    if len(known) < len(sizes):
+        return None
+    steps = [
+        GraphStep(
+            tuple(_read(node)),
+            {value: known[value] for value in _made([node])},
+            is_view=node.op_type in _VIEWS and is_standard(node, node.op_type),
+        )
+        for node in nodes
+    ]
+    return peak_bytes({value: known[value] for value in given}, steps, graph.outputs)
+
+
+def _made(nodes: list[ir.Node]) -> Iterator[ir.Value]:
+    """The outputs that are not left out."""
+    return (value for node in nodes for value in node.outputs if value.name)
+
+
+def _read(node: ir.Node) -> Iterator[ir.Value]:
+    """What a node and its bodies read."""
+    yield from (value for value in node.inputs if value is not None)
+    for _, body in bodies(node):
+        yield from body.outputs
+        for inner in body:
+            yield from _read(inner)
+
+
+def _bytes(value: ir.Value, shapes: Shapes) -> int | None:
+    shape, dtype = shapes.by_name.get(value.name or ""), shapes.type_of(value)
+    if shape is None or dtype is None or None in shape:
+        return None
+    return math.ceil(math.prod(size or 0 for size in shape) * dtype.itemsize)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from splitdeconv.deconv.requantised import is_requantised
+from splitdeconv.deconv.written import is_requantised
 from splitdeconv.errors import InputError
 from splitdeconv.formats.tflite.epilogue import find_epilogue
 from splitdeconv.formats.tflite.geometry import FILTER_AXES, conv_geometry

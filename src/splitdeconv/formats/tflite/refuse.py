@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from splitdeconv.deconv.ops import Add, Conv, DepthToSpace, Difference, NativeDeconv, Pad, Shape, Slice, Transpose
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.requantised import is_requantised
 from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.written import is_requantised
 from splitdeconv.formats.tflite.padding import LARGEST_PAD_RANK, can_pad
 
 CUSTOM = "TFLite does not define the custom operator, so that only runtimes which know it run the model"

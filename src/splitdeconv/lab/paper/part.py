@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from splitdeconv.errors import MissingExtraError
 from splitdeconv.lab.paper.result import Result
 from splitdeconv.report.page import Kind
-from splitdeconv.results import provenance
+from splitdeconv.results.record import versions
 from splitdeconv.targets import processor
 
 Value = TypeVar("Value")
@@ -100,7 +100,7 @@ class PaperPart:
 def environment(packages: Sequence[str]) -> dict[str, str]:
     """Versions and processor, as they are recorded and compared."""
     found = {
-        **provenance.versions(),
+        **versions(),
         "system": platform.system(),
         "processor": processor.name(),
         **{f"processor {key}": text for key, text in processor.description().items()},

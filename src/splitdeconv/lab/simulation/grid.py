@@ -17,7 +17,7 @@ from splitdeconv.accelerator.energy import ACTIONS, Energies
 from splitdeconv.accelerator.layers import Network
 from splitdeconv.accelerator.sparsity import Skip
 from splitdeconv.errors import UsageError
-from splitdeconv.results import provenance
+from splitdeconv.results.record import versions
 
 CHUNK_POINTS = 4096
 LARGEST_RANGE = 1_000_000
@@ -57,7 +57,7 @@ class Chunk:
             for layer in self.network.layers
         ]
         said = [
-            provenance.versions()["splitdeconv"],
+            versions()["splitdeconv"],
             self.network.name,
             layers,
             fixed,
