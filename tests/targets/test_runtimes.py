@@ -22,6 +22,7 @@ from splitdeconv.targets.target import KEEP_ALL, one_line
 
 onnx = pytest.importorskip("onnx")
 INSTALLED = [name for name in ("onnxruntime", "openvino") if find_spec(name)]
+AGES = 1e6  # seconds: what ends a race is its rounds, on the slowest machine too
 DECONV = Deconv((Axis(4, 2, 1, 1, 1, 0, 8), Axis(3, 2, 1, 1, 1, 1, 6)), 4, 4)
 NATIVE = Candidate("native")
 SPLIT = Candidate("split", "union", "depth_to_space")
