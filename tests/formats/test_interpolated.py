@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,21 @@ from splitdeconv.formats.model import Model, Site
 from splitdeconv.formats.onnx import OnnxModel
 from splitdeconv.formats.tflite import TfliteModel
 from splitdeconv.formats.torch import ExportedModel
-from splitdeconv.formats.written_convs import CUT_OFF, INTERPOLATED, MAY_SHRINK, NO_LARGER, UNKNOWN_SIZE
+from splitdeconv.formats.written_convs import (
+    CUT_OFF,
+    INTERPOLATED,
+    MAY_SHRINK,
+    NO_LARGER,
+    RANGE_INTERPOLATED,
+    SUMS_INTERPOLATED,
+    UNKNOWN_SIZE,
+)
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.proof.sites import noise_of_site, prove_site
 from splitdeconv.targets import target
 from tests.formats.onnx import stretched_models as onnx_models
 from tests.formats.onnx.stretched_models import node
+from tests.formats.onnx.test_stretched_quantised import model_of as quantised_onnx
 from tests.formats.tflite import stretched_models as tflite_models
 from tests.formats.tflite.stretched_checks import run as run_tflite
 from tests.onnx_models import load, run, written
@@ -180,6 +189,23 @@ def quantised(weights: str) -> Model:
     return loaded(tflite_models.model_of(tflite_models.bilinear, kernel=(1, 1), weights=weights))
 
 
+def qdq(around: Sequence[str], size: int = 1) -> Model:
+    """A quantised convolution, with quantisers behind the nodes that make ``around``."""
+    kernel = np.full((2, 3, size, size), 5)
+    return load(quantised_onnx(onnx_models.resize(mode="linear"), around=around, kernel=kernel, pads=[0] * 4))
+
+
+def between(kind: str) -> Model:
+    front = onnx_models.then(onnx_models.resize(mode="linear"), [lambda x, y: node(kind, [x], y)], {})
+    return load(onnx_models.model_of(front, kernel=ONES, pads=[0] * 4))
+
+
+def tflite_relu() -> Model:
+    return loaded(tflite_models.model_of(tflite_models.bilinear, tflite_models.unary("RELU"), kernel=(1, 1)))
+
+
+RELU = nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), nn.ReLU(), nn.Conv2d(6, 2, 1)).eval()
+
 STAY: Mapping[str, tuple[Callable[[], Model], str]] = {
     "extrapolated": (lambda: onnx_model(coordinate_transformation_mode="tf_crop_and_resize"), "sum to 1"),
     "smoothed": (lambda: onnx_model(antialias=1), "smoothed"),
@@ -190,7 +216,13 @@ STAY: Mapping[str, tuple[Callable[[], Model], str]] = {
     "computed": (computed_size, UNKNOWN_SIZE),
     "cut off": (cut_off, CUT_OFF),
     "int8": (lambda: quantised("int8"), INTERPOLATED),
-    "hybrid": (lambda: quantised("hybrid"), INTERPOLATED),
+    "hybrid": (lambda: quantised("hybrid"), RANGE_INTERPOLATED),
+    "qdq": (lambda: qdq(()), SUMS_INTERPOLATED),
+    "qdq behind": (lambda: qdq(("u",)), INTERPOLATED),
+    "qdq 3×3": (lambda: qdq(("u",), size=3), "its upsampling is linear: only"),
+    "activation": (lambda: between("Relu"), "linear, with Relu behind: only a 1×1"),
+    "tflite activation": (tflite_relu, "bilinear, with RELU behind: only a 1×1"),
+    "torch activation": (lambda: ExportedModel(torch.export.export(RELU, (torch.randn(1, 6, 5, 4),))), "with relu"),
     "batches": (lambda: onnx_model((2, 1, 2, 2)), "its upsampling is linear"),
 }
 

@@ -92,6 +92,7 @@ def test_a_real_model_comes_back(shared: Path, name: str, tmp_path: Path) -> Non
     [
         *("deepbrain_v1_128.onnx", "fst_rain_princess_256.onnx", "phasenet_1d.onnx", "ppocr_det_v1.1.onnx"),
         *("fst_rain_princess_256.tflite", "prisma_f32.tflite", "prisma_int8.tflite", "lyragan.tflite"),
+        "mediapipe_selfie_custom_op.tflite",
         *(f"seanet_int16/transpose_conv{number}.tflite" for number in range(5)),
     ],
 )

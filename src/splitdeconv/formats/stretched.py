@@ -317,8 +317,8 @@ class Search(ABC, Generic[NodeT, MapT, StageT]):
     def _by_interpolation(self, part: JoinedPart[NodeT, MapT] | None) -> Stretched[NodeT, MapT, StageT] | str | None:
         """A 1×1 convolution right behind an interpolation that makes its map larger, or why it stays behind that."""
         geometry, rank = self.geometry, len(self.geometry.kernel)
-        plain = max(geometry.kernel) == 1 == max(geometry.strides) and not any(map(any, geometry.pads))
-        found = self.interpolated(part) if plain and not (part and part.behind) else None
+        right_behind = geometry.is_pointwise and not (part and part.behind)
+        found = self.interpolated(part) if right_behind else None
         if not isinstance(found, Interpolated):
             return found
         sizes = [found.shape[axis] for axis in found.perm[2:]]

@@ -33,7 +33,14 @@ ROUNDED_TWICE = (
     "rounded twice"
 )
 INTERPOLATED = (
-    "it is quantised: an interpolation rounds what it makes of stored values, before the convolution and not behind it"
+    "it is quantised: the interpolation's results are rounded to stored values before it reads them; in front of the "
+    "interpolation there would be others to round"
+)
+SUMS_INTERPOLATED = (
+    "it is quantised: in front of the interpolation its sums would be rounded to stored values before they are blended"
+)
+RANGE_INTERPOLATED = (
+    "its kernels quantise its map by the map's own range when they run, which is another in front of the interpolation"
 )
 CUT_OFF = "what is cut off behind it would have to be cut off behind the interpolation"
 NO_LARGER = "the interpolation in front of it makes its map no larger, so it has no less to do in front of that"
@@ -58,6 +65,11 @@ class ConvGeometry:
     pads: tuple[tuple[int, int], ...]
     groups: int
     turned: bool
+
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether each output reads one pixel, and each pixel is read: of stride 1, without pads."""
+        return max(self.kernel) == 1 == max(self.strides) and not any(map(any, self.pads))
 
     def own_kernel(self, weight: Array) -> Array:
         """The node's weight as a kernel IOHW with the convolution's taps in their order."""
@@ -110,6 +122,22 @@ def why_left(kind: Stretch, maps: Sequence[AxisMap], geometry: ConvGeometry) -> 
             "there is nothing to save"
         )
     return None
+
+
+def not_nearest(mode: str, geometry: ConvGeometry, between: Sequence[str]) -> str:
+    """Why a convolution behind an interpolation stays there.
+
+    Args:
+        mode: of the interpolation.
+        geometry: of the convolution.
+        between: kinds of the nodes that stand between the two.
+    """
+    if not geometry.is_pointwise or not between:
+        return f"its upsampling is {mode}: only that of nearest pixels makes a deconv of it"
+    return (
+        f"its upsampling is {mode}, with {', '.join(between)} behind: only a 1×1 convolution right behind an "
+        "interpolation goes before it"
+    )
 
 
 def stretched_first(rows: Rows, channels: tuple[int, int] | None) -> Rows:

@@ -26,6 +26,7 @@ from splitdeconv.pipeline.request import ConvertRequest, Help
 
 _JSON: Mapping[Any, Any] = {tuple[str, ...]: list[str], Path | None: str}  # other types are written as mappings
 _PLAIN = (bool, str, int, float)
+_FILE = "split_deconvs.onnx"  # a name like the original's: Olive would take that, if it is in the working folder
 
 
 class OnnxSplitDeconvs(Pass):  # type: ignore[misc]  # Olive's types are not looked into
@@ -54,7 +55,7 @@ class OnnxSplitDeconvs(Pass):  # type: ignore[misc]  # Olive's types are not loo
         Raises:
             SplitdeconvError: as of :func:`splitdeconv.convert`; Olive stops then.
         """
-        out = Path(resolve_onnx_path(output_model_path, Path(model.model_path).name))
+        out = Path(resolve_onnx_path(output_model_path, _FILE))
         given = {each.name: getattr(config, each.name, None) for each in fields(ConvertRequest) if each.init}
         options = {name: value for name, value in given.items() if value is not None}
         if "inputs" in options:
@@ -63,7 +64,9 @@ class OnnxSplitDeconvs(Pass):  # type: ignore[misc]  # Olive's types are not loo
             options["in_shapes"] = {name: tuple(sizes) for name, sizes in options["in_shapes"].items()}
         out.parent.mkdir(parents=True, exist_ok=True)
         splitdeconv.convert(model.model_path, out, **options)
-        return ONNXModelHandler(model_path=str(out.parent), onnx_file_name=out.name)
+        if list(out.parent.iterdir()) == [out]:
+            return ONNXModelHandler(model_path=str(out))
+        return ONNXModelHandler(model_path=str(out.parent), onnx_file_name=out.name)  # with external data
 
 
 def package_config() -> dict[str, Any]:

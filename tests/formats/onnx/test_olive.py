@@ -36,3 +36,24 @@ def test_it_is_chosen_in_json_by_its_type(tmp_path: Path, monkeypatch: pytest.Mo
     olive.run(config, package_config=package_config())
     (found,) = (tmp_path / "out").glob("**/*.onnx")
     assert "ConvTranspose" not in op_types(onnx.load(found))
+
+
+def test_the_next_pass_reads_the_result_and_not_a_file_of_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Olive looks for the name of a file in a folder in its working folder first."""
+    monkeypatch.setenv("OLIVE_DISABLE_TELEMETRY", "1")
+    monkeypatch.chdir(tmp_path)
+    onnx.save(deconv_model((1, 4, 5, 6), strides=[2, 2]), "model.onnx")
+    config = {
+        "input_model": {"type": "ONNXModel", "model_path": "model.onnx"},
+        "passes": {
+            "split": {"type": "OnnxSplitDeconvs", "target": "generic", "lowering": "split"},
+            "simplify": {"type": "OnnxPeepholeOptimizer"},
+        },
+        "output_dir": "out",
+        "cache_dir": "cache",
+    }
+    olive.run(config, package_config=package_config())
+    (found,) = Path("out").glob("**/*.onnx")
+    assert "ConvTranspose" not in op_types(onnx.load(found))

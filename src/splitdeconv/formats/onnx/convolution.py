@@ -25,10 +25,10 @@ from splitdeconv.formats.onnx.stretched import StretchedValue, ValueSearch
 from splitdeconv.formats.stretched import Stretched
 from splitdeconv.formats.written_convs import (
     CUT_OFF,
-    INTERPOLATED,
     QUANTISED_ANEW,
     ROUNDED_TWICE,
     SUMS_DO_NOT_FIT,
+    SUMS_INTERPOLATED,
     UNLESS_ASKED,
     ConvGeometry,
 )
@@ -129,7 +129,7 @@ def _why_left(place: Place, stretched: StretchedValue, shapes: Shapes, numerics:
     except UnsupportedError as reason:
         return str(reason)
     if qdq is not None and stretched.interpolation is not None:
-        return INTERPOLATED
+        return SUMS_INTERPOLATED
     if qdq is None:
         return (
             "quantisers stand between its map and it, but it is not quantised itself" if on_the_way(stretched) else None

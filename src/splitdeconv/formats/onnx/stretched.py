@@ -18,7 +18,7 @@ from splitdeconv.formats.onnx.movement import STRETCHING, Movement, map_inputs
 from splitdeconv.formats.onnx.shapes import Shapes
 from splitdeconv.formats.onnx.skips import ConcatPart, parts_at, zeros_behind
 from splitdeconv.formats.stretched import Interpolated, Search, Stretched, way_back
-from splitdeconv.formats.written_convs import UNPROVEN, ConvGeometry
+from splitdeconv.formats.written_convs import INTERPOLATED, UNPROVEN, ConvGeometry, not_nearest
 
 _LONGEST = 200  # nodes between the map and the convolution; what exporters write has at most 70
 _ELEMENTS = 2**20  # of a map whose numbers are followed; of larger ones fewer channels, if that is possible
@@ -112,11 +112,15 @@ class ValueSearch(Search[ir.Node, ir.Value, Stage]):
         return Interpolated(source, shape, tuple(range(self._rank)), how, node)
 
     def why_not(self, chain: Sequence[tuple[ir.Value, tuple[ir.Node, ...]]], part: ConcatPart | None) -> str | None:
-        upsamplings = [node for node in chain[-1][1] if node.op_type in ("Resize", "Upsample")] if chain else []
+        nodes = chain[-1][1] if chain else ()
+        upsamplings = [node for node in nodes if node.op_type in ("Resize", "Upsample")]
         for node in upsamplings:
             mode = node.attributes.get("mode")
             if mode is not None and mode.as_string() != "nearest":
-                return f"its upsampling is {mode.as_string()}: only that of nearest pixels makes a deconv of it"
+                between = [each.op_type for each in nodes[: nodes.index(node)][::-1]]
+                if self.geometry.is_pointwise and between[:1] == ["QuantizeLinear"]:
+                    return INTERPOLATED
+                return not_nearest(mode.as_string(), self.geometry, between)
         return UNPROVEN if upsamplings else None
 
 

@@ -15,8 +15,8 @@ from splitdeconv.formats.tflite.schema import ACTIVATIONS
 from splitdeconv.formats.tflite.stretched import StretchedTensor, TensorSearch
 from splitdeconv.formats.written_convs import (
     CUT_OFF,
-    INTERPOLATED,
     QUANTISED_ANEW,
+    RANGE_INTERPOLATED,
     ROUNDED_TWICE,
     SUMS_DO_NOT_FIT,
     UNLESS_ASKED,
@@ -74,7 +74,7 @@ def _read(name: str, graph: Graph, operator: int, stretched: StretchedTensor, nu
     if quant is not None and stretched.part is not None:
         raise LeftAlone(ROUNDED_TWICE)
     if quant is not None and stretched.interpolation is not None:
-        raise LeftAlone(INTERPOLATED)
+        raise LeftAlone(RANGE_INTERPOLATED)
     epilogue = find_epilogue(graph, operator, numerics, len(deconv.axes))
     if stretched.interpolation is not None and any((*epilogue.begin, *epilogue.end)):
         raise LeftAlone(CUT_OFF)

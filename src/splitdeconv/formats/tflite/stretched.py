@@ -15,7 +15,7 @@ from splitdeconv.formats.tflite.graph import Graph
 from splitdeconv.formats.tflite.movement import TensorMovement, map_inputs
 from splitdeconv.formats.tflite.moves import STRETCHING
 from splitdeconv.formats.tflite.skips import TensorPart, parts_at
-from splitdeconv.formats.written_convs import INTERPOLATED, UNKNOWN_SIZE, ConvGeometry
+from splitdeconv.formats.written_convs import INTERPOLATED, UNKNOWN_SIZE, ConvGeometry, not_nearest
 
 _LONGEST = 1000  # operators between the map and the convolution; one for each line of an axis where it is cut so
 _MOST_BRANCHES = 500  # that are followed at once
@@ -101,9 +101,10 @@ class TensorSearch(Search[int, int, ElementWise]):
         return Interpolated(source, graph.shape(source), (0, 3, 1, 2), how, operator)
 
     def why_not(self, chain: Sequence[tuple[int, tuple[int, ...]]], part: TensorPart | None) -> str | None:
-        producer = self._graph.producer(self._x if part is None else part.value)
+        first, nodes = chain[-1] if chain else (self._x if part is None else part.value, ())
+        producer = self._graph.producer(first)
         if producer is not None and self._graph.name(producer) == "RESIZE_BILINEAR":
-            return "its upsampling is bilinear: only that of nearest pixels makes a deconv of it"
+            return not_nearest("bilinear", self.geometry, [self._graph.name(node) for node in nodes[::-1]])
         resized = any(self._graph.name(operator) == "RESIZE_NEAREST_NEIGHBOR" for _, way in chain for operator in way)
         return "the upsampling in front of it does not repeat each pixel a whole number of times" if resized else None
 

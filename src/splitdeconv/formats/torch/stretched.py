@@ -34,7 +34,7 @@ from splitdeconv.formats.torch.movement import (
     works_in_place,
 )
 from splitdeconv.formats.torch.skips import map_beside, parts_at, zeros_behind
-from splitdeconv.formats.written_convs import UNKNOWN_SIZE, UNPROVEN, ConvGeometry, stretched_first
+from splitdeconv.formats.written_convs import UNKNOWN_SIZE, UNPROVEN, ConvGeometry, not_nearest, stretched_first
 from splitdeconv.torch_modules.functions import deconv_weight, pads_around, per_axis
 from splitdeconv.torch_modules.graphs import ATEN, owner_of
 
@@ -236,7 +236,7 @@ class NodeSearch(Search[fx.Node, fx.Node, fx.Node]):
         if not name.startswith(("upsample_", "_upsample_")):
             return None
         kind = name.lstrip("_").removeprefix("upsample_").rstrip("123d")
-        return f"its upsampling is {kind}: only that of nearest pixels makes a deconv of it"
+        return not_nearest(kind, self.geometry, [name_of(each) for each in nodes[::-1]])
 
 
 def _known(value: Tensor) -> Shape:
