@@ -8,18 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F  # noqa: N812  # torch's own abbreviation
-from torch import nn
 
-import splitdeconv
-from splitdeconv.deconv import interpolating
-from splitdeconv.deconv.weights import Array
-from splitdeconv.formats.model import Model, Site
-from splitdeconv.formats.onnx import OnnxModel
-from splitdeconv.formats.tflite import TfliteModel
-from splitdeconv.formats.torch import ExportedModel
-from splitdeconv.formats.written_convs import (
+torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install 'splitdeconv[torch]'")
+
+import torch.nn.functional as F  # noqa: E402, N812  # torch's own abbreviation
+from torch import nn  # noqa: E402
+
+import splitdeconv  # noqa: E402
+from splitdeconv.deconv import interpolating  # noqa: E402
+from splitdeconv.deconv.weights import Array  # noqa: E402
+from splitdeconv.formats.model import Model, Site  # noqa: E402
+from splitdeconv.formats.onnx import OnnxModel  # noqa: E402
+from splitdeconv.formats.tflite import TfliteModel  # noqa: E402
+from splitdeconv.formats.torch import ExportedModel  # noqa: E402
+from splitdeconv.formats.written_convs import (  # noqa: E402
     CUT_OFF,
     INTERPOLATED,
     MAY_SHRINK,
@@ -28,16 +30,16 @@ from splitdeconv.formats.written_convs import (
     SUMS_INTERPOLATED,
     UNKNOWN_SIZE,
 )
-from splitdeconv.lowerings import candidates, lower
-from splitdeconv.proof.sites import noise_of_site, prove_site
-from splitdeconv.targets import target
-from tests.formats.onnx import stretched_models as onnx_models
-from tests.formats.onnx.stretched_models import node
-from tests.formats.onnx.test_stretched_quantised import model_of as quantised_onnx
-from tests.formats.tflite import stretched_models as tflite_models
-from tests.formats.tflite.stretched_checks import run as run_tflite
-from tests.onnx_models import load, run, written
-from tests.tflite_models import loaded
+from splitdeconv.lowerings import candidates, lower  # noqa: E402
+from splitdeconv.proof.sites import noise_of_site, prove_site  # noqa: E402
+from splitdeconv.targets import target  # noqa: E402
+from tests.formats.onnx import stretched_models as onnx_models  # noqa: E402
+from tests.formats.onnx.stretched_models import node  # noqa: E402
+from tests.formats.onnx.test_stretched_quantised import model_of as quantised_onnx  # noqa: E402
+from tests.formats.tflite import stretched_models as tflite_models  # noqa: E402
+from tests.formats.tflite.stretched_checks import run as run_tflite  # noqa: E402
+from tests.onnx_models import load, run, written  # noqa: E402
+from tests.tflite_models import loaded  # noqa: E402
 
 RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert", "torch": "torch"}
 ONES = onnx_models.kernel_of((2, 3, 1, 1))
