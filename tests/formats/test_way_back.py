@@ -250,5 +250,6 @@ def test_an_output_shape_that_is_an_input_is_known_again(shared: Path) -> None:
 def test_no_filter_is_stored_twice(tmp_path: Path) -> None:
     kernel = np.random.default_rng(0).standard_normal((64, 64, 4, 4)).astype(np.float32)
     converted = splitdeconv.convert(deconv_model((1, 64, 3, 5), kernel, strides=[2, 2]), target="generic", verify=False)
+    assert converted.record.converted
     assert isinstance(converted.model, onnx.ModelProto)
     assert converted.model.ByteSize() < kernel.nbytes + 2**14

@@ -40,6 +40,7 @@ def test_what_gains_is_kept_and_the_gain_of_folding_alone_is_said(monkeypatch: p
     times_are(monkeypatch, original=10.0, folded=8.0, converted=5.0)
     found = convert(lowering="split")
     record = found.record
+    assert record.converted
     assert "BatchNormalization" not in op_types(found.model)
     assert record.whole is not None
     assert record.whole.folded is not None

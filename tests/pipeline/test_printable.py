@@ -34,8 +34,9 @@ def test_a_conversion_reads_as_on_the_terminal(model: Path, tmp_path: Path, caps
     out = tmp_path / "out.onnx"
     result = splitdeconv.convert(model, out, target="generic")
     assert main(["convert", str(model), str(out), "--target", "generic"]) == 0
+    assert result.record.converted == ("up",)
     assert str(result).splitlines() == printed(capsys)
-    assert result.summary() == str(result)
+    assert result.summary() == str(result) == str(result.record)
     assert "up    4→3 4×4/2 @5×6" in result._repr_html_()
     assert splitdeconv.from_json(codec.run_to_json(result.record)) == result.record
 

@@ -26,6 +26,10 @@ from tests.formats.onnx.test_quantised_types import skip_reason
 from tests.onnx_models import programs
 from tests.onnx_quantised import random_input, random_weights
 
+RUNTIME_ROUNDS = pytest.mark.skipif(
+    tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 30),
+    reason="before version 1.30 ONNX Runtime cuts off what QuantizeLinear has to round in float16",
+)
 NAMES = ("x_scale", "w_scale", "y_scale", "b_scale", "b_real")
 
 
@@ -47,10 +51,7 @@ def half_model(deconv: Deconv, weights: Weights, only: tuple[str, ...] = NAMES, 
     return proto
 
 
-@pytest.mark.skipif(
-    tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 30),
-    reason="before version 1.30 ONNX Runtime cuts off what QuantizeLinear has to round in float16",
-)
+@RUNTIME_ROUNDS
 @given(quantised(), st.integers(0, 99))
 @examples(3, 100)
 def test_every_form_is_bit_equal_to_the_definition(drawn: tuple[Deconv, Weights], seed: int) -> None:
@@ -77,6 +78,7 @@ def test_real_numbers_sum_and_quotient_are_each_rounded_to_float16() -> None:
     np.testing.assert_array_equal(reference.quantised_deconv(x, weights, deconv), wanted)
 
 
+@RUNTIME_ROUNDS
 def test_the_operators_stay_and_so_does_the_type() -> None:
     model, site = only_site(half_model(LAYER, halved(random_weights(LAYER, 1))))
     assert site.deconv.quant == Quant("uint8", "int8", True, ("qdq",))

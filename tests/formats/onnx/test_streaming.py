@@ -254,7 +254,9 @@ def test_conversion_streams_proves_and_splits() -> None:
 
 
 def test_fixed_sizes_are_opened() -> None:
-    assert convert(vocoder(40), stream={"x": 2}, target="generic").verdict.passed
+    found = convert(vocoder(40), stream={"x": 2}, target="generic")
+    assert found.record.converted
+    assert found.verdict.passed
 
 
 @pytest.mark.parametrize(

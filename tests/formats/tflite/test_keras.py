@@ -250,7 +250,9 @@ def test_int8_with_an_open_batch_converts_on_the_reference_kernels_and_where_one
 def test_fused_numerics_are_compared_where_sizes_are_open() -> None:
     """The original's own output shape grows with its input in the comparison, too."""
     model = TfliteModel.from_object(archive()[name_of("1d", "int8", "sizes")], "fused")
-    assert convert(model, None, ConvertRequest(target="generic", numerics="fused")).verdict.passed
+    found = convert(model, None, ConvertRequest(target="generic", numerics="fused"))
+    assert found.record.converted
+    assert found.verdict.passed
 
 
 def test_shape_arithmetic_is_read_as_a_factor_and_an_addend() -> None:
