@@ -34,7 +34,12 @@ from splitdeconv.cli import main
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 REWRITE = bool(os.environ.get("REWRITE_DOCUMENTATION"))
-NEEDS = {"start-pytorch": ("torch", "onnxscript"), "pytorch": ("torch", "onnxscript"), "streaming": ("torch",)}
+NEEDS = {
+    "start-pytorch": ("torch", "onnxscript"),
+    "pytorch": ("torch", "onnxscript"),
+    "streaming": ("torch",),
+    "resize-convolutions": ("torch",),
+}
 SECONDS = 120
 # Measured runs take seconds here, not the default minutes: what they print is not compared.
 QUICK_SECONDS = 2

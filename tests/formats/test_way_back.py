@@ -19,10 +19,12 @@ from splitdeconv import codec
 from splitdeconv.cli import main
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
+from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Model
 from splitdeconv.formats.way_back import KEY, SMALL, WayBack
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.pipeline.open import open_model
+from tests.broken_runtime import break_runtime
 from tests.examples import examples
 from tests.models import deconv_model, op_types
 from tests.onnx_models import build, single
@@ -237,6 +239,18 @@ def test_the_command_writes_the_model_and_its_record(tmp_path: Path, capsys: pyt
     assert [node.SerializeToString() for node in after.graph.node] == [
         node.SerializeToString() for node in before.graph.node
     ]
+
+
+def test_what_does_not_run_here_is_not_called_unequal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after, back = (tmp_path / f"{name}.onnx" for name in ("before", "after", "back"))
+    onnx.save(deconv_model(strides=[2, 2]), before)
+    splitdeconv.convert(before, after, target="generic")
+    break_runtime(monkeypatch, after.name)
+    with pytest.raises(UsageError, match=r"does not run it \(no kernel\), only what is restored; --no-verify leaves"):
+        splitdeconv.restore(after, back)
+    assert not back.exists()
+    splitdeconv.restore(after, back, verify=False)
+    assert "ConvTranspose" in op_types(onnx.load(back))
 
 
 def test_an_output_shape_that_is_an_input_is_known_again(shared: Path) -> None:

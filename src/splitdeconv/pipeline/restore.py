@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 from rich.console import Console
 
 from splitdeconv import codec
-from splitdeconv.errors import InputError, VerificationError
+from splitdeconv.deconv.network import Compilable
+from splitdeconv.errors import CompileError, InputError, UsageError, VerificationError
 from splitdeconv.files import parse_json
 from splitdeconv.formats.model import Model, Site
 from splitdeconv.formats.open_sizes import named_shapes
@@ -25,6 +27,7 @@ from splitdeconv.report import printed
 from splitdeconv.results.plan import Choice, Plan
 from splitdeconv.results.record import Environment, Provenance, RunRecord, SiteWork
 from splitdeconv.results.verdict import Verdict
+from splitdeconv.targets.target import Target
 
 _WANTED = "wanted a model that splitdeconv convert has written"
 
@@ -82,6 +85,7 @@ def restore(source: object, out: Path | None, request: RestoreRequest) -> Restor
         if request.verify:
             request.progress("comparing the whole model", 0.5)
             runner = runner_for(model, None, Options())
+            _check_that_it_runs(name, converted, made, runner)
             quantised = any(site.deconv.quant is not None for site in sites)
             # As convert proved it: the restored model knows better what its inputs mean, output shapes among them.
             outputs, notes = compare(restored, made, converted, given, runner, quantised=quantised)
@@ -102,6 +106,21 @@ def restore(source: object, out: Path | None, request: RestoreRequest) -> Restor
                 f"the restored model is not equal to the converted one: {verdict.worst()}; nothing was written", record
             )
         return Restoration(restored, record)
+
+
+def _check_that_it_runs(name: str, converted: Compilable, made: Compilable, runner: Target) -> None:
+    """Check that the converted model runs where the restored one does.
+
+    Raises:
+        UsageError: it does not, so nothing can be compared.
+    """
+    try:
+        runner.compile(converted, whole=True)
+    except CompileError as error:
+        with suppress(CompileError):  # where neither runs, both are compared in float64
+            runner.compile(made, whole=True)
+            here = f"{name}: {runner.name} does not run it ({error}), only what is restored"
+            raise UsageError(f"{here}; --no-verify leaves the proof out") from None
 
 
 def _way_back(model: Model, name: str) -> WayBack:
