@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from tests.attack import stretched
 from tests.attack.harness import Outcome, Worker, case_folder, run
 from tests.attack.originals import outputs
 
@@ -31,6 +32,23 @@ def on_sound_model(worker: Worker, model: onnx.ModelProto, command: list[str], b
     if after is None:
         return Outcome("wrong", f"{' '.join(command)}: the result does not run")
     same = all(map(equal, before, after))
+    return outcome if same else Outcome("wrong", f"{' '.join(command)}: outputs differ")
+
+
+def on_sound_tflite(worker: Worker, content: bytes, command: list[str]) -> Outcome:
+    """One command on a TFLite model, whose outputs its result ``o.tflite``, if there is one, must have."""
+    before = stretched.tflite_outputs(content)
+    if before is None:
+        return Outcome("not a case")
+    files = {"m.tflite": content}
+    with case_folder(files) as folder:
+        outcome = run(worker, command, files, folder, sound=True)
+        if outcome.name != "ok" or not (folder / "o.tflite").exists():
+            return outcome
+        after = stretched.tflite_outputs((folder / "o.tflite").read_bytes())
+    if after is None:
+        return Outcome("wrong", f"{' '.join(command)}: the result does not run")
+    same = all(equal(*each, noise=HYBRID) for each in stretched.pairs(before, after))
     return outcome if same else Outcome("wrong", f"{' '.join(command)}: outputs differ")
 
 

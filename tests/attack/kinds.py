@@ -12,9 +12,9 @@ from random import Random
 import onnx
 
 from tests import tflite_models
-from tests.attack import asked, stretched, torch_programs
+from tests.attack import asked, computed, interpolated, stretched, tflite_asked, torch_asked, torch_programs
 from tests.attack.asked import BUDGET, SHORT, TARGETS
-from tests.attack.compared import HYBRID, equal, on_sound_model
+from tests.attack.compared import on_sound_model, on_sound_tflite
 from tests.attack.harness import Outcome, Worker, case_folder, run
 from tests.attack.interrupted import full_disk, interrupted
 from tests.attack.mutate import damaged
@@ -65,21 +65,35 @@ def stretched_maps(worker: Worker, rng: Random) -> Outcome:
 def tflite(worker: Worker, rng: Random) -> Outcome:
     """Any command on a TFLite model of any type."""
     content = stretched.tflite_model(rng)
-    before = stretched.tflite_outputs(content)
-    if before is None:
-        return Outcome("not a case")
     convert = ["convert", "m.tflite", "o.tflite", "--target", rng.choice(("generic", "litert")), *SHORT]
     command = rng.choice((["inspect", "m.tflite"], convert, convert, [*convert, "--json", "r.json"]))
-    files = {"m.tflite": content}
-    with case_folder(files) as folder:
-        outcome = run(worker, command, files, folder, sound=True)
-        if outcome.name != "ok" or not (folder / "o.tflite").exists():
-            return outcome
-        after = stretched.tflite_outputs((folder / "o.tflite").read_bytes())
-    if after is None:
-        return Outcome("wrong", f"{' '.join(command)}: the result does not run")
-    same = all(equal(*each, noise=HYBRID) for each in stretched.pairs(before, after))
-    return outcome if same else Outcome("wrong", f"{' '.join(command)}: outputs differ")
+    return on_sound_tflite(worker, content, command)
+
+
+def computed_weights(worker: Worker, rng: Random) -> Outcome:
+    """Any command with any target on a deconv whose weights are computed when the model runs."""
+    model = computed.model(rng)
+    before = outputs(model.SerializeToString())
+    if before is None:
+        return Outcome("not a case")
+    fold = ["--fold"] if rng.random() < 0.2 else []
+    command = _command(rng)
+    return on_sound_model(worker, model, [*command, *(fold if command[0] == "convert" else [])], before)
+
+
+def interpolated_maps(worker: Worker, rng: Random) -> Outcome:
+    """Any command with any target on a convolution behind a bilinear or cubic interpolation."""
+    if rng.random() < 0.4:
+        convert = ["convert", "m.tflite", "o.tflite", "--target", rng.choice(("generic", "litert")), *SHORT]
+        form = rng.choice(([], ["--lowering", "convolve_first"]))
+        return on_sound_tflite(worker, interpolated.tflite_model(rng), [*convert, *form])
+    model = interpolated.onnx_model(rng)
+    before = outputs(model.SerializeToString())
+    if before is None:
+        return Outcome("not a case")
+    convert = ["convert", "m.onnx", "o.onnx", "--target", rng.choice(TARGETS), *SHORT]
+    command = rng.choice((_command(rng), convert, [*convert, "--lowering", "convolve_first"]))
+    return on_sound_model(worker, model, command, before)
 
 
 def _command(rng: Random) -> list[str]:
@@ -175,6 +189,9 @@ KINDS: dict[str, tuple[Case, int]] = {
     "tflite": (tflite, 2_000),
     "folded": (asked.folded, 1_000),
     "turned": (asked.turned, 500),
+    "asked-tflite": (tflite_asked.asked, 1_000),
+    "computed": (computed_weights, 1_000),
+    "interpolated": (interpolated_maps, 1_000),
     "streamed": (asked.streamed, 1_000),
     "restored": (asked.restored, 1_000),
     "open-tflite": (asked.open_tflite, 500),
@@ -183,7 +200,11 @@ KINDS: dict[str, tuple[Case, int]] = {
     "interrupted": (interrupted, 300),
 }
 if find_spec("torch"):
-    KINDS |= {"exported": (torch_programs.exported, 500), "mutated-pt2": (torch_programs.mutated, 2_000)}
+    KINDS |= {
+        "exported": (torch_programs.exported, 500),
+        "asked-pt2": (torch_asked.asked, 500),
+        "mutated-pt2": (torch_programs.mutated, 2_000),
+    }
 
 
 def attack(kind: str, number: int, worker: Worker) -> Outcome:

@@ -49,9 +49,9 @@ class Build:
         self.nodes.append(helper.make_node(op_type, inputs, [self.last], name=name, domain=domain, **attributes))
         return self.last
 
-    def model(self, x: onnx.ValueInfoProto, dtype: int) -> onnx.ModelProto:
+    def model(self, x: onnx.ValueInfoProto, dtype: int, *others: onnx.ValueInfoProto) -> onnx.ModelProto:
         y = helper.make_tensor_value_info(self.last, dtype, [None] * (self.rank + 2))
-        graph = helper.make_graph(self.nodes, "attack", [x], [y], self.initializers)
+        graph = helper.make_graph(self.nodes, "attack", [x, *others], [y], self.initializers)
         ir_version = next(found for limit, found in IR_VERSIONS.items() if limit >= self.opset)
         imports = [helper.make_opsetid("", self.opset), helper.make_opsetid("com.microsoft", 1)]
         return helper.make_model(graph, opset_imports=imports, ir_version=ir_version)

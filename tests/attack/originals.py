@@ -51,18 +51,18 @@ def _session(content: bytes) -> Any:
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def _drawn(x: Any, size: int) -> Any:
+def _drawn(x: Any, size: int, seed: int = 0) -> Any:
     shape = [each if isinstance(each, int) else size or 2 + axis for axis, each in enumerate(x.shape)]
     dtype = _dtype(x.type)
-    drawn = np.random.default_rng(0).standard_normal(shape) * (1 if "float" in dtype else 40)
+    drawn = np.random.default_rng(seed).standard_normal(shape) * (1 if "float" in dtype else 40)
     return drawn.astype(dtype)
 
 
 def _outputs(content: bytes, size: int) -> list[Any] | None:
     try:
         session = _session(content)
-        (x,) = session.get_inputs()
-        outputs: list[Any] = session.run(None, {x.name: _drawn(x, size)})
+        fed = {x.name: _drawn(x, size, seed) for seed, x in enumerate(session.get_inputs())}
+        outputs: list[Any] = session.run(None, fed)
     except Exception:  # whatever it says: the model is not one that it runs
         return None
     return outputs

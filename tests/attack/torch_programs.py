@@ -21,17 +21,22 @@ def exported(worker: Worker, rng: Random) -> Outcome:
     program = _program(rng)
     if program is None:
         return Outcome("not a case")
-    content, before = _content(program), _outputs(program)
     form = rng.choice(FORMS)
     target = rng.choice(("generic", "generic", "torch"))
     convert = ["convert", "m.pt2", "o.pt2", "--target", target, "--budget", "0.1", "--no-cache"]
     command = rng.choice((["inspect", "m.pt2"], convert, convert, [*convert, *(["--lowering", form] if form else [])]))
+    return on_sound_program(worker, program, command)
+
+
+def on_sound_program(worker: Worker, program: Any, command: list[str]) -> Outcome:
+    """One command on an exported program, whose output its result ``o.pt2``, if there is one, must have."""
+    content, before = _content(program), _output(program)
     files = {"m.pt2": content}
     with case_folder(files) as folder:
         outcome = run(worker, command, files, folder, sound=True)
         if outcome.name != "ok" or not (folder / "o.pt2").exists():
             return outcome
-        after = _outputs(_loaded((folder / "o.pt2").read_bytes()))
+        after = _output(_loaded((folder / "o.pt2").read_bytes()))
     largest = float(np.max(np.abs(before), initial=0.0)) or 1.0
     if before.shape != after.shape or float(np.max(np.abs(before - after), initial=0.0)) > 1e-3 * largest:
         return Outcome("wrong", f"{' '.join(command)}: outputs differ")
@@ -107,9 +112,9 @@ def _loaded(content: bytes) -> Any:
     return torch.export.load(io.BytesIO(content))
 
 
-def _outputs(program: Any) -> Any:
+def _output(program: Any) -> Any:
     import torch  # noqa: PLC0415
 
-    (x,), _ = program.example_inputs
+    examples, _ = program.example_inputs
     with torch.no_grad():
-        return program.module()(torch.linspace(-2, 2, x.numel()).reshape(x.shape)).numpy()
+        return program.module()(*(torch.linspace(-2, 2, x.numel()).reshape(x.shape) for x in examples)).numpy()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,11 +15,14 @@ from onnx import TensorProto, helper, numpy_helper
 pytest.importorskip("onnxruntime")
 
 import splitdeconv
+from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import CompileError, UsageError, VerificationError
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.pipeline.convert import Conversion
-from splitdeconv.proof.whole import Given
+from splitdeconv.proof.whole import Given, compare
+from splitdeconv.results.verdict import OutputCheck
+from splitdeconv.targets.onnxruntime import OnnxRuntime
 from tests.onnx_models import build, load
 
 FLOATS = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
@@ -195,3 +200,46 @@ def test_whole_inputs_are_small_values_for_times_too_where_zeros_do_not_run() ->
     assert isinstance(feeds, dict)
     assert isinstance(drawn, dict)
     np.testing.assert_array_equal(feeds["t"], drawn["t"])
+
+
+class Larger(OnnxRuntime):
+    """Gives outputs of models that have a deconv one line more than there is."""
+
+    def __init__(self, of: str) -> None:
+        super().__init__()
+        self.name, self.of = "larger", of
+
+    def compile(self, model: Compilable, *, whole: bool = False) -> Any:
+        sound = super().compile(model, whole=whole)
+        nodes = onnx.ModelProto.FromString(model.read()).graph.node
+        return Enlarged(sound) if any(node.op_type == self.of for node in nodes) else sound
+
+
+@dataclass
+class Enlarged:
+    sound: Any
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        return {name: np.concatenate([y, y[..., -1:]], -1) for name, y in self.sound.run(inputs).items()}
+
+
+def compared(of: str) -> tuple[tuple[OutputCheck, ...], tuple[str, ...]]:
+    proto = model([helper.make_node("Relu", ["z"], ["y"])], [array("y")])
+    original, rewritten = load(proto), load(converted(proto).model)
+    pair = [Compilable(each.to_object().SerializeToString()) for each in (original, rewritten)]
+    return compare(original, *pair, Given({}), Larger(of), quantised=False)
+
+
+def test_a_runtime_that_gives_the_original_other_sizes_is_not_the_judge() -> None:
+    """As OpenVINO does of SAME_UPPER where sizes are open."""
+    outputs, (note,) = compared("ConvTranspose")
+    assert [each.passed for each in outputs] == [True]
+    assert note == (
+        "larger computes wrong sizes of the original (output 'y' has shape [1, 2, 9, 9], and [1, 2, 9, 10] in "
+        "the original): both are compared on onnxruntime"
+    )
+
+
+def test_a_form_of_other_sizes_is_not_equal_and_they_are_said() -> None:
+    with pytest.raises(VerificationError, match=r"'y' has shape \[1, 2, 9, 10\], and \[1, 2, 9, 9\] in the original"):
+        compared("Conv")

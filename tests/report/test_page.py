@@ -189,3 +189,12 @@ def test_names_are_not_read_as_mathematics() -> None:
     with plots.drawing(100) as figure:
         figure.subplots().set_title("$w^{2}$ \\frac{")
         assert "$w^{2}$ \\frac{" in plots.to_svg(figure, "")
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_in_plots_are_escaped_as_on_a_terminal() -> None:
+    with plots.drawing(100) as figure:
+        figure.subplots().set_title("a\nb\x1b[2J\u202e 上采样")
+        svg = plots.to_svg(figure, "c\x1b")
+    assert ">a\\nb\\x1b[2J\\u202e 上采样</text>" in svg
+    assert ">c\\x1b</desc>" in svg

@@ -17,6 +17,7 @@ from splitdeconv.errors import MissingExtraError, UsageError, VerificationError
 from splitdeconv.formats.model import Model
 from splitdeconv.proof.errors import bound_of, error_of
 from splitdeconv.proof.inputs import random_inputs, with_volumes
+from splitdeconv.proof.sizes import OtherSizesError, check_sizes
 from splitdeconv.results.verdict import OutputCheck
 from splitdeconv.targets.target import Compiled, CompileError, Target
 from splitdeconv.workers.arrays import named
@@ -52,6 +53,7 @@ def compare_models(
 
     Raises:
         CompileError: the original does not run on these inputs.
+        OtherSizesError: outputs have other sizes.
         VerificationError: the original does, and the rewritten model does not.
     """
     old = before.run(feeds)
@@ -59,6 +61,7 @@ def compare_models(
         new = after.run(feeds)
     except CompileError as error:
         raise VerificationError(f"the rewritten model stops where the original runs ({error})") from None
+    check_sizes(old, new, feeds)
     names = [name for name, array in old.items() if array.dtype.kind not in _TEXT]
     exact = in_float64(original, feeds)
     if isinstance(exact, str) or not set(names) <= set(exact):
@@ -271,6 +274,8 @@ def compare(
             return (), (feeds,)
         try:
             checks, proving_nothing = compare_models(model, before, after, feeds, quantised=quantised, plain=plain)
+        except OtherSizesError as error:
+            return _compare_on_reference(model, original, rewritten, given, runner, error, quantised=quantised)
         except CompileError as error:
             shapes = "; --input-shape and --input give it sizes and values that it takes"
             reason = reason or f"{runner.name} does not run the model ({error}){shapes}"
@@ -283,6 +288,35 @@ def compare(
     nothing = (f"output '{name}' is {what}" for name, what in silent.items() if name not in told)
     notes = (*other, *((reason,) if reason and not trials else ()), *nothing, *given.infinite(), *unstable(outputs))
     return outputs, notes
+
+
+def _compare_on_reference(
+    model: Model,
+    original: Compilable,
+    rewritten: Compilable,
+    given: Given,
+    runner: Target,
+    error: OtherSizesError,
+    *,
+    quantised: bool,
+) -> tuple[tuple[OutputCheck, ...], tuple[str, ...]]:
+    """Both models on the format's reference runtime, where it gives the original the sizes that the rewritten one has.
+
+    Raises:
+        OtherSizesError: it does not, or is not installed.
+    """
+    if runner.name == model.reference_runtime:
+        raise error
+    try:
+        other = targets.target(model.reference_runtime)
+        found = other.compile(original, whole=True).run(error.feeds)
+    except (MissingExtraError, CompileError):
+        raise error from None
+    if any(found[name].shape != shape for name, shape in error.shapes.items() if name in found):
+        raise error
+    outputs, notes = compare(model, original, rewritten, given, other, quantised=quantised)
+    note = f"{runner.name} computes wrong sizes of the original ({error}): both are compared on {other.name}"
+    return outputs, (note, *notes)
 
 
 def _compare_in_float64(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from splitdeconv.errors import MissingExtraError, UsageError
+from splitdeconv.errors import MissingExtraError, UsageError, one_line
 from splitdeconv.files import staged
 
 KINDS = (".svg", ".png", ".pdf")
@@ -133,8 +134,18 @@ def save(figure: Any, path: Path) -> None:
         OutputError: it cannot be written there.
     """
     dated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    with staged(path) as folder, _matplotlib().rc_context(_STYLE):
-        figure.savefig(folder / path.name, dpi=_FILE_DPI, metadata=dated.get(path.suffix.lower()))
+    with staged(path) as folder:
+        _write(figure, folder / path.name, dpi=_FILE_DPI, metadata=dated.get(path.suffix.lower()))
+
+
+def _write(figure: Any, file: Any, **options: Any) -> None:
+    """Write a figure, with escapes in place of what is no character, as on a terminal."""
+    mpl = _matplotlib()
+    for text in figure.findobj(mpl.text.Text):
+        text.set_text(one_line(text.get_text()))
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # of a site's name, in Chinese
+        figure.savefig(file, **options)
 
 
 def to_svg(figure: Any, description: str) -> str:
@@ -144,8 +155,7 @@ def to_svg(figure: Any, description: str) -> str:
         description: what can be seen on it, for those who cannot see it.
     """
     file = io.StringIO()
-    with _matplotlib().rc_context(_STYLE):
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    _write(figure, file, format="svg", transparent=True, metadata={"Date": None})
     found = file.getvalue()
     svg = found[found.index("<svg") :]
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -158,6 +168,6 @@ def to_svg(figure: Any, description: str) -> str:
     assert view is not None, "matplotlib writes a view box"
     opening = (
         f'<svg viewBox="{view.group()[9:-1]}" width="{float(view[1]):.0f}" height="{float(view[2]):.0f}"'
-        f' role="img" aria-labelledby="description">\n<desc id="description">{escape(description)}</desc>'
+        f' role="img" aria-labelledby="description">\n<desc id="description">{escape(one_line(description))}</desc>'
     )
     return re.sub(r"<svg[^>]*>", lambda _: opening, svg, count=1).rstrip()

@@ -38,7 +38,7 @@ def plot_pareto(parts: Iterable[Columns], path: Path) -> None:
     for network, panel in zip(networks, panels, strict=True):
         here = done & (np.array(columns["network"]) == network)
         _panel(panel, columns, np.flatnonzero(here))
-        panel.set_title(f"{network} (estimated)")
+        panel.set_title(f"{network} (estimated)", parse_math=False)  # a file may be called "$w$"
     panels[0].legend(fontsize="small")
     plots.save(figure, path)
 
