@@ -20,6 +20,7 @@ from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import CompileError, UsageError, VerificationError
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.pipeline.convert import Conversion
+from splitdeconv.proof.inputs import with_open_sizes
 from splitdeconv.proof.whole import Given, compare
 from splitdeconv.results.verdict import OutputCheck
 from splitdeconv.targets.onnxruntime import OnnxRuntime
@@ -243,3 +244,10 @@ def test_a_runtime_that_gives_the_original_other_sizes_is_not_the_judge() -> Non
 def test_a_form_of_other_sizes_is_not_equal_and_they_are_said() -> None:
     with pytest.raises(VerificationError, match=r"'y' has shape \[1, 2, 9, 10\], and \[1, 2, 9, 9\] in the original"):
         compared("Conv")
+
+
+@pytest.mark.parametrize(("trial", "wanted"), [(0, (1, 3, 64, 64)), (1, (2, 3, 32, 32))])
+def test_open_sizes_are_such_that_maps_are_not_too_large(trial: int, wanted: tuple[int, ...]) -> None:
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], strides=[16, 16])
+    proto = build([node], {"x": ["N", 3, "H", "W"]}, {"y": [None] * 4}, {"w": np.ones((3, 8, 16, 16), np.float32)})
+    assert with_open_sizes(load(proto), {}, trial) == {"x": wanted}

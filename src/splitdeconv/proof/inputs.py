@@ -9,17 +9,18 @@ import numpy as np
 from splitdeconv.deconv.weights import Array
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.model import Input, Model
-from splitdeconv.formats.open_sizes import definite, open_shapes, that_fit
+from splitdeconv.formats.open_sizes import LARGEST_INPUT, definite, open_shapes, that_fit
 from splitdeconv.workers.arrays import dtype_of
 
 # For spatial sizes that the model leaves open, the first that do not make an input too large: multiples of 32, as most
 # encoders want, as long as that is possible.
 OPEN_SIZES = ((64, 32, 16, 8), (96, 64, 32, 16, 8))
 OPEN_BATCH = (1, 2)
-# Of a volume an upsampling makes 8 to 64 times as many elements, and the proof holds several copies of it in float64.
 OPEN_VOLUMES = ((32, 16, 8), (48, 24, 12))
 LARGEST_VOLUME = 2**18  # elements of an input
-LARGEST_VOLUMES = 2**26  # bytes that maps take at once
+# Upsamplings make 4 to some thousand times as many elements, and the proof holds several copies of them in float64.
+LARGEST_MAPS = 2**26  # bytes that maps take at once
+_STEPS = 3  # sizes that are tried
 _VOLUME_AXES = 5
 SMALL = 4  # whole numbers are drawn below it in odd tries, and are 0 in even ones
 _WHOLE = "iub"  # kinds of NumPy's types ...
@@ -31,7 +32,7 @@ def random_inputs(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]]
 
     Args:
         inputs: of the model.
-        shapes: for inputs whose shape is open or is to be another; volumes as of :func:`with_volumes`.
+        shapes: for inputs whose shape is open or is to be another, as of :func:`with_open_sizes`.
         trial: number of the try; open sizes differ from one to the next.
     """
     rng = np.random.default_rng(trial)
@@ -62,17 +63,19 @@ def random_inputs(inputs: Sequence[Input], shapes: Mapping[str, tuple[int, ...]]
     return feeds
 
 
-def with_volumes(model: Model, shapes: Mapping[str, tuple[int, ...]], trial: int) -> dict[str, tuple[int, ...]]:
-    """``shapes``, and for volumes that the model leaves open the first sizes with which its maps are not too large."""
-    left = {name: shape for name, shape in open_shapes(model, shapes).items() if len(shape) == _VOLUME_AXES}
+def with_open_sizes(model: Model, shapes: Mapping[str, tuple[int, ...]], trial: int) -> dict[str, tuple[int, ...]]:
+    """``shapes``, and for what the model leaves open the first sizes with which its maps are not too large."""
+    left = open_shapes(model, shapes)
     if not left:
         return dict(shapes)
-    batch, sizes = OPEN_BATCH[trial % 2], OPEN_VOLUMES[trial % 2]
-    ladder = (
-        {name: definite(shape, batch, sizes[skipped:], LARGEST_VOLUME) for name, shape in left.items()}
-        for skipped in range(len(sizes))
-    )
-    return {**shapes, **that_fit(model, shapes, ladder, LARGEST_VOLUMES)}
+    ladder = ({name: _smaller(shape, trial, skipped) for name, shape in left.items()} for skipped in range(_STEPS))
+    return {**shapes, **that_fit(model, shapes, ladder, LARGEST_MAPS)}
+
+
+def _smaller(shape: tuple[int | None, ...], trial: int, skipped: int) -> tuple[int, ...]:
+    """An open shape with one of the sizes for its rank, or a later one that makes no input too large."""
+    sizes, largest = (OPEN_VOLUMES, LARGEST_VOLUME) if len(shape) == _VOLUME_AXES else (OPEN_SIZES, LARGEST_INPUT)
+    return definite(shape, OPEN_BATCH[trial % 2], sizes[trial % 2][skipped:], largest)
 
 
 def check_inputs(inputs: Sequence[Input], given: Mapping[str, Array]) -> None:

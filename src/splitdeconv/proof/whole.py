@@ -16,7 +16,7 @@ from splitdeconv.deconv.weights import Array, rounding_of
 from splitdeconv.errors import MissingExtraError, UsageError, VerificationError
 from splitdeconv.formats.model import Model
 from splitdeconv.proof.errors import bound_of, error_of
-from splitdeconv.proof.inputs import random_inputs, with_volumes
+from splitdeconv.proof.inputs import random_inputs, with_open_sizes
 from splitdeconv.proof.sizes import OtherSizesError, check_sizes
 from splitdeconv.results.verdict import OutputCheck
 from splitdeconv.targets.target import Compiled, CompileError, Target
@@ -180,7 +180,7 @@ class Given:
     def feeds(self, model: Model, trial: int) -> dict[str, Array] | str:
         """Inputs for one trial, or the reason why they cannot be made."""
         missing = [each for each in model.inputs() if each.name not in self.inputs]
-        shapes = with_volumes(model, self.sizes[trial % len(self.sizes)], trial)
+        shapes = with_open_sizes(model, self.sizes[trial % len(self.sizes)], trial)
         drawn = random_inputs(missing, shapes, trial)
         return drawn if isinstance(drawn, str) else {**drawn, **self.inputs}
 
