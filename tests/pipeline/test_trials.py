@@ -18,9 +18,11 @@ from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.formats.model import Model, Site
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
+from splitdeconv.measuring.cache import Timings
 from splitdeconv.pipeline.compiling import ENOUGH, Trials, compile_site
 from splitdeconv.pipeline.open import Options, runner_for
-from splitdeconv.pipeline.sites import site_table
+from splitdeconv.pipeline.sites import site_table, with_times
+from splitdeconv.results.times import NO_SECONDS, UNTRIED, Measurement, Untimed
 from tests.onnx_models import load, single, sites
 from tests.strategies import integer_tensors
 
@@ -109,3 +111,16 @@ def test_an_estimating_target_needs_no_runtime_without_a_proof(monkeypatch: pyte
     assert [option for option in choice.options if option.time is not None]
     with pytest.raises(UsageError, match="verification runs the model"):
         splitdeconv.convert(model, target="accelerator", cache=False)
+
+
+def test_what_was_not_tried_is_not_chosen_where_nothing_can_be_compared() -> None:
+    """As where the first forms are refused, and no seconds are left for the others."""
+    (site,) = sites(MODEL)
+    table = site_table(MODEL, site, targets.target("onnxruntime", threads=1))
+    first, second, third, *others = (str(option.candidate) for option in table.options)
+    time = Measurement(1.0, 1.0, 1.0, 5, "measured", (1.0,))
+    outcomes: dict[str, Measurement | Untimed] = {first: time, second: NO_SECONDS, **dict.fromkeys(others, UNTRIED)}
+    few = with_times(table, Timings({**outcomes, third: UNTRIED}, 1.0))
+    assert [str(option.candidate) for option in few.options] == [first, second]
+    assert {each.reason for each in few.refusals[len(table.refusals) :]} == {UNTRIED.reason}
+    assert len(with_times(table, Timings({**outcomes, third: time}, 1.0)).options) == len(table.options)

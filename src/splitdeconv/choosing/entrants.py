@@ -41,7 +41,7 @@ def alone(plan: Plan) -> Chosen:
 def by_rule(plan: Plan, is_free: Callable[[str], bool]) -> Chosen:
     """The winners of each site; where the seconds were too short for a second form, the first in measuring order.
 
-    That one was checked, because two are at each site, however little time there is.
+    That one was checked: a form that was not is none of the site's options then.
     """
     return {choice.site: _by_rule(choice) if is_free(choice.site) else choice.chosen for choice in plan.choices}
 

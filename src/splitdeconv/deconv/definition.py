@@ -56,7 +56,17 @@ def define(x: Array, weights: Weights, spec: Deconv, *beside: Array) -> Definiti
         return Definition.of(reference.definition(x.astype(np.float64), real, spec, *beside))
     if quant.fixed_point:
         return fixed_point_deconv(x, weights, spec)
-    return Definition.of(reference.quantised_deconv(x, weights, spec))
+    stored = reference.quantised_deconv(x, weights, spec)
+    if np.iinfo(quant.y_type).bits == 8 or quant.is_half:
+        return Definition.of(stored)
+    return _with_ties(stored, ideal_steps(x, weights, spec), quant)
+
+
+def _with_ties(stored: Array, steps: Array, quant: Quantisation) -> Definition:
+    """Exact ties of 16 bits rounded to either side: OpenVINO holds the 65,536 steps of a type as a range of floats."""
+    limits = np.iinfo(quant.y_type)
+    low, high = (np.clip(each, limits.min, limits.max) for each in (np.ceil(steps - 0.5), np.floor(steps + 0.5)))
+    return Definition(np.minimum(stored, low).astype(stored.dtype), np.maximum(stored, high).astype(stored.dtype))
 
 
 def ideal_steps(x: Array, weights: Weights, spec: Deconv) -> Array:

@@ -22,7 +22,7 @@ from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.proof.draw import cut_down
 from splitdeconv.proof.sites import prove_site, wrong_numbers
 from splitdeconv.results.bench import EQUAL_WORK
-from splitdeconv.results.times import NO_SECONDS, Untimed
+from splitdeconv.results.times import UNTRIED, Untimed
 from splitdeconv.targets.target import Compiled, CompileError, Target
 
 # A candidate whose result is further from the first one's than this is broken, not noisy: sums of float16 products
@@ -68,7 +68,7 @@ def compile_site(
     refused; without ``trials`` only its numbers are compared.
     """
     compiled: dict[Candidate, Compiled] = {}
-    others: dict[Candidate, Untimed] = dict.fromkeys(order, NO_SECONDS)
+    others: dict[Candidate, Untimed] = dict.fromkeys(order, UNTRIED)
     inputs = site_inputs(model.layout, site)
     first: Array | None = None
     deadline = time.monotonic() + seconds

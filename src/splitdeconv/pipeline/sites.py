@@ -24,7 +24,7 @@ from splitdeconv.proof.sites import fingerprint
 from splitdeconv.results import times
 from splitdeconv.results.bench import EQUAL_WORK, ZERO_INSERT, fixed_split, short_list
 from splitdeconv.results.plan import Cost, Option, SiteTable
-from splitdeconv.results.times import Measurement, Untimed
+from splitdeconv.results.times import UNTRIED, Measurement, Untimed
 from splitdeconv.targets.target import KEEP_ALL, Target, measure_those_that_run
 
 UNKNOWN_SIZES = "the sizes of its input are not known before the model runs, so nothing can be timed"
@@ -223,7 +223,7 @@ class _Timer:
             self.cache.keep(key, timings)
         self.known[f"{site.id} {key}" if self.extent.keep else key] = timings
         self.used.append(timings)
-        return _with_times(table, timings)
+        return with_times(table, timings)
 
     def _key(self, entrant: Entrant, order: Sequence[Candidate]) -> str:
         site = entrant.site
@@ -286,11 +286,17 @@ def noise_notes(measured: Iterable[Measurement]) -> tuple[str, ...]:
     )
 
 
-def _with_times(table: SiteTable, timings: Timings) -> SiteTable:
-    """The table with times; what does not run on the target moves to the refusals."""
+def with_times(table: SiteTable, timings: Timings) -> SiteTable:
+    """The table with times; what does not run on the target moves to the refusals.
+
+    So does what was not tried, unless two forms have times: then it is not chosen (:func:`entrants.by_rule`).
+    """
     times = timings.times
-    reasons = {name: each.reason for name, each in timings.untimed.items() if not each.runs}
     named = [(option, str(option.candidate)) for option in table.options]
+    few = sum(name in times for _, name in named) < 2
+    reasons = {
+        name: each.reason for name, each in timings.untimed.items() if not each.runs or (few and each == UNTRIED)
+    }
     refused = [Refusal(option.candidate, reasons[name]) for option, name in named if name in reasons]
     options = tuple(replace(option, time=times.get(name)) for option, name in named if name not in reasons)
     limits = [time for name, time in times.items() if Candidate.parse(name).lowering == EQUAL_WORK.lowering]

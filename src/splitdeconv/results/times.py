@@ -49,6 +49,7 @@ class Untimed:
 
 
 NO_SECONDS = Untimed("the seconds were used up")
+UNTRIED = Untimed("the seconds were used up before it was tried")
 
 
 def timed(outcomes: Mapping[_Key, Measurement | Untimed]) -> dict[_Key, Measurement]:
