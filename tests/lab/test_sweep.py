@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,21 @@ def test_no_worker_outlives_its_sweep(name: str, tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert [entry.name for entry in tmp_path.iterdir() if name != "SIGKILL"] in ([], ["s.csv.parts"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+def test_a_hang_up_does_not_end_what_frees_semaphores_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python then started it anew, which printed errors of its own."""
+    blocked: list[set[int]] = []
+    ensure = resource_tracker.ensure_running
+    monkeypatch.setattr(
+        resource_tracker,
+        "ensure_running",
+        lambda: (blocked.append(signal.pthread_sigmask(signal.SIG_BLOCK, [])), ensure())[1],
+    )
+    with sweep._pool(1):
+        assert signal.SIGHUP in blocked[0]
+        assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a place where nobody can write")

@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from threading import Thread
 
@@ -186,6 +187,7 @@ def _on_processes(chunks: Sequence[Chunk], jobs: int) -> Finished:
 def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
     """Worker processes that are gone afterwards, at once if something went wrong."""
     others = set(multiprocessing.active_children())
+    _start_tracker()
     pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_serve)
     try:
         yield pool
@@ -195,6 +197,17 @@ def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _start_tracker() -> None:
+    """Start the process that frees names of semaphores so that a hang-up of the terminal does not end it before us.
+
+    Python lets it ignore the other signals; a signal that is blocked here is so in what is started.
+    """
+    if sys.platform != "win32":
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve() -> None:
