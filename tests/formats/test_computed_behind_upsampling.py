@@ -1,4 +1,4 @@
-"""Convolutions behind an upsampling or an interpolation whose weights only a run tells: they stay, with the reason."""
+"""Convolutions behind an upsampling or an interpolation whose weights only a run tells."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from torch.nn.utils import parametrizations
 import splitdeconv
 import splitdeconv.torch
 from splitdeconv.formats.onnx.convolution import COMPUTED
-from splitdeconv.formats.torch.exported import COMPUTED as COMPUTED_THERE
+from splitdeconv.formats.torch import ExportedModel
+from splitdeconv.lowerings import candidates, lower
+from splitdeconv.proof.sites import prove_site
+from splitdeconv.targets import target
 from tests.formats.onnx import stretched_models as onnx_models
 from tests.formats.onnx.stretched_models import node
 from tests.formats.tflite import stretched_models as tflite_models
@@ -59,25 +62,48 @@ def test_in_onnx_it_stays_and_the_model_is_what_it_was(kind: str, what: str) -> 
 
 
 class Modulated(nn.Module):
-    """A convolution of an upsampled map, its weight given; with ``skip`` beside another map."""
+    """A convolution of an upsampled map, its weight and bias made of inputs; with ``skip`` between two other maps."""
 
-    def __init__(self, mode: str, *, skip: bool = False) -> None:
+    def __init__(self, mode: str, groups: int, *, skip: bool) -> None:
         super().__init__()
-        self.mode, self.skip = mode, skip
+        self.mode, self.groups, self.skip = mode, groups, skip
 
-    def forward(self, x, weight):
+    def forward(self, x, weight, bias):
         y = F.interpolate(x, scale_factor=2, mode=self.mode)
-        return F.conv2d(torch.cat([y, y * 2], 1) if self.skip else y, weight * 2)
+        other = x.repeat(1, 1, 2, 2) * 2
+        y = torch.cat([other, y, other + 1], 1) if self.skip else y
+        return F.conv2d(y, weight * 2, -bias, padding=weight.shape[-1] // 2, groups=self.groups)
 
 
 @pytest.mark.parametrize(("mode", "size"), [("nearest", 3), ("nearest", 1), ("bilinear", 1)])
-@pytest.mark.parametrize("skip", [False, True])
-def test_in_exported_programs_it_stays(mode: str, size: int, skip: bool) -> None:
-    inputs = torch.randn(1, 4, 5, 6), torch.randn(2, 8 if skip else 4, size, size)
-    module = Modulated(mode, skip=skip)
-    conversion = splitdeconv.convert(torch.export.export(module, inputs), target="generic", lowering="split")
-    assert [each.reason for each in conversion.record.skipped] == [COMPUTED_THERE]
-    assert torch.equal(conversion.model.module()(*inputs), module(*inputs))
+@pytest.mark.parametrize(("skip", "groups"), [(False, 1), (False, 2), (True, 1), (True, 2), (True, 12)])
+def test_exported_programs_sum_the_taps_in_each_run(mode: str, size: int, skip: bool, groups: int) -> None:
+    channels = (12 if skip else 4) // groups
+    inputs = [torch.randint(-4, 5, each).float() for each in ((1, 4, 5, 6), (12, channels, size, size), (12,))]
+    module = Modulated(mode, groups, skip=skip)
+    model = ExportedModel(torch.export.export(module, tuple(inputs)))
+    (site,) = model.find().sites
+    assert site.deconv.run_time == ("kernel", "bias")
+    forms = {each.lowering: each for each in reversed(candidates(site.deconv, "NCHW")[0])}
+    assert len(forms) > 1
+    for candidate in forms.values():
+        program = lower(site.deconv, "NCHW", candidate)
+        found, wanted = model.splice({site.id: program}).program.module()(*inputs), module(*inputs)
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-3 if mode == "bilinear" else 0)  # of values about 100
+        assert prove_site(model, site, program, target("torch")).exact, program.name
+
+
+def test_by_rule_they_stay_and_a_form_is_taken_by_name() -> None:
+    inputs = torch.randn(1, 4, 5, 6), torch.randn(6, 4, 3, 3), torch.randn(6)
+    program = torch.export.export(Modulated("nearest", 1, skip=False), inputs)
+    by_rule = splitdeconv.convert(program, target="generic")
+    assert [str(each.chosen) for each in by_rule.record.plan.choices] == ["native"]
+    found = splitdeconv.convert(program, target="generic", lowering="split_phases")
+    assert found.verdict is not None
+    assert found.verdict.passed
+    assert "run-time kernel and bias" in found.record.plan.choices[0].deconv.describe()
+    other = torch.randn(1, 4, 5, 6), torch.randn(6, 4, 3, 3), torch.randn(6)
+    torch.testing.assert_close(found.model.module()(*other), program.module()(*other), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("writes", [[tflite_models.resize()], [tflite_models.resize(), tflite_models.beside("v", "s")]])

@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 NESTED = "is computed inside of a branch or a loop"
 QUANTISED = "is quantised: convert the program's module with splitdeconv.torch.convert"
 RUN_TIME = "computed at run time: its weights; operators make the filters in each run"
-COMPUTED = "its weights are computed from the model's inputs, not stored"
 
 
 @dataclass(frozen=True)
@@ -172,11 +171,12 @@ def _read_stretched(
     if isinstance(found, str):
         return Skipped(name_for(node), "graph", found)
     weight, bias = (None if each is None else constants.value(each) for each in (found.weight, found.bias))
-    if weight is None or (bias is None) != (found.bias is None):
-        return Skipped(found.name, "graph", COMPUTED)
     deconv = found.deconv(sizes.of(found.stretched.source))
-    weights = weights_of(deconv, (found.own_kernel(weight), bias))
-    return Site(found.name, Origin((found,)), deconv, weights, notes=found.notes())
+    if weight is None or (bias is None) != (found.bias is None):
+        deconv = replace(deconv, run_time=("kernel", "bias") if found.bias else ("kernel",))
+    own = None if weight is None else found.own_kernel(weight)
+    notes = (*found.notes(), RUN_TIME) if deconv.run_time else found.notes()
+    return Site(found.name, Origin((found,)), deconv, weights_of(deconv, (own, bias)), notes=notes)
 
 
 def _nested(module: nn.Module, where: str = "") -> Iterator[Skipped]:

@@ -114,10 +114,16 @@ class Splice:
         self._put(call.node, [call.x], written)
 
     def _replace_stretched(self, site: StretchedConv, program: Program) -> None:
-        weight, bias = self._values(site)
-        kernel, like = site.own_kernel(weight), site.node.meta["val"]
-        maps = [each.meta["val"] for each in site.stretched.maps]
-        self._put(site.node, site.stretched.maps, write(program, maps, kernel, bias, like, site.front))
+        sources, like = site.stretched.maps, site.node.meta["val"]
+        maps = [each.meta["val"] for each in sources]
+        if program.deconv.run_time:
+            nodes = [each for each in (site.weight, site.bias) if each is not None]
+            weight, *biases = (each.meta["val"] for each in nodes)
+            bias, own = biases[0] if biases else None, site.own_kernel
+            self._put(site.node, [*sources, *nodes], write(program, maps, weight, bias, like, site.front, own=own))
+        else:
+            weight, bias = self._values(site)
+            self._put(site.node, sources, write(program, maps, site.own_kernel(weight), bias, like, site.front))
         for node in unread_writes(site):
             self._take_out(node)
 

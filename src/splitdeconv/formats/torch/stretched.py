@@ -34,7 +34,7 @@ from splitdeconv.formats.torch.movement import (
     works_in_place,
 )
 from splitdeconv.formats.torch.skips import map_beside, parts_at, zeros_behind
-from splitdeconv.formats.written_convs import UNKNOWN_SIZE, UNPROVEN, ConvGeometry, not_nearest, stretched_first
+from splitdeconv.formats.written_convs import UNKNOWN_SIZE, UNPROVEN, ConvGeometry, not_nearest
 from splitdeconv.torch_modules.functions import deconv_weight, pads_around, per_axis
 from splitdeconv.torch_modules.graphs import ATEN, owner_of
 
@@ -89,7 +89,11 @@ class StretchedConv:
 
     def own_kernel(self, weight: Tensor) -> Tensor:
         """The convolution's weight as a deconv has it, IOHW; without groups the rows of the stretched map first."""
-        return stretched_first(deconv_weight(weight, self.stretched.geometry.groups), self.stretched.rows_first)
+        kernel = deconv_weight(weight, self.stretched.geometry.groups)
+        if self.stretched.rows_first is None:
+            return kernel
+        first, last = self.stretched.rows_first
+        return torch.cat([kernel[first:last], kernel[:first], kernel[last:]])
 
     def front(self, x: Tensor, *others: Tensor) -> list[Tensor]:
         """The maps that the deconv reads, from the sources."""

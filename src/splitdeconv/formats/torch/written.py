@@ -43,6 +43,7 @@ def write(
     front: Callable[..., Sequence[Tensor]] | None = None,
     behind: Callable[..., Tensor] | None = None,
     more: tuple[Tensor, ...] = (),
+    own: Callable[[Tensor], Tensor] | None = None,
 ) -> Written:
     """The graph of ``program``.
 
@@ -54,6 +55,7 @@ def write(
         front: what is done with the inputs before the program.
         behind: what is done with the output, and with the tensors ``more``, which are filters too.
         more: what ``behind`` reads.
+        own: makes the site's kernel of a weight that is computed, if it is another.
     """
     routine = interpret(program, layout_of(program))
     split: list[Tensor | None] = [weight, bias]
@@ -68,7 +70,7 @@ def write(
         x, *others = given_maps if front is None else front(*given_maps)
         batched = x if x.dim() == len(program.deconv.axes) + 2 else x.unsqueeze(0)
         tensors_given = [None if each is None else next(given) for each in split]
-        filters = _split_now(routine, tensors_given) if program.deconv.run_time else tensors_given
+        filters = _split_now(routine, tensors_given, own) if program.deconv.run_time else tensors_given
         y = routine.apply(batched, filters, *others)
         y = y if behind is None else behind(y, *given)
         y = channels_innermost(y) if last else y.contiguous()
@@ -84,10 +86,12 @@ def write(
     return Written(graph, () if program.deconv.run_time else present)
 
 
-def _split_now(routine: Routine, parameters: Sequence[Tensor | None]) -> Filters:
+def _split_now(
+    routine: Routine, parameters: Sequence[Tensor | None], own: Callable[[Tensor], Tensor] | None
+) -> Filters:
     weight, bias = parameters
     assert weight is not None, "every deconv has a weight"
-    return routine.split(weight, bias)
+    return routine.split(weight if own is None else own(weight), bias)
 
 
 def _without_guards(mode: FakeTensorMode) -> AbstractContextManager[object]:
