@@ -44,6 +44,28 @@ def filter_steps(conv: Conv, weights_shape: Sequence[int], layout: Layout = "NCH
     )
 
 
+def own_steps(groups: int, first: tuple[int, int] | None, weights_shape: Sequence[int]) -> tuple[Op, ...]:
+    """The operations that make a written-out deconv's kernel of the weight of the model's convolution.
+
+    Before: OIHW. After: IOHW, of ``weights_shape``.
+
+    Args:
+        groups: of the convolution.
+        first: the rows that come first, from the first to behind the last; None where all keep their order.
+        weights_shape: of the kernel.
+    """
+    rows, outs, *kernel = weights_shape
+    steps = (
+        _reshape(groups, outs, rows // groups, math.prod(kernel)),
+        Transpose((0, 2, 1, 3)),
+        _reshape(*weights_shape),
+    )
+    if first is None or first[0] == 0:
+        return steps
+    order = (*range(*first), *range(first[0]), *range(first[1], rows))
+    return (*steps, Take(tuple((row,) for row in order), (rows,)))
+
+
 def composite_steps(deconv: Deconv, weights_shape: Sequence[int]) -> tuple[Op, ...]:
     """The operations that make the kernel of the transposed convolution that a written-out deconv is.
 

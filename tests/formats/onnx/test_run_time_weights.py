@@ -19,7 +19,6 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.folding import RUN_TIME
 from splitdeconv.formats.onnx import OnnxModel
-from splitdeconv.formats.onnx.convolution import COMPUTED
 from splitdeconv.formats.way_back import WayBack
 from tests.onnx_models import (
     OPSET,
@@ -160,16 +159,6 @@ def test_a_function_of_another_opset_stays_with_its_reason() -> None:
     assert skipped.reason == (
         "its weight is computed at run time, and its shape is not known before: a split needs all sizes"
     )
-
-
-def test_a_convolution_behind_an_upsampling_stays_with_its_reason() -> None:
-    nodes = [
-        helper.make_node("Resize", ["x", "", "s"], ["u"], mode="nearest", nearest_mode="floor", **ASYMMETRIC),
-        helper.make_node("Conv", ["u", "w"], ["y"]),
-    ]
-    model = build(nodes, {"x": SHAPE, "w": [2, SHAPE[1], 3, 3]}, {"y": MAP}, {"s": np.array([1, 1, 2, 2], np.float32)})
-    (skipped,) = load(model).find().skipped
-    assert skipped.reason == COMPUTED
 
 
 def test_a_kernel_of_open_sizes_stays_whatever_size_is_given_for_a_run() -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import onnx_ir as ir
 
-from splitdeconv.deconv.spec import Deconv
-from splitdeconv.deconv.weights import Weights
+from splitdeconv.deconv.spec import Deconv, WeightName
+from splitdeconv.deconv.weights import Array, Weights, example_values
 from splitdeconv.deconv.written import is_requantised, sums_weights
 from splitdeconv.errors import InputError
 from splitdeconv.formats.index_maps import taps_of_ones
@@ -34,7 +35,9 @@ from splitdeconv.formats.written_convs import (
 )
 from splitdeconv.results.plan import Skipped
 
-COMPUTED = "its weight is computed at run time, so it cannot be split beforehand"
+COMPUTED_BIAS = "its bias is computed at run time: that of integers is rounded when a model is written"
+HALF = "its weight is computed at run time, in 16 bits: their sums would be rounded several times"
+WHOLE = 4  # bytes of float32
 _ANY = 2**20  # an input size: of convolutions of stride 1 automatic pads do not depend on it
 
 
@@ -83,8 +86,8 @@ def stretched_at(place: Place, shapes: Shapes, numerics: str) -> StretchedValue 
         return None
     channels = shape[0] if turned else shape[1] * geometry.groups
     found = ValueSearch(place, geometry, channels, shapes).find()
-    if found is not None and constant(weight, place.opset) is None:
-        return None if turned else COMPUTED  # operators split a transposed one as it stands
+    if found is not None and turned and constant(weight, place.opset) is None:
+        return None  # operators split it as it stands
     return (_why_left(place, found, shapes, numerics) or found) if isinstance(found, Stretched) else found
 
 
@@ -151,18 +154,25 @@ def read_stretched_site(name: str, place: Place, stretched: StretchedValue, shap
     """
     _, weight, bias_value = (*place.node.inputs, None)[:3]
     kernel, bias = constant(weight, place.opset), constant(bias_value, place.opset)
-    assert kernel is not None, "the search leaves the others"
-    if bias_value is not None and bias is None:
-        return Skipped(name, place.where, "its bias is computed at run time")
+    run_time: tuple[WeightName, ...] = ()
+    if kernel is None:
+        run_time, kernel = ("kernel",), _example(weight, shapes)
     own = stretched.own_kernel(kernel)
+    if bias_value is not None and bias is None:
+        run_time = (*run_time, "bias")
+        bias = example_values([own.shape[1] * stretched.geometry.groups], own.dtype)
     try:
         deconv = _deconv(stretched, shapes, own.shape[1] * stretched.geometry.groups)
     except ValueError as error:
         raise InputError(f"site '{name}': {error}") from None
-    deconv = replace(deconv, dtype=own.dtype.name, has_bias=bias is not None)
+    deconv = replace(deconv, dtype=own.dtype.name, has_bias=bias is not None, run_time=run_time)
+    if sums_weights(deconv) and "kernel" in run_time and own.dtype.itemsize < WHOLE:
+        return Skipped(name, place.where, HALF)
     tail: Tail | Qdq = find_tail(place, kernel.ndim, deconv.out_channels, deconv.out_sizes)
     weights = Weights(own, bias)
     qdq = read_stretched_qdq(place, stretched, deconv.out_sizes)
+    if qdq is not None and run_time:
+        return Skipped(name, place.where, COMPUTED_BIAS)
     if qdq is not None:
         stored = stretched.own_kernel(stored_kernel(qdq.kernel(place.opset)))
         weights = Weights(stored, qdq.read_bias(place.opset), qdq.values)
@@ -174,8 +184,22 @@ def read_stretched_site(name: str, place: Place, stretched: StretchedValue, shap
     operators = tuple(stage.node.op_type for stage in tail.stages)
     notes = stretched.notes((node.op_type for node in stretched.nodes), lambda value: value.name or "")
     notes += quantised_notes(weights) if weights.quant else []
+    notes += [run_time_note(run_time)] if run_time else []
     notes += [QUANTISED_ANEW] if is_requantised(deconv) else []
     return Site(name, Origin((place, stretched)), deconv, weights, operators, place.where, tuple(notes))
+
+
+def run_time_note(run_time: Sequence[WeightName]) -> str:
+    """What is done where a model computes parameters."""
+    return f"computed at run time: its {' and '.join(run_time)}; operators make the filters in each run"
+
+
+def _example(weight: ir.Value | None, shapes: Shapes) -> Array:
+    """Values in the place of a weight that is computed at run time, of a known shape."""
+    assert weight is not None, "the search leaves the others"
+    sizes = shapes.by_name.get(weight.name or "") or ()
+    dtype = weight.dtype or shapes.type_of(weight) or ir.DataType.FLOAT
+    return example_values([size or 1 for size in sizes], dtype.numpy())
 
 
 def _deconv(stretched: StretchedValue, shapes: Shapes, out_channels: int) -> Deconv:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from splitdeconv.deconv.filters import filter_steps
+from splitdeconv.deconv.filters import composite_steps, filter_steps
 from splitdeconv.deconv.ops import (
     Add,
     AddBias,
@@ -60,6 +60,7 @@ class Source:
         quant: scales and zero-points of a quantised site, or None.
         stored: the integers behind the kernel of a float site, or None.
         run_time: the parameters that the model computes when it runs; they are read instead.
+        own: what makes the kernel of the one that the model computes.
     """
 
     kernel: Callable[[], Array]
@@ -71,6 +72,7 @@ class Source:
     quant: Quantisation | None = None
     stored: StoredKernel | None = None
     run_time: Mapping[WeightName, ir.Value] = field(default_factory=dict)
+    own: tuple[Op, ...] = ()
 
 
 def refuse(program: Program, opset: int) -> str | None:
@@ -190,13 +192,18 @@ def _move(op: Op, writer: Writer, inputs: list[ir.Value], shape: Shape) -> ir.Va
 
 
 def _take(op: Take, writer: Writer, value: ir.Value, shape: Shape) -> ir.Value:
-    """Gather, from rows with one of zeros behind them where some place has none."""
+    """Gather, from rows with one of zeros behind them where some place has none; and the sums of several of them."""
     rows, rest = shape[0] or 0, (0,) * (len(shape) - 1)
-    assert all(len(each) < 2 for each in op.places), "taps are summed of stored kernels only"
-    if () in op.places:
+    most = max(1, *map(len, op.places))
+    if any(len(each) < most for each in op.places):
         value = writer.pad(value, (0, *rest), (1, *rest))
-    index = np.array([each[0] if each else rows for each in op.places], np.int64).reshape(op.sizes)
-    return writer.op("Gather", [value, writer.array("taps", index)], {"axis": 0})
+    total: ir.Value | None = None
+    for number in range(most):
+        index = np.array([each[number] if number < len(each) else rows for each in op.places], np.int64)
+        taps = writer.op("Gather", [value, writer.array("taps", index.reshape(op.sizes))], {"axis": 0})
+        total = taps if total is None else writer.op("Add", [total, taps])
+    assert total is not None, "one row is taken at least"
+    return total
 
 
 def _native(op: NativeDeconv, writer: Writer, inputs: list[ir.Value], source: Source) -> ir.Value:
@@ -207,11 +214,15 @@ def _native(op: NativeDeconv, writer: Writer, inputs: list[ir.Value], source: So
     read, shape = (lambda: deconv_kernel(source.kernel(), op.deconv)), op.deconv.kernel_shape
     if op.deconv.diagonal and not op.simplified:
         read, shape = lambda: dense_of(source.kernel()), (shape[0], shape[0], *shape[2:])
-    kernel = source.run_time.get("kernel")
+    kernel = None
+    if "kernel" in source.run_time:
+        steps = composite_steps(op.deconv, source.shape) if op.deconv.written_out else ()
+        kernel = _computed(writer, source, steps)
     weights = [kernel or writer.lazy("weight", (source.key, "W", op.simplified), read, source.dtype, shape)]
-    if (bias := source.run_time.get("bias")) is not None:
+    bias = source.run_time.get("bias")
+    if op.deconv.has_bias and bias is not None:
         weights.append(bias)
-    elif source.bias is not None and op.deconv.has_bias:
+    elif op.deconv.has_bias and source.bias is not None:
         weights.append(writer.lazy("bias", (source.key, "B"), source.bias, source.dtype, [op.deconv.out_channels]))
     if op.simplified:
         return deconv_node(writer, op.deconv, [x, *weights])
@@ -250,11 +261,16 @@ def _product(op: Conv, writer: Writer, x: ir.Value, shape: Shape, source: Source
     pixels, matrix = math.prod(dim.times for dim in sizes), op.filter_shape[:2]
     x = writer.reshape(x, (Dim(1, axis=0), Dim(op.in_channels), Dim(pixels)), shape)
     key = (source.key, op)
-    weight = writer.lazy("weight", key, lambda: conv_filter(source.kernel(), op).reshape(matrix), source.dtype, matrix)
+    if "kernel" in source.run_time:
+        filled = _computed(writer, source, filter_steps(op, source.shape))
+        weight = writer.reshape(filled, [Dim(size) for size in matrix], op.filter_shape)
+    else:
+        weight = writer.lazy(
+            "weight", key, lambda: conv_filter(source.kernel(), op).reshape(matrix), source.dtype, matrix
+        )
     y = writer.op("MatMul", [weight, x], notes=True)
     if op.has_bias:
-        assert source.bias is not None, "a deconv with a bias has its values"
-        y = writer.op("Add", [y, writer.array("bias", conv_channels(source.bias(), op).reshape(-1, 1))])
+        y = writer.op("Add", [y, _bias_column(op, writer, source)])
     return writer.reshape(y, (Dim(1, axis=0), Dim(op.total_channels), *sizes), (shape[0], op.total_channels, pixels))
 
 
@@ -275,15 +291,30 @@ def _difference(op: Difference, writer: Writer, x: ir.Value, shape: Shape, sourc
 
 
 def _filter(op: Conv, writer: Writer, source: Source) -> ir.Value:
-    if (value := source.run_time.get("kernel")) is not None:
-        shape: Shape = source.shape
-        for step in filter_steps(op, source.shape):
-            value, shape = _move(step, writer, [value], shape), step.shape(shape)
-        return value
+    if "kernel" in source.run_time:
+        return _computed(writer, source, filter_steps(op, source.shape))
     if source.stored is not None:
         return write_filter(writer, op, source.stored, source.key)
     key, shape = (source.key, op), op.filter_shape
     return writer.lazy("weight", key, lambda: conv_filter(source.kernel(), op), source.dtype, shape)
+
+
+def _bias_column(op: Conv, writer: Writer, source: Source) -> ir.Value:
+    """The bias beside a matrix of channels and pixels."""
+    if "bias" in source.run_time:
+        column = (Dim(op.total_channels), Dim(1))
+        return writer.reshape(_bias(op, writer, source), column, (op.total_channels,))
+    assert source.bias is not None, "a deconv with a bias has its values"
+    return writer.array("bias", conv_channels(source.bias(), op).reshape(-1, 1))
+
+
+def _computed(writer: Writer, source: Source, steps: Sequence[Op]) -> ir.Value:
+    """What ``steps`` make of a kernel that the model computes."""
+    value = source.run_time["kernel"]
+    shape: Shape = source.shape
+    for step in (*source.own, *steps):
+        value, shape = _move(step, writer, [value], shape), step.shape(shape)
+    return value
 
 
 def _bias(op: Conv, writer: Writer, source: Source) -> ir.Value:

@@ -13,7 +13,7 @@ from splitdeconv.deconv.structure import diagonal_of, vectors_of
 from splitdeconv.deconv.weights import Array, Weights, example_values
 from splitdeconv.formats.model import Origin, Site
 from splitdeconv.formats.onnx.constants import constant, is_overridable
-from splitdeconv.formats.onnx.convolution import read_stretched_site, stretched_at
+from splitdeconv.formats.onnx.convolution import COMPUTED_BIAS, read_stretched_site, run_time_note, stretched_at
 from splitdeconv.formats.onnx.epilogue import Tail, find_tail
 from splitdeconv.formats.onnx.geometry import (
     ContradictionError,
@@ -209,7 +209,7 @@ def read_site(name: str, place: Place, shapes: Shapes, stated: Shapes, ir_versio
         found, weights = qdq, Weights(qdq.stored_kernel(kernel), bias, qdq.values)
         notes += quantised_notes(weights)
     if run_time:
-        notes.append(f"computed at run time: its {' and '.join(run_time)}; operators make the filters in each run")
+        notes.append(run_time_note(run_time))
     if deconv.diagonal:
         notes.append("its filter is zero between channels, so every form is depthwise")
     if found.crop is not None:
@@ -243,7 +243,7 @@ def _example_kernel(place: Place, shapes: Shapes) -> Array:
 def _example_bias(node: ir.Node, kernel: Array, qdq: Qdq | None) -> Array:
     """Values in the place of a bias that is computed at run time; raises as :func:`_example_kernel`."""
     if qdq is not None:
-        raise UnsupportedError("its bias is computed at run time: that of integers is rounded when a model is written")
+        raise UnsupportedError(COMPUTED_BIAS)
     if kernel.ndim < 2:
         raise ContradictionError(f"weight of {kernel.ndim} axes, wanted 3 to 5 (1-D, 2-D or 3-D deconv)")
     return example_values([kernel.shape[1] * read_attributes(node).get("group", 1)], kernel.dtype)

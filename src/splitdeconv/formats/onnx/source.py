@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
+from splitdeconv.deconv.filters import own_steps
 from splitdeconv.deconv.spec import Deconv, WeightName
 from splitdeconv.deconv.structure import diagonal_of
 from splitdeconv.deconv.weights import Array, Weights
@@ -38,6 +39,9 @@ def source_of(place: Place, deconv: Deconv, qdq: Qdq | None = None, stretched: S
         quant=None if qdq is None else qdq.values,
         stored=_stored(place, deconv) if qdq is None else None,
         run_time=run_time,
+        own=()
+        if stretched is None
+        else own_steps(stretched.geometry.groups, stretched.rows_first, deconv.weights_shape),
     )
 
 

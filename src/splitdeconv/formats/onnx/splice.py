@@ -250,7 +250,7 @@ def stand_alone(ir_version: int, site: Site, program: Program, weights: Weights 
     stages = tail_of(place, deconv).stages if qdq is None else qdq.stages
     if weights is not None:
         source, stages = source_with(weights, source), ()
-    source = replace(source, run_time=values)
+    source = replace(source, run_time=values, own=())
     others: list[ir.Value] = []
     if stretched is not None and weights is None and qdq is None:
         y, *others = _write_stretched(writer, site, program, [x, *further], source)
@@ -287,7 +287,8 @@ def _write_stretched(
     needed = stretched.is_plain and (is_native(program) or stretched.kept)
     copy = StretchingCopy(writer, stretched, x, further) if needed else None
     part, rank = stretched.part, len(stretched.perm)
-    value = copy.of(place.node.inputs[0]) if copy and is_native(program) else None
+    as_it_is = copy and is_native(program) and not site.deconv.run_time
+    value = copy.of(place.node.inputs[0]) if copy and as_it_is else None
     if value is None:
         others = [write_stages(writer, beside_stages(part, place.opset, rank), each) for each in further]
         y = write_program(writer, program, write_stages(writer, stretched.stages, x), source, stages, others)
