@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install 'splitdeconv[torch]'")
-samples = pytest.importorskip(
-    "torch.testing._internal.common_methods_invocations",
-    reason="the installed torch carries no operator samples (they need the package expecttest)",
-)
 
 import splitdeconv.torch as split  # noqa: E402
 from splitdeconv.torch_modules.functions import Geometry, deconv_of  # noqa: E402
 from tests.torch.forms import all_forms  # noqa: E402
 
-OPERATORS = {op.name: op for op in samples.op_db if op.name.startswith("nn.functional.conv_transpose")}
+pytestmark = pytest.mark.xdist_group("samples")  # which import scipy and half of torch, in one worker only
 OURS = {
     "nn.functional.conv_transpose1d": split.split_conv_transpose1d,
     "nn.functional.conv_transpose2d": split.split_conv_transpose2d,
@@ -24,8 +22,17 @@ NARROW = (torch.float32, torch.bfloat16, torch.float16, torch.complex64)
 NOISE = 4  # ours may be this many times as far from float64 as PyTorch's own kernel is (other orders of summation)
 
 
+@cache
+def operators():
+    samples = pytest.importorskip(
+        "torch.testing._internal.common_methods_invocations",
+        reason="the installed torch carries no operator samples (they need the package expecttest)",
+    )
+    return {op.name: op for op in samples.op_db if op.name.startswith("nn.functional.conv_transpose")}
+
+
 def inputs_of(name, dtype, requires_grad=False):
-    for sample in OPERATORS[name].sample_inputs("cpu", dtype, requires_grad=requires_grad):
+    for sample in operators()[name].sample_inputs("cpu", dtype, requires_grad=requires_grad):
         yield (sample.input, *sample.args), sample.kwargs
 
 
@@ -38,7 +45,7 @@ def widened(tensor):
 
 
 def test_the_installed_torch_has_samples_of_all_ranks() -> None:
-    assert set(OPERATORS) == set(OURS)
+    assert set(operators()) == set(OURS)
     assert all(len(list(inputs_of(name, torch.float64))) >= 5 for name in OURS)
 
 
@@ -47,7 +54,7 @@ def test_the_installed_torch_has_samples_of_all_ranks() -> None:
 def test_results_on_integers_are_bit_equal(name, dtype) -> None:
     for (x, weight, bias), kwargs in inputs_of(name, dtype):
         arguments = [integers(tensor) for tensor in (x, weight, bias)]
-        wanted, found = OPERATORS[name].op(*arguments, **kwargs), OURS[name](*arguments, **kwargs)
+        wanted, found = operators()[name].op(*arguments, **kwargs), OURS[name](*arguments, **kwargs)
         assert found.dtype == wanted.dtype
         assert torch.equal(found, wanted), kwargs
         assert found.is_contiguous() == wanted.is_contiguous()
@@ -57,8 +64,8 @@ def test_results_on_integers_are_bit_equal(name, dtype) -> None:
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_results_are_as_near_to_float64_as_those_of_pytorch(name, dtype) -> None:
     for arguments, kwargs in inputs_of(name, dtype):
-        exact = OPERATORS[name].op(*map(widened, arguments), **kwargs)
-        wanted, found = OPERATORS[name].op(*arguments, **kwargs), OURS[name](*arguments, **kwargs)
+        exact = operators()[name].op(*map(widened, arguments), **kwargs)
+        wanted, found = operators()[name].op(*arguments, **kwargs), OURS[name](*arguments, **kwargs)
         floor = torch.finfo(dtype).eps * exact.abs().max()
         assert (found - exact).abs().max() <= NOISE * max((wanted - exact).abs().max(), floor)
 
@@ -68,7 +75,7 @@ def test_results_are_as_near_to_float64_as_those_of_pytorch(name, dtype) -> None
 def test_gradients_are_those_of_pytorch(name, dtype) -> None:
     for arguments, kwargs in inputs_of(name, dtype, requires_grad=True):
         present = [tensor for tensor in arguments if tensor is not None]
-        wanted, found = OPERATORS[name].op(*arguments, **kwargs), OURS[name](*arguments, **kwargs)
+        wanted, found = operators()[name].op(*arguments, **kwargs), OURS[name](*arguments, **kwargs)
         direction = torch.randn_like(wanted)
         torch.testing.assert_close(found, wanted)
         torch.testing.assert_close(

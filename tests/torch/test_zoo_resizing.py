@@ -71,7 +71,9 @@ def test_exported_files_show_the_deconvs_and_convert(name: str, tmp_path: Path) 
     assert all(proof.exact for proof in conversion.verdict.proofs)
 
 
-@pytest.mark.parametrize(("name", "width", "channels"), [(QUICK, 4, [4, 4]), ("vae", 32, [128, 128, 64])])
+@pytest.mark.parametrize(
+    ("name", "width", "channels"), [(QUICK, 4, [4, 4]), pytest.param("vae", 32, [128, 128, 64], marks=pytest.mark.long)]
+)
 def test_a_width_makes_all_maps_narrower(name: str, width: int, channels: list[int], tmp_path: Path) -> None:
     assert main(["zoo", "export", name, str(tmp_path / "small.onnx"), "--width", str(width)]) == 0
     found = [site.deconv for site in splitdeconv.inspect(tmp_path / "small.onnx").findings.sites]
