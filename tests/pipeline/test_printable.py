@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -10,6 +11,11 @@ import pytest
 import splitdeconv
 from splitdeconv import codec
 from splitdeconv.cli import main
+from splitdeconv.lowerings.candidate import NATIVE
+from splitdeconv.pipeline import bench
+from splitdeconv.pipeline.in_model import Settled
+from splitdeconv.report.numbers import count
+from splitdeconv.results.plan import Plan
 from tests.models import deconv_model
 
 
@@ -30,6 +36,15 @@ def test_an_inspection_reads_as_on_the_terminal(model: Path, capsys: pytest.Capt
     assert str(found).splitlines() == printed(capsys)
 
 
+def test_fewest_counts_forms_other_than_the_original() -> None:
+    model = deconv_model((1, 4, 5, 6), strides=[2, 2], dilations=[3, 2])
+    found = splitdeconv.inspect(model)
+    (choice,) = found.plan.choices
+    least = min(option.cost.macs for option in choice.options if option.candidate.lowering != "native")
+    assert least > choice.deconv.macs()
+    assert count(least) in str(found).splitlines()[1]
+
+
 def test_a_conversion_reads_as_on_the_terminal(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.onnx"
     result = splitdeconv.convert(model, out, target="generic")
@@ -45,6 +60,21 @@ def test_a_report_is_written(model: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     splitdeconv.convert(model, target="generic").report(tmp_path / "report.html")
     assert "1 deconv rewritten" in (tmp_path / "report.html").read_text()
+
+
+def test_a_benchmark_of_a_plan_that_is_taken_back_has_the_original_as_converted(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken_back(_model: object, _original: object, plan: Plan, *_: object) -> Settled:
+        choices = tuple(replace(choice, chosen=NATIVE) for choice in plan.choices)
+        return Settled(replace(plan, choices=choices), notes=("no gain",))
+
+    monkeypatch.setattr(bench, "settle", taken_back)
+    found = splitdeconv.bench(model, budget=0.3, target="onnxruntime")
+    assert found.model is not None
+    assert found.model.times["converted"] == found.model.times["native"]
+    assert found.model.ratio("native", "converted") == 1.0
+    assert "no gain" in found.notes
 
 
 def test_a_benchmark_is_its_record_and_reads_as_on_the_terminal(model: Path) -> None:

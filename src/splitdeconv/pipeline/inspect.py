@@ -126,8 +126,8 @@ def _table(found: Inspection) -> Listing:
     for site, choice in zip(found.findings.sites, found.plan.choices, strict=True):
         deconv = site.deconv
         native = deconv.native_macs()
-        fewest = min([native, *(option.cost.macs for option in choice.options)])
-        macs = (native, deconv.zero_insert_macs(), deconv.split_macs(), fewest)
+        forms = [option.cost.macs for option in choice.options if option.candidate.lowering != NATIVE.lowering]
+        macs = (native, deconv.zero_insert_macs(), deconv.split_macs(), min(forms, default=native))
         answers = (answer[site.id] or "runs it" for answer in found.answers.values())
         names = (" ".join(site.epilogue), str(choice.chosen))
         rows.append((site.id, deconv.describe(), *map(count, macs), *names, *answers))
