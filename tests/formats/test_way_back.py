@@ -88,7 +88,7 @@ def test_a_real_model_comes_back(shared: Path, name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("lowering", ["split", "split_phases", "split_rows", "zero_insert", "col2im"])
+@pytest.mark.parametrize("lowering", ["split", "split_phases", "split_rows", "zero_insert", "col2im", "convolve_first"])
 @pytest.mark.parametrize(
     "name",
     [
