@@ -189,6 +189,8 @@ def test_a_runtime_that_is_not_there_is_left_out(
         raise MissingExtraError("target 'onnxruntime'", "onnxruntime", "onnxruntime")
 
     monkeypatch.setattr(runtimes.targets, "target", missing)
+    monkeypatch.setattr(runtimes, "zoo_model", small)
+    monkeypatch.setattr(runtimes, "in_child", directly)
     monkeypatch.setattr(commodity, "RUNTIMES", RUNTIMES[:1])
     monkeypatch.setattr(commodity, "NAMES", ("dcgan",))
     assert run(tmp_path, "--only", "commodity") == 0

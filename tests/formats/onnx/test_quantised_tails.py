@@ -22,7 +22,7 @@ from splitdeconv.formats.onnx.quantised_layer import qdq_model
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.targets import target
-from tests.examples import examples
+from tests.examples import crossed, examples
 from tests.formats.onnx.test_quantised import LAYER, TYPES, only_site, run_all, typed
 from tests.onnx_quantised import random_input, random_weights
 from tests.strategies import deconvs
@@ -107,9 +107,9 @@ def cropped_model(deconv: Deconv, weights: Weights, crop: Crop, tail: Tail, **op
     return proto
 
 
-@pytest.mark.parametrize("tail", TAILS)
-@pytest.mark.parametrize(("activation", "weight"), TYPES)
-def test_crops_become_part_of_the_pads(tail: Tail, activation: str, weight: str) -> None:
+@pytest.mark.parametrize(("tail", "types"), crossed(TAILS, TYPES))
+def test_crops_become_part_of_the_pads(tail: Tail, types: tuple[str, str]) -> None:
+    activation, weight = types
     deconv, crop = typed(activation, weight), ((1, 2), (0, 3))
     weights = random_weights(deconv, 5, w_zero=weight == "uint8")
     proto = cropped_model(deconv, weights, crop, tail, epilogue=("Relu",) if tail is not on_both_sides else ())
@@ -127,9 +127,7 @@ def test_crops_become_part_of_the_pads(tail: Tail, activation: str, weight: str)
         np.testing.assert_array_equal(y, native, name)
 
 
-@pytest.mark.parametrize("tail", TAILS)
-@pytest.mark.parametrize("activation", ["uint8", "int8"])
-@pytest.mark.parametrize("form", ["qdq", "qlinear", "float"])
+@pytest.mark.parametrize(("tail", "activation", "form"), crossed(TAILS, ["uint8", "int8"], ["qdq", "qlinear", "float"]))
 def test_a_cropped_site_is_replaced_with_all_that_is_behind_it(tail: Tail, activation: str, form: str) -> None:
     deconv = typed(activation, "int8")
     weights = random_weights(deconv, 8)
@@ -226,9 +224,9 @@ def zeros_between_channels(dense: Deconv, seed: int, by_input: bool = False) -> 
 DENSE = Deconv((Axis(4, 2, 1, 1, 1, 0, 6), Axis(5, 3, 1, 1, 0, 0, 5)), 5, 5, has_bias=True)
 
 
-@pytest.mark.parametrize(("activation", "weight"), TYPES)
-@pytest.mark.parametrize("scales", ["per tensor", "per output channel", "per input channel"])
-def test_zeros_between_channels_make_every_form_depthwise(activation: str, weight: str, scales: str) -> None:
+@pytest.mark.parametrize(("types", "scales"), crossed(TYPES, ["per tensor", "per output channel", "per input channel"]))
+def test_zeros_between_channels_make_every_form_depthwise(types: tuple[str, str], scales: str) -> None:
+    activation, weight = types
     dense = typed(activation, weight, scales == "per output channel", replace(DENSE, has_bias=scales[4:] != "input"))
     weights = zeros_between_channels(dense, 3, by_input=scales == "per input channel")
     dense = replace(dense, has_bias=weights.bias is not None)

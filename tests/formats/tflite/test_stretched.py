@@ -18,7 +18,7 @@ from splitdeconv.formats.tflite.moves import nearest
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.proof.sites import noise_of_site, prove_site, wrong_numbers
-from tests.examples import examples
+from tests.examples import crossed, examples
 from tests.formats.tflite import stretched_models as models
 from tests.formats.tflite.stretched_checks import (
     SHAPE,
@@ -221,8 +221,7 @@ def proved() -> dict[str, bytes]:
     return some | INT8 | opened
 
 
-@pytest.mark.parametrize("name", proved())
-@pytest.mark.parametrize("kernels", ["xnnpack", "reference"])
+@pytest.mark.parametrize(("name", "kernels"), crossed([*proved()], ["xnnpack", "reference"]))
 def test_every_form_is_proved_against_the_definition(name: str, kernels: str) -> None:
     model, site = the_site(proved()[name])
     runner = litert(kernels)
