@@ -21,6 +21,17 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
+# What native libraries say, each in an error of its own, where they get no memory: PyTorch, protobuf twice, C++.
+_NO_MEMORY = ("can't allocate memory", "Arena alloc failed", "Failed to serialize proto", "bad_alloc")
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether memory is what was lacking, so that nothing need be wrong with what was read."""
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in _NO_MEMORY):
+        return True
+    return error.__cause__ is not None and lacks_memory(error.__cause__)
+
+
 class SplitdeconvError(Exception):
     """Base of all. Its message is one line: where, what was found, what was wanted, what to do."""
 

@@ -36,6 +36,11 @@ def ends(error: BaseException, monkeypatch: pytest.MonkeyPatch, *arguments: str)
         (MissingExtraError("a plot", "matplotlib", "report"), 2, "a plot needs matplotlib: pip install"),
         (MemoryError(), 2, "there is not enough memory on this machine"),
         (MemoryError("12 GiB for an array"), 2, "there is not enough memory on this machine (12 GiB for an array)"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            2,
+            "not enough memory on this machine (DefaultCPU",
+        ),
         (OutputError("o.onnx: cannot be written"), 3, "o.onnx: cannot be written"),
         (OSError(errno.ENOSPC, "No space left on device", "/tmp/a"), 3, "/tmp/a: cannot be written (No space left"),
         (OSError(errno.EROFS, "Read-only file system"), 3, "a temporary file: cannot be written (Read-only"),
@@ -134,3 +139,17 @@ def test_a_signal_cleans_up_and_is_said(
     assert capsys.readouterr().err == f"splitdeconv: stopped by {name}\n"
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
     assert signal.getsignal(heard) == signal.default_int_handler
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("Arena alloc failed")])
+def test_a_file_is_not_called_damaged_where_memory_is_short(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(deconv_model(), tmp_path / "m.onnx")
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(onnx, "load", fail)
+    assert main(["inspect", str(tmp_path / "m.onnx")]) == 2
+    assert "there is not enough memory on this machine" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from splitdeconv.cli.stops import Stopped
-from splitdeconv.errors import OutputError, SplitdeconvError, one_line
+from splitdeconv.errors import OutputError, SplitdeconvError, lacks_memory, one_line
 
 USAGE, INTERNAL = 2, 4
 _SIGNAL = 128  # a shell's exit code for signal n is 128 + n
@@ -41,7 +41,7 @@ def _explain(error: BaseException) -> tuple[str, int]:
             return "stopped by SIGINT", _SIGNAL + signal.SIGINT
         case SystemExit():
             return "", error.code if isinstance(error.code, int) else 0
-        case MemoryError():
+        case _ if lacks_memory(error):
             found = f" ({one_line(str(error))})" if str(error) else ""
             return f"there is not enough memory on this machine{found}", USAGE
         case ModuleNotFoundError() if (package := (error.name or _PACKAGE.name).partition(".")[0]) != _PACKAGE.name:

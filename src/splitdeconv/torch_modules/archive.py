@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from splitdeconv.errors import InputError
+from splitdeconv.errors import InputError, lacks_memory
 from splitdeconv.torch_modules.evaluated import first_code
 from splitdeconv.torch_modules.flat import first_line
 
@@ -42,6 +42,8 @@ def load(path: Path) -> ExportedProgram:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}), {WANTED}") from None
     except Exception as error:  # damaged archives and lists make their readers fail in many ways
+        if lacks_memory(error):
+            raise
         raise InputError(f"{path}: is no archive that can be read ({first_line(error)}), {WANTED}") from None
     if reason:
         raise InputError(f"{path}: {reason}")
@@ -49,6 +51,8 @@ def load(path: Path) -> ExportedProgram:
         with path.open("rb") as file, _careful():
             program = torch.export.load(file)
     except Exception as error:  # zip, schema and version errors alike
+        if lacks_memory(error):
+            raise
         raise InputError(f"{path}: torch {torch.__version__} cannot load it ({first_line(error)}), {WANTED}") from None
     return program
 

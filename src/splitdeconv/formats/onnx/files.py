@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import TopologicalSortPass
 
-from splitdeconv.errors import InputError
+from splitdeconv.errors import InputError, lacks_memory
 from splitdeconv.formats.onnx.constants import bytes_of
 from splitdeconv.formats.onnx.graph import places
 from splitdeconv.formats.onnx.kept import Kept, from_proto, restored, to_proto
@@ -29,9 +29,9 @@ def load(path: Path) -> tuple[ir.Model, tuple[Path, ...], Kept]:
     logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
     try:
         model, kept = from_proto(onnx.load(path, load_external_data=False))
-    except MemoryError:
-        raise
     except Exception as error:  # a damaged file makes the parser fail in many ways
+        if lacks_memory(error):
+            raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"{path}: not a readable ONNX model ({reason}); wanted a complete .onnx file") from None
     if not model.ir_version or not model.opset_imports:

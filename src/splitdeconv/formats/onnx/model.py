@@ -21,7 +21,7 @@ from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.streaming import Streaming
 from splitdeconv.deconv.weights import Array, Weights
-from splitdeconv.errors import SplitdeconvError, UsageError
+from splitdeconv.errors import SplitdeconvError, UsageError, lacks_memory
 from splitdeconv.formats.folding import find_folds
 from splitdeconv.formats.model import Findings, Fold, Input, Model, Site, SubPixelSite
 from splitdeconv.formats.onnx import files, float64
@@ -244,12 +244,16 @@ class OnnxModel(Model):
             with _uncollected():
                 files.write(self.ir, self.kept, path, external=bool(self.data_files))
         except serde.SerdeError as error:
+            if lacks_memory(error):
+                raise
             raise files.unsound(self.path, error.__cause__ or error) from None
 
     def to_object(self) -> onnx.ModelProto:
         try:
             return to_proto(self.ir, self.kept)
         except serde.SerdeError as error:
+            if lacks_memory(error):
+                raise
             raise files.unsound(self.path, error.__cause__ or error) from None
 
 
@@ -281,9 +285,11 @@ def _reading(path: Path | None) -> Iterator[None]:
     try:
         with _uncollected():
             yield
-    except (SplitdeconvError, MemoryError):
+    except SplitdeconvError:
         raise
     except Exception as error:
+        if lacks_memory(error):
+            raise
         raise files.unsound(path, error) from None
 
 

@@ -18,7 +18,7 @@ import onnx_ir as ir
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array
-from splitdeconv.errors import InputError
+from splitdeconv.errors import InputError, lacks_memory
 from splitdeconv.formats.onnx.constants import constant, drop_unused, known_constant
 from splitdeconv.formats.onnx.emit import Source
 from splitdeconv.formats.onnx.graph import Place, dequantiser_of, places
@@ -230,6 +230,8 @@ def _read(text: str) -> onnx.GraphProto:
     try:
         part: onnx.GraphProto = onnx.GraphProto.FromString(b64decode(text))
     except Exception as error:
+        if lacks_memory(error):
+            raise
         raise InputError(f"what it holds of its original is damaged ({error})") from None
     return part
 

@@ -67,7 +67,7 @@ def from_bytes(content: bytes, name: str) -> Contents:
         root = tfl.ModelT.InitFromPackedBuf(content)
     except flatbuffer.MalformedError as error:
         raise InputError(f"{name}: {error}, {_WANTED}") from None
-    except (struct.error, IndexError, ValueError, TypeError, OverflowError, MemoryError, AttributeError) as error:
+    except (struct.error, IndexError, ValueError, TypeError, OverflowError, AttributeError) as error:
         raise InputError(f"{name}: an operator's options are malformed ({error}), {_WANTED}") from None
     if problem := inconsistency(root, len(content)):
         raise InputError(f"{name}: {problem}, {_WANTED}")

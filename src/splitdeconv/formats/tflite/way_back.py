@@ -18,7 +18,7 @@ import numpy as np
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.sub_pixel import REORDERED
 from splitdeconv.deconv.weights import Array
-from splitdeconv.errors import InputError
+from splitdeconv.errors import InputError, lacks_memory
 from splitdeconv.formats.tflite.check import inconsistency
 from splitdeconv.formats.tflite.constants import source_of
 from splitdeconv.formats.tflite.file import pack
@@ -184,6 +184,8 @@ def _read(content: str) -> Any:
         verify(packed)
         return tfl.ModelT.InitFromPackedBuf(packed)
     except Exception as error:  # the generated code fails in many ways
+        if lacks_memory(error):
+            raise
         raise InputError(f"what it holds of its original is damaged ({error})") from None
 
 
