@@ -11,6 +11,7 @@ pytest.importorskip("onnxruntime")
 
 import splitdeconv
 from splitdeconv import targets
+from splitdeconv.choosing import planner
 from splitdeconv.deconv.ops import Conv
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv
@@ -19,10 +20,12 @@ from splitdeconv.formats.model import Model, Site
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.measuring.cache import Timings
+from splitdeconv.pipeline import convert
 from splitdeconv.pipeline.compiling import ENOUGH, Trials, compile_site
 from splitdeconv.pipeline.open import Options, runner_for
 from splitdeconv.pipeline.sites import site_table, with_times
 from splitdeconv.results.times import NO_SECONDS, UNTRIED, Measurement, Untimed
+from splitdeconv.results.verdict import Verdict
 from tests.onnx_models import load, single, sites
 from tests.strategies import integer_tensors
 
@@ -124,3 +127,28 @@ def test_what_was_not_tried_is_not_chosen_where_nothing_can_be_compared() -> Non
     assert [str(option.candidate) for option in few.options] == [first, second]
     assert {each.reason for each in few.refusals[len(table.refusals) :]} == {UNTRIED.reason}
     assert len(with_times(table, Timings({**outcomes, third: time}, 1.0)).options) == len(table.options)
+
+
+def test_a_form_that_passes_its_trial_and_fails_the_proof_gives_way_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless it was asked for: then the proof has failed."""
+    proved: list[str] = []
+
+    def prove_wrongly(verdict: Verdict) -> Verdict:
+        proved.append("")
+        if len(proved) > 1 or not verdict.proofs:
+            return verdict
+        wrong = tuple(replace(proof, exact=False, detail="3 of 294 outputs differ") for proof in verdict.proofs)
+        return replace(verdict, proofs=wrong)
+
+    real = convert.prove
+    monkeypatch.setattr(convert, "prove", lambda *args, **options: prove_wrongly(real(*args, **options)))
+    monkeypatch.setattr(planner, "_beats", lambda _time, _native: True)  # whatever the machine says
+    monkeypatch.setattr(planner, "guard", lambda plan, *_times: (plan, ""))
+    found = splitdeconv.convert(MODEL.to_object(), target="onnxruntime", budget=2.0, cache=False)
+    assert len(proved) == 2
+    (choice,) = found.plan.choices
+    (refused,) = (each for each in choice.refusals if "does not compute the definition" in each.reason)
+    assert refused.candidate not in (choice.chosen, NATIVE)
+    proved.clear()
+    with pytest.raises(splitdeconv.VerificationError, match="3 of 294 outputs differ"):
+        splitdeconv.convert(MODEL.to_object(), target="onnxruntime", lowering="split", budget=2.0, cache=False)
