@@ -43,7 +43,6 @@ from splitdeconv.lowerings.native import as_written
 _CLIP_OF_8_BIT = 12  # opset
 _PAD_OF_8_BIT = 11  # opset
 _SCALES_BY_CHANNEL = 13  # opset of a DequantizeLinear with them
-_ROUND = 11  # opset
 
 
 def refuse(
@@ -59,10 +58,6 @@ def refuse(
         return "a ConvTranspose of groups has no weight scale for each of their output channels"
     if is_requantised(program.deconv) and (reason := _requantised_refusal(program, opset)):
         return reason
-    if program.quant.startswith("qdq") and bias is not None and opset < _ROUND and _has_convs(program):
-        return (
-            f"ONNX Runtime rounds the float bias of a QDQ Conv by Round, which opset {opset} lacks (from {_ROUND} on)"
-        )
     if not is_qlinear(program):
         return None
     bounds = clamps(stages)
@@ -76,10 +71,6 @@ def refuse(
     except ValueError as error:
         return str(error)
     return None
-
-
-def _has_convs(program: Program) -> bool:
-    return any(isinstance(step.op, Conv) for step in program.steps)
 
 
 def _requantised_refusal(program: Program, opset: int) -> str | None:
