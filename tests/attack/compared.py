@@ -29,7 +29,8 @@ def on_sound_model(worker: Worker, model: onnx.ModelProto, command: list[str], b
             return outcome
         onnx.checker.check_model(str(out))
         result = out.read_bytes()
-    after = outputs(result)
+    # What another runtime is to run may have operators that ONNX Runtime has no kernels for.
+    after = outputs(result) or outputs_as_defined(result)
     if after is None:
         return Outcome("wrong", f"{' '.join(command)}: the result does not run")
     same = all(map(equal, before, after)) or all(map(equal, before, outputs_as_defined(result) or after))
