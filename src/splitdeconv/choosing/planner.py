@@ -251,7 +251,7 @@ def _nothing_else(table: SiteTable) -> str:
 
 
 def without(choice: Choice, reason: str, overrides: Overrides, rule: Rule) -> Choice:
-    """Another decision for a site, whose chosen form was found not to run.
+    """Another decision for a site, whose chosen form was found not to run, or to be computed wrongly.
 
     Raises:
         UsageError: as :func:`scope`, where the user asked for that form.

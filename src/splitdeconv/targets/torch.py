@@ -25,12 +25,11 @@ from splitdeconv.results.times import NO_SECONDS, Measurement, Untimed
 from splitdeconv.targets import processor
 from splitdeconv.targets.target import Compiled, CompileError, Key, Target
 from splitdeconv.torch_modules import archive
+from splitdeconv.torch_modules.devices import DEVICES, DTYPES
 from splitdeconv.torch_modules.flat import Flat, first_line, of_program
 
 MODES = ("eager", "compiled")
 MEMORY_FORMATS = ("contiguous", "channels_last")
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-DEVICES = ("cpu", "cuda")
 
 WARM_ROUNDS = 3  # untimed: first calls allocate, choose algorithms and compile
 
@@ -72,22 +71,6 @@ def setting(option: str) -> Setting:
             raise UsageError(f"target 'torch:{option}': both '{found[field]}' and '{part}' are given, wanted one")
         found[field] = part
     return Setting(**found)
-
-
-def runtime_of(module: nn.Module) -> str:
-    """The target that runs ``module`` where it is and in its type: ``torch:cuda:float16``.
-
-    Raises:
-        UsageError: there is none.
-    """
-    tensors = [each for each in (*module.parameters(), *module.buffers()) if each.is_floating_point()]
-    devices = list(dict.fromkeys(each.device.type for each in tensors)) or ["cpu"]
-    types = list(dict.fromkeys(each.dtype for each in tensors)) or [torch.float32]
-    names = [name for name, each in DTYPES.items() if each == types[0]]
-    if len(devices) > 1 or devices[0] not in DEVICES or len(types) > 1 or not names:
-        found = f"the module is in {' and '.join(map(str, types))} on {' and '.join(devices)}"
-        raise UsageError(f"{found}; PyTorch's targets are one of {', '.join(DTYPES)} on {' or '.join(DEVICES)}")
-    return f"torch:{devices[0]}:{names[0]}"
 
 
 class TorchCompiled:

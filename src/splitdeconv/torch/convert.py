@@ -21,7 +21,7 @@ from splitdeconv.pipeline.open import AUTO, GENERIC, MODEL_SHARE, quiet
 from splitdeconv.pipeline.records import ConversionRecord
 from splitdeconv.pipeline.request import BenchRequest, ConvertRequest
 from splitdeconv.results.bench import BenchRecord
-from splitdeconv.targets.torch import runtime_of
+from splitdeconv.torch_modules.devices import runtime_of
 from splitdeconv.torch_modules.flat import positional
 from splitdeconv.torch_modules.graphs import find_calls
 from splitdeconv.torch_modules.modules import SplitConvTranspose, thaw_module
