@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -22,8 +23,10 @@ from splitdeconv.lowerings.candidate import NATIVE, Candidate
 from splitdeconv.measuring.cache import Timings
 from splitdeconv.pipeline import convert
 from splitdeconv.pipeline.compiling import ENOUGH, Trials, compile_site
+from splitdeconv.pipeline.in_model import Settled
 from splitdeconv.pipeline.open import Options, runner_for
 from splitdeconv.pipeline.sites import site_table, with_times
+from splitdeconv.results.plan import Option
 from splitdeconv.results.times import NO_SECONDS, UNTRIED, Measurement, Untimed
 from splitdeconv.results.verdict import Verdict
 from tests.onnx_models import load, single, sites
@@ -129,6 +132,12 @@ def test_what_was_not_tried_is_not_chosen_where_nothing_can_be_compared() -> Non
     assert len(with_times(table, Timings({**outcomes, third: time}, 1.0)).options) == len(table.options)
 
 
+def a_rewritten_form(options: Sequence[Option], deconv: Deconv, _missing: str) -> tuple[Candidate, str]:
+    """The one of least work, whatever the machine's clock says."""
+    (best, *_) = (each for each in planner.order(options, deconv) if each != NATIVE)
+    return best, "by the rule"
+
+
 def test_a_form_that_passes_its_trial_and_fails_the_proof_gives_way_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless it was asked for: then the proof has failed."""
     proved: list[str] = []
@@ -142,8 +151,8 @@ def test_a_form_that_passes_its_trial_and_fails_the_proof_gives_way_to_another(m
 
     real = convert.prove
     monkeypatch.setattr(convert, "prove", lambda *args, **options: prove_wrongly(real(*args, **options)))
-    monkeypatch.setattr(planner, "_beats", lambda _time, _native: True)  # whatever the machine says
-    monkeypatch.setattr(planner, "guard", lambda plan, *_times: (plan, ""))
+    monkeypatch.setattr(planner, "_fastest", a_rewritten_form)
+    monkeypatch.setattr(convert, "_settled", lambda _case, plan, *_others: Settled(plan))
     found = splitdeconv.convert(MODEL.to_object(), target="onnxruntime", budget=2.0, cache=False)
     assert proved
     (choice,) = found.plan.choices
