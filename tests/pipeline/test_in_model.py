@@ -22,7 +22,7 @@ from splitdeconv.pipeline.in_model import Settled, settle
 from splitdeconv.pipeline.open import Options, quiet
 from splitdeconv.results.plan import Choice, Cost, Option, Plan
 from splitdeconv.results.record import Environment
-from splitdeconv.results.times import Measurement
+from splitdeconv.results.times import Measurement, Untimed
 from splitdeconv.targets.target import CompileError
 
 ROWS, PHASES = Candidate("split_rows"), Candidate("split_phases", form="rows")
@@ -191,6 +191,13 @@ def test_the_reason_of_what_goes_back_is_that_of_the_site_alone(tmp_path: Path) 
     assert [choice.chosen for choice in found.plan.choices] == [NATIVE]
     assert found.plan.choices[0].reason.startswith("whole model 0.91×")
     assert found.plan.choices[0].reason.endswith("; split_rows alone: fastest")
+
+
+def test_what_the_target_does_not_take_leaves_the_others_their_times() -> None:
+    models = {"native": Compilable(b""), "bound": Compilable(b"refused")}
+    found = in_model.race(Machine(refused="refused"), models, {}, 1.0)  # type: ignore[arg-type]
+    assert found["bound"] == Untimed("no such operator", runs=False)
+    assert isinstance(found["native"], Measurement)
 
 
 @pytest.mark.parametrize("seed", range(20))

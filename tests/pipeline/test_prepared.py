@@ -8,14 +8,13 @@ import pytest
 
 import splitdeconv
 from splitdeconv.choosing.planner import Overrides
-from splitdeconv.pipeline import prepared
+from splitdeconv.pipeline import bench, prepared
 from splitdeconv.pipeline.bench import bench_model
 from splitdeconv.pipeline.prepared import CONVERTED, FOLDED, ORIGINAL, takes
 from splitdeconv.pipeline.request import BenchRequest
 from splitdeconv.report import conversion
 from splitdeconv.report.page import html
-from splitdeconv.results.times import Measurement
-from splitdeconv.targets.target import CompileError
+from splitdeconv.results.times import Measurement, Untimed
 from tests import invented_records as invented
 from tests.formats.onnx.test_fold import float_chain
 from tests.models import op_types
@@ -70,8 +69,8 @@ def test_what_was_asked_for_by_name_stays_with_folded_weights(monkeypatch: pytes
 
 
 def test_an_original_without_a_time_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    def race(*_: object) -> dict[str, Measurement]:
-        raise CompileError("no such operator")
+    def race(_target: object, models: Mapping[str, object], *_: object) -> dict[str, Untimed]:
+        return dict.fromkeys(models, Untimed("no such operator", runs=False))
 
     monkeypatch.setattr(prepared, "race", race)
     assert "what --fold gains was not timed: no such operator" in str(convert(lowering="split"))
@@ -83,6 +82,20 @@ def test_a_benchmark_times_native_with_folded_weights_beside_native() -> None:
     assert found.model is not None
     assert [*found.model.times][:2] == ["native", "native, folded"]
     assert "folded into 'site': BatchNormalization" in found.notes
+
+
+def test_a_benchmark_tells_which_whole_model_the_target_does_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And times the others."""
+
+    def race(_target: object, models: Mapping[str, object], *_: object) -> dict[str, Measurement | Untimed]:
+        refused = Untimed("no such operator", runs=False)
+        return {name: refused if name.startswith("bound") else invented.time(1.0) for name in models}
+
+    monkeypatch.setattr(bench, "race", race)
+    found = bench_model(float_chain(), BenchRequest("onnxruntime", budget=0.1, forms=1))
+    assert "the whole model has no comparable time as bound: no such operator" in found.notes
+    assert found.model is not None
+    assert "native" in found.model.times
 
 
 def test_patterns_choose_what_is_folded() -> None:

@@ -216,7 +216,8 @@ def choose(table: SiteTable, overrides: Overrides, rule: Rule, target: str = "th
     """The decision for one site; ``target`` is the name of what it was made for."""
     left = scope(table, overrides)
     refused = next((each.reason for each in table.refusals if each.candidate == NATIVE), "")
-    stops = f"the original does not run on {target}: {refused}" if refused else ""
+    why_not = "the original is never kept" if table.deconv.custom else f"the original does not run on {target}"
+    stops = f"{why_not}: {refused}" if refused else ""
     if not left.options:
         chosen, reason = NATIVE, left.reason or _nothing_else(table)
     elif rule == "generic" and (kind := _not_by_rule(table.deconv)) and not overrides.forces(table.site):

@@ -46,7 +46,7 @@ from splitdeconv.results.plan import Choice, Plan, SiteTable
 from splitdeconv.results.record import Provenance
 from splitdeconv.results.times import Untimed, timed
 from splitdeconv.targets import target as find_target
-from splitdeconv.targets.target import CompileError, Target
+from splitdeconv.targets.target import Target
 
 BOUND = "bound"
 DEFAULT_OF_LAYERS = "onnxruntime"  # of lists, which have no format
@@ -209,16 +209,13 @@ def _time_model(
             if programs:
                 path = Path(folder, name.replace(" ", "_") + model.suffix)
                 models[name] = saved(model.splice(programs), path)
-        try:
-            outcomes = race(target, models, feeds, seconds)
-        except CompileError as error:
-            return ModelTimes(reason=str(error)), settled.notes
+        outcomes = race(target, models, feeds, seconds)
     times = timed(outcomes)
     limits = [times.pop(name) for name in [*times] if name.startswith(BOUND)]
     notes = tuple(
-        f"the whole model has no comparable time as {name}: {each.reason}"
+        f"the whole model has no comparable time as {name.strip()}: {each.reason}"
         for name, each in outcomes.items()
-        if isinstance(each, Untimed) and not name.startswith(BOUND)
+        if isinstance(each, Untimed) and not (limits and name.startswith(BOUND))
     )
     unchanged = FOLDED if FOLDED in models else "native"
     if "converted" not in models and unchanged in times:

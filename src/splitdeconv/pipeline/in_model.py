@@ -68,15 +68,16 @@ def race(
 ) -> dict[str, Measurement | Untimed]:
     """Times of whole models on the same inputs, interleaved; in the fewest rounds that tell, where seconds are short.
 
-    Raises:
-        CompileError: the target does not take one of them, or does not run it.
+    What the target does not take, or does not run, has the reason instead.
     """
-    compiled = {name: target.compile(model, whole=True) for name, model in models.items()}
-    outcomes = measure_those_that_run(target, compiled, feeds, seconds, drop=KEEP_ALL)
-    stopped = {name: each for name, each in outcomes.items() if isinstance(each, Untimed) and not each.runs}
-    if stopped:
-        raise CompileError("; ".join(f"'{name}' {each.reason}" for name, each in stopped.items()))
-    return outcomes
+    compiled: dict[str, Compiled] = {}
+    refused: dict[str, Measurement | Untimed] = {}
+    for name, model in models.items():
+        try:
+            compiled[name] = target.compile(model, whole=True)
+        except CompileError as error:
+            refused[name] = Untimed(str(error), runs=False)
+    return refused | measure_those_that_run(target, compiled, feeds, seconds, drop=KEEP_ALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,4 +367,5 @@ def _with_form(choice: Choice, name: str) -> Choice:
     candidate = next((option.candidate for option in choice.options if str(option.candidate) == name), choice.chosen)
     if candidate == choice.chosen:
         return choice
-    return replace(choice, chosen=candidate, reason=f"best in the whole model; alone {choice.chosen}: {choice.reason}")
+    alone = "" if choice.reason.startswith(f"{choice.chosen} ") else f"{choice.chosen}: "
+    return replace(choice, chosen=candidate, reason=f"best in the whole model; alone {alone}{choice.reason}")

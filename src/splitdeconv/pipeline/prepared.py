@@ -24,9 +24,9 @@ from splitdeconv.pipeline.turned import Turning, turned
 from splitdeconv.proof.folded import check_fold
 from splitdeconv.results.plan import Plan, Skipped
 from splitdeconv.results.record import FoldedSite, TurnedSite, WholeTimes
-from splitdeconv.results.times import Measurement, comparison, loses_a_size, over_sizes, timed, wins
+from splitdeconv.results.times import Measurement, Untimed, comparison, loses_a_size, over_sizes, timed, wins
 from splitdeconv.results.verdict import OutputCheck, SiteProof
-from splitdeconv.targets.target import CompileError, Target
+from splitdeconv.targets.target import Target
 
 UNMEASURED = "--to-deconv: what runs faster is measured; wanted a target that is installed, as --target onnxruntime"
 NOTHING = "--fold: nothing was found that could go into the weights of a deconv"
@@ -163,15 +163,14 @@ def _with_gain(
     seconds: float,
 ) -> Settled:
     """What is best of a changed model, held against the model as it came; ``asked`` is what changed it."""
-    try:
-        found = [timed(race(target, models, each, seconds / len(feeds))) for each in feeds]
-    except CompileError as error:
-        return replace(settled, notes=(*settled.notes, f"what {asked} gains was not timed: {error}"))
+    outcomes = [race(target, models, each, seconds / len(feeds)) for each in feeds]
+    result = CONVERTED if CONVERTED in models else FOLDED
+    compared = [each[name] for each in outcomes for name in (ORIGINAL, result)]
+    if why := next((each.reason for each in compared if isinstance(each, Untimed)), ""):
+        return replace(settled, notes=(*settled.notes, f"what {asked} gains was not timed: {why}"))
+    found = [timed(each) for each in outcomes]
     times = {name: over_sizes([each[name] for each in found]) for name in models if all(name in each for each in found)}
-    if ORIGINAL not in times or not {FOLDED, CONVERTED} & set(times):
-        return replace(settled, notes=(*settled.notes, f"what {asked} gains was not timed: no figures can be compared"))
-    before, native = times[ORIGINAL], times.get(FOLDED)
-    after = times.get(CONVERTED) or times[FOLDED]
+    before, native, after = times[ORIGINAL], times.get(FOLDED), times[result]
     notes = tuple(f"with {asked}, {note}" for note in settled.notes)
     notes = (*notes, _gain(asked, before, native, after, target))
     plan, _ = planner.guard(settled.plan, before, after, overrides)
