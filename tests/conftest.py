@@ -9,6 +9,7 @@ from hypothesis import settings
 
 import tests.examples  # noqa: F401  # the profiles
 
+SLOWEST = ("test_site.py", "test_examples.py", "test_zoo.py", "test_plugins.py")  # each is run by one worker
 SHARED = Path(__file__).parents[2] / "shared"
 
 
@@ -25,8 +26,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What one worker must run by itself comes first, so that the others do not wait for it at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    """The files that take longest come first, so that the other workers do not wait for one at the end."""
+    items.sort(key=lambda item: item.path.name not in SLOWEST)
 
 
 @pytest.fixture

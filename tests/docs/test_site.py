@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.xdist_group("site")  # built by one worker only
 PICTURES = ROOT / "docs" / "pictures"
 
 

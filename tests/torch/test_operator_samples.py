@@ -12,7 +12,6 @@ import splitdeconv.torch as split  # noqa: E402
 from splitdeconv.torch_modules.functions import Geometry, deconv_of  # noqa: E402
 from tests.torch.forms import all_forms  # noqa: E402
 
-pytestmark = pytest.mark.xdist_group("samples")  # which import scipy and half of torch, in one worker only
 OURS = {
     "nn.functional.conv_transpose1d": split.split_conv_transpose1d,
     "nn.functional.conv_transpose2d": split.split_conv_transpose2d,

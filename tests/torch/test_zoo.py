@@ -23,10 +23,7 @@ from splitdeconv.errors import InputError  # noqa: E402
 from splitdeconv.lab import zoo  # noqa: E402
 from splitdeconv.lab.zoo.modules import Deconv2d, ZooNetwork  # noqa: E402
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
-    pytest.mark.xdist_group("zoo"),  # what exports is imported, and each file written, by one worker only
-]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 QUICK = ("faces", "dcgan")  # exported in every run; the others in the long one
 DECONVS = (*zoo.PAPER, "faces")  # those that upsample and convolve have tests of their own
 SLOW = tuple(name for name in DECONVS if name not in QUICK)

@@ -16,10 +16,7 @@ from splitdeconv.cli import main  # noqa: E402
 from splitdeconv.lab import zoo  # noqa: E402
 from splitdeconv.lab.zoo.modules import UpsampledConv2d, ZooNetwork  # noqa: E402
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
-    pytest.mark.xdist_group("zoo"),  # what exports is imported, and each file written, by one worker only
-]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 QUICK = "superresolution"  # exported in every run; the others in the long one
 EACH = [pytest.param(name, marks=() if name == QUICK else pytest.mark.long) for name in zoo.RESIZING]
 SHAPES = {
