@@ -12,7 +12,7 @@ from sphinx.transforms import SphinxTransform
 import splitdeconv
 from splitdeconv.deconv import weights
 from splitdeconv.pipeline import bench as pipeline_bench
-from splitdeconv.pipeline import convert, inspect
+from splitdeconv.pipeline import convert, inspect, restore
 from splitdeconv.results import bench, record
 
 # The package imports these for its annotations only; with them its signatures in the reference become links.
@@ -23,6 +23,7 @@ vars(splitdeconv).update(
     RunRecord=record.RunRecord,
     Conversion=convert.Conversion,
     Inspection=inspect.Inspection,
+    Restoration=restore.Restoration,
 )
 
 project = "splitdeconv"

@@ -8,7 +8,16 @@ from splitdeconv.deconv.spec import Axis, Deconv, Quant
 from splitdeconv.lowerings.candidate import Candidate, Refusal
 from splitdeconv.results.bench import NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes
 from splitdeconv.results.plan import Choice, Cost, Option, Plan, Skipped
-from splitdeconv.results.record import Environment, ModelSize, Provenance, RunRecord, SiteWork, WholeTimes
+from splitdeconv.results.record import (
+    Environment,
+    FoldedSite,
+    Inspected,
+    ModelSize,
+    Provenance,
+    RunRecord,
+    SiteWork,
+    WholeTimes,
+)
 from splitdeconv.results.times import Measurement
 from splitdeconv.results.verdict import OutputCheck, SiteProof, Verdict
 
@@ -115,6 +124,36 @@ def estimated() -> RunRecord:
         converted(), environments=(npu, HERE), plan=Plan("vela:ethos-u55-128", choices), whole=times, verdict=proofs,
         work=(work("up", PLANE),), skipped=(),
     )  # fmt: skip
+
+
+def inspected() -> RunRecord:
+    """An inspection with everything that one can tell."""
+    whole = by_rule()
+    sites = [each.site for each in whole.plan.choices]
+    told = Inspected(
+        {
+            "litert": dict.fromkeys(sites, ""),
+            "vela:ethos-u55-128": dict.fromkeys(sites, "kernels of 4×3 stay on the CPU"),
+        },
+        {"up2": ("Relu",)},
+        (FoldedSite("up3", ("BatchNormalization",)),),
+        {"pixels": PLANE},
+    )
+    return RunRecord(
+        "inspect", "a model.onnx", "", (HERE,), whole.plan, whole.skipped, other_macs=123_456_789, provenance=MADE,
+        inspected=told,
+    )  # fmt: skip
+
+
+def restored() -> RunRecord:
+    """A restoration of which one site stays."""
+    choices = tuple(Choice(name, PLANE, NATIVE, "as it was; it was split", ()) for name in ("up", LONG))
+    verdict = Verdict(outputs=(OutputCheck("image", 1e-6, 1.1e-6, 4e-6, "float64"),))
+    skipped = (Skipped("lost", "graph", "its filter 'w' is gone"),)
+    works = tuple(SiteWork(each.site, PLANE, PLANE.macs(), PLANE.zero_insert_macs(), PLANE.macs()) for each in choices)
+    return RunRecord(
+        "restore", "out.onnx", "back.onnx", (HERE,), Plan("", choices), skipped, verdict, work=works, provenance=MADE
+    )
 
 
 def benchmark() -> BenchRecord:

@@ -13,7 +13,15 @@ from splitdeconv.errors import InputError
 from splitdeconv.results.record import RunRecord
 from tests import invented_records as invented
 
-RUNS = (invented.converted, invented.failed, invented.taken_back, invented.by_rule, invented.estimated)
+RUNS = (
+    invented.converted,
+    invented.failed,
+    invented.taken_back,
+    invented.by_rule,
+    invented.estimated,
+    invented.inspected,
+    invented.restored,
+)
 
 
 @pytest.mark.parametrize("make", RUNS, ids=lambda make: make.__name__)

@@ -273,8 +273,7 @@ def bench(
 def from_json(text: str) -> RunRecord | tuple[BenchRecord, ...]:
     """The record of a run, or those of a benchmark, from what ``--json`` has written.
 
-    The text of a conversion's or a benchmark's (``print(record)``) is what the command prints, and ``report(path)``
-    writes its page.
+    Its text (``print(record)``) is what the command prints, and ``report(path)`` writes its page.
 
     Args:
         text: the content of that file.

@@ -25,7 +25,7 @@ from splitdeconv.results.record import RunRecord
 from splitdeconv.results.schema import SCHEMA_VERSION, Json
 
 Value = TypeVar("Value")
-WANTED = "wanted the file that convert --json or bench --json writes"
+WANTED = "wanted the file that --json of inspect, convert, restore or bench writes"
 
 
 class _Records(Dialect):
@@ -122,7 +122,7 @@ def from_json(text: str, source: str) -> RunRecord | tuple[BenchRecord, ...]:
     """
     values = parse_json(text, source, WANTED)
     if not isinstance(values, dict) or values.get("command") not in ("inspect", "convert", "restore", "bench"):
-        raise InputError(f"{source}: is no record of a conversion or a benchmark; {WANTED}")
+        raise InputError(f"{source}: is no record of a run; {WANTED}")
     if values.get("schema") != SCHEMA_VERSION:
         raise InputError(f"{source}: record of schema {values.get('schema')}, this version reads {SCHEMA_VERSION}")
     if values["command"] != "bench":

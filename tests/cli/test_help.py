@@ -14,12 +14,14 @@ import pytest
 from onnx import helper, numpy_helper
 
 from splitdeconv import targets
+from splitdeconv.accelerator.arch import architectures
+from splitdeconv.accelerator.energy import energy_tables
 from splitdeconv.cli import app, main
 from tests.models import deconv_model
 
 
 def commands() -> Iterator[tuple[str, Any]]:
-    for name, command in app.command_line().commands.items():  # type: ignore[attr-defined]
+    for name, command in app.command_line().commands.items():
         for inner, each in getattr(command, "commands", {"": command}).items():
             yield f"{name} {inner}".strip(), each
 
@@ -37,11 +39,12 @@ def test_every_option_says_what_it_takes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])
-def test_flags_want_no_value(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_type_stands_beside_a_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*name.split(), "--help"]) == 0
     shown = capsys.readouterr().out
     assert "--help" in shown
     assert "bool" not in shown.lower()
+    assert "<" not in shown, "a type in place of a name"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -56,6 +59,23 @@ def test_every_help_has_an_example_which_parses(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"demo"}))  # whose folder holds the record
 def test_every_command_has_json(name: str) -> None:
     assert "--json" in [option for parameter in COMMANDS[name].params for option in parameter.opts]
+
+
+@pytest.mark.parametrize(
+    ("command", "choices"),
+    [
+        ("convert", ["auto", "generic", "splitdeconv targets", "exact", "fused", "requantised"]),
+        ("simulate", [*architectures(), *energy_tables(), "splitdeconv zoo list"]),
+        ("sweep", [*architectures(), *energy_tables()]),
+    ],
+)
+def test_the_help_tells_the_choices(command: str, choices: list[str]) -> None:
+    told = " ".join(parameter.help for parameter in COMMANDS[command].params)
+    assert not [choice for choice in choices if choice not in told]
+
+
+def test_the_help_lists_commands_in_order() -> None:
+    assert list(app.command_line().commands) == list(app.COMMANDS)
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
@@ -126,7 +146,11 @@ def test_sizes_that_the_model_computes_are_not_for_the_user_to_set(
     assert "Sizes marked ? count as 1; the model computes them at run time." in shown
 
 
-def test_the_fewest_macs_are_never_above_native(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shown = said(deconv_model(kernel=np.ones((4, 3, 2, 2), np.float32), strides=[2, 2]), tmp_path, capsys)
+@pytest.mark.parametrize("dilations", [[1, 1], [3, 2]], ids=["none more", "all others more"])
+def test_the_fewest_macs_are_never_above_native(
+    dilations: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kernel = np.ones((4, 3, 2, 2), np.float32)
+    shown = said(deconv_model((1, 4, 5, 6), kernel=kernel, strides=[2, 2], dilations=dilations), tmp_path, capsys)
     macs = re.findall(r"[\d.]+ k", shown)
     assert macs[0] == macs[3]

@@ -23,7 +23,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 def commands() -> dict[str, list[str]]:
     """Every command with its options."""
     found = {}
-    for name, command in application.command_line().commands.items():  # type: ignore[attr-defined]
+    for name, command in application.command_line().commands.items():
         parameters = [each for part in (command, *getattr(command, "commands", {}).values()) for each in part.params]
         options = [option for each in parameters for option in (*each.opts, *each.secondary_opts)]
         found[name] = [option for option in options if option.startswith("--")]

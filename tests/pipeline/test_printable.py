@@ -14,7 +14,6 @@ from splitdeconv.cli import main
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.pipeline import bench
 from splitdeconv.pipeline.in_model import Settled
-from splitdeconv.report.numbers import count
 from splitdeconv.results.plan import Plan
 from tests.models import deconv_model
 
@@ -34,15 +33,18 @@ def test_an_inspection_reads_as_on_the_terminal(model: Path, capsys: pytest.Capt
     found = splitdeconv.inspect(model)
     assert main(["inspect", str(model)]) == 0
     assert str(found).splitlines() == printed(capsys)
+    assert splitdeconv.from_json(codec.run_to_json(found.record)) == found.record
 
 
-def test_fewest_counts_forms_other_than_the_original() -> None:
-    model = deconv_model((1, 4, 5, 6), strides=[2, 2], dilations=[3, 2])
-    found = splitdeconv.inspect(model)
-    (choice,) = found.plan.choices
-    least = min(option.cost.macs for option in choice.options if option.candidate.lowering != "native")
-    assert least > choice.deconv.macs()
-    assert count(least) in str(found).splitlines()[1]
+def test_a_restoration_reads_as_on_the_terminal(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, back = tmp_path / "out.onnx", tmp_path / "back.onnx"
+    splitdeconv.convert(model, out, target="generic")
+    result = splitdeconv.restore(out, back)
+    assert main(["restore", str(out), str(back)]) == 0
+    assert str(result).splitlines() == printed(capsys)
+    assert str(splitdeconv.from_json(codec.run_to_json(result.record))) == str(result)
 
 
 def test_a_conversion_reads_as_on_the_terminal(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,8 +60,15 @@ def test_a_conversion_reads_as_on_the_terminal(model: Path, tmp_path: Path, caps
 
 def test_a_report_is_written(model: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    splitdeconv.convert(model, target="generic").report(tmp_path / "report.html")
-    assert "1 deconv rewritten" in (tmp_path / "report.html").read_text()
+    converted = splitdeconv.convert(model, target="generic")
+    pages = {
+        "1 deconv that can be rewritten": splitdeconv.inspect(model),
+        "1 deconv rewritten": converted,
+        "1 deconv restored": splitdeconv.restore(converted.model),
+    }
+    for title, result in pages.items():
+        result.report(tmp_path / "report.html")
+        assert title in (tmp_path / "report.html").read_text()
 
 
 def test_a_benchmark_of_a_plan_that_is_taken_back_has_the_original_as_converted(

@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from html import escape as html_of
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+import splitdeconv
 from splitdeconv import codec
-from splitdeconv.errors import InputError
-from splitdeconv.report import bench, conversion, printed, records
+from splitdeconv.errors import InputError, one_line
+from splitdeconv.pipeline.records import PrintedRecord
+from splitdeconv.report import bench, conversion, inspection, printed, records
 from splitdeconv.report.page import Page, html
 from splitdeconv.results.bench import BenchRecord, ModelTimes
 from splitdeconv.results.plan import Plan
@@ -27,6 +31,9 @@ CONVERSIONS = (
     invented.by_rule,
     invented.estimated,
 )
+
+
+RUNS = [*CONVERSIONS, invented.inspected, invented.restored]
 
 
 def read(record: RunRecord) -> str:
@@ -82,7 +89,7 @@ def test_operators_file_and_memory_stand_before_and_after() -> None:
 @pytest.mark.parametrize("width", [60, 80])
 def test_they_fit_a_terminal(width: int) -> None:
     text = io.StringIO()
-    printed.conversion(Console(file=text, width=width, force_terminal=True, no_color=True), invented.converted())
+    printed.run(Console(file=text, width=width, force_terminal=True, no_color=True), invented.converted())
     lines = [" ".join(line.split()) for line in text.getvalue().splitlines()]
     assert all(row in lines for row in SIZES)
 
@@ -168,13 +175,13 @@ def test_every_table_of_times_says_where_they_come_from(make: object) -> None:
 
 def page_again(text: str) -> Page:
     """The page of what ``--json`` has written."""
-    return records.page_of(codec.from_json(text, "run.json"), "run.json")
+    return records.page_of(codec.from_json(text, "run.json"))
 
 
-@pytest.mark.parametrize("make", CONVERSIONS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", RUNS, ids=lambda make: make.__name__)
 def test_json_gives_the_same_page_again(make: object) -> None:
     record: RunRecord = make()  # type: ignore[operator]
-    assert html(page_again(codec.run_to_json(record))) == html(conversion.page(record))
+    assert html(page_again(codec.run_to_json(record))) == html(records.page_of(record))
 
 
 def bench_words(*found: BenchRecord) -> str:
@@ -211,7 +218,7 @@ def test_a_benchmark_of_two_targets_tells_them_apart() -> None:
     ("text", "message"),
     [
         ("{", "run.json: is not JSON"),
-        ("[]", "no record of a conversion or a benchmark"),
+        ("[]", "is no record of a run"),
         ('{"schema": 1, "command": "inspect"}', "model is missing"),
         ('{"schema": 99, "command": "convert"}', "record of schema 99, this version reads 1"),
         ('{"schema": 1, "command": "convert", "model": 3}', "output is missing"),
@@ -225,10 +232,46 @@ def test_what_is_no_record_is_one_clear_line(text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_an_inspection_has_no_page() -> None:
-    text = codec.run_to_json(replace(invented.by_rule(), command="inspect"))
-    with pytest.raises(InputError, match="no record of a conversion or a benchmark"):
-        page_again(text)
+def test_the_page_of_an_inspection_tells_what_is_printed() -> None:
+    record = invented.inspected()
+    assert record.inspected is not None
+    text = words(parsed(html(records.page_of(record))))
+    for choice in record.plan.choices:
+        assert all(each in text for each in (choice.site, choice.deconv.describe(), str(choice.chosen)))
+    assert all(f"{each.site} {each.where} {each.reason}" in text for each in record.skipped)
+    assert all(line in text for line in (inspection.sums(record), *inspection.possible(record)))
+    assert "runs it kernels of 4×3 stay on the CPU" in text
+    assert "splitdeconv convert" in text, "its command"
+    nothing = replace(record, plan=Plan("generic", ()), skipped=())
+    assert "no deconv that can be rewritten" in words(parsed(html(records.page_of(nothing))))
+
+
+def test_the_page_of_a_restoration_tells_what_stays_and_whether_it_is_equal() -> None:
+    record = invented.restored()
+    text = words(parsed(html(records.page_of(record))))
+    assert "out.onnx: 2 deconvs restored" in text
+    assert "2 of 3 deconvs as they were, with the bits of their weights; proved equal to the converted model." in text
+    assert "its filter 'w' is gone" in text
+    assert record.verdict is not None
+    (output,) = record.verdict.outputs
+    failed = replace(record, verdict=Verdict(outputs=(replace(output, after=1.0),)), output="")
+    text = words(parsed(html(records.page_of(failed))))
+    assert "restoration failed, nothing was written" in text
+    assert "NOT EQUAL" in text
+    assert "✓ restored" not in text
+    assert "without being proved equal" in words(parsed(html(records.page_of(replace(record, verdict=None)))))
+
+
+@pytest.mark.parametrize("make", RUNS, ids=lambda make: make.__name__)
+def test_what_was_read_prints_and_has_a_page(make: object, tmp_path: Path) -> None:
+    record: RunRecord = make()  # type: ignore[operator]
+    found = splitdeconv.from_json(codec.run_to_json(record))
+    assert isinstance(found, PrintedRecord)
+    assert all(one_line(choice.site) in str(found) for choice in record.plan.choices)
+    assert str(found).startswith("site ")
+    assert html_of(str(found)) in found._repr_html_()
+    found.report(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text() == html(records.page_of(record))
 
 
 def test_a_damaged_record_names_the_place() -> None:

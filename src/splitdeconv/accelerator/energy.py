@@ -65,6 +65,12 @@ class Energies:
         return total
 
 
+def energy_tables() -> dict[str, Path]:
+    """The energy tables that come with the package, by name."""
+    folder = Path(str(resources.files("splitdeconv.accelerator") / "energies"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
 def load_energies(name: str) -> Energies:
     """A table by name, or from a file.
 
@@ -74,14 +80,10 @@ def load_energies(name: str) -> Energies:
     """
     if name.endswith(".toml"):
         return parse_energies(Path(name), name)
-    folder = resources.files("splitdeconv.accelerator") / "energies"
-    found = {Path(entry.name).stem: entry for entry in folder.iterdir() if entry.name.endswith(".toml")}
+    found = energy_tables()
     if name not in found:
-        raise UsageError(
-            f"no energy table is called '{name}'; there are {', '.join(sorted(found))}, or give a .toml file"
-        )
-    with resources.as_file(found[name]) as path:
-        return parse_energies(path, name)
+        raise UsageError(f"no energy table is called '{name}'; there are {', '.join(found)}, or give a .toml file")
+    return parse_energies(found[name], name)
 
 
 def parse_energies(path: Path, label: str) -> Energies:

@@ -75,22 +75,29 @@ def options(
 
 
 @cache
-def command_line() -> Callable[..., object]:
+def command_line() -> Any:
     """All commands, whose modules register themselves on ``app``; made once, because typer reads all types anew."""
     for name in COMMANDS:
         import_module(f"splitdeconv.cli.{name}")
-    command = typer.main.get_command(app)
-    _bare_flags(command)
+    command: Any = typer.main.get_command(app)
+    command.commands = {name: command.commands[name] for name in COMMANDS}  # modules import each other
+    _show_no_types(command)
     return command
 
 
-def _bare_flags(command: Any) -> None:
-    """Show no ``<bool>`` behind the flags of a command and of those in it, as if they wanted a value."""
+def _show_no_types(command: Any) -> None:
+    """Show no ``<bool>`` behind the flags of a command and of those in it, and no ``<path>`` behind ``MODEL``."""
     for each in command.get_params(typer.Context(command, help_option_names=HELP)):
         if getattr(each, "is_flag", False):
             each.metavar = ""
+        elif each.param_type_name == "argument":
+            each.display_type_rich = _no_type
     for inner in getattr(command, "commands", {}).values():
-        _bare_flags(inner)
+        _show_no_types(inner)
+
+
+def _no_type(**_: object) -> str:
+    return ""
 
 
 def console() -> Console:

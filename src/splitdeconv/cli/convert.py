@@ -55,7 +55,7 @@ def convert(
     if failure is not None:
         raise failure
     if json is None or str(json) != "-":
-        printed.conversion(shared.console(), record)
+        printed.run(shared.console(), record)
 
 
 def _keep(record: RunRecord, json: Path | None, report: Path | None) -> None:

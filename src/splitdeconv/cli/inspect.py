@@ -18,6 +18,7 @@ MODEL_HELP = "An .onnx, .tflite or .pt2 file."
 
 @shared.app.command(epilog="Example: `splitdeconv inspect model.onnx --input-shape x=1,3,224,224`")
 def inspect(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     target: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A target to ask about each deconv. Repeatable.")
@@ -31,6 +32,6 @@ def inspect(
     with together([("the model", model)], [("--json", json)]):
         found = pipeline.inspect(model, shapes(input_shape), target or [])
         if json is not None:
-            shared.emit_json(codec.run_to_json(found.record), json)
+            shared.emit_json(codec.run_to_json(shared.signed(found.record, context)), json)
     if json is None or str(json) != "-":
         found.show(shared.console())

@@ -17,11 +17,13 @@ REPORT_HELP = "Write a report for people to this file: one self-contained HTML p
 
 @shared.app.command(epilog="Example: `splitdeconv report run.json report.html`")
 def report(
-    record: Annotated[Path, typer.Argument(metavar="RECORD", help="What --json of convert or bench has written.")],
+    record: Annotated[
+        Path, typer.Argument(metavar="RECORD", help="What --json of inspect, convert, restore or bench has written.")
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The HTML file to write.")],
     json: shared.Json = None,
 ) -> None:
-    """Make the HTML report of an earlier conversion or benchmark from its JSON record."""
+    """Make the HTML report of an earlier run from its JSON record."""
     check(out)
     with together([("the record", record)], [("OUT", out), ("--json", json)]):
         _write(record, out)
@@ -33,7 +35,7 @@ def _write(record: Path, out: Path) -> None:
     from splitdeconv.report.records import page_of  # noqa: PLC0415  # only with the extra
 
     text = read_text(record, "wanted what --json has written")
-    page.write_page(page_of(codec.from_json(text, str(record)), str(record)), out)
+    page.write_page(page_of(codec.from_json(text, str(record))), out)
 
 
 def check(out: Path | None) -> None:

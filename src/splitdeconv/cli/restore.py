@@ -35,7 +35,8 @@ def restore(
     with together([("the model", model), *named_files(given["input"])], [("OUT", out), ("--json", json)]):
         try:
             with shared.progress_bar() as progress:
-                record = pipeline.restore(model, out, request_of(RestoreRequest, given, progress=progress)).record
+                restored = pipeline.restore(model, out, request_of(RestoreRequest, given, progress=progress))
+            record: RunRecord = restored.record
         except VerificationError as error:
             if not isinstance(error.record, RunRecord):
                 raise
@@ -45,4 +46,4 @@ def restore(
     if failure is not None:
         raise failure
     if json is None or str(json) != "-":
-        printed.conversion(shared.console(), record)
+        printed.run(shared.console(), record)

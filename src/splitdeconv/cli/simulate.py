@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from splitdeconv.accelerator.arch import Architecture, load_architecture
-from splitdeconv.accelerator.energy import load_energies
+from splitdeconv.accelerator.arch import Architecture, architectures, load_architecture
+from splitdeconv.accelerator.energy import energy_tables, load_energies
 from splitdeconv.accelerator.layers import Network
 from splitdeconv.accelerator.sparsity import SKIPS, Skip
 from splitdeconv.cli.app import Json, app, console, emit_json
@@ -25,16 +25,21 @@ from splitdeconv.pipeline.request import SHAPE_HELP
 from splitdeconv.report.listing import Listing, say, show
 from splitdeconv.results.schema import SCHEMA_VERSION
 
+ARCH_HELP = f"Architectures: {', '.join(architectures())}, or a .toml file. Repeatable."
+ENERGY_HELP = f"Energy table: {', '.join(energy_tables())}, or a .toml file; the architecture's if left out."
+
 
 @app.command(epilog="Example: `splitdeconv simulate dcgan --arch systolic-ws-32x32 --layers`")
 def simulate(
     models: Annotated[
         list[str],
-        typer.Argument(metavar="MODEL", help="Networks by name, `paper` for all six, .toml, .json or a model."),
+        typer.Argument(
+            metavar="MODEL", help="Networks of `splitdeconv zoo list`, `paper` for its six, .toml, .json or a model."
+        ),
     ],
     arch: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Architecture by name, or a .toml file; `zigzag:NAME` for ZigZag."),
+        typer.Option(metavar="NAME", help=f"{ARCH_HELP} `zigzag:NAME` for ZigZag."),
     ] = None,
     form: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help=f"How deconvs are computed: {', '.join(FORMS)}.")
@@ -42,9 +47,7 @@ def simulate(
     skip: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help=f"Zeros that are skipped: {', '.join(SKIPS)}.")
     ] = None,
-    energy: Annotated[
-        str, typer.Option(metavar="NAME", help="Energy table by name or .toml file; the architecture's if left out.")
-    ] = "",
+    energy: Annotated[str, typer.Option(metavar="NAME", help=ENERGY_HELP)] = "",
     input_shape: Annotated[list[str] | None, typer.Option(metavar="NAME=SIZES", help=SHAPE_HELP)] = None,
     layers: Annotated[bool, typer.Option("--layers", help="One line for each layer.")] = False,
     sensitivity: Annotated[

@@ -16,6 +16,7 @@ from splitdeconv.accelerator.energy import load_energies
 from splitdeconv.accelerator.sparsity import SKIPS
 from splitdeconv.cli.app import Json, app, emit_done, progress_bar, say_done
 from splitdeconv.cli.inputs import shapes
+from splitdeconv.cli.simulate import ARCH_HELP, ENERGY_HELP
 from splitdeconv.errors import MissingExtraError, UsageError
 from splitdeconv.files import together
 from splitdeconv.lab.simulation import grid
@@ -31,9 +32,7 @@ from splitdeconv.report import plots
 def sweep(
     models: Annotated[list[str], typer.Argument(metavar="MODEL", help="As for `simulate`; each is one row per point.")],
     out_path: Annotated[Path, typer.Option("--out", metavar="FILE", help="The table: .csv or .parquet.")],
-    arch: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Architectures, by name or .toml file.")
-    ] = None,
+    arch: Annotated[list[str] | None, typer.Option(metavar="NAME", help=ARCH_HELP)] = None,
     vary: Annotated[
         list[str] | None,
         typer.Option(
@@ -47,7 +46,7 @@ def sweep(
     skip: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help=f"Zeros that are skipped: {', '.join(SKIPS)}.")
     ] = None,
-    energy: Annotated[str, typer.Option(metavar="NAME", help="Energy table; the architecture's if left out.")] = "",
+    energy: Annotated[str, typer.Option(metavar="NAME", help=ENERGY_HELP)] = "",
     input_shape: Annotated[list[str] | None, typer.Option(metavar="NAME=SIZES", help=SHAPE_HELP)] = None,
     jobs: Annotated[int, typer.Option(metavar="N", min=0, help="Local processes; 0 is one for each core.")] = 0,
     cluster: Annotated[

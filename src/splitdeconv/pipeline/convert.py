@@ -36,7 +36,7 @@ from splitdeconv.pipeline.open import (
 )
 from splitdeconv.pipeline.prepared import Prepared, folded_sites, prepare, settle_prepared
 from splitdeconv.pipeline.printable import Reportable
-from splitdeconv.pipeline.records import ConversionRecord
+from splitdeconv.pipeline.records import PrintedRecord
 from splitdeconv.pipeline.request import ConvertRequest, check_names
 from splitdeconv.pipeline.sites import Entrant, cost_of, site_table, time_sites
 from splitdeconv.pipeline.sizes import Sized, find_sized, fixed
@@ -65,7 +65,7 @@ class Conversion(Reportable):
     rewritten: Model
     plan: Plan
     verdict: Verdict
-    record: ConversionRecord
+    record: PrintedRecord
 
     @cached_property
     def model(self) -> object:
@@ -339,10 +339,10 @@ def _record(
     notes: tuple[str, ...],
     whole: WholeTimes | None,
     made_of: tuple[ModelSize | None, ModelSize | None] = (None, None),
-) -> ConversionRecord:
+) -> PrintedRecord:
     counted = case.sizes[0].findings
     sized = {site.id: site for site in with_sizes(case.findings.sites, counted.sites)}
-    return ConversionRecord(
+    return PrintedRecord(
         command="convert",
         model=name_of(case.source),
         output=str(case.out or "") if verdict.passed else "",

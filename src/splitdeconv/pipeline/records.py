@@ -10,30 +10,30 @@ from rich.console import Console
 from splitdeconv.pipeline.bench import Benchmark
 from splitdeconv.pipeline.printable import Reportable
 from splitdeconv.report import printed
-from splitdeconv.report.conversion import page as conversion_page
 from splitdeconv.report.page import Page
+from splitdeconv.report.records import page_of
 from splitdeconv.results.bench import BenchRecord
 from splitdeconv.results.record import RunRecord
 
 Kind = TypeVar("Kind", bound=Reportable)
 
 
-class ConversionRecord(Reportable, RunRecord):
-    """The record of a conversion."""
+class PrintedRecord(Reportable, RunRecord):
+    """The record of an inspection, a conversion or a restoration."""
 
     def show(self, out: Console) -> None:
         """Print it as the command does."""
-        printed.conversion(out, self)
+        printed.run(out, self)
 
     def page(self) -> Page:
         """What :meth:`report` writes."""
-        return conversion_page(self)
+        return page_of(self)
 
 
 def printable(found: RunRecord | tuple[BenchRecord, ...]) -> RunRecord | tuple[BenchRecord, ...]:
-    """What was read, as records that print; those of an inspection or a restoration stay as they are."""
+    """What was read, as records that print."""
     if isinstance(found, RunRecord):
-        return _as(ConversionRecord, found) if found.command == "convert" else found
+        return _as(PrintedRecord, found)
     return tuple(_as(Benchmark, each) for each in found)
 
 

@@ -40,7 +40,11 @@ OneSize = Annotated[InShapes, Help(SHAPE_HELP, "NAME=SIZES")]
 SeveralSizes = Annotated[InShapes, Help(_SHAPES, "NAME=SIZES")]
 Threads = Annotated[int, Help("Worker threads of the target; 0 for its own choice.", "N")]
 Precision = Annotated[str, Help("Arithmetic of the target, where it has a choice.", "NAME")]
-_TARGET = "What the model is for; auto: the installed runtime of its format; generic: by rule, nothing is measured."
+_TARGET = (
+    "What the model is for; auto: the installed runtime of its format; generic: by rule, nothing is measured; "
+    "`splitdeconv targets` lists all."
+)
+_LOWERING = "This lowering wherever it applies, instead of a choice; `splitdeconv targets` lists them."
 _STREAM = "Number of the axis over which the model is to work in chunks; of one input by name. Repeatable."
 _FOLD = (
     "Put BatchNormalization and arithmetic with constants around a deconv into its weights; proved to the noise bound, "
@@ -67,7 +71,7 @@ class ConvertRequest:
     """
 
     target: Annotated[str, Help(_TARGET, "NAME")] = AUTO
-    lowering: Annotated[str, Help("This lowering wherever it applies, instead of a choice.", "FORM")] = ""
+    lowering: Annotated[str, Help(_LOWERING, "FORM")] = ""
     layers: Annotated[Mapping[str, str], Help("SITE=LOWERING for one site. Repeatable.", "SITE=FORM")] = field(
         default_factory=dict
     )

@@ -19,13 +19,14 @@ from splitdeconv.formats.open_sizes import named_shapes
 from splitdeconv.formats.way_back import VERSION, RewrittenSite, WayBack
 from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.pipeline.open import Options, as_it_came, name_of, open_model, runner_for, saved, workplace
-from splitdeconv.pipeline.printable import Printable
+from splitdeconv.pipeline.printable import Reportable
+from splitdeconv.pipeline.records import PrintedRecord
 from splitdeconv.pipeline.request import RestoreRequest, check_output
 from splitdeconv.proof.inputs import check_inputs, check_shapes
 from splitdeconv.proof.whole import Given, compare
-from splitdeconv.report import printed
+from splitdeconv.report.page import Page
 from splitdeconv.results.plan import Choice, Plan
-from splitdeconv.results.record import Environment, Provenance, RunRecord, SiteWork
+from splitdeconv.results.record import Environment, Provenance, SiteWork
 from splitdeconv.results.verdict import Verdict
 from splitdeconv.targets.target import Target
 
@@ -33,7 +34,7 @@ _WANTED = "wanted a model that splitdeconv convert has written"
 
 
 @dataclass(frozen=True)
-class Restoration(Printable):
+class Restoration(Reportable):
     """What a restoration returns; its text is what the command prints.
 
     Attributes:
@@ -42,7 +43,7 @@ class Restoration(Printable):
     """
 
     restored: Model
-    record: RunRecord
+    record: PrintedRecord
 
     @cached_property
     def model(self) -> object:
@@ -51,7 +52,11 @@ class Restoration(Printable):
 
     def show(self, out: Console) -> None:
         """Print it as the command does."""
-        printed.conversion(out, self.record)
+        self.record.show(out)
+
+    def page(self) -> Page:
+        """What :meth:`report` writes."""
+        return self.record.page()
 
 
 def restore(source: object, out: Path | None, request: RestoreRequest) -> Restoration:
@@ -90,7 +95,7 @@ def restore(source: object, out: Path | None, request: RestoreRequest) -> Restor
             # As convert proved it: the restored model knows better what its inputs mean, output shapes among them.
             outputs, notes = compare(restored, made, converted, given, runner, quantised=quantised)
             verdict, environments = Verdict(outputs=outputs, notes=notes), (runner.environment(),)
-        record = RunRecord(
+        record = PrintedRecord(
             command="restore",
             model=name,
             output=str(out or "") if verdict.passed else "",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from splitdeconv.report import gains, listing
+from splitdeconv.report import gains, inspection, listing
 from splitdeconv.report.bench import captured_in_words
 from splitdeconv.report.conversion import NOT_TIMED, rewritten, turned_in_words
 from splitdeconv.report.listing import Listing
 from splitdeconv.report.numbers import NO_NUMBER, count, milliseconds, times_of
 from splitdeconv.results.bench import EQUAL_WORK, NATIVE, ZERO_INSERT, BenchRecord, LayerTimes, ModelTimes
-from splitdeconv.results.plan import Choice
+from splitdeconv.results.plan import Choice, Skipped
 from splitdeconv.results.record import RunRecord, SiteWork
 from splitdeconv.results.verdict import Verdict
 
@@ -18,7 +18,36 @@ TIMES = ("native ms", "zero_insert ms", "equal-work ms", "best ms")
 NUMBERS = (*TIMES, "over native", "over zero_insert", "of equal-work")
 
 
-def conversion(out: Console, record: RunRecord) -> None:
+def run(out: Console, record: RunRecord) -> None:
+    """What ``inspect``, ``convert`` or ``restore`` says of its run."""
+    (_inspection if record.command == "inspect" else _conversion)(out, record)
+
+
+def _inspection(out: Console, record: RunRecord) -> None:
+    """The table, the sums, and what is left alone."""
+    if record.plan.choices:
+        told = inspection.inspected(record)
+        headers = ("site", "deconv", *inspection.NUMBERS, "then", "generic choice", *told.answers)
+        rows = [_inspected_row(record, choice) for choice in record.plan.choices]
+        listing.show(out, Listing(headers, rows, inspection.NUMBERS, headers[-1] if told.answers else ""))
+    for line in (inspection.sums(record), *inspection.possible(record)):
+        listing.say(out, line)
+    for skipped in record.skipped:
+        listing.say(out, _skipped_in_words(skipped))
+
+
+def _inspected_row(record: RunRecord, choice: Choice) -> tuple[str, ...]:
+    then = " ".join(inspection.inspected(record).epilogues.get(choice.site, ()))
+    names, macs = (then, str(choice.chosen)), map(count, inspection.macs(choice))
+    return choice.site, choice.deconv.describe(), *macs, *names, *inspection.answers(record, choice)
+
+
+def _skipped_in_words(skipped: Skipped) -> str:
+    """A deconv that is left alone, where it is, and why."""
+    return f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}"
+
+
+def _conversion(out: Console, record: RunRecord) -> None:
     """The target where the user named none, the table of layers, the proof, and what the user should know."""
     if record.target_reason:
         listing.say(out, f"target: {record.plan.target} ({record.target_reason})")
@@ -30,7 +59,7 @@ def conversion(out: Console, record: RunRecord) -> None:
     if sizes := gains.size_rows(record):
         listing.show(out, Listing(("model", "before", "after"), sizes, ("before", "after")))
     for skipped in record.skipped:
-        listing.say(out, f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}")
+        listing.say(out, _skipped_in_words(skipped))
     for turned in record.turned:
         listing.say(out, turned_in_words(turned))
     for each in record.folded:
@@ -88,7 +117,7 @@ def benchmark(out: Console, record: BenchRecord, *, every: bool = False) -> None
         for layer in record.layers:
             _show_every_form(out, layer)
     for skipped in record.skipped:
-        listing.say(out, f"skipped '{skipped.site}' ({skipped.where}): {skipped.reason}")
+        listing.say(out, _skipped_in_words(skipped))
     for note in record.notes:
         listing.say(out, f"note: {note}")
 

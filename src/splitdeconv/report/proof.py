@@ -74,8 +74,8 @@ def _badge(proof: SiteProof) -> Badge:
     return Badge("equal within roundings" if proof.rounded else "bit-equal", "good")
 
 
-def section(record: RunRecord) -> Section:
-    """All checks with their figures."""
+def section(record: RunRecord, explained: str = EXPLAINED) -> Section:
+    """All checks with their figures, after a sentence on what is compared."""
     verdict = record.verdict
     if verdict is None or verdict.skipped:
         reason = verdict.skipped if verdict else "there is no verdict in the record"
@@ -96,7 +96,7 @@ def section(record: RunRecord) -> Section:
         blocks.append(_errors("The whole model's outputs, on real-valued inputs", "output", verdict.outputs))
     lost = "" if verdict.outputs else "OUTPUTS NOT COMPARED: "
     blocks.extend(Note(f"{lost}{note}", "warn") for note in verdict.notes)
-    return Section("Verification", EXPLAINED, tuple(blocks))
+    return Section("Verification", explained, tuple(blocks))
 
 
 def _proofs(verdict: Verdict) -> Table:

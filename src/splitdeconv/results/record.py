@@ -121,6 +121,25 @@ class TurnedSite:
 
 
 @dataclass(frozen=True, slots=True)
+class Inspected:
+    """What an inspection tells beside its plan, which is that of the generic rule.
+
+    Attributes:
+        answers: target → site → why it does not run the deconv as it is (empty: it does).
+        epilogues: site → the operators behind it that a rewriting moves.
+        foldable: what ``--fold`` would put into the weights of which deconv.
+        turnable: sub-pixel convolutions, by name, as the deconvs that ``--to-deconv`` would try.
+        is_open: whether the model leaves sizes of inputs open that were not given.
+    """
+
+    answers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    epilogues: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    foldable: tuple[FoldedSite, ...] = ()
+    turnable: Mapping[str, Deconv] = field(default_factory=dict)
+    is_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Provenance:
     """How a record came about.
 
@@ -169,6 +188,7 @@ class RunRecord:
         before, after: what the original and the rewritten model are made of; None where nothing was rewritten.
         folded: the sites with operators that became part of their weights, which are proved to the noise bound only.
         turned: the sites that were sub-pixel convolutions.
+        inspected: what an inspection tells beside its plan; None of other commands.
     """
 
     command: str
@@ -188,6 +208,7 @@ class RunRecord:
     after: ModelSize | None = None
     folded: tuple[FoldedSite, ...] = ()
     turned: tuple[TurnedSite, ...] = ()
+    inspected: Inspected | None = None
 
     @property
     def is_changed(self) -> bool:

@@ -18,7 +18,7 @@ from splitdeconv.pipeline import bench as benching
 from splitdeconv.pipeline import convert as converting
 from splitdeconv.pipeline.arguments import checked
 from splitdeconv.pipeline.open import AUTO, GENERIC, MODEL_SHARE, quiet
-from splitdeconv.pipeline.records import ConversionRecord
+from splitdeconv.pipeline.records import PrintedRecord
 from splitdeconv.pipeline.request import BenchRequest, ConvertRequest
 from splitdeconv.results.bench import BenchRecord
 from splitdeconv.torch_modules.devices import runtime_of
@@ -138,7 +138,7 @@ def bench(
 
 
 @checked
-def record(module: nn.Module) -> ConversionRecord:
+def record(module: nn.Module) -> PrintedRecord:
     """What :func:`convert` did to ``module``: plan, proof, times, notes, as ``splitdeconv convert --json`` writes it.
 
     Its text (``print(record)``) is what the command prints, and ``report(path)`` writes its page.
@@ -147,7 +147,7 @@ def record(module: nn.Module) -> ConversionRecord:
         UsageError: the module does not come from :func:`convert`.
     """
     found = module.__dict__.get(RECORD)
-    if not isinstance(found, ConversionRecord):
+    if not isinstance(found, PrintedRecord):
         raise UsageError(f"{type(module).__name__}: not a module that splitdeconv.torch.convert returned")
     return found
 
