@@ -76,7 +76,7 @@ def one_layer(target: targets.Target, channels: int, stride: int, size: int, den
     special = [each for each in order if each in (Candidate("native", "simplified"), Candidate("separable"))]
     others = [each for each in order if each not in (NATIVE, *special)][:OTHERS]
     compiled, _ = compile_site(model, site, [NATIVE, *special, *others], target)
-    inputs = site_inputs(model.layout, site)
+    inputs = site_inputs(model, site)
     compiled[RESIZE] = target.compile(Compilable(resize_model(channels, stride, size).SerializeToString()))
     times = timed(target.measure(compiled, inputs, seconds, drop=KEEP_ALL))
     native = times[NATIVE]

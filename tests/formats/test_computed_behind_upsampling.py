@@ -19,6 +19,7 @@ import splitdeconv.torch
 from splitdeconv.formats.onnx.convolution import HALF
 from splitdeconv.formats.torch import ExportedModel
 from splitdeconv.lowerings import candidates, lower
+from splitdeconv.lowerings.candidate import NATIVE
 from splitdeconv.proof.sites import prove_site
 from splitdeconv.targets import target
 from tests.formats.onnx import stretched_models as onnx_models
@@ -64,6 +65,29 @@ def test_onnx_operators_sum_the_taps_in_each_run(kind: str, groups: int, what: s
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3 if kind == "linear" else 0, err_msg=str(candidate))
         if number % 5 == 0:
             assert prove_site(loaded, site, program, target("onnxruntime")).exact, program.name
+
+
+def done_with(model: onnx.ModelProto, weight: str) -> list[str]:
+    """The operators between a weight and the convolutions that move or compute something."""
+    reached, found = {weight}, list[str]()
+    for each in model.graph.node:
+        if reached & set(each.input) and each.op_type not in ("Conv", "ConvTranspose", "MatMul"):
+            reached.update(each.output)
+            found.append(each.op_type)
+    return [each for each in found if each != "Reshape"]
+
+
+@pytest.mark.parametrize(("kind", "groups"), [*((kind, 1) for kind in SIZE), ("nearest", 3), ("skip", 2)])
+def test_alone_a_site_does_with_its_weight_what_it_does_in_the_model(kind: str, groups: int) -> None:
+    """So the times of its forms are those of the model, where the original does nothing with it."""
+    loaded = load(computed_onnx(kind, "weight", groups))
+    (site,) = loaded.find().sites
+    native = lower(site.deconv, "NCHW", NATIVE)
+    for _, program in [(NATIVE, native), *list(programs(loaded, site))[::4]]:
+        alone = onnx.load_from_string(loaded.emit(site, program).content)
+        in_model = loaded if program is native else loaded.splice({site.id: program})
+        assert done_with(alone, "kernel") == done_with(written(in_model), "made"), program.name
+    assert done_with(onnx.load_from_string(loaded.emit(site, native).content), "kernel") == []
 
 
 def test_in_onnx_it_is_taken_by_name_proved_and_restored(tmp_path: Path) -> None:
@@ -127,6 +151,16 @@ def test_exported_programs_sum_the_taps_in_each_run(mode: str, size: int, skip: 
         found, wanted = model.splice({site.id: program}).program.module()(*inputs), module(*inputs)
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-3 if mode == "bilinear" else 0)  # of values about 100
         assert prove_site(model, site, program, target("torch")).exact, program.name
+
+
+@pytest.mark.parametrize(("mode", "size"), [("nearest", 3), ("bilinear", 1)])
+def test_alone_the_original_of_a_program_does_nothing_with_its_weight(mode: str, size: int) -> None:
+    inputs = torch.randn(1, 4, 5, 6), torch.randn(12, 2, size, size), torch.randn(12)
+    model = ExportedModel(torch.export.export(Modulated(mode, 2, skip=False), inputs))
+    (site,) = model.find().sites
+    graph = model.emit(site, lower(site.deconv, "NCHW", NATIVE)).content.module.graph.graph
+    _, kernel, _ = (each for each in graph.nodes if each.op == "placeholder")
+    assert ["conv" in str(each.target) for each in kernel.users] == [True]
 
 
 def test_by_rule_they_stay_and_a_form_is_taken_by_name() -> None:

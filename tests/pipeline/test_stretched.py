@@ -65,7 +65,7 @@ def test_the_bound_of_a_skip_connection_has_its_other_convolution() -> None:
     (site,) = model.find().sites
     program = least_work(site.deconv, "NCHW")
     assert program.inputs
-    assert target("onnxruntime").compile(model.emit(site, program)).run(site_inputs("NCHW", site))
+    assert target("onnxruntime").compile(model.emit(site, program)).run(site_inputs(model, site))
 
 
 def test_a_broken_sum_fails_its_trial() -> None:

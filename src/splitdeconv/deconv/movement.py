@@ -82,6 +82,17 @@ def moved(x: Array, steps: Sequence[Op], empty: Array | int = 0) -> Array:
     return found
 
 
+def numbered(shape: Sequence[int]) -> Array:
+    """Integers by which elements are known again, sums of them too."""
+    return np.random.default_rng(0).integers(2**60, size=shape)
+
+
+def keeps_order(steps: Sequence[Op], shape: Sequence[int]) -> bool:
+    """Whether :func:`moved` leaves all elements of an array of ``shape`` in their order, and adds none."""
+    before = numbered(shape).reshape(-1)
+    return np.array_equal(moved(before.reshape(shape), steps).reshape(-1), before)
+
+
 def _depth_to_space(x: Array, op: DepthToSpace) -> Array:
     """ONNX's definition, DCR or CRD; ``x`` is NCHW."""
     batch, depth, height, width = x.shape

@@ -12,7 +12,7 @@ from splitdeconv.deconv.folding import ChannelArithmetic
 from splitdeconv.deconv.network import Compilable, Operations
 from splitdeconv.deconv.ops import Layout
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.spec import Deconv, WeightName
 from splitdeconv.deconv.streaming import Streaming
 from splitdeconv.deconv.sub_pixel import SubPixel
 from splitdeconv.deconv.weights import Array, Weights
@@ -296,12 +296,16 @@ class Model(ABC):
     def emit(self, site: Site, program: Program, weights: Weights | None = None) -> Compilable:
         """A stand-alone model of one site under ``program``, its epilogue included, with input ``x`` and one output.
 
-        Parameters of ``deconv.run_time`` are inputs too, behind the maps, called by their names.
+        Parameters of ``deconv.run_time`` are inputs too, behind the maps, called by their names: see :meth:`run_time`.
         The program may lack a reshape at its end; then the output has the shape from before it.
 
         Args:
             weights: used instead of the site's own, of the same shapes and types; without the epilogue then.
         """
+
+    def run_time(self, site: Site, weights: Weights) -> dict[WeightName, Array]:
+        """What a stand-alone model of a site is given beside its maps: what is not stored, as the model reads it."""
+        return weights.run_time(site.deconv)
 
     @abstractmethod
     def splice(self, programs: Mapping[str, Program]) -> Self:

@@ -187,6 +187,11 @@ class Stretched(Generic[NodeT, MapT, StageT]):
         """The convolution's weight as a deconv has it, IOHW; without groups the rows of the stretched map first."""
         return stretched_first(self.geometry.own_kernel(weight), self.rows_first)
 
+    def weight_of(self, kernel: Array) -> Array:
+        """The convolution's weight of which :meth:`own_kernel` makes ``kernel``."""
+        order = stretched_first(np.arange(len(kernel)), self.rows_first)
+        return self.geometry.weight_of(kernel[np.argsort(order)])
+
     def notes(self, kinds: Iterable[str], name_of: Callable[[MapT], str]) -> list[str]:
         """What becomes of the nodes on the way, and of other stretched parts.
 

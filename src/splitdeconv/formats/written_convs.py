@@ -77,6 +77,10 @@ class ConvGeometry:
             return np.flip(weight, axis=tuple(range(2, weight.ndim)))
         return swapped_channels(weight, self.groups)
 
+    def weight_of(self, kernel: Array) -> Array:
+        """The node's weight that has ``kernel`` as its own: what :meth:`own_kernel` undoes."""
+        return self.own_kernel(kernel)  # both swap and turn are undone by themselves
+
 
 def written_deconv(
     kind: Stretch,

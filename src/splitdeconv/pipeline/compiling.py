@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 
 from splitdeconv import lowerings
-from splitdeconv.deconv.ops import Layout
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Array
@@ -69,7 +68,7 @@ def compile_site(
     """
     compiled: dict[Candidate, Compiled] = {}
     others: dict[Candidate, Untimed] = dict.fromkeys(order, UNTRIED)
-    inputs = site_inputs(model.layout, site)
+    inputs = site_inputs(model, site)
     first: Array | None = None
     deadline = time.monotonic() + seconds
     for candidate in order:
@@ -113,14 +112,14 @@ def compile_equal_work(model: Model, site: Site, target: Target) -> dict[Candida
         with suppress(CompileError):
             ready = target.compile(model.emit(site, timed))
             if target.gives_outputs:
-                ready.run(site_inputs(model.layout, site))
+                ready.run(site_inputs(model, site))
             compiled[replace(EQUAL_WORK, quant=form)] = ready
     return compiled
 
 
-def site_inputs(layout: Layout, site: Site) -> dict[str, Array]:
+def site_inputs(model: Model, site: Site) -> dict[str, Array]:
     """A random map for each input of a site's stand-alone models, in the layout of the format; and run-time weights."""
-    deconv = site.deconv
+    deconv, layout = site.deconv, model.layout
     sizes = [size or 1 for size in deconv.in_sizes]
     batch = deconv.batch or 1
     shape = (batch, deconv.in_channels, *sizes) if layout == "NCHW" else (batch, *sizes, deconv.in_channels)
@@ -133,7 +132,7 @@ def site_inputs(layout: Layout, site: Site) -> dict[str, Array]:
     if deconv.written_out and deconv.written_out.beside:
         further = [size or 1 for size in beside_shape(deconv, layout)]
         maps["x1"] = rng.standard_normal(further, np.float32).astype(dtype)
-    return maps | site.weights.run_time(deconv)
+    return maps | model.run_time(site, site.weights)
 
 
 def _wrong(found: Array, wanted: Array) -> str:

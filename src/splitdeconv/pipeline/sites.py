@@ -240,7 +240,7 @@ class _Timer:
             racers |= compile_equal_work(model, site, self.target)
         left = max(0.0, started + seconds - time.perf_counter())
         drop = KEEP_ALL if self.extent.keep else rounds.DROP_RATIO
-        inputs = site_inputs(model.layout, site)
+        inputs = site_inputs(model, site)
         outcomes: dict[Candidate, Measurement | Untimed] = {**others}
         if compiled:
             outcomes |= measure_those_that_run(self.target, racers, inputs, left, progress=progress, drop=drop)

@@ -48,7 +48,7 @@ class Trial:
         channels_first = self.model.layout == "NCHW"
         maps = {"x": x, **{f"x{number}": each for number, each in enumerate(self.beside, start=1)}}
         feeds = {name: each if channels_first else np.moveaxis(each, 1, -1) for name, each in maps.items()}
-        (y,) = self.target.compile(emitted).run(feeds | self.weights.run_time(self.deconv)).values()
+        (y,) = self.target.compile(emitted).run(feeds | self.model.run_time(small, self.weights)).values()
         return y if channels_first else np.moveaxis(y, -1, 1)
 
     def native(self) -> Program:

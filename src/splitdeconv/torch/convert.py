@@ -32,7 +32,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 NATIVE_OF = {split: native for native, split in SPLIT_OF.items()}
 RECORD, ORIGINAL = "splitdeconv", "_splitdeconv_original"  # attributes of converted modules
 NOT_FOLDED = (
-    "BatchNormalization behind {} stays: a module goes on with the weights that are trained and saved; "
+    "arithmetic around deconvs stays, {}: a module goes on with the weights that are trained and saved; "
     "splitdeconv.convert(torch.export.export(module.eval(), inputs), fold=True) puts it into them"
 )
 
@@ -196,16 +196,22 @@ def _budget(model: ModuleModel, seconds: float) -> float:
     return seconds * max(1, len(layers)) / (1 - MODEL_SHARE)
 
 
-def _not_folded(module: nn.Module) -> tuple[str, ...]:
-    """What the user should know of normalisations right behind deconvs."""
-    names = [
-        f"{where}.{name}" if where else name
+def _not_folded(module: nn.Module, model: ModuleModel) -> tuple[str, ...]:
+    """What the user should know of arithmetic around deconvs: that a run has shown, or of an ``nn.Sequential``."""
+    around = _norms(module) if model.example is None else model.seen.around
+    names = "; ".join(f"{', '.join(operators)} of '{name}'" for name, operators in around.items())
+    return (NOT_FOLDED.format(names),) if names else ()
+
+
+def _norms(module: nn.Module) -> dict[str, tuple[str, ...]]:
+    """The normalisations right behind deconvs in containers."""
+    return {
+        f"{where}.{name}" if where else name: ("batch_norm",)
         for where, parent in module.named_modules()
         if type(parent) is nn.Sequential
         for (name, each), (_, behind) in pairwise(parent.named_children())
         if isinstance(each, CONV_TRANSPOSE) and isinstance(behind, BATCH_NORMS)
-    ]
-    return (NOT_FOLDED.format(", ".join(f"'{name}'" for name in names)),) if names else ()
+    }
 
 
 def _kept(module: nn.Module, model: ModuleModel, conversion: converting.Conversion, why: str) -> nn.Module:
@@ -213,7 +219,7 @@ def _kept(module: nn.Module, model: ModuleModel, conversion: converting.Conversi
     rewritten = conversion.rewritten
     assert isinstance(rewritten, ModuleModel), "a module stays one"
     converted = copy_of(module) if rewritten is model else rewritten.module
-    notes = (*conversion.record.notes, *_not_folded(module))
+    notes = (*conversion.record.notes, *_not_folded(module, model))
     object.__setattr__(converted, RECORD, replace(conversion.record, target_reason=why, notes=notes))
     if isinstance(converted, fx.GraphModule):
         object.__setattr__(converted, ORIGINAL, module)

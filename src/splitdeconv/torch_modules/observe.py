@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # the name that all PyTorch code uses
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
+from splitdeconv.torch_modules.arithmetic import Arithmetic
 from splitdeconv.torch_modules.functions import Geometry, per_axis
 from splitdeconv.torch_modules.layers import SeenLayer, layer_of
 from splitdeconv.torch_modules.native import DECONVS
@@ -40,19 +42,22 @@ class Observation:
         in_shapes: for each module the shape of its first input, where that is a tensor.
         upsampled: the modules whose own ``forward`` computed a convolution right behind an upsampling that could be
             part of it: of nearest pixels by whole factors, or in front of a 1×1 convolution.
+        around: for each module that computed a deconv, or a convolution behind an upsampling of nearest pixels, the
+            arithmetic with constants around it.
     """
 
     layers: Mapping[str, tuple[SeenLayer, ...]] = field(default_factory=dict)
     functional: tuple[str, ...] = ()
     in_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     upsampled: tuple[str, ...] = ()
+    around: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def observe(module: nn.Module, example_inputs: Sequence[Any]) -> Observation:
     """Run a copy of ``module`` in evaluation mode; ``module`` is not changed."""
     tried = copy_of(module)
     modules = dict(tried.named_modules())
-    watch = _Watch()
+    watch = _Watch(Arithmetic((*tried.parameters(), *tried.buffers())))
     for name, each in modules.items():
         if isinstance(each, torch.jit.ScriptModule):
             continue  # takes no such hooks, and calls nothing that they could see
@@ -60,10 +65,12 @@ def observe(module: nn.Module, example_inputs: Sequence[Any]) -> Observation:
         each.register_forward_hook(watch.leave, always_call=True)
         each.training = False  # not eval(), which exported modules refuse
     with torch.no_grad(), watch:
-        tried(*example_inputs)
+        results = tried(*example_inputs)
+    for each in tree_leaves(results):
+        watch.arithmetic.read(each)
     functional = [name for name in watch.layers if not isinstance(modules[name], CONV_TRANSPOSE)]
     layers = {name: tuple(found) for name, found in watch.layers.items()}
-    return Observation(layers, tuple(functional), watch.in_shapes, tuple(watch.upsampled))
+    return Observation(layers, tuple(functional), watch.in_shapes, tuple(watch.upsampled), watch.arithmetic.around())
 
 
 def copy_of(module: nn.Module) -> nn.Module:
@@ -88,10 +95,15 @@ def call_arguments(args: Sequence[Any], kwargs: Mapping[str, Any], rank: int) ->
 
 
 class _Watch(TorchFunctionMode):
-    """Sees ``conv_transpose*`` calls, convolutions right behind an upsampling, and the modules that make them."""
+    """Sees ``conv_transpose*`` calls, convolutions right behind an upsampling, and the modules that make them.
 
-    def __init__(self) -> None:
+    Args:
+        arithmetic: is told of all calls.
+    """
+
+    def __init__(self, arithmetic: Arithmetic) -> None:
         super().__init__()
+        self.arithmetic = arithmetic
         self.layers: dict[str, list[SeenLayer]] = {}
         self.in_shapes: dict[str, tuple[int, ...]] = {}
         self.upsampled: dict[str, None] = {}
@@ -121,11 +133,16 @@ class _Watch(TorchFunctionMode):
             x, weight, bias, geometry = call_arguments(args, kwargs or {}, DECONVS.index(func) + 1)
             self.layers.setdefault(name, []).append(layer_of(x.shape, weight, bias is not None, geometry))
         y = func(*args, **(kwargs or {}))
+        self.arithmetic.call(func, args, kwargs or {}, y)
+        if func in DECONVS:
+            self.arithmetic.deconv(name, x, weight, y)
         if func is F.interpolate and args and args[0].dim() == y.dim():
             self._enlarge(args[0], y, str((kwargs or {}).get("mode", args[3] if len(args) > 3 else "nearest")))
         repeats = self._enlarged.get(args[0]) if func in CONVOLUTIONS and len(args) > 1 else None
         if repeats or (repeats is not None and max(args[1].shape[2:]) == 1):
             self.upsampled[name] = None
+        if repeats:
+            self.arithmetic.deconv(name, args[0], args[1], y)
         return y
 
     def _enlarge(self, x: Tensor, y: Tensor, mode: str) -> None:

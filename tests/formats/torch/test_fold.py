@@ -69,6 +69,7 @@ def fold(module: nn.Module, *, decomposed: bool = False, x: torch.Tensor = X) ->
         (lambda y, m: m.norm(y), False),
         (lambda y, m: 2.0 * m.norm(y) + m.s, True),
         (lambda y, m: m.s - y / 0.5, False),
+        (lambda y, m: 3.0 - (1 - y), False),
         (lambda y, m: ((y - m.s) * m.s[None]).relu(), False),
     ],
 )

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from splitdeconv.deconv.filters import composite_steps, filter_steps
+from splitdeconv.deconv.movement import keeps_order
 from splitdeconv.deconv.ops import (
     Add,
     AddBias,
@@ -310,9 +311,11 @@ def _bias_column(op: Conv, writer: Writer, source: Source) -> ir.Value:
 
 def _computed(writer: Writer, source: Source, steps: Sequence[Op]) -> ir.Value:
     """What ``steps`` make of a kernel that the model computes."""
-    value = source.run_time["kernel"]
+    value, steps = source.run_time["kernel"], (*source.own, *steps)
     shape: Shape = source.shape
-    for step in (*source.own, *steps):
+    if steps and keeps_order(steps, source.shape):
+        steps = steps[-1:]  # a Reshape to the filter's shape
+    for step in steps:
         value, shape = _move(step, writer, [value], shape), step.shape(shape)
     return value
 

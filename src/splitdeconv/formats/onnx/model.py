@@ -18,7 +18,7 @@ from onnx_ir import serde
 from splitdeconv.deconv.network import Compilable, Operations
 from splitdeconv.deconv.ops import Layout, Shape
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.spec import Deconv, WeightName
 from splitdeconv.deconv.streaming import Streaming
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import SplitdeconvError, UsageError, lacks_memory
@@ -35,7 +35,7 @@ from splitdeconv.formats.onnx.quantised_emit import refuse as refuse_quantised
 from splitdeconv.formats.onnx.quantised_layer import qdq_model, trained_like_weights
 from splitdeconv.formats.onnx.readable import readable
 from splitdeconv.formats.onnx.shapes import Shapes, infer
-from splitdeconv.formats.onnx.splice import place_of, qdq_of, splice, stand_alone, stretched_of
+from splitdeconv.formats.onnx.splice import place_of, qdq_of, run_time_of, splice, stand_alone, stretched_of
 from splitdeconv.formats.onnx.streaming import stream
 from splitdeconv.formats.onnx.sub_pixel import find_sub_pixels, stand_alone_sub_pixel, turn
 from splitdeconv.formats.onnx.watched import sizes, unknown, watched
@@ -187,6 +187,9 @@ class OnnxModel(Model):
         alone = type(self)(stand_alone(self.ir.ir_version, site, program, weights), None)
         proto = alone.to_object()
         return Compilable(bytes(proto.SerializeToString()), alone.operations, partial(_evaluate, proto))
+
+    def run_time(self, site: Site, weights: Weights) -> dict[WeightName, Array]:
+        return run_time_of(site, weights)
 
     def operations(self, in_shapes: Mapping[str, tuple[int, ...]] | None = None) -> Operations:
         with _reading(self.path):

@@ -101,4 +101,5 @@ def source_with(weights: Weights, like: Source) -> Source:
         key=(id(weights),),
         original=like.original,
         quant=weights.quant,
+        own=like.own,
     )

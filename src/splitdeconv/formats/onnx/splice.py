@@ -13,7 +13,7 @@ import onnx_ir as ir
 from splitdeconv.deconv.ops import NativeDeconv
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv, WeightName
-from splitdeconv.deconv.weights import Weights
+from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.model import Site
 from splitdeconv.formats.onnx.constants import drop_unused, known_constant
 from splitdeconv.formats.onnx.emit import Source, crop_output, write_program
@@ -240,7 +240,7 @@ def stand_alone(ir_version: int, site: Site, program: Program, weights: Weights 
     ]
     values: dict[WeightName, ir.Value] = {
         name: ir.Value(name=name, type=ir.TensorType(dtype), shape=ir.Shape(array.shape))
-        for name, array in (weights or site.weights).run_time(deconv).items()
+        for name, array in run_time_of(site, weights or site.weights).items()
     }
     graph = ir.Graph([x, *further, *values.values()], [], nodes=[], opset_imports={"": place.opset}, name=site.id)
     writer = Writer(
@@ -250,7 +250,7 @@ def stand_alone(ir_version: int, site: Site, program: Program, weights: Weights 
     stages = tail_of(place, deconv).stages if qdq is None else qdq.stages
     if weights is not None:
         source, stages = source_with(weights, source), ()
-    source = replace(source, run_time=values, own=())
+    source = replace(source, run_time=values)
     others: list[ir.Value] = []
     if stretched is not None and weights is None and qdq is None:
         y, *others = _write_stretched(writer, site, program, [x, *further], source)
@@ -287,13 +287,17 @@ def _write_stretched(
     needed = stretched.is_plain and (is_native(program) or stretched.kept)
     copy = StretchingCopy(writer, stretched, x, further) if needed else None
     part, rank = stretched.part, len(stretched.perm)
-    as_it_is = copy and is_native(program) and not site.deconv.run_time
-    value = copy.of(place.node.inputs[0]) if copy and as_it_is else None
+    value = copy.of(place.node.inputs[0]) if copy and is_native(program) else None
     if value is None:
         others = [write_stages(writer, beside_stages(part, place.opset, rank), each) for each in further]
         y = write_program(writer, program, write_stages(writer, stretched.stages, x), source, stages, others)
     else:
-        weights = [writer.array("weight", known_constant(each, place.opset)) for each in place.node.inputs[1:] if each]
+        names: tuple[WeightName, ...] = ("kernel", "bias")
+        weights = [
+            source.run_time.get(name) or writer.array("weight", known_constant(each, place.opset))
+            for name, each in zip(names, place.node.inputs[1:], strict=False)
+            if each
+        ]
         y = crop_output(writer, site.deconv, writer.copy(place.node, [value, *weights]))
         y = write_stages(writer, stages, y)
     kept = copy.of(stretched.kept) if copy and stretched.kept else None
@@ -319,6 +323,14 @@ def _write_stored_stretched(
     dtype = np.dtype(qdq.values.x_type if is_stored(stretched, stretched.kept) else np.float32)
     kept.type = ir.TensorType(ir.DataType.from_numpy(dtype))
     return [stored, kept]
+
+
+def run_time_of(site: Site, weights: Weights) -> dict[WeightName, Array]:
+    """The parameters that the model computes, as the site's node reads them."""
+    found, stretched = weights.run_time(site.deconv), stretched_of(site)
+    if stretched is not None and "kernel" in found:
+        found["kernel"] = stretched.weight_of(found["kernel"])
+    return found
 
 
 def place_of(site: Site) -> Place:

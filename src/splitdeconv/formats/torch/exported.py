@@ -13,7 +13,7 @@ from torch.export import ExportedProgram, export
 
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.program import Program
-from splitdeconv.deconv.spec import Deconv
+from splitdeconv.deconv.spec import Deconv, WeightName
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.errors import InputError
 from splitdeconv.formats.folding import find_folds
@@ -114,7 +114,17 @@ class ExportedModel(TorchModel):
         return replace(self, program=Splice(self.program, StoredTensors(self.program)).turned(sites), path=None)
 
     def emit(self, site: Site, program: Program, weights: Weights | None = None) -> Compilable:
-        return alone(program, weights or site.weights)
+        weights, (found,) = weights or site.weights, site.origin.nodes
+        if "kernel" not in site.deconv.run_time or not isinstance(found, StretchedConv):
+            return alone(program, weights)
+        as_read = replace(weights, kernel=found.stretched.weight_of(weights.kernel))
+        return alone(program, as_read, found.own_kernel)
+
+    def run_time(self, site: Site, weights: Weights) -> dict[WeightName, Array]:
+        given, (found,) = weights.run_time(site.deconv), site.origin.nodes
+        if "kernel" in given and isinstance(found, StretchedConv):
+            given["kernel"] = found.stretched.weight_of(given["kernel"])
+        return given
 
     def operator_counts(self) -> Mapping[str, int]:
         return operator_counts(self.program.graph_module)

@@ -21,6 +21,7 @@ from splitdeconv.formats.torch.constants import StoredTensors
 from splitdeconv.formats.torch.model import array_of
 from splitdeconv.formats.torch.movement import name_of, viewed, works_in_place
 from splitdeconv.formats.torch.stretched import StretchedConv
+from splitdeconv.torch_modules.arithmetic import is_channel_wise
 from splitdeconv.torch_modules.graphs import ATEN, Call
 
 PARAMETERS = ("input", "weight", "bias")  # of a call, before its numbers
@@ -77,11 +78,14 @@ class CallsAround(Surroundings[fx.Node]):
         if node.op != "call_function" or given.count(source) != 1 or not _is_alike(result_of(node), source):
             return None
         map_at, name = given.index(source), name_of(node)
+        number_first = (map_at == 1) != (name == "rsub")  # as 1 - x is exported
+        name = name.replace("rsub", "sub")
         if name in ("batch_norm", "_native_batch_norm_legit_no_training"):
             arithmetic = self._normalised(node, channels)
         else:
-            number = self._number(given[1 - map_at], channels, rank) if len(given) == 2 and not node.kwargs else None
-            arithmetic = None if number is None else arithmetic_of(name, number, channels, number_first=map_at == 1)
+            plain = len(node.args) == 2 and not node.kwargs
+            number = self._number(given[1 - map_at], channels, rank) if plain else None
+            arithmetic = None if number is None else arithmetic_of(name, number, channels, number_first=number_first)
         return None if arithmetic is None else FoldedStep(node, name, map_at, arithmetic)
 
     def _normalised(self, node: fx.Node, channels: int) -> ChannelArithmetic | None:
@@ -104,9 +108,7 @@ class CallsAround(Surroundings[fx.Node]):
         value = self._constants.value(given) if isinstance(given, fx.Node) else None
         if value is None or not value.is_floating_point():
             return None
-        axis = value.dim() - rank - 1
-        per_channel = axis in (0, 1) and value.numel() == channels == value.shape[axis]
-        return array_of(value) if value.numel() == 1 or per_channel else None
+        return array_of(value) if is_channel_wise(value.shape, channels, rank) else None
 
 
 def result_of(node: fx.Node) -> fx.Node:

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from splitdeconv.deconv.movement import numbered
 from splitdeconv.deconv.network import Compilable
 from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.weights import Weights
@@ -65,17 +66,22 @@ def write(
     present = (*(each for each in split if each is not None), *more)
     last = like is not None and is_channels_last(like)
 
+    def split_now(weight: Tensor, bias: Tensor | None) -> Filters:
+        found = routine.split(weight if own is None else own(weight), bias)
+        return (weight, *found[1:]) if as_it_is else found
+
     def compute(*tensors: Tensor) -> Tensor:
         given, given_maps = iter(tensors[len(maps) :]), tensors[: len(maps)]
         x, *others = given_maps if front is None else front(*given_maps)
         batched = x if x.dim() == len(program.deconv.axes) + 2 else x.unsqueeze(0)
         tensors_given = [None if each is None else next(given) for each in split]
-        filters = _split_now(routine, tensors_given, own) if program.deconv.run_time else tensors_given
+        filters = split_now(*tensors_given) if program.deconv.run_time else tensors_given
         y = routine.apply(batched, filters, *others)
         y = y if behind is None else behind(y, *given)
         y = channels_innermost(y) if last else y.contiguous()
         return y if batched is x else y.squeeze(0)
 
+    as_it_is = program.deconv.run_time and _is_filter(routine, weight, own)
     mode = getattr(maps[0], "fake_mode", None) or FakeTensorMode()
     with torch.no_grad(), mode, _without_guards(mode):
         tensors = (
@@ -83,15 +89,16 @@ def write(
             for each in (*maps, *present)
         )
         graph = make_fx(compute, pre_dispatch=True)(*tensors)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
     return Written(graph, () if program.deconv.run_time else present)
 
 
-def _split_now(
-    routine: Routine, parameters: Sequence[Tensor | None], own: Callable[[Tensor], Tensor] | None
-) -> Filters:
-    weight, bias = parameters
-    assert weight is not None, "every deconv has a weight"
-    return routine.split(weight if own is None else own(weight), bias)
+def _is_filter(routine: Routine, weight: Tensor, own: Callable[[Tensor], Tensor] | None) -> bool:
+    """Whether a weight that is computed is the filter of the first convolution as it stands."""
+    numbers = torch.from_numpy(numbered(tuple(weight.shape)))
+    filled, *_ = routine.split(numbers if own is None else own(numbers), None)
+    return filled is not None and torch.equal(filled, numbers)
 
 
 def _without_guards(mode: FakeTensorMode) -> AbstractContextManager[object]:
@@ -99,10 +106,16 @@ def _without_guards(mode: FakeTensorMode) -> AbstractContextManager[object]:
     return nullcontext() if mode.shape_env is None else mode.shape_env.suppress_guards()
 
 
-def alone(program: Program, weights: Weights) -> Compilable:
-    """A site under ``program`` by itself, as it is written into an exported program."""
+def alone(program: Program, weights: Weights, own: Callable[[Tensor], Tensor] | None = None) -> Compilable:
+    """A site under ``program`` by itself, as it is written into an exported program.
+
+    Args:
+        program: of the site.
+        weights: its values; a kernel that is computed as the model has it.
+        own: as of :func:`write`.
+    """
     bias = None if weights.bias is None else torch.from_numpy(weights.bias)
-    written = write(program, examples_of(program.deconv), torch.from_numpy(weights.kernel), bias)
+    written = write(program, examples_of(program.deconv), torch.from_numpy(weights.kernel), bias, own=own)
     return Compilable(Flat(WrittenSite(written)))
 
 
