@@ -304,7 +304,11 @@ class Model(ABC):
         """
 
     def run_time(self, site: Site, weights: Weights) -> dict[WeightName, Array]:
-        """What a stand-alone model of a site is given beside its maps: what is not stored, as the model reads it."""
+        """What a stand-alone model of ``site`` is given beside its maps: what is not stored, as the model reads it.
+
+        Args:
+            site, weights: that the model is of.
+        """
         return weights.run_time(site.deconv)
 
     @abstractmethod
