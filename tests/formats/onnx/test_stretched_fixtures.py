@@ -22,7 +22,7 @@ REWRITTEN = {
 }
 FLOAT = ["torch_older", "torch_older_open", "torch_newer", "torch_newer_open", "onnxslim", "onnxslim_open"]
 FLOAT += ["onnxsim_open", "float16"]
-SINGLE = {"jax_resize", "jax_repeat", "tf_keras", "tf_image", "tf_stays_bilinear"}
+SINGLE = {path.stem for path in STORED.glob("*.onnx") if path.stem.partition("_")[0] in ("jax", "tf", "paddle")}
 TOLERANCE = {"float16": 1e-2}
 
 

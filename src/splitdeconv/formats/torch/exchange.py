@@ -161,20 +161,22 @@ class WrittenLayer(nn.Module):
         assert written is not None, "asked of written-out deconvs only"
         self.stretch, self.factors = written.stretch, deconv.strides
         pads = whole_pads(deconv)
-        is_even = all(begin == end >= 0 for begin, end in pads)
-        self.around = () if is_even else tuple(count for pair in reversed(pads) for count in pair)
-        own = [begin if is_even else 0 for begin, _ in pads]
+        by_conv = written.stretch == "repeat" and all(begin == end >= 0 for begin, end in pads)
+        self.around = () if by_conv else tuple(count for pair in reversed(pads) for count in pair)
+        own = [begin if by_conv else 0 for begin, _ in pads]
         conv, channels = CONV[len(pads) - 1], (deconv.in_channels + written.beside, deconv.out_channels)
         self.conv = conv(*channels, written.kernel, 1, own, written.dilations, deconv.groups, deconv.has_bias)
 
     def forward(self, x: Tensor, *beside: Tensor) -> Tensor:
-        """``(N, C, *sizes)`` stretched, with zeros as StyleGAN2's ``upfirdn2d`` inserts them, and convolved."""
+        """``(N, C, *sizes)`` stretched, with zeros and pads as StyleGAN2's ``upfirdn2d`` has them, and convolved."""
         if self.stretch == "repeat":
             x = F.interpolate(x, scale_factor=[float(factor) for factor in self.factors], mode="nearest")
         else:
-            for axis, factor in enumerate(self.factors, start=2):
-                behind = [0, 0] * (x.dim() - 1 - axis)
-                x = F.pad(x.unsqueeze(axis + 1), [*behind, 0, factor - 1]).flatten(axis, axis + 1)
+            outer, sizes = x.shape[:2], x.shape[2:]
+            apart = [count for size in sizes for count in (size, 1)]
+            behind = [count for factor in reversed(self.factors) for count in (0, factor - 1, 0, 0)]
+            whole = [size * factor for size, factor in zip(sizes, self.factors, strict=True)]
+            x = F.pad(x.reshape(*outer, *apart), behind).reshape(*outer, *whole)
         x = torch.cat([x, *beside], 1) if beside else x
         y: Tensor = self.conv(F.pad(x, self.around) if self.around else x)
         return y
