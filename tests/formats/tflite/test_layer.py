@@ -17,6 +17,7 @@ from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.proof.sites import prove_site
 from splitdeconv.targets import target
+from tests.formats.tflite.stretched_checks import operators
 
 SMALL = {"in_channels": 4, "out_channels": 6, "in_size": [5, 4]}
 CONV = {"kind": "conv", **SMALL}
@@ -24,7 +25,9 @@ LAYERS = {
     "upsampled": {**CONV, "kernel": 3, "upsample": 2, "pads": "same"},
     "unequal": {**CONV, "kernel": [3, 2], "upsample": [3, 2], "pad_begin": [0, 2], "pad_end": 1, "bias": False},
     "zeros": {**CONV, "kernel": 4, "insert_zeros": 2, "pad_begin": 2, "pad_end": 1},
-    "depthwise zeros": {**CONV, "out_channels": 4, "groups": 4, "kernel": 4, "insert_zeros": 2, "pad_begin": 2},
+    "zeros on one axis": {**CONV, "kernel": 3, "insert_zeros": [3, 1], "pad_begin": 1, "pad_end": 2},
+    "zeros that are cut off": {**CONV, "kernel": 3, "insert_zeros": 3, "pad_begin": 1, "bias": False},
+    "depthwise zeros": {**CONV, "out_channels": 4, "groups": 4, "kernel": 4, "insert_zeros": 2, "pad_begin": 2, "pad_end": 2},
     "same": {**SMALL, "kernel": 4, "stride": 2, "pads": "same", "epilogue": ["Relu", "Tanh"]},
     "cropped": {**SMALL, "kernel": 4, "stride": 2, "pad_begin": 1, "pad_end": 2},
 }
@@ -50,6 +53,13 @@ def test_the_site_is_the_layer(name: str, tmp_path: Path) -> None:
     assert site.deconv == replace(deconv, has_bias=site.deconv.has_bias)  # a CONV_2D always has a bias
     form = lower(site.deconv, "NHWC", Candidate("split", "full", "transpose"))
     assert prove_site(model, site, form, target("litert")).exact
+
+
+def test_zeros_are_written_as_the_exporter_writes_upfirdn2d(tmp_path: Path) -> None:
+    stored = (Path(__file__).parents[2] / "fixtures" / "stretched" / "torch_upfirdn2d.tflite").read_bytes()
+    exported = [each for each in operators(stored) if each != "TRANSPOSE"]  # its maps have their channels first
+    deconv, _ = deconv_of(tmp_path, "depthwise zeros")
+    assert operators(TfliteModel.layer(deconv, ()).to_object()) == exported
 
 
 @pytest.mark.parametrize("name", ["zeros", "depthwise zeros", "same"])

@@ -126,6 +126,16 @@ def test_a_layer_that_is_written_out_is_timed_as_it_is_written(layer: dict[str, 
     assert replace(site.deconv, separable=wanted.deconv.separable) == wanted.deconv
 
 
+def test_zeros_of_a_layer_are_written_as_stylegan2_has_upfirdn2d(tmp_path: Path) -> None:
+    path = tmp_path / "layers.json"
+    zeros = {"kind": "conv", "in_channels": 4, "out_channels": 4, "groups": 4, "in_size": [5, 4], "kernel": 4}
+    path.write_text(json.dumps([{**zeros, "name": "up", "insert_zeros": 2, "pad_begin": 2, "pad_end": 2}]))
+    (wanted,) = read_layers(path).deconvs
+    made = model_class("torch").layer(wanted.deconv, ())
+    calls = [node.target.__name__ for node in made.program.graph.nodes if node.op == "call_function"]
+    assert [name.partition(".")[0] for name in calls] == ["reshape", "pad", "reshape", "pad", "conv2d"]
+
+
 def test_another_format_s_name_is_refused(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", str(model), str(model.with_name("out.onnx")), "--target", "generic"]) == 2
     assert "wanted a name that ends in .pt2" in capsys.readouterr().err

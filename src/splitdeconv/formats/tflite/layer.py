@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from splitdeconv.deconv.ops import Dim, Reshape
+from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.weights import Quantisation, Weights
+from splitdeconv.deconv.written import whole_pads
 from splitdeconv.errors import UsageError
 from splitdeconv.formats.tflite.emit import Emitter
 from splitdeconv.formats.tflite.epilogue import Epilogue
@@ -20,7 +23,8 @@ from splitdeconv.formats.tflite.schema import Builtin, tfl
 from splitdeconv.formats.tflite.writer import GraphWriter
 from splitdeconv.lowerings import lower
 from splitdeconv.lowerings.candidate import COMPOSITE
-from splitdeconv.lowerings.native import as_written
+from splitdeconv.lowerings.lowering import Builder
+from splitdeconv.lowerings.native import as_written, own_windows
 
 _EPILOGUE: Mapping[str, int] = {
     "Relu": Builtin.RELU,
@@ -46,7 +50,7 @@ def layer_root(deconv: Deconv, epilogue: Sequence[str]) -> Any:
     root = tfl.ModelT(version=3, operatorCodes=[], buffers=[tfl.BufferT()])
     root.subgraphs = [tfl.SubGraphT(tensors=[], operators=[tfl.OperatorT()], name=b"main")]
     plain, writer = replace(deconv, quant=None), GraphWriter(root, 0)
-    program = lower(plain, "NHWC", COMPOSITE) if plain.written_out is None else as_written(plain, "NHWC")
+    program = _program(plain)
     node = Node("deconv", Graph(root, 0), 0, plain, 0, 0, 0, Constant(0, 0), None, Epilogue(0), ())
     emitter = Emitter(writer, node, lambda tensor: tensor, _weights(deconv))
     source = writer.tensor(emitter.types.source, program.in_shape, "x")
@@ -73,6 +77,32 @@ def _check(deconv: Deconv, epilogue: Sequence[str]) -> None:
         reason = f"epilogue '{unknown[0]}' is not known in TFLite; there are {', '.join(_EPILOGUE)}"
     if reason:
         raise UsageError(f"{deconv.describe()}: {reason}")
+
+
+def _program(deconv: Deconv) -> Program:
+    if deconv.written_out is None:
+        return lower(deconv, "NHWC", COMPOSITE)
+    return _with_zeros(deconv) if deconv.written_out.stretch == "zeros" else as_written(deconv, "NHWC")
+
+
+def _with_zeros(deconv: Deconv) -> Program:
+    """As litert-torch writes StyleGAN2's ``upfirdn2d``; one axis after the other, for it takes no pads of six axes.
+
+    Before: ``(N, H, W, I)``.
+    After: Reshape ``(N, H, 1, W, I)``, Pad ``(N, H, s, W, I)``, Reshape ``(N, H·s, W, 1, I)``, Pad, Reshape
+    ``(N, H·s, W·s, I)``, Pad around that, Conv without pads.
+    """
+    written, (rows, columns) = deconv.written_out, deconv.strides
+    assert written is not None, "asked of written-out deconvs only"
+    build = Builder(deconv, "NHWC")
+    value = build.add(Reshape((Dim(1, 0), Dim(1, 1), Dim(1), Dim(1, 2), Dim(1, 3))), build.x)
+    value = build.pad(value, [2], [0], [rows - 1])
+    value = build.add(Reshape((Dim(1, 0), Dim(rows, 1), Dim(1, 3), Dim(1), Dim(1, 4))), value)
+    value = build.pad(value, [3], [0], [columns - 1])
+    value = build.add(Reshape((Dim(1, 0), Dim(1, 1), Dim(columns, 2), Dim(1, 4))), value)
+    value = build.resize(value, whole_pads(deconv))
+    windows = own_windows(written, [(0, 0)] * len(deconv.axes))
+    return build.program(build.convolve_by(value, windows, "block_major", bias=deconv.has_bias, first_row=0))
 
 
 def _weights(deconv: Deconv) -> Weights:
