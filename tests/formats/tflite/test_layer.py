@@ -27,7 +27,15 @@ LAYERS = {
     "zeros": {**CONV, "kernel": 4, "insert_zeros": 2, "pad_begin": 2, "pad_end": 1},
     "zeros on one axis": {**CONV, "kernel": 3, "insert_zeros": [3, 1], "pad_begin": 1, "pad_end": 2},
     "zeros that are cut off": {**CONV, "kernel": 3, "insert_zeros": 3, "pad_begin": 1, "bias": False},
-    "depthwise zeros": {**CONV, "out_channels": 4, "groups": 4, "kernel": 4, "insert_zeros": 2, "pad_begin": 2, "pad_end": 2},
+    "depthwise zeros": {
+        **CONV,
+        "out_channels": 4,
+        "groups": 4,
+        "kernel": 4,
+        "insert_zeros": 2,
+        "pad_begin": 2,
+        "pad_end": 2,
+    },
     "same": {**SMALL, "kernel": 4, "stride": 2, "pads": "same", "epilogue": ["Relu", "Tanh"]},
     "cropped": {**SMALL, "kernel": 4, "stride": 2, "pad_begin": 1, "pad_end": 2},
 }
