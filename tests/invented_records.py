@@ -136,7 +136,7 @@ def inspected() -> RunRecord:
             "vela:ethos-u55-128": dict.fromkeys(sites, "kernels of 4×3 stay on the CPU"),
         },
         {"up2": ("Relu",)},
-        (FoldedSite("up3", ("BatchNormalization",)),),
+        tuple(FoldedSite(name, ("BatchNormalization",)) for name in ("up2", "up3")),
         {"pixels": PLANE},
     )
     return RunRecord(

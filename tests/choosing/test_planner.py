@@ -88,6 +88,12 @@ def test_why_native_stays_where_all_others_were_left_out_or_dropped(other: Measu
     assert choice.reason == f"native 1 ms; {end}"
 
 
+def test_estimates_have_no_noise() -> None:
+    native, other = (Measurement(ms, ms, ms, 1, "estimated") for ms in (1.0, 4.0))
+    reason = planner.choose(table({NATIVE: native, SPLIT: other}), NO_WISH, "fastest").reason
+    assert reason == "native 1 ms; the best other form, split:union:depth_to_space, 0.25×: no gain"
+
+
 def test_of_equals_the_one_with_the_least_work_is_taken_whoever_is_ahead() -> None:
     for first, second in ((1.0, 1.01), (1.01, 1.0)):
         assert chosen({NATIVE: time(2.0), SPLIT: time(first), PHASES: time(second)}) == PHASES

@@ -41,6 +41,16 @@ def test_the_kernel_is_made_of_sums_as_worked_out_by_hand() -> None:
     assert original_taps(deconv, 0, (0, 1, 2, 3, None)) == (2, range(1, 3), range(2), 0, None)
 
 
+def test_every_form_has_the_products_of_a_map_beside() -> None:
+    assert VAE.written_out is not None
+    joined = dataclasses.replace(VAE, written_out=dataclasses.replace(VAE.written_out, beside=12))
+    beside = 10 * 10 * 12 * 4 * 9  # pixels, channels, taps
+    assert joined.native_macs() == VAE.native_macs() + beside
+    assert joined.zero_insert_macs() == VAE.zero_insert_macs() + beside
+    assert joined.split_macs() == VAE.split_macs() + beside
+    assert joined.split_macs() < joined.native_macs() < joined.zero_insert_macs()
+
+
 def test_inserted_zeros_sum_nothing_and_turn_the_filter() -> None:
     axis = stretched_axis("zeros", 2, 3, 1, (1, 1), 5)
     deconv = Deconv((axis,), 1, 1, written_out=WrittenOut("zeros", (3,), (1,)))

@@ -209,7 +209,7 @@ def test_what_was_changed_since_stays_with_the_reason() -> None:
     ("text", "reason"),
     [
         (None, "holds nothing of an original to restore"),
-        ("{", "wanted a model that splitdeconv convert has written"),
+        ("{", "wanted a model of which splitdeconv convert has rewritten a deconv"),
         ('{"version": 9, "conversions": []}', "is of version 9, this version reads 1"),
         ('{"version": 1, "conversions": [{"sites": [], "parts": ["AA=="]}]}', "is damaged"),
     ],

@@ -55,6 +55,13 @@ def test_without_a_terminal_each_row_is_one_line() -> None:
     assert "[1.3 ms]: no gain" in lines[1]
 
 
+@pytest.mark.parametrize("width", range(20, 40))
+def test_a_number_stays_with_its_unit(width: int) -> None:
+    file = io.StringIO()
+    say(Console(file=file, width=width, force_terminal=True), "3 deconvs: 85.34 k MACs; 11.62 M, 1.5 ms, 70 % of 3 MB")
+    assert all(each in file.getvalue() for each in ("85.34 k", "11.62 M", "1.5 ms", "70 %", "3 MB"))
+
+
 def test_lines_of_text_fold_between_words_on_a_terminal_only() -> None:
     for terminal, wanted in ((True, ["note: [one]", "two"]), (False, ["note: [one] two"])):
         file = io.StringIO()

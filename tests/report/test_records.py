@@ -241,6 +241,7 @@ def test_the_page_of_an_inspection_tells_what_is_printed() -> None:
     assert all(f"{each.site} {each.where} {each.reason}" in text for each in record.skipped)
     assert all(line in text for line in (inspection.sums(record), *inspection.possible(record)))
     assert "runs it kernels of 4×3 stay on the CPU" in text
+    assert "--fold puts BatchNormalization into the weights of 'up2', 'up3'" in text
     assert "splitdeconv convert" in text, "its command"
     nothing = replace(record, plan=Plan("generic", ()), skipped=())
     assert "no deconv that can be rewritten" in words(parsed(html(records.page_of(nothing))))

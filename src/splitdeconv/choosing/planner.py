@@ -18,7 +18,16 @@ from splitdeconv.errors import UsageError
 from splitdeconv.lowerings import find_lowering
 from splitdeconv.lowerings.candidate import COMPOSITE, FORMS, NATIVE, Candidate, Refusal
 from splitdeconv.results.plan import Choice, Option, Plan, SiteTable, Skipped
-from splitdeconv.results.times import SMALLEST_GAIN, Measurement, comparison, is_settled, loses_a_size, ratio, wins
+from splitdeconv.results.times import (
+    SMALLEST_GAIN,
+    Measurement,
+    beyond_noise,
+    comparison,
+    is_settled,
+    loses_a_size,
+    ratio,
+    wins,
+)
 
 # The rule for targets that measure nothing, in multiply-accumulates (docs/decisions/generic-rule.md has the fit).
 MOVED_WEIGHT = 10  # for each element that is read or written between the convolutions
@@ -319,7 +328,7 @@ def _best_loser(options: Sequence[Option]) -> str:
         return f"native {native.median_ms:.3g} ms; the budget left no time for another form"
     best = min(timed, key=lambda each: (not is_settled(timed[each]), ratio(timed[each], native), str(each)))
     little = f"surely faster, but maybe by less than {SMALLEST_GAIN:.0%}"
-    verdict = little if wins(timed[best], native, smallest_gain=0.0) else "no gain beyond the noise"
+    verdict = little if wins(timed[best], native, smallest_gain=0.0) else f"no gain{beyond_noise(native)}"
     verdict = "slower at one of the sizes" if loses_a_size(timed[best], native) else verdict
     return (
         f"native {native.median_ms:.3g} ms; the best other form, {best}, {comparison(timed[best], native)}: {verdict}"
@@ -343,7 +352,7 @@ def guard(decided: Plan, before: Measurement, after: Measurement, overrides: Ove
     loses = loses_a_size(after, before)
     if wins(after, before, smallest_gain=0.0) and not loses:
         return decided, ""
-    reason = "slower at one of the sizes" if loses else "not faster beyond the noise"
+    reason = "slower at one of the sizes" if loses else f"not faster{beyond_noise(before)}"
     figures = f"whole model {comparison(after, before)}: {reason}"
     choices = tuple(_revert(choice, overrides, figures) for choice in decided.choices)
     if choices == decided.choices:

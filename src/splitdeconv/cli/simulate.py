@@ -26,6 +26,10 @@ from splitdeconv.report.listing import Listing, say, show
 from splitdeconv.results.schema import SCHEMA_VERSION
 
 ARCH_HELP = f"Architectures: {', '.join(architectures())}, or a .toml file. Repeatable."
+FORMS_IN_WORDS = (
+    "NZP: zeros inserted, with which all others are compared; SD: the paper's split, cropped: without what it computes "
+    "to cut off; Asparse, Wsparse, WAsparse: zeros of activations, of weights, of both are skipped"
+)
 ENERGY_HELP = f"Energy table: {', '.join(energy_tables())}, or a .toml file; the architecture's if left out."
 
 
@@ -113,6 +117,8 @@ def _print(found: Sequence[dict[str, Any]], *, layers: bool, assumptions: bool) 
             say(out, f"note: {note}")
         if layers and not is_zigzag:
             _print_layers(out, record)
+    if any(record["architecture"]["dataflow"] != "zigzag" for record in found):
+        say(out, FORMS_IN_WORDS)
     if assumptions:
         for arch in {record["architecture"]["name"]: record["architecture"] for record in found}.values():
             if "stated" in arch:

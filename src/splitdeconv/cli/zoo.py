@@ -43,7 +43,9 @@ def show_networks(json: shared.Json = None) -> None:
         for each in found
     ]
     headers = ("network", "deconvs", *COUNTS, "title", "source")
-    listing.show(shared.console(), Listing(headers, rows, ("deconvs", *COUNTS), "source"))
+    out = shared.console()
+    listing.show(out, Listing(headers, rows, ("deconvs", *COUNTS), "source"))
+    listing.say(out, "multiply-accumulates of the deconvs: as they are (MAC), with zeros inserted (NZP), split (SD)")
 
 
 def _describe(name: str) -> dict[str, Any]:

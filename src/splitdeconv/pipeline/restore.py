@@ -30,7 +30,7 @@ from splitdeconv.results.record import Environment, Provenance, SiteWork
 from splitdeconv.results.verdict import Verdict
 from splitdeconv.targets.target import Target
 
-_WANTED = "wanted a model that splitdeconv convert has written"
+_WANTED = "wanted a model of which splitdeconv convert has rewritten a deconv"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from splitdeconv.pipeline.open import Options, Progress, Shapes
 from splitdeconv.pipeline.sites import UNKNOWN_SIZES
 from splitdeconv.proof.sub_pixel import as_fed, drawn_map, prove_sub_pixel
 from splitdeconv.results.record import TurnedSite
-from splitdeconv.results.times import Measurement, Untimed, comparison, wins
+from splitdeconv.results.times import Measurement, Untimed, beyond_noise, comparison, wins
 from splitdeconv.results.verdict import SiteProof
 from splitdeconv.targets.target import CompileError, Target, measure_those_that_run
 
@@ -112,5 +112,5 @@ class _PairTimer:
         if isinstance(before, Untimed) or isinstance(after, Untimed):
             return "; ".join(each.reason for each in outcomes.values() if isinstance(each, Untimed))
         if not wins(after, before):
-            return f"as a deconv {comparison(after, before)}: no gain beyond the noise"
+            return f"as a deconv {comparison(after, before)}: no gain{beyond_noise(before)}"
         return before, after

@@ -56,7 +56,10 @@ def sums(record: RunRecord) -> str:
 def possible(record: RunRecord) -> list[str]:
     """What options would do besides."""
     told = inspected(record)
-    folds = [f"--fold puts {', '.join(each.operators)} into the weights of '{each.site}'" for each in told.foldable]
+    sites_of: dict[str, list[str]] = {}
+    for each in told.foldable:
+        sites_of.setdefault(", ".join(each.operators), []).append(f"'{each.site}'")
+    folds = [f"--fold puts {operators} into the weights of {', '.join(names)}" for operators, names in sites_of.items()]
     turns = told.turnable.items()
     return [*folds, *(f"--to-deconv tries '{name}' as a deconv: {deconv.describe()}" for name, deconv in turns)]
 

@@ -7,6 +7,7 @@ each other with their headers.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from splitdeconv.report.numbers import NO_NUMBER
 FOLDED = 24  # narrowest column of text that still reads well
 _GAP = 2  # between columns
 _INDENT = "  "
+_UNIT = re.compile(r"(?<=\d) (?=(?:[kMG]|[kMG]?B|ms|s|%)(?!\w))")
+_GLUE = "\0"  # which no text holds: `one_line` escapes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,15 @@ def show(out: Console, given: Listing) -> None:
 
 def say(out: Console, line: str) -> None:
     """Print one line of plain text, folded between words on a terminal."""
-    out.print(Text(one_line(line)), soft_wrap=not out.is_terminal)
+    text = one_line(line)
+    out.print(Text("\n".join(_folded(text, out.width)) if out.is_terminal else text), soft_wrap=True)
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """Lines of whole words; a number and its unit are one word."""
+    glued = _UNIT.sub(_GLUE, text)
+    lines = textwrap.wrap(glued, width, break_long_words=False, break_on_hyphens=False)
+    return [line.replace(_GLUE, " ") for line in lines]
 
 
 def _total(widths: Iterable[int]) -> int:
@@ -137,5 +148,5 @@ def _in_pairs(out: Console, listing: Listing, beneath: Sequence[str]) -> None:
 def _text(out: Console, listing: Listing, cells: dict[str, str]) -> None:
     """The column of text on lines of its own."""
     if words := cells.get(listing.text):
-        folded = textwrap.wrap(f"{listing.text}: {words}", out.width - len(_INDENT), break_long_words=False)
+        folded = _folded(f"{listing.text}: {words}", out.width - len(_INDENT))
         out.print(Text("\n".join(_INDENT + line for line in folded)), soft_wrap=True)

@@ -105,6 +105,11 @@ def spread(times: Iterable[Measurement]) -> float:
     return statistics.median((time.high_ms - time.low_ms) / time.median_ms for time in known) if known else 0.0
 
 
+def beyond_noise(time: Measurement) -> str:
+    """What is said behind "no gain": estimates have no noise."""
+    return "" if time.kind == "estimated" else " beyond the noise"
+
+
 def is_settled(time: Measurement) -> bool:
     """Whether a time can be compared: estimated, or measured in enough rounds (those that were dropped were not)."""
     return time.kind == "estimated" or time.rounds >= FEWEST_ROUNDS

@@ -186,7 +186,8 @@ def _arguments(run: str) -> list[str]:
         raise UsageError(f"target 'command': {run}: {error}") from None
     if not any(MODEL in each for each in arguments):
         example = f"command:./run.sh {MODEL} {INPUTS} {OUTPUTS}"
-        raise UsageError(f"target 'command': '{run}' does not say where the model goes; wanted '{example}'")
+        found = f"'{run}' does not say where the model goes" if run else "needs your program"
+        raise UsageError(f"target 'command': {found}; wanted '{example}'")
     return arguments
 
 
