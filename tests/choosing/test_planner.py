@@ -94,6 +94,13 @@ def test_estimates_have_no_noise() -> None:
     assert reason == "native 1 ms; the best other form, split:union:depth_to_space, 0.25×: no gain"
 
 
+def test_what_refuses_every_form_and_the_original_is_said() -> None:
+    why = {NATIVE: "quantise first", SPLIT: "no overlap", PHASES: "one phase", Candidate("col2im"): "quantise first"}
+    refusals = [Refusal(candidate, reason) for candidate, reason in why.items()]
+    choice = planner.choose(table({}, *refusals), NO_WISH, "fastest")
+    assert choice.reason == "nothing else applies: quantise first"
+
+
 def test_of_equals_the_one_with_the_least_work_is_taken_whoever_is_ahead() -> None:
     for first, second in ((1.0, 1.01), (1.01, 1.0)):
         assert chosen({NATIVE: time(2.0), SPLIT: time(first), PHASES: time(second)}) == PHASES

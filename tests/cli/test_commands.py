@@ -102,7 +102,7 @@ def test_a_wrong_result_is_not_written(
 
 
 def test_an_object_that_is_no_model_is_told_where_to_go() -> None:
-    with pytest.raises(splitdeconv.InputError, match=r"a list is not a model; .*splitdeconv\.torch\.convert"):
+    with pytest.raises(splitdeconv.InputError, match=r"list: is not a model; .*splitdeconv\.torch\.convert"):
         splitdeconv.convert([])
 
 

@@ -252,12 +252,13 @@ def _not_by_rule(deconv: Deconv) -> str:
 
 
 def _nothing_else(table: SiteTable) -> str:
-    """Why a site stays native: the reason that most other forms have in common, if there is one."""
+    """Why a site stays native: the reason that most other forms have in common, or what refuses the original too."""
     reasons = Counter(each.reason for each in table.refusals if each.candidate != NATIVE)
     for reason, count in reasons.most_common(1):
         if 2 * count > reasons.total():
             return f"nothing else applies: {reason}"
-    return "nothing else applies"
+    original = next((f": {each.reason}" for each in table.refusals if each.candidate == NATIVE), "")
+    return f"nothing else applies{original}"
 
 
 def without(choice: Choice, reason: str, overrides: Overrides, rule: Rule) -> Choice:

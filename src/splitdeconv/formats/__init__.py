@@ -89,7 +89,7 @@ def from_object(source: object, numerics: str = "exact") -> Model:
         "a path, or an object such as onnx.ModelProto or torch.export.ExportedProgram; PyTorch modules go to "
         "splitdeconv.torch.convert"
     )
-    raise InputError(f"a {type(source).__name__} is not a model; wanted {wanted}")
+    raise InputError(f"{type(source).__name__}: is not a model; wanted {wanted}")
 
 
 def _with_numerics(name: str, source: object, numerics: str) -> Model:
