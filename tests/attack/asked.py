@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 from typing import Any
 
 from tests.attack import stretched
-from tests.attack.compared import HYBRID, equal, on_sound_model
+from tests.attack.compared import HYBRID, equal, of_result, on_sound_model
 from tests.attack.harness import Outcome, Worker, case_folder, run
 from tests.attack.onnx_models import float_model, foldable_model, quantised_model, signal_model, sub_pixel_model
 from tests.attack.originals import outputs, outputs_in_chunks
@@ -20,24 +21,18 @@ FRAMES = 60  # a multiple of the strides
 def folded(worker: Worker, rng: Random) -> Outcome:
     """``--fold`` on a deconv between arithmetic with constants."""
     model = foldable_model(rng)
-    before = outputs(model.SerializeToString())
-    if before is None:
-        return Outcome("not a case")
     convert = ["convert", "m.onnx", "o.onnx", "--fold", "--target", rng.choice(TARGETS), *SHORT]
     bench = ["bench", "m.onnx", "--fold", "--target", "onnxruntime", *BUDGET]
-    return on_sound_model(worker, model, rng.choice((convert, convert, convert, bench)), before)
+    return on_sound_model(worker, model, rng.choice((convert, convert, convert, bench)))
 
 
 def turned(worker: Worker, rng: Random) -> Outcome:
     """``--to-deconv`` on a sub-pixel convolution."""
     model = sub_pixel_model(rng)
-    before = outputs(model.SerializeToString())
-    if before is None:
-        return Outcome("not a case")
     fold = ["--fold"] if rng.random() < 0.2 else []
     target = rng.choice(("onnxruntime", "openvino"))
     command = ["convert", "m.onnx", "o.onnx", "--to-deconv", *fold, "--target", target, *SHORT]
-    return on_sound_model(worker, model, command, before)
+    return on_sound_model(worker, model, command)
 
 
 def streamed(worker: Worker, rng: Random) -> Outcome:
@@ -53,7 +48,7 @@ def streamed(worker: Worker, rng: Random) -> Outcome:
         outcome = run(worker, command, {"m.onnx": content}, folder, sound=True)
         if outcome.name != "ok":
             return outcome
-        after = outputs_in_chunks((folder / "o.onnx").read_bytes(), FRAMES)
+        after = of_result((folder / "o.onnx").read_bytes(), partial(outputs_in_chunks, frames=FRAMES))
     return _judged(outcome, before, after, command)
 
 
@@ -78,7 +73,7 @@ def restored(worker: Worker, rng: Random) -> Outcome:
         outcome = run(worker, command, files, folder, sound=True)
         if outcome.name != "ok":
             return outcome
-        after = of((folder / back).read_bytes())
+        after = of_result((folder / back).read_bytes(), of)
     return _judged(outcome, before, after, command, noise)
 
 

@@ -18,6 +18,11 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 EVALUATED = 21  # the opset whose operators the evaluator has; those of converted models compute the same since opset 11
+TRIES = 2  # of a process that dies: a machine that is short of memory kills some too
+
+
+class RuntimeDiedError(Exception):
+    """A model brings ONNX Runtime down, each time that it is run."""
 
 
 def outputs(content: bytes, size: int = 0) -> list[Any] | None:
@@ -26,12 +31,19 @@ def outputs(content: bytes, size: int = 0) -> list[Any] | None:
     Args:
         content: of its file.
         size: of all axes that the model leaves open; 0 gives each another one.
+
+    Raises:
+        RuntimeDiedError: it dies of it.
     """
     return _in_process(_outputs, content, size)
 
 
 def outputs_in_chunks(content: bytes, frames: int) -> list[Any] | None:
-    """The outputs of a model that works in chunks, over chunks of uneven sizes, as the documentation says to run it."""
+    """The outputs of a model that works in chunks, over chunks of uneven sizes, as the documentation says to run it.
+
+    Raises:
+        RuntimeDiedError: ONNX Runtime dies of it.
+    """
     return _in_process(_outputs_in_chunks, content, frames)
 
 
@@ -52,11 +64,12 @@ def outputs_as_defined(content: bytes) -> list[Any] | None:
 
 
 def _in_process(work: Callable[[bytes, int], list[Any] | None], content: bytes, size: int) -> list[Any] | None:
-    try:
-        return _process().submit(work, content, size).result()
-    except BrokenExecutor:
-        _process.cache_clear()
-        return None
+    for _ in range(TRIES):
+        try:
+            return _process().submit(work, content, size).result()
+        except BrokenExecutor:
+            _process.cache_clear()
+    raise RuntimeDiedError
 
 
 @cache

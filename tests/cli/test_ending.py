@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 import pytest
 
+from splitdeconv import stops
 from splitdeconv.cli import main
 from splitdeconv.errors import InputError, MissingExtraError, OutputError, UsageError, VerificationError
 from splitdeconv.pipeline import inspect as inspecting
@@ -139,6 +141,49 @@ def test_a_signal_cleans_up_and_is_said(
     assert capsys.readouterr().err == f"splitdeconv: stopped by {name}\n"
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
     assert signal.getsignal(heard) == signal.default_int_handler
+
+
+class Finalised:
+    """Signals the command when it goes, where Python drops what is raised."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM"])
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+def test_a_signal_inside_a_finaliser_is_not_lost(
+    name: str, heard: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(*_: object, **__: object) -> None:
+        Finalised(heard)
+        time.sleep(60)
+
+    monkeypatch.setattr(inspecting, "inspect", work)
+    assert main(["inspect", "m.onnx"]) == 128 + heard
+    assert capsys.readouterr().err == f"splitdeconv: stopped by {name}\n"
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+def test_a_signal_waits_until_it_is_known_what_was_started(name: str, heard: signal.Signals) -> None:
+    started: list[str] = []
+    with pytest.raises(stops.Stopped), stops.as_exceptions(), stops.held():  # noqa: PT012  # what is held is the point
+        signal.raise_signal(heard)
+        started.append(name)
+    assert started == [name]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
+def test_what_is_started_leaves_what_a_terminal_says_to_who_started_it() -> None:
+    """Python otherwise starts what frees names anew after a hang-up, and workers show tracebacks after Ctrl-C."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with stops.held():
+        assert {signal.SIGINT, signal.SIGHUP} <= signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("Arena alloc failed")])

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 import splitdeconv
+from splitdeconv.choosing import planner
 from splitdeconv.choosing.planner import Overrides
 from splitdeconv.pipeline import bench, prepared
+from splitdeconv.pipeline import convert as converting
 from splitdeconv.pipeline.bench import bench_model
+from splitdeconv.pipeline.in_model import Settled
 from splitdeconv.pipeline.prepared import CONVERTED, FOLDED, ORIGINAL, takes
 from splitdeconv.pipeline.request import BenchRequest
 from splitdeconv.report import conversion
 from splitdeconv.report.page import html
 from splitdeconv.results.times import Measurement, Untimed
+from splitdeconv.results.verdict import SiteProof
 from tests import invented_records as invented
 from tests.formats.onnx.test_fold import float_chain
 from tests.models import op_types
 from tests.pages import parsed, words
+from tests.pipeline.test_trials import a_rewritten_form
 
 
 def times_are(monkeypatch: pytest.MonkeyPatch, **milliseconds: float) -> None:
@@ -106,3 +112,22 @@ def test_patterns_choose_what_is_folded() -> None:
 
 def test_inspect_tells_what_could_be_folded() -> None:
     assert "--fold puts BatchNormalization into the weights of 'site'" in str(splitdeconv.inspect(float_chain()))
+
+
+def test_no_form_gives_way_where_what_was_done_before_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one would fail as well, and the next, until there is none."""
+    proved: list[str] = []
+    prepare, prove = converting.prepare, converting.prove
+
+    def prepare_wrongly(*args: object) -> prepared.Prepared:
+        found = prepare(*args)  # type: ignore[arg-type]
+        (site,) = found.model.find().sites
+        return replace(found, proofs=(SiteProof(site.id, False, "onnxruntime", "3 of 98 outputs differ"),))
+
+    monkeypatch.setattr(converting, "prepare", prepare_wrongly)
+    monkeypatch.setattr(converting, "prove", lambda *args, **more: (proved.append(""), prove(*args, **more))[1])
+    monkeypatch.setattr(planner, "_fastest", a_rewritten_form)
+    monkeypatch.setattr(converting, "_settled", lambda _case, plan, *_others: Settled(plan))
+    with pytest.raises(splitdeconv.VerificationError, match="3 of 98 outputs differ"):
+        convert()
+    assert len(proved) == 1

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from splitdeconv.cli.stops import Stopped
+from splitdeconv.stops import Stopped
 from splitdeconv.errors import OutputError, SplitdeconvError, lacks_memory, one_line
 
 USAGE, INTERNAL = 2, 4

@@ -50,6 +50,8 @@ from splitdeconv.results.record import Environment, ModelSize, Provenance, SiteW
 from splitdeconv.results.verdict import Verdict
 from splitdeconv.targets.target import Target
 
+AGAIN_SHARE = 0.5  # of a race's seconds, for one without a form that failed the proof; so that any number of them ends
+
 
 @dataclass(frozen=True)
 class Conversion(Reportable):
@@ -215,13 +217,13 @@ def _check_that_something_runs(case: _Case, tables: Sequence[SiteTable]) -> None
 def _realise(case: _Case, plan: Plan, notes: tuple[str, ...], seconds: float) -> Conversion:
     """Let the whole model have the last word, write what it leaves, and prove it equal."""
     with as_it_came(case.came) as original:
-        whole = None
+        whole, said = None, notes
         if case.target is not None:
             settled = _settled(case, plan, original, case.target, seconds)
-            plan, whole, notes = settled.plan, settled.whole, (*notes, *settled.notes)
+            plan, whole, said = settled.plan, settled.whole, (*notes, *settled.notes)
         programs = programs_of(case.model, plan)
         if not programs and (not case.prepared.is_changed or (whole is not None and not whole.kept)):
-            return _unchanged(replace(case, model=case.came, prepared=Prepared(case.came)), plan, notes, whole)
+            return _unchanged(replace(case, model=case.came, prepared=Prepared(case.came)), plan, said, whole)
         case.request.progress("writing", 0.0)
         path = case.folder / (case.out.name if case.out else "rewritten" + case.model.suffix)
         rewritten = case.model.splice(programs)
@@ -229,10 +231,10 @@ def _realise(case: _Case, plan: Plan, notes: tuple[str, ...], seconds: float) ->
         verdict = _verdict(case, programs, original, result)
         sizes = _size(case, case.came, original, case.came.files()), _size(case, rewritten, result, _files_at(path))
     if faulty := _faulty(case, verdict, programs):
-        return _realise(case, _without(case, plan, faulty), notes, seconds)
+        return _realise(case, _without(case, plan, faulty), notes, AGAIN_SHARE * seconds)
     sites = [site for site in case.findings.sites if site.id in programs]
     site_notes = tuple(f"site '{site.id}': {note}" for site in sites for note in site.notes)
-    return Conversion(rewritten, plan, verdict, _record(case, plan, verdict, (*site_notes, *notes), whole, sizes))
+    return Conversion(rewritten, plan, verdict, _record(case, plan, verdict, (*site_notes, *said), whole, sizes))
 
 
 def _files_at(path: Path) -> list[Path]:
@@ -249,11 +251,12 @@ def _size(case: _Case, model: Model, whole: Compilable, files: Sequence[Path]) -
 def _faulty(case: _Case, verdict: Verdict, rewritten: Container[str]) -> dict[str, str]:
     """Sites whose forms the proof found not to run, or to be computed wrongly where that can be chosen; and why.
 
-    A form may pass its trial and fail the proof: some kernels saturate, or round otherwise, on few inputs only.
+    A form may pass its trial and fail the proof: some kernels saturate, or round otherwise, on few inputs only. What was
+    done to the model before is no matter of forms: where its proof fails, no other form helps.
     """
     measured = case.target is not None and case.target.kind == "measured"
     found = {}
-    for proof in verdict.proofs:
+    for proof in verdict.proofs[len(case.prepared.proofs) :]:
         site = proof.site
         if site in rewritten and not proof.ran:
             found[site] = f"{proof.where}: {proof.detail}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class Graph:
         """The subgraph's tensors."""
         return self.root.subgraphs[self.number].tensors or []
 
-    @property
+    @cached_property
     def outputs(self) -> list[int]:
         """Tensors that leave the subgraph."""
         return indices(self.root.subgraphs[self.number].outputs)

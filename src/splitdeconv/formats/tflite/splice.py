@@ -193,7 +193,7 @@ def _with_dead(graph: Graph, removed: set[int], inserted: Mapping[int, list[Any]
 
 
 def _is_read(graph: Graph, tensor: int, gone: set[int]) -> bool:
-    return any(tensor in graph.inputs_of(operator) for operator in range(len(graph.operators)) if operator not in gone)
+    return any(operator not in gone for operator in graph.readers(tensor))
 
 
 def without_dead(old: Any, new: Any) -> Any:

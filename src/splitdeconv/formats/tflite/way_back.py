@@ -103,9 +103,11 @@ def rewriting(old: Any, new: Any, done: Sequence[ReplacedNode], removed: Mapping
         removed: subgraph → its operators that are gone.
     """
     dead = {number for number, (was, now) in enumerate(zip(old.buffers, new.buffers, strict=False)) if was is not now}
+    after = {number: Graph(new, number) for number in {each.node.graph.number for each in done}}
     sites, kernels = [], set[int]()
     for each in done:
-        graph, kernel = each.node.graph, _kept_kernel(Graph(new, each.node.graph.number), each)
+        graph = each.node.graph
+        kernel = _kept_kernel(after[graph.number], each)
         buffer = graph.tensors[source_of(graph, each.node.kernel.tensor)].buffer
         size = len(old.buffers[buffer].data)
         is_kept_itself = buffer not in dead or (kernel.lost and size <= SMALL)

@@ -13,10 +13,10 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
-from multiprocessing import resource_tracker
+from contextlib import closing, suppress
+from multiprocessing import connection, resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from threading import Thread
 
@@ -24,6 +24,7 @@ from splitdeconv.errors import InputError, OutputError, UsageError
 from splitdeconv.lab.simulation.grid import Chunk
 from splitdeconv.lab.simulation.points import Columns, evaluate_chunk, failed
 from splitdeconv.lab.simulation.tables import write_table
+from splitdeconv.stops import held
 
 if sys.platform == "win32":
     import msvcrt
@@ -31,7 +32,6 @@ else:
     import fcntl
 
 Finished = Generator[tuple[Chunk, Columns], None, None]
-AHEAD = 4
 
 
 class Parts:
@@ -159,61 +159,90 @@ def _here(chunks: Sequence[Chunk]) -> Finished:
 
 
 def _on_processes(chunks: Sequence[Chunk], jobs: int) -> Finished:
-    """A pool whose death (a worker was killed) costs nothing: what was under way is done again, each chunk alone.
+    """On workers whose death costs nothing but time: the chunk of one that died is done again, alone.
 
-    A chunk that kills a process which does nothing else becomes rows with the reason.
+    A chunk that kills a process beside which no other works becomes rows with the reason.
     """
-    left = list(reversed(chunks))
-    while left:
-        suspects: list[Chunk] = []
-        with _pool(jobs) as pool:
-            under_way: dict[Future[Columns], Chunk] = {}
-            while (left or under_way) and not suspects:
-                while left and len(under_way) < jobs * AHEAD:
-                    chunk = left.pop()
-                    under_way[pool.submit(evaluate_chunk, chunk)] = chunk
-                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                    chunk = under_way.pop(future)
-                    if isinstance(future.exception(), BrokenProcessPool):
-                        suspects.append(chunk)
-                    else:
-                        yield chunk, future.result()
-            suspects += under_way.values()
-        for chunk in suspects:
-            yield chunk, _alone(chunk)
+    died = []
+    with closing(_Workers(jobs)) as workers:
+        for chunk, columns in workers.evaluate(chunks):
+            if columns is None:
+                died.append(chunk)
+            else:
+                yield chunk, columns
+    with closing(_Workers(1)) as workers:
+        for chunk, columns in workers.evaluate(died):
+            yield chunk, columns or failed(chunk, "the worker process died, with nothing else to do")
 
 
-@contextmanager
-def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """Worker processes that are gone afterwards, at once if something went wrong."""
-    others = set(multiprocessing.active_children())
-    _start_tracker()
-    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_serve)
-    try:
-        yield pool
-    except BaseException:
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.kill()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+class _Workers:
+    """Processes that evaluate one chunk each at a time.
 
-
-def _start_tracker() -> None:
-    """Start the process that frees names of semaphores so that a hang-up of the terminal does not end it before us.
-
-    Python lets it ignore the other signals; a signal that is blocked here is so in what is started.
+    Each has a pipe of its own whose other end nobody else holds. So what one that dies has half written ends, where a
+    queue of all of them (``ProcessPoolExecutor``) waits for the rest for ever.
     """
-    if sys.platform != "win32":
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
-        resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._processes: dict[Connection, SpawnProcess] = {}
+
+    def evaluate(self, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, Columns | None]]:
+        """Results as they come; None for a chunk whose process died."""
+        left = list(reversed(chunks))
+        idle: list[Connection] = []
+        under_way: dict[Connection, Chunk] = {}
+        while left or under_way:
+            while left and len(under_way) < self._most:
+                pipe = idle.pop() if idle else self._start()
+                under_way[pipe] = left.pop()
+                with suppress(OSError):  # it has died, which is seen when it is listened to
+                    pipe.send(under_way[pipe])
+            for pipe in connection.wait(list(under_way)):
+                assert isinstance(pipe, Connection), "nothing else is waited for"
+                columns = self._hear(pipe)
+                if columns is not None:
+                    idle.append(pipe)
+                yield under_way.pop(pipe), columns
+
+    def _start(self) -> Connection:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, evaluate_chunk), daemon=True)
+        if sys.platform != "win32":
+            with held():  # by itself, because it lets Ctrl-C through to what is started after it in there
+                resource_tracker.ensure_running()
+        with theirs, held():
+            process.start()
+            self._processes[ours] = process
+        return ours
+
+    def _hear(self, pipe: Connection) -> Columns | None:
+        try:
+            found: Columns = pipe.recv()
+        except (EOFError, OSError):
+            self._end(pipe)
+            return None
+        return found
+
+    def _end(self, pipe: Connection) -> None:
+        process = self._processes.pop(pipe)
+        process.kill()
+        process.join()
+        pipe.close()
+
+    def close(self) -> None:
+        """End all, in the middle of their work too."""
+        for pipe in list(self._processes):
+            self._end(pipe)
 
 
-def _serve() -> None:
-    """In a worker: leave Ctrl-C to the parent, and end when it ends, even if it was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _serve(pipe: Connection, evaluate: Callable[[Chunk], Columns]) -> None:
+    """In a worker: evaluate chunks until there are no more, or until the parent ends, even if it was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the Ctrl-C that the parent hears too
     Thread(target=_end_with_parent, daemon=True).start()
+    with suppress(EOFError, OSError):
+        while True:
+            pipe.send(evaluate(pipe.recv()))
 
 
 def _end_with_parent() -> None:
@@ -221,11 +250,3 @@ def _end_with_parent() -> None:
     assert parent is not None, "a worker has a parent"
     parent.join()
     os._exit(1)
-
-
-def _alone(chunk: Chunk) -> Columns:
-    with _pool(1) as pool:
-        try:
-            return pool.submit(evaluate_chunk, chunk).result()
-        except BrokenProcessPool:
-            return failed(chunk, "the worker process died, with nothing else to do")
