@@ -251,8 +251,8 @@ def _size(case: _Case, model: Model, whole: Compilable, files: Sequence[Path]) -
 def _faulty(case: _Case, verdict: Verdict, rewritten: Container[str]) -> dict[str, str]:
     """Sites whose forms the proof found not to run, or to be computed wrongly where that can be chosen; and why.
 
-    A form may pass its trial and fail the proof: some kernels saturate, or round otherwise, on few inputs only. What was
-    done to the model before is no matter of forms: where its proof fails, no other form helps.
+    A form may pass its trial and fail the proof: some kernels saturate, or round otherwise, on few inputs only. What
+    was done to the model before is no matter of forms: where its proof fails, no other one helps.
     """
     measured = case.target is not None and case.target.kind == "measured"
     found = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from functools import cache
 
@@ -11,6 +12,8 @@ from hypothesis import given
 
 pytest.importorskip("ai_edge_litert")
 
+from splitdeconv.formats.tflite import file, way_back
+from splitdeconv.formats.tflite.graph import Graph
 from splitdeconv.lowerings import candidates, lower
 from splitdeconv.lowerings.candidate import Candidate
 from splitdeconv.targets.litert import LiteRt, LiteRtModel, interpreter
@@ -70,3 +73,22 @@ def test_a_bias_with_leading_ones_is_a_bias(kind: str) -> None:
     case = Case(kind, bias_rank=4)
     assert list(rewrites(case))
     assert_same_bits(case)
+
+
+def test_the_rewritten_subgraph_is_read_once_for_all_its_sites(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time grew with the square of their number."""
+    root = loaded(build(Case())).root
+    graph, read = root.subgraphs[0], list[object]()
+    monkeypatch.setattr(way_back, "Graph", lambda *args: (read.append(args), Graph(*args))[1])
+    for number in range(3):
+        further = copy.copy(graph.operators[0])
+        tensor = copy.copy(graph.tensors[further.outputs[0]])
+        graph.tensors.append(tensor)
+        tensor.name, further.outputs = f"y{number}", [len(graph.tensors) - 1]
+        graph.operators.append(further)
+        graph.outputs = [*graph.outputs, *further.outputs]
+    model = loaded(file.pack(root))
+    sites = model.find().sites
+    assert len(sites) == 4
+    model.splice({site.id: lower(site.deconv, "NHWC", Candidate("split", "union", "transpose")) for site in sites})
+    assert len(read) == 1

@@ -197,8 +197,8 @@ class _Workers:
                 under_way[pipe] = left.pop()
                 with suppress(OSError):  # it has died, which is seen when it is listened to
                     pipe.send(under_way[pipe])
-            for pipe in connection.wait(list(under_way)):
-                assert isinstance(pipe, Connection), "nothing else is waited for"
+            ready = connection.wait(list(under_way))
+            for pipe in [each for each in under_way if each in ready]:
                 columns = self._hear(pipe)
                 if columns is not None:
                     idle.append(pipe)
