@@ -110,10 +110,9 @@ class MovedGraph:
         return tuple(each for each in (*tensors, *self.writers(node)) if each not in self._fixed)
 
     def writers(self, node: fx.Node) -> list[fx.Node]:
-        """What has been written into the memory that ``node`` reads, before it does."""
-        roots = {viewed(each) for each in node.all_input_nodes}
-        found = chain.from_iterable(self._writers.get(root, ()) for root in roots)
-        return [each for each in found if self.order[each] < self.order[node]]
+        """What has been written into the memory that ``node`` reads, since it was given and before it is read."""
+        found = chain.from_iterable(self._written(each, node) for each in node.all_input_nodes)
+        return list(dict.fromkeys(found))
 
     def _holds_no_input(self, node: fx.Node) -> bool:
         if node.op == "placeholder":
@@ -131,12 +130,13 @@ class MovedGraph:
             return max(maps, key=self.order.__getitem__)
 
         for source, nodes in way_back(first, latest, lambda node: self.maps(node, part), lambda node: (node,), most):
-            if all(self.order[each] <= self.order[source] for each in self._written(source, reader)):
+            if not self._written(source, reader):
                 yield source, nodes
 
     def _written(self, node: fx.Node, reader: fx.Node) -> list[fx.Node]:
-        """What writes into the memory of ``node`` before ``reader``."""
-        return [each for each in self._writers.get(viewed(node), ()) if self.order[each] < self.order[reader]]
+        """What writes into the memory of ``node`` behind it and before ``reader``."""
+        writers = self._writers.get(viewed(node), ())
+        return [each for each in writers if self.order[node] < self.order[each] < self.order[reader]]
 
 
 def viewed(node: Any) -> Any:
