@@ -30,6 +30,7 @@ from splitdeconv.deconv.program import Program
 from splitdeconv.deconv.spec import Axis, Deconv
 from splitdeconv.deconv.weights import Array, conv_filter, swapped_channels, taken_taps
 
+UNKNOWN_SIZE = "the input size is unknown, and cycles depend on it: give the sizes"
 Sized = tuple[int, ...]
 
 
@@ -45,7 +46,7 @@ def refuse(program: Program, deconv: str = "none") -> str | None:
     if Spread in operators:
         return "its matrices stand on the left of maps, which the modelled processors do not count"
     if None in program.deconv.in_sizes:
-        return "the input size is unknown, and cycles depend on it: give the sizes"
+        return UNKNOWN_SIZE
     return None
 
 

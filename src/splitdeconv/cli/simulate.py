@@ -31,6 +31,12 @@ FORMS_IN_WORDS = (
     "to cut off; Asparse, Wsparse, WAsparse: zeros of activations, of weights, of both are skipped"
 )
 ENERGY_HELP = f"Energy table: {', '.join(energy_tables())}, or a .toml file; the architecture's if left out."
+FormNames = Annotated[
+    list[str] | None, typer.Option("--form", metavar="NAME", help=f"How deconvs are computed: {', '.join(FORMS)}.")
+]
+SkipNames = Annotated[
+    list[str] | None, typer.Option("--skip", metavar="NAME", help=f"Zeros that are skipped: {', '.join(SKIPS)}.")
+]
 
 
 @app.command(epilog="Example: `splitdeconv simulate dcgan --arch systolic-ws-32x32 --layers`")
@@ -45,12 +51,8 @@ def simulate(
         list[str] | None,
         typer.Option(metavar="NAME", help=f"{ARCH_HELP} `zigzag:NAME` for ZigZag."),
     ] = None,
-    form: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help=f"How deconvs are computed: {', '.join(FORMS)}.")
-    ] = None,
-    skip: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help=f"Zeros that are skipped: {', '.join(SKIPS)}.")
-    ] = None,
+    form: FormNames = None,
+    skip: SkipNames = None,
     energy: Annotated[str, typer.Option(metavar="NAME", help=ENERGY_HELP)] = "",
     input_shape: Annotated[list[str] | None, typer.Option(metavar="NAME=SIZES", help=SHAPE_HELP)] = None,
     layers: Annotated[bool, typer.Option("--layers", help="One line for each layer.")] = False,
@@ -91,17 +93,24 @@ def _zigzag(networks: Sequence[Network], text: str, forms: Sequence[str] | None)
     return zigzag_records(networks, text, forms or [FULL, "split:union"])
 
 
+def skips_named(names: Sequence[str]) -> list[Skip]:
+    """What ``--skip`` names.
+
+    Raises:
+        UsageError: one of them is unknown.
+    """
+    if unknown := [name for name in names if name not in SKIPS]:
+        raise UsageError(f"--skip: found '{unknown[0]}', wanted one of {', '.join(SKIPS)}")
+    return [SKIPS[name] for name in names]
+
+
 def _wanted(arch: Architecture, forms: Sequence[str] | None, skips: Sequence[str] | None) -> list[tuple[str, Skip]]:
     """Forms and skips to compute: those asked for, or what the paper compares."""
-    unknown = [name for name in skips or [] if name not in SKIPS]
-    if unknown:
-        raise UsageError(f"--skip: found '{unknown[0]}', wanted one of {', '.join(SKIPS)}")
+    chosen = skips_named(skips or ()) or list(arch.possible_skips())
     if forms:
-        chosen = [SKIPS[name] for name in skips] if skips else list(arch.possible_skips())
         return [(form, each) for form in forms for each in chosen]
     if arch.deconv != "none":
         return [(ZERO_INSERT, Skip()), (NATIVE, Skip())]
-    chosen = [SKIPS[name] for name in skips] if skips else list(arch.possible_skips())
     rest = [(form, each) for form in PAPER_FORMS[1:] for each in chosen]
     return [(ZERO_INSERT, Skip()), *rest, ("split_phases", Skip())]
 

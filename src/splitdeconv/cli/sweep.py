@@ -13,14 +13,13 @@ import typer
 
 from splitdeconv.accelerator.arch import load_architecture
 from splitdeconv.accelerator.energy import load_energies
-from splitdeconv.accelerator.sparsity import SKIPS
 from splitdeconv.cli.app import Json, app, emit_done, progress_bar, say_done
 from splitdeconv.cli.inputs import shapes
-from splitdeconv.cli.simulate import ARCH_HELP, ENERGY_HELP
-from splitdeconv.errors import MissingExtraError, UsageError
+from splitdeconv.cli.simulate import ARCH_HELP, ENERGY_HELP, FormNames, SkipNames, skips_named
+from splitdeconv.errors import MissingExtraError
 from splitdeconv.files import together
 from splitdeconv.lab.simulation import grid
-from splitdeconv.lab.simulation.forms import FORMS, FULL, ZERO_INSERT
+from splitdeconv.lab.simulation.forms import FULL, ZERO_INSERT
 from splitdeconv.lab.simulation.models import find_networks
 from splitdeconv.lab.simulation.sweep import Finished, Parts, columns_of, locally, run_sweep
 from splitdeconv.lab.simulation.tables import check_suffix
@@ -40,12 +39,8 @@ def sweep(
             help="A number or choice and its values: rows=8,16 or rows=8:64:8 or zero_insertion=stored.",
         ),
     ] = None,
-    form: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help=f"How deconvs are computed: {', '.join(FORMS)}.")
-    ] = None,
-    skip: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help=f"Zeros that are skipped: {', '.join(SKIPS)}.")
-    ] = None,
+    form: FormNames = None,
+    skip: SkipNames = None,
     energy: Annotated[str, typer.Option(metavar="NAME", help=ENERGY_HELP)] = "",
     input_shape: Annotated[list[str] | None, typer.Option(metavar="NAME=SIZES", help=SHAPE_HELP)] = None,
     jobs: Annotated[int, typer.Option(metavar="N", min=0, help="Local processes; 0 is one for each core.")] = 0,
@@ -61,16 +56,14 @@ def sweep(
     check_suffix(out_path)
     if plot is not None:
         plots.check(plot)
-    unknown = [name for name in skip or [] if name not in SKIPS]
-    if unknown:
-        raise UsageError(f"--skip: found '{unknown[0]}', wanted one of {', '.join(SKIPS)}")
+    skips = skips_named(skip or ("none", "both"))
     read = [(name, Path(name)) for name in (*models, *(arch or []), *([energy] if energy else []))]
     with Parts(out_path) as parts, together(read, [("--out", out_path), ("--plot", plot), ("--json", json)]):
         in_shapes = shapes(input_shape)
         networks = [network for text in models for network in find_networks(text, in_shapes)]
         architectures = [load_architecture(name) for name in arch or ["dot-product-16x16"]]
         pairs = [(each, load_energies(energy or each.energy)) for each in architectures]
-        forms = list(product(form or [ZERO_INSERT, FULL], [SKIPS[name] for name in skip or ["none", "both"]]))
+        forms = list(product(form or [ZERO_INSERT, FULL], skips))
         varied = dict(grid.values(text) for text in vary or [])
         chunks = list(grid.chunks(networks, pairs, forms, varied))
         total = prod([len(networks), len(pairs), len(forms), *(len(found) for found in varied.values())])

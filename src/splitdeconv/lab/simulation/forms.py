@@ -6,7 +6,15 @@ from functools import lru_cache
 
 from splitdeconv.accelerator.arch import Architecture
 from splitdeconv.accelerator.layers import plain_work
-from splitdeconv.accelerator.lowered import cropped_split, full_split, phase_by_phase, program_work, refuse, scattered
+from splitdeconv.accelerator.lowered import (
+    UNKNOWN_SIZE,
+    cropped_split,
+    full_split,
+    phase_by_phase,
+    program_work,
+    refuse,
+    scattered,
+)
 from splitdeconv.accelerator.work import LayerWork
 from splitdeconv.deconv.network import Layer
 from splitdeconv.deconv.spec import Deconv
@@ -35,6 +43,8 @@ def layer_work(layer: Layer, arch: Architecture, form: str) -> LayerWork | str:
     """
     if not isinstance(layer.spec, Deconv):
         return plain_work(layer)
+    if None in layer.spec.in_sizes:
+        return UNKNOWN_SIZE
     if form == NATIVE:
         return _native(layer, arch.deconv)
     return _lowered(layer, form)
@@ -44,8 +54,6 @@ def layer_work(layer: Layer, arch: Architecture, form: str) -> LayerWork | str:
 def _native(layer: Layer, deconv: str) -> LayerWork | str:
     spec = layer.spec
     assert isinstance(spec, Deconv), "only deconvs come here"
-    if None in spec.in_sizes:
-        return "the input size is unknown, and cycles depend on it: give the sizes"
     if deconv == "scattered":
         return scattered(spec, layer.nonzero)
     if deconv == "phases":
@@ -57,8 +65,6 @@ def _native(layer: Layer, deconv: str) -> LayerWork | str:
 def _lowered(layer: Layer, form: str) -> LayerWork | str:
     spec = layer.spec
     assert isinstance(spec, Deconv), "only deconvs come here"
-    if None in spec.in_sizes:
-        return "the input size is unknown, and cycles depend on it: give the sizes"
     if form in (FULL, CROPPED):
         return (full_split if form == FULL else cropped_split)(spec, layer.nonzero)
     found, refused = candidates(spec, "NHWC")
