@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,15 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest come first, so that the other workers do not wait for one at the end."""
     items.sort(key=lambda item: item.path.name not in SLOWEST)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Times of this run, not the user's."""
+    path = tmp_path_factory.mktemp("cache") / "timings.sqlite3"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("splitdeconv.pipeline.open.default_path", lambda: path)
+        yield
 
 
 @pytest.fixture
