@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tests.guards.meaning import meaning
+
 # Before the command line is imported: some libraries read these once.
 os.environ.update(COLUMNS="200", TERMINAL_WIDTH="200", NO_COLOR="1", TERM="dumb")
 os.environ.pop("FORCE_COLOR", None)
@@ -106,9 +108,10 @@ def _described(path: Path) -> str:
 
 
 def digest(path: Path) -> str:
-    """Size, SHA-256 and operators of a file."""
+    """Size, SHA-256, and of models a digest of what they compute, and their operators."""
     content = path.read_bytes()
-    return f"{len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()} {_operators(path)}".rstrip()
+    found = f"{len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()}"
+    return f"{found} {meaning(path)} {_operators(path)}".rstrip()
 
 
 def _operators(path: Path) -> str:
