@@ -258,6 +258,20 @@ def test_a_scheduler_that_dies_is_an_error_and_the_parts_stay(tmp_path: Path, mo
     assert len(list((tmp_path / "s.csv.parts").glob("*.json"))) >= 3
 
 
+def test_a_scheduler_that_dies_while_rows_are_fetched_is_an_error_too() -> None:
+    distributed = pytest.importorskip("distributed")
+    from splitdeconv.lab.simulation import cluster  # noqa: PLC0415
+
+    class Lost:
+        status = "finished"
+
+        def result(self) -> None:
+            raise distributed.comm.CommClosedError("connection closed")
+
+    with pytest.raises(UsageError, match=r"the scheduler went away \(connection closed\)"):
+        cluster._result("tcp://host:1", Lost(), chunks(1)[0])
+
+
 def test_a_second_sweep_on_one_output_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "s.csv"
     with sweep.Parts(path):

@@ -80,7 +80,10 @@ def _gone(address: str, error: BaseException | None) -> UsageError:
 def _result(address: str, future: Any, chunk: Chunk) -> Columns:
     """A chunk's rows; those of one that killed several workers, or that they cannot evaluate, with the reason."""
     if future.status == "finished":
-        found: Columns = future.result()
+        try:
+            found: Columns = future.result()
+        except (OSError, distributed.CancelledError) as error:  # it is fetched from where it was made
+            raise _gone(address, error) from None
         return found
     if future.status != "error":
         raise _gone(address, None)
