@@ -185,6 +185,7 @@ def test_a_dask_cluster_of_several_processes_survives_a_killed_worker(monkeypatc
     pytest.importorskip("distributed")
     from splitdeconv.lab.simulation import cluster  # noqa: PLC0415
 
+    monkeypatch.setattr(cluster, "PATIENCE_S", 300)  # a busy machine starts another worker late
     monkeypatch.setattr(cluster, "evaluate_chunk", _slow)
     every = chunks(12)
     with local_cluster(2) as local:
@@ -239,6 +240,7 @@ def test_a_scheduler_that_dies_is_an_error_and_the_parts_stay(tmp_path: Path, mo
     try:
         from splitdeconv.lab.simulation import cluster  # noqa: PLC0415
 
+        monkeypatch.setattr(cluster, "PATIENCE_S", 300)  # a busy machine starts the worker late
         monkeypatch.setattr(cluster, "evaluate_chunk", _slow)
         done: list[int] = []
 
