@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from splitdeconv import plugins
 from tests import documentation_models
 
 ROOT = Path(__file__).parents[1]
@@ -117,3 +118,18 @@ def test_the_laws_hold_for_it() -> None:
     run = python("-m", "pytest", "-v", "-p", "no:cacheprovider", "tests/lowerings/test_lowerings.py", "-k", laws)
     assert run.returncode == 0, run.stdout
     assert "test_no_lowering_refuses_everything[merged] PASSED" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "error"), [("splitdeconv.none:X", ModuleNotFoundError), ("splitdeconv.files:X", AttributeError)]
+)
+def test_a_wrong_line_of_ours_is_a_fault_and_no_missing_package(line: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        plugins.load("target", "ours", {"ours": line})
+
+
+def test_a_package_for_another_process_is_asked_for_here() -> None:
+    plugins.require("json")
+    with pytest.raises(ModuleNotFoundError, match="'package_that_is_not_there'") as missing:
+        plugins.require("package_that_is_not_there")
+    assert missing.value.name == "package_that_is_not_there"
