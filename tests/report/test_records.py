@@ -203,6 +203,13 @@ def test_a_benchmark_names_every_layer_form_and_figure() -> None:
     assert html(again) == html(bench.page([record]))
 
 
+def test_the_line_of_the_whole_model_has_units_beside_their_numbers() -> None:
+    line = printed.summary_lines(invented.benchmark())[-1]
+    assert line.startswith(
+        "whole model: native 20 ms ±2%, zero_insert 40 ms ±2%, split 15 ms ±2%, converted 10 ms ±2%;"
+    )
+
+
 def test_a_benchmark_of_two_targets_tells_them_apart() -> None:
     first = invented.benchmark()
     second = replace(

@@ -20,13 +20,14 @@ def size_in_bytes(number: int | None) -> str:
     return NO_NUMBER if number is None else f"{count(number)}{'' if number >= 1e3 else ' '}B"
 
 
-def milliseconds(time: Measurement | None) -> str:
-    """A median, with half of its interquartile range where it was measured: ``1.23 ±3%``."""
+def milliseconds(time: Measurement | None, unit: str = "") -> str:
+    """A median, with half of its interquartile range where it was measured: ``1.23 ±3%``, ``1.23 ms ±3%``."""
     if time is None:
         return NO_NUMBER
+    median = f"{time.median_ms:.3g} {unit}".rstrip()
     if time.kind == "estimated" or not time.median_ms:
-        return f"{time.median_ms:.3g}"
-    return f"{time.median_ms:.3g} ±{(time.high_ms - time.low_ms) / 2 / time.median_ms:.0%}"
+        return median
+    return f"{median} ±{(time.high_ms - time.low_ms) / 2 / time.median_ms:.0%}"
 
 
 def times_of(ratio: float | None) -> str:

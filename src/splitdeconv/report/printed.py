@@ -173,7 +173,7 @@ def summary_lines(record: BenchRecord) -> list[str]:
 def _model_line(model: ModelTimes) -> str:
     if not model.times:
         return f"the whole model was not timed: {model.reason}"
-    times = ", ".join(f"{name} {milliseconds(time)} ms" for name, time in model.times.items())
+    times = ", ".join(f"{name} {milliseconds(time, 'ms')}" for name, time in model.times.items())
     ratios = f"native / converted {times_of(model.ratio('native', 'converted'))}"
     if "zero_insert" in model.times:
         ratios += f", zero_insert / converted {times_of(model.ratio('zero_insert', 'converted'))}"
