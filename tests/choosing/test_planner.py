@@ -21,7 +21,7 @@ from splitdeconv.deconv.spec import Axis, Deconv, Quant
 from splitdeconv.errors import UsageError
 from splitdeconv.lowerings.candidate import NATIVE, Candidate, Refusal
 from splitdeconv.results.plan import Cost, Option, Plan, SiteTable
-from splitdeconv.results.times import Measurement, summary, wins
+from splitdeconv.results.times import UNTRIED, Measurement, summary, wins
 from tests.examples import examples
 from tests.strategies import deconvs, integer_tensors
 
@@ -380,3 +380,10 @@ def test_a_site_stays_native_for_the_reason_that_most_forms_have() -> None:
         "nothing else applies: quantise first"
     )
     assert planner.choose(table({NATIVE: None}, *refusals[1:]), NO_WISH, "fastest").reason == "nothing else applies"
+    untried = [Refusal(each, UNTRIED.reason) for each in (PHASES, ZEROS)]
+    assert planner.choose(table({NATIVE: None}, refusals[0], *untried), NO_WISH, "fastest").reason == (
+        "nothing else applies: quantise first"
+    )
+    assert planner.choose(table({NATIVE: None}, *untried), NO_WISH, "fastest").reason == (
+        "nothing else applies: the seconds were used up before it was tried"
+    )

@@ -150,10 +150,19 @@ def test_wrong_outputs_leave_the_deconv_as_it_is(
     assert "is not equal to the definition: its shape is [1, 3, 9, 11]" in capsys.readouterr().out
 
 
-def test_missing_outputs_are_a_reason(model: Path, tmp_path: Path) -> None:
-    target = targets.target(f"command:{script(tmp_path, ' print(1)')}")
-    with pytest.raises(CompileError, match="the command left no outputs: "):
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (" print(1)", "the command left no outputs; wanted an .npz file"),
+        (" open(outputs, 'w').write('y = 3')", "the command left outputs that are no .npz file of numbers"),
+        (" import numpy; numpy.savez(outputs)", "the command left an .npz file without arrays"),
+    ],
+)
+def test_missing_outputs_are_a_reason_alike_for_all_forms(body: str, reason: str, model: Path, tmp_path: Path) -> None:
+    target = targets.target(f"command:{script(tmp_path, body)}")
+    with pytest.raises(CompileError) as found:
         target.compile(Compilable(model)).run(X)
+    assert str(found.value) == reason
 
 
 def test_what_a_command_says_of_itself_is_part_of_the_key(tmp_path: Path) -> None:

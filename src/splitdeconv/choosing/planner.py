@@ -20,6 +20,7 @@ from splitdeconv.lowerings.candidate import COMPOSITE, FORMS, NATIVE, Candidate,
 from splitdeconv.results.plan import Choice, Option, Plan, SiteTable, Skipped
 from splitdeconv.results.times import (
     SMALLEST_GAIN,
+    UNTRIED,
     Measurement,
     beyond_noise,
     comparison,
@@ -252,8 +253,9 @@ def _not_by_rule(deconv: Deconv) -> str:
 
 
 def _nothing_else(table: SiteTable) -> str:
-    """Why a site stays native: the reason that most other forms have in common, or what refuses the original too."""
-    reasons = Counter(each.reason for each in table.refusals if each.candidate != NATIVE)
+    """Why a site stays native: what most other forms that were tried have in common, or what refuses the original too."""
+    others = [each.reason for each in table.refusals if each.candidate != NATIVE]
+    reasons = Counter([each for each in others if each != UNTRIED.reason] or others)
     for reason, count in reasons.most_common(1):
         if 2 * count > reasons.total():
             return f"nothing else applies: {reason}"

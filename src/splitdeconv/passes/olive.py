@@ -63,10 +63,17 @@ class OnnxSplitDeconvs(Pass):  # type: ignore[misc]  # Olive's types are not loo
         if "in_shapes" in options:
             options["in_shapes"] = {name: tuple(sizes) for name, sizes in options["in_shapes"].items()}
         out.parent.mkdir(parents=True, exist_ok=True)
-        splitdeconv.convert(model.model_path, out, **options)
+        splitdeconv.convert(_file_of(model), out, **options)
         if list(out.parent.iterdir()) == [out]:
             return ONNXModelHandler(model_path=str(out))
         return ONNXModelHandler(model_path=str(out.parent), onnx_file_name=out.name)  # with external data
+
+
+def _file_of(model: ONNXModelHandler) -> Path:
+    """The file of a model; of one in a folder Olive itself takes a file in the working folder that has the same name."""
+    place = Path(model.get_resource("model_path"))
+    file = place / Path(model.onnx_file_name or "").name
+    return file if file.is_file() else Path(model.model_path)
 
 
 def package_config() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
@@ -57,3 +58,29 @@ def test_the_next_pass_reads_the_result_and_not_a_file_of_the_same_name(
     olive.run(config, package_config=package_config())
     (found,) = Path("out").glob("**/*.onnx")
     assert "ConvTranspose" not in op_types(onnx.load(found))
+
+
+def test_weights_in_a_file_of_their_own_go_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So Olive writes models above 2 GB, and others where it is told to; both passes read what the other has written."""
+    monkeypatch.setenv("OLIVE_DISABLE_TELEMETRY", "1")
+    monkeypatch.chdir(tmp_path)
+    kernel = np.random.default_rng(0).standard_normal((64, 32, 4, 4)).astype(np.float32)
+    onnx.save(deconv_model((1, 64, 5, 6), kernel, strides=[2, 2]), "model.onnx")
+    outside = {"save_as_external_data": True, "external_data_name": "model.onnx.data", "size_threshold": 0}
+    config = {
+        "input_model": {"type": "ONNXModel", "model_path": "model.onnx"},
+        "passes": {
+            "before": {"type": "OnnxPeepholeOptimizer", **outside},
+            "split": {"type": "OnnxSplitDeconvs", "target": "generic", "lowering": "split"},
+            "behind": {"type": "OnnxPeepholeOptimizer", **outside},
+        },
+        "output_dir": "out",
+        "cache_dir": "cache",
+    }
+    olive.run(config, package_config=package_config())
+    made = [*Path("cache").glob("**/models/*.onnx"), *Path("out").glob("**/*.onnx")]
+    assert len(made) == 4
+    for path in made:
+        kept = onnx.load(path, load_external_data=False).graph.initializer
+        assert any(each.data_location == onnx.TensorProto.EXTERNAL for each in kept), path
+    assert op_types(onnx.load(made[-1])) == ["Conv", "DepthToSpace"]
