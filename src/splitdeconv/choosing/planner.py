@@ -253,7 +253,7 @@ def _not_by_rule(deconv: Deconv) -> str:
 
 
 def _nothing_else(table: SiteTable) -> str:
-    """Why a site stays native: what most other forms that were tried have in common, or what refuses the original too."""
+    """Why a site stays native: what most others that were tried have in common, or what refuses the original too."""
     others = [each.reason for each in table.refusals if each.candidate != NATIVE]
     reasons = Counter([each for each in others if each != UNTRIED.reason] or others)
     for reason, count in reasons.most_common(1):

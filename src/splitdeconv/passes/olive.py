@@ -70,7 +70,7 @@ class OnnxSplitDeconvs(Pass):  # type: ignore[misc]  # Olive's types are not loo
 
 
 def _file_of(model: ONNXModelHandler) -> Path:
-    """The file of a model; of one in a folder Olive itself takes a file in the working folder that has the same name."""
+    """The file of a model; of one in a folder Olive takes a file in the working folder that has the same name."""
     place = Path(model.get_resource("model_path"))
     file = place / Path(model.onnx_file_name or "").name
     return file if file.is_file() else Path(model.model_path)

@@ -61,7 +61,7 @@ def test_the_next_pass_reads_the_result_and_not_a_file_of_the_same_name(
 
 
 def test_weights_in_a_file_of_their_own_go_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So Olive writes models above 2 GB, and others where it is told to; both passes read what the other has written."""
+    """So Olive writes models above 2 GB, and others if it is told to; each pass reads what the one before wrote."""
     monkeypatch.setenv("OLIVE_DISABLE_TELEMETRY", "1")
     monkeypatch.chdir(tmp_path)
     kernel = np.random.default_rng(0).standard_normal((64, 32, 4, 4)).astype(np.float32)
