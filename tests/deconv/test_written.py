@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splitdeconv.deconv import reference
-from splitdeconv.deconv.ops import Conv, NativeDeconv
+from splitdeconv.deconv.ops import Conv, Layout, NativeDeconv
 from splitdeconv.deconv.spec import Deconv, WrittenOut
 from splitdeconv.deconv.weights import Array, Weights, deconv_kernel
 from splitdeconv.deconv.written import goes_before, has_holes, original_taps, own_pads, stretched_axis, without_beside
@@ -49,6 +49,20 @@ def test_every_form_has_the_products_of_a_map_beside() -> None:
     assert joined.zero_insert_macs() == VAE.zero_insert_macs() + beside
     assert joined.split_macs() == VAE.split_macs() + beside
     assert joined.split_macs() < joined.native_macs() < joined.zero_insert_macs()
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_open_sizes_count_one_pixel_and_all_that_stands_beside_it(layout: Layout) -> None:
+    """So that the products of forms and of the original can be compared; borders are no matter at large sizes."""
+    assert VAE.written_out is not None
+    joined = dataclasses.replace(VAE, written_out=dataclasses.replace(VAE.written_out, beside=12))
+    large, unknown = joined.with_in_sizes(1, (100, 100)), joined.with_in_sizes(1, (None, None))
+    compared = 0
+    for candidate in candidates(large, layout)[0]:
+        at_one, at_all = lower(unknown, layout, candidate).macs(), lower(large, layout, candidate).macs()
+        assert at_one == pytest.approx(at_all / 100**2, rel=0.06), str(candidate)
+        compared += 1
+    assert compared > 2
 
 
 def test_inserted_zeros_sum_nothing_and_turn_the_filter() -> None:

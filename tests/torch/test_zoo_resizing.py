@@ -100,3 +100,19 @@ def test_initial_activations_neither_vanish_nor_explode(name: str) -> None:
     with torch.no_grad():
         image = network(network.sample(torch.Generator().manual_seed(7), 2))
     assert 1e-3 < image.std() < 30
+
+
+def test_what_an_exporter_does_not_take_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As StyleGAN2's pads of six axes, which TFLite does not have."""
+    exporter = pytest.importorskip("litert_torch", reason="needs the extra zoo")
+
+    def refuse(*_: object) -> None:
+        raise ValueError("Failed to run converter passes: operand 0 is at most 5-D")
+
+    monkeypatch.setattr(exporter, "convert", refuse)
+    assert main(["zoo", "export", QUICK, str(tmp_path / "x.tflite")]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "LiteRT's exporter does not take the network (Failed to run converter passes: operand 0 is" in line
+    assert not list(tmp_path.iterdir())

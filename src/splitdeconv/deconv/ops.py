@@ -82,8 +82,7 @@ class NativeDeconv(Op):
 
     def macs(self, *inputs: Shape) -> int:
         if self.deconv.written_out is not None and not self.simplified:
-            ins, _, *kernel = self.deconv.weights_shape
-            return elements(self.shape(*inputs)) * ins // self.deconv.groups * math.prod(kernel)
+            return self.deconv.native_macs()
         return elements(inputs[0]) * math.prod(self.deconv.kernel_shape[1:])
 
 

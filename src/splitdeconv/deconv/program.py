@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -86,8 +87,17 @@ class Program:
         return replace(self, steps=self.steps[:-1])
 
     def macs(self) -> int:
-        """Multiply-accumulates of the whole program; unknown sizes count as 1."""
-        return sum(step.op.macs(*inputs) for step, inputs in self._with_shapes())
+        """Multiply-accumulates of the whole program; unknown sizes of the input count as 1.
+
+        What has the output's sizes, maps beside a stretched one and those with inserted zeros, then has a stride's.
+        """
+        counted = sum(step.op.macs(*inputs) for step, inputs in self._with_shapes())
+        pixels = math.prod(axis.stride for axis in self.deconv.axes if axis.in_size is None)
+        if self.inserts_zeros:
+            return counted * pixels
+        if any(isinstance(step.op, NativeDeconv) and not step.op.simplified for step in self.steps):
+            return counted
+        return counted + self.deconv.beside_macs() * (pixels - 1) // pixels
 
     def moved(self) -> int:
         """Elements of maps that the data movement around the convolutions reads and writes."""

@@ -272,14 +272,14 @@ class Deconv:
 
     def zero_insert_macs(self) -> int:
         """The same for zero insertion: each tap at each output, as the paper counts its baseline (NZP)."""
-        return self.macs() * math.prod(self.strides) + self._beside_macs()
+        return self.macs() * math.prod(self.strides) + self.beside_macs()
 
     def split_macs(self) -> int:
         """The same with the filter extended to a multiple of the stride, as the paper counts its split (SD)."""
         extended = math.prod(-(-axis.kernel // axis.stride) * axis.stride for axis in self.axes)
-        return self.macs() // math.prod(axis.kernel for axis in self.axes) * extended + self._beside_macs()
+        return self.macs() // math.prod(axis.kernel for axis in self.axes) * extended + self.beside_macs()
 
-    def _beside_macs(self) -> int:
+    def beside_macs(self) -> int:
         """Those of a map beside the stretched one, which every form has: each output pixel meets each of its taps."""
         beside = 0 if self.written_out is None else self.written_out.beside
         return self.native_macs() * beside // (self.in_channels + beside)

@@ -77,7 +77,7 @@ def read(numbers: Array, shape: tuple[int, ...]) -> IndexMap | None:
     Channels-first sources come first, then channels-last ones.
     """
     rank = numbers.ndim
-    if rank != len(shape) or rank < 3 or (numbers < -1).any():
+    if rank != len(shape) or rank < 3 or not numbers.size or (numbers < -1).any():
         return None
     for perm in (tuple(range(rank)), (0, rank - 1, *range(1, rank - 1))):
         places = _by_axis(numbers, shape, perm)

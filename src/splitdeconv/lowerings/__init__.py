@@ -17,7 +17,7 @@ from splitdeconv.deconv.spec import Deconv
 from splitdeconv.deconv.written import goes_before, without_beside
 from splitdeconv.errors import SplitdeconvError, UsageError
 from splitdeconv.lowerings.beside import with_beside
-from splitdeconv.lowerings.candidate import NATIVE, RELAYOUT, Candidate, Refusal
+from splitdeconv.lowerings.candidate import RELAYOUT, Candidate, Refusal
 from splitdeconv.lowerings.col2im import Col2Im
 from splitdeconv.lowerings.convolve_first import ConvolveFirst
 from splitdeconv.lowerings.differences import Differences
@@ -111,7 +111,8 @@ def lower(deconv: Deconv, layout: Layout, candidate: Candidate) -> Program:
     """The program of ``candidate``, which must be one of :func:`candidates`, maybe with ``relayout`` after."""
     lowering = find_lowering(candidate.lowering)
     layout = _program_layout(candidate.layout) if candidate.layout else layout
-    if deconv.written_out and deconv.written_out.beside and candidate != NATIVE:
+    as_it_is = candidate.lowering == Native.name and not candidate.window  # in any layout
+    if deconv.written_out and deconv.written_out.beside and not as_it_is:
         program = with_beside(lowering.lower(without_beside(deconv), layout, candidate), deconv)
     else:
         program = lowering.lower(deconv, layout, candidate)

@@ -8,7 +8,6 @@ from splitdeconv.report import bars, run, sites
 from splitdeconv.report.bars import Bar, BarGroup
 from splitdeconv.report.numbers import NO_NUMBER, count, number_of
 from splitdeconv.report.page import Block, Cell, Code, Figure, Figures, Note, Page, Section, Table, Unbroken
-from splitdeconv.results.bench import NATIVE
 from splitdeconv.results.plan import Choice
 from splitdeconv.results.record import Inspected, RunRecord
 
@@ -68,7 +67,7 @@ def possible(record: RunRecord) -> list[str]:
 def macs(choice: Choice) -> tuple[int, int, int, int]:
     """Multiply-accumulates of one deconv, as in ``NUMBERS``; the original is one of its forms."""
     native = choice.deconv.native_macs()
-    fewest = min([native, *(option.cost.macs for option in choice.options if option.candidate != NATIVE)])
+    fewest = min([native, *(option.cost.macs for option in choice.options)])
     return native, choice.deconv.zero_insert_macs(), choice.deconv.split_macs(), fewest
 
 

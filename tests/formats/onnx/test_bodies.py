@@ -122,7 +122,7 @@ def test_a_body_inside_of_a_body() -> None:
     assert_gone_and_equal(model, {"x": X, "c": np.asarray(True)})
 
 
-def function(*, with_parameter: bool = False, name: str = "up") -> onnx.FunctionProto:
+def function(*, with_parameter: bool = False, name: str = "up", opset: int = OPSET) -> onnx.FunctionProto:
     """``up(a) -> r``: a deconv over constants, and a Relu. Its value names are those of the model's graph."""
     attributes = deconv_attributes(DECONV)
     if with_parameter:
@@ -138,7 +138,7 @@ def function(*, with_parameter: bool = False, name: str = "up") -> onnx.Function
         helper.make_node("Relu", ["y"], ["r"]),
     ]
     parameters = ["steps"] if with_parameter else []
-    return helper.make_function("local", name, ["x"], ["r"], nodes, [helper.make_opsetid("", OPSET)], parameters)
+    return helper.make_function("local", name, ["x"], ["r"], nodes, [helper.make_opsetid("", opset)], parameters)
 
 
 def test_functions_of_the_model() -> None:
@@ -167,6 +167,14 @@ def test_a_function_whose_output_is_the_deconv() -> None:
     model = build([node], {"x": SHAPE}, {"z": MAP}, {}, functions=[local], domains={"local": 1})
     for converted in assert_gone_and_equal(model):
         assert list(converted.functions[0].output) == ["y"]
+
+
+def test_a_function_of_an_opset_whose_constants_hold_no_whole_numbers() -> None:
+    """It has no initializers, and Constant takes int64 from opset 9 on: sizes are attributes or floats."""
+    node = helper.make_node("up", ["x"], ["y"], domain="local")
+    found = [function(opset=8)]
+    model = build([node], {"x": SHAPE}, {"y": MAP}, {}, opset=8, ir_version=8, functions=found, domains={"local": 1})
+    assert_gone_and_equal(model)
 
 
 def test_a_function_in_between_outputs() -> None:

@@ -20,7 +20,9 @@ from splitdeconv.deconv.spec import Axis, Deconv, Quant
 from splitdeconv.deconv.weights import Array, Weights
 from splitdeconv.formats.onnx.quantised_layer import qdq_model
 from splitdeconv.lowerings import lower
-from splitdeconv.lowerings.candidate import Candidate
+from splitdeconv.lowerings.candidate import NATIVE, Candidate
+from splitdeconv.pipeline.bench import bench_model
+from splitdeconv.pipeline.request import BenchRequest
 from splitdeconv.targets import target
 from tests.examples import crossed, examples
 from tests.formats.onnx.test_quantised import LAYER, TYPES, only_site, run_all, typed
@@ -261,3 +263,13 @@ def test_scales_of_input_channels_are_integers_where_each_has_outputs_of_its_own
     wanted = reference.quantised_deconv(x, weights, deconv)
     for name, y in run_all(proto, x).items():
         np.testing.assert_array_equal(y, wanted, name)
+
+
+@pytest.mark.parametrize("tail", [(), ("Relu",), ("LeakyRelu",), ("Sigmoid",)])
+def test_a_benchmark_times_the_layer_with_any_operator_behind_it(tail: tuple[str, ...]) -> None:
+    """Also where that takes the deconv out of what is quantised in one step."""
+    proto = qdq_model(LAYER, random_weights(LAYER, 0), epilogue=tail)
+    found = bench_model(proto, BenchRequest("onnxruntime", budget=0.2, forms=1))
+    (layer,) = found.layers
+    assert layer.time(NATIVE) is not None
+    assert len(layer.options) > 1

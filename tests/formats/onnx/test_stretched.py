@@ -331,7 +331,7 @@ def assert_random_model_is_rewritten(model: onnx.ModelProto, shape: tuple[int, .
 
 
 @given(whole_models())
-@examples(20, 10_000)
+@examples(150, 10_000)
 def test_random_models(case: tuple[onnx.ModelProto, tuple[int, ...]]) -> None:
     assert_random_model_is_rewritten(*case)
 

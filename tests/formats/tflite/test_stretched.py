@@ -338,6 +338,6 @@ def assert_random_model_is_rewritten(content: bytes, shape: tuple[int, ...], dty
 
 
 @given(whole_models())
-@examples(20, 10_000)
+@examples(60, 10_000)
 def test_random_models(case: tuple[bytes, tuple[int, ...], str]) -> None:
     assert_random_model_is_rewritten(*case)

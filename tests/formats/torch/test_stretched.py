@@ -236,7 +236,7 @@ class Doubled(nn.Module):
 
 
 @given(pairs(), st.integers(0, STEP - 1))
-@examples(5, 1_000, HealthCheck.filter_too_much)
+@examples(10, 1_000, HealthCheck.filter_too_much)
 def test_every_pair_is_found_and_bit_equal(pair, first) -> None:
     module, x = pair
     model = model_of(module, x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is an extra: pip install 'splitdeconv[torch]'")
@@ -13,6 +14,11 @@ from torch import nn  # noqa: E402
 from torch.export import Dim  # noqa: E402
 
 import splitdeconv  # noqa: E402
+from splitdeconv.lowerings import lower  # noqa: E402
+from splitdeconv.lowerings.candidate import NATIVE  # noqa: E402
+from splitdeconv.pipeline.compiling import site_inputs  # noqa: E402
+from splitdeconv.pipeline.sites import site_table  # noqa: E402
+from splitdeconv.targets import target  # noqa: E402
 from tests.formats.torch.stretched_checks import X, model_of, programs_of, whole, with_one_of  # noqa: E402
 
 
@@ -65,6 +71,25 @@ def test_skip_connections_are_the_sum_of_two_convolutions(name: str, is_open: bo
     for lowering in ("native", "split_phases", "differences"):
         found = model.splice(programs_of(model, lowering)).program.module()(x, skip)
         assert torch.equal(found, module(x, skip)), lowering
+
+
+def test_every_lowering_in_every_layout_reads_both_maps() -> None:
+    """Alone, as it is timed, and in the program; also what PyTorch has, on channels-last memory."""
+    before, behind, order = SKIPS["behind"]
+    module = whole(Skip(before, behind, order, padding=1))
+    x, skip = torch.randint(-4, 5, X.shape).float(), torch.randint(-4, 5, up(X).shape).float()
+    model = model_of(module, x, skip)
+    (site,) = model.find().sites
+    offered = [option.candidate for option in site_table(model, site, None).options]
+    chosen = {(each.lowering, each.window, each.layout): each for each in offered}
+    assert ("native", "", "NHWC") in chosen
+    runtime, inputs = target("torch"), site_inputs(model, site)
+    (wanted,) = runtime.compile(model.emit(site, lower(site.deconv, model.layout, NATIVE))).run(inputs).values()
+    for candidate in chosen.values():
+        program = lower(site.deconv, model.layout, candidate)
+        assert torch.equal(model.splice({site.id: program}).program.module()(x, skip), module(x, skip)), str(candidate)
+        (alone,) = runtime.compile(model.emit(site, program)).run(inputs).values()
+        np.testing.assert_allclose(alone, wanted, rtol=1e-4, atol=1e-4, err_msg=str(candidate))
 
 
 def test_skip_connections_are_proved_with_both_maps(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from litert_converter.mlir.dialects import stablehlo
 from litert_torch.backend.lowerings import registry
 from torch import Tensor
 
+from splitdeconv.errors import UsageError, lacks_memory
 from splitdeconv.files import staged
 from splitdeconv.lab.zoo.modules import Deconv2d, ZooNetwork, folded, with_operation
 
@@ -34,6 +35,7 @@ def write(network: ZooNetwork, path: Path, dtype: str, seed: int, plain: Path | 
 
     Raises:
         OutputError: the file cannot be written.
+        UsageError: the exporter does not take the network.
     """
     with staged(path) as folder:
         file = folder / path.name
@@ -53,7 +55,12 @@ def _export(network: ZooNetwork, file: Path) -> None:
     outputs = found if isinstance(found, tuple) else (found,)
     images = [number for number, each in enumerate(outputs) if each.ndim == 4]
     last = litert_torch.to_channel_last_io(direct, [0] if example.ndim == 4 else [], images)
-    litert_torch.convert(last.eval(), (_as_given(example),)).export(str(file))
+    try:
+        litert_torch.convert(last.eval(), (_as_given(example),)).export(str(file))
+    except Exception as error:  # of the exporter's compiler, whose errors have no class of their own
+        if lacks_memory(error):
+            raise
+        raise UsageError(f"{file.name}: LiteRT's exporter does not take the network ({error}); wanted .onnx") from None
 
 
 def _as_given(example: Tensor) -> Tensor:
