@@ -32,8 +32,7 @@ from splitdeconv.results.times import (
 
 # The rule for targets that measure nothing, in multiply-accumulates (docs/decisions/generic-rule.md has the fit).
 MOVED_WEIGHT = 10  # for each element that is read or written between the convolutions
-CONV_WEIGHT = 1_500_000  # for starting one more convolution, with what stands around it; float
-CONV_WEIGHT_QUANTISED = 6_500_000  # the same time, in the four times quicker integer multiply-accumulates
+CONV_WEIGHT = 1_500_000  # for starting one more convolution, with what stands around it
 
 SITE_SHARE = 0.2  # part of the budget that is dealt out equally; the rest goes by the work that a site is to measure
 
@@ -167,9 +166,7 @@ def generic_score(option: Option, deconv: Deconv) -> tuple[int, float, int, int,
     Where sizes are open they are taken to be large, and starting a convolution costs nothing beside its work.
     """
     cost, candidate = option.cost, option.candidate
-    per_conv = CONV_WEIGHT if deconv.quant is None else CONV_WEIGHT_QUANTISED
-    if None in deconv.in_sizes:
-        per_conv = 0
+    per_conv = 0 if None in deconv.in_sizes else CONV_WEIGHT
     work = cost.macs + MOVED_WEIGHT * cost.moved + per_conv * cost.convs
     rank = find_lowering(candidate.lowering).rank
     form = ("", *FORMS).index(candidate.form)
