@@ -29,6 +29,11 @@ class Constants:
         self._numbers: dict[str, int] = {}  # of each name, the last that was given out
         self._known: dict[Hashable, ir.Value] = {}
 
+    @property
+    def are_nodes(self) -> bool:
+        """Whether they are Constant nodes of a body or function."""
+        return self._graph is None
+
     def unique(self, name: str) -> str:
         """``name``, or ``name`` with the first free number."""
         found, number = name, self._numbers.get(name, 1)
@@ -141,7 +146,10 @@ class Writer:
         return self.op("Resize", [value, empty, empty, sizes], attributes)
 
     def array(self, kind: str, array: Array) -> ir.Value:
-        """A constant."""
+        """A constant; whole numbers of bodies below opset 9, whose Constant has floats only, are cast."""
+        if self._constants.are_nodes and self.opset < 9 and array.dtype.kind in "iu":
+            number = ir.DataType.from_numpy(array.dtype)
+            return self.op("Cast", [self.array(kind, array.astype(np.float64))], {"to": int(number)})
         content = array.dtype.str, array.shape, array.tobytes()
         return self._constants.add(f"{self._site}/{kind}", content, lambda: ir.Tensor(array), self.nodes)
 
