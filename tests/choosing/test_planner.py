@@ -19,7 +19,7 @@ from splitdeconv.deconv import reference
 from splitdeconv.deconv.ops import Conv, Layout
 from splitdeconv.deconv.spec import Axis, Deconv, Quant
 from splitdeconv.errors import UsageError
-from splitdeconv.lowerings.candidate import NATIVE, Candidate, Refusal
+from splitdeconv.lowerings.candidate import COMPOSITE, NATIVE, Candidate, Refusal
 from splitdeconv.results.plan import Cost, Option, Plan, SiteTable
 from splitdeconv.results.times import UNTRIED, Measurement, summary, wins
 from tests.examples import examples
@@ -290,6 +290,13 @@ def names(overrides: Overrides) -> list[str]:
 )
 def test_wishes(overrides: Overrides, wanted: list[str]) -> None:
     assert names(overrides) == wanted
+
+
+def test_native_by_name_is_what_the_model_has_and_not_a_cheaper_form_of_it() -> None:
+    options = (Option(NATIVE, Cost(36, 1, 0)), Option(COMPOSITE, Cost(16, 1, 0)))
+    wish = Overrides(lowering="native")
+    assert planner.choose(SiteTable("up", DECONV, options), wish, "generic").chosen == NATIVE
+    assert planner.choose(SiteTable("up", DECONV, options[1:]), wish, "generic").chosen == COMPOSITE
 
 
 def test_a_forced_lowering_that_does_not_apply_leaves_the_site_alone_and_says_why() -> None:

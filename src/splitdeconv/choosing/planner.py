@@ -123,6 +123,8 @@ def scope(table: SiteTable, overrides: Overrides) -> Scope:
         return Scope(_named(table, overrides.layers[site], "--layer"), "asked for by --layer")
     if overrides.lowering:
         found = _matching(table, overrides.lowering)
+        if overrides.lowering == str(NATIVE):  # as the model has it, where it may stay
+            found = tuple(option for option in found if option.candidate == NATIVE) or found
         if found:
             return Scope(found, "asked for by --lowering")
         return Scope((), f"{overrides.lowering} does not apply: {_why_not(table, overrides.lowering)}")
