@@ -12,9 +12,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from splitdeconv import stops
-from splitdeconv.cli import main
+from splitdeconv.cli import main, stops
 from splitdeconv.errors import InputError, MissingExtraError, OutputError, UsageError, VerificationError
+from splitdeconv.lab.simulation.held import held
 from splitdeconv.pipeline import inspect as inspecting
 from tests.models import deconv_model
 
@@ -171,7 +171,7 @@ def test_a_signal_inside_a_finaliser_is_not_lost(
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other signals")
 def test_a_signal_waits_until_it_is_known_what_was_started(name: str, heard: signal.Signals) -> None:
     started: list[str] = []
-    with pytest.raises(stops.Stopped), stops.as_exceptions(), stops.held():  # noqa: PT012  # what is held is the point
+    with pytest.raises(stops.Stopped), stops.as_exceptions(), held():  # noqa: PT012  # what is held is the point
         signal.raise_signal(heard)
         started.append(name)
     assert started == [name]
@@ -181,7 +181,7 @@ def test_a_signal_waits_until_it_is_known_what_was_started(name: str, heard: sig
 def test_what_is_started_leaves_what_a_terminal_says_to_who_started_it() -> None:
     """Python otherwise starts what frees names anew after a hang-up, and workers show tracebacks after Ctrl-C."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    with stops.held():
+    with held():
         assert {signal.SIGINT, signal.SIGHUP} <= signal.pthread_sigmask(signal.SIG_BLOCK, [])
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 

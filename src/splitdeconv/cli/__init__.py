@@ -21,8 +21,7 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 0 done, 1 the proof failed, 2 usage or input, 3 the result could not be written, 4 an internal
         fault, 128 + n stopped by signal n.
     """
-    from splitdeconv import stops  # noqa: PLC0415  # importing the package imports nothing else
-    from splitdeconv.cli import ending, terminal  # noqa: PLC0415  # as above
+    from splitdeconv.cli import ending, stops, terminal  # noqa: PLC0415  # importing the package imports nothing else
 
     given = sys.argv[1:] if argv is None else argv
     gc.set_threshold(*_COLLECT_AFTER)

@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from splitdeconv.cli.stops import Stopped
 from splitdeconv.errors import OutputError, SplitdeconvError, lacks_memory, one_line
-from splitdeconv.stops import Stopped
 
 USAGE, INTERNAL = 2, 4
 _SIGNAL = 128  # a shell's exit code for signal n is 128 + n

@@ -26,11 +26,11 @@ from splitdeconv.report.listing import Listing, say, show
 from splitdeconv.results.schema import SCHEMA_VERSION
 
 ARCH_HELP = f"Architectures: {', '.join(architectures())}, or a .toml file. Repeatable."
+ENERGY_HELP = f"Energy table: {', '.join(energy_tables())}, or a .toml file; the architecture's if left out."
 FORMS_IN_WORDS = (
     "NZP: zeros inserted, with which all others are compared; SD: the paper's split, cropped: without what it computes "
     "to cut off; Asparse, Wsparse, WAsparse: zeros of activations, of weights, of both are skipped"
 )
-ENERGY_HELP = f"Energy table: {', '.join(energy_tables())}, or a .toml file; the architecture's if left out."
 FormNames = Annotated[
     list[str] | None, typer.Option("--form", metavar="NAME", help=f"How deconvs are computed: {', '.join(FORMS)}.")
 ]

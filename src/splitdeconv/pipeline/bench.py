@@ -213,7 +213,7 @@ def _time_model(
     times = timed(outcomes)
     limits = [times.pop(name) for name in [*times] if name.startswith(BOUND)]
     notes = tuple(
-        f"the whole model has no comparable time as {name.strip()}: {each.reason}"
+        f"the whole model has no comparable time as {name}: {each.reason}"
         for name, each in outcomes.items()
         if isinstance(each, Untimed) and not (limits and name.startswith(BOUND))
     )
@@ -231,7 +231,7 @@ def bounds(model: Model, sites: Sequence[tuple[Site, Site]], target: Target) -> 
     for site, sized in sites:
         for candidate in compile_equal_work(model, sized, target):
             program = least_work(site.deconv, model.layout, candidate.quant)
-            found.setdefault(f"{BOUND} {candidate.quant}", {})[site.id] = program
+            found.setdefault(f"{BOUND} {candidate.quant}".rstrip(), {})[site.id] = program
     return found
 
 

@@ -77,7 +77,7 @@ def race(
             compiled[name] = target.compile(model, whole=True)
         except CompileError as error:
             refused[name] = Untimed(str(error), runs=False)
-    return refused | measure_those_that_run(target, compiled, feeds, seconds, drop=KEEP_ALL)
+    return refused | (measure_those_that_run(target, compiled, feeds, seconds, drop=KEEP_ALL) if compiled else {})
 
 
 @dataclass(frozen=True, slots=True)

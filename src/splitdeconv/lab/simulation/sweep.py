@@ -22,9 +22,9 @@ from threading import Thread
 
 from splitdeconv.errors import InputError, OutputError, UsageError
 from splitdeconv.lab.simulation.grid import Chunk
+from splitdeconv.lab.simulation.held import held
 from splitdeconv.lab.simulation.points import Columns, evaluate_chunk, failed
 from splitdeconv.lab.simulation.tables import write_table
-from splitdeconv.stops import held
 
 if sys.platform == "win32":
     import msvcrt

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-_OF_TERMINALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name))
 _AGAIN_S = 0.01  # after which a signal whose exception was lost is raised anew
 
 
@@ -33,7 +32,7 @@ def as_exceptions() -> Iterator[None]:
 
     Signals that are ignored (``nohup``) stay ignored. Only the main thread may do this; elsewhere nothing changes.
     """
-    if not _is_main_thread():
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
@@ -59,46 +58,7 @@ def as_exceptions() -> Iterator[None]:
         sys.unraisablehook = tell_lost
 
 
-def _is_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
-
-
 def _raise(number: int, _frame: FrameType | None) -> None:
     for each in SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     raise Stopped(signal.Signals(number))
-
-
-@contextmanager
-def held() -> Iterator[None]:
-    """Start processes inside the ``with``: signals to this one act at its end, when it is known what was started.
-
-    What a terminal sends to all processes of a command does not reach those: who started them ends them.
-    """
-    if not _is_main_thread():
-        yield
-        return
-    came: list[int] = []
-    acting = [number for number in SIGNALS if callable(signal.getsignal(number))]
-    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in acting}
-    try:
-        with _blocked():
-            yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number in came[:1]:
-            signal.raise_signal(number)
-
-
-@contextmanager
-def _blocked() -> Iterator[None]:
-    """A signal that is blocked here is so in what is started."""
-    if sys.platform == "win32":
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_TERMINALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
